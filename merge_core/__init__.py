@@ -1,0 +1,1 @@
+"""Recipes, parents, merge methods, plans, live candidates, export; no word of Optuna or tasks."""

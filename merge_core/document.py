@@ -1,0 +1,141 @@
+"""YAML with a line number for every key path, so that each problem can say where it stands.
+
+PyYAML alone lets a repeated key win silently, reads ``1e-4`` as text and ``12:30`` as 750. Here the
+first and the last are problems, and ``1e-4`` is the number that was meant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from merge_core.errors import DocumentError, MergeError, Problem
+
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+_SEXAGESIMAL = re.compile(r"[-+]?\d+(:[0-5]?\d)+(\.\d*)?")
+
+
+@dataclass(frozen=True)
+class Document:
+    """Plain data of one YAML document and the line of every key path in it."""
+
+    file: str
+    data: Any
+    lines: dict[str, int] = field(repr=False)
+
+    def line(self, path: str) -> int:
+        """Return the line of ``path``, or of its nearest parent that stands in the file."""
+        while path and path not in self.lines:
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
+        return self.lines.get(path, 1)
+
+    def fail(self, problems: list[tuple[str, str]]) -> None:
+        """Raise all ``(path, rule)`` problems at once, if there are any.
+
+        Raises:
+            DocumentError: ``problems`` is not empty.
+        """
+        if problems:
+            unique = dict.fromkeys(problems)
+            raise DocumentError(self.file, [Problem(p, r, self.line(p)) for p, r in unique])
+
+
+def join(path: str, key: str | int) -> str:
+    """Return the key path of a member: ``a`` and ``b`` give ``a.b``, ``a`` and 1 give ``a[1]``."""
+    if isinstance(key, int):
+        return f"{path}[{key}]"
+    return f"{path}.{key}" if path else str(key)
+
+
+def read(path: Path) -> Document:
+    """Read one YAML file that holds one document.
+
+    Raises:
+        MergeError: The file cannot be read.
+        DocumentError: It is not YAML, holds several documents, or repeats a key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MergeError(f"{path}: cannot be read: {error}") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, file: str) -> Document:
+    """Turn YAML text into a :class:`Document`; ``file`` is the name used in messages.
+
+    Raises:
+        DocumentError: It is not YAML, holds several documents, or repeats a key.
+    """
+    try:
+        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise DocumentError(
+            file, [Problem("(file)", f"not YAML: {error.problem}", line)]
+        ) from error
+    except yaml.YAMLError as error:
+        raise DocumentError(file, [Problem("(file)", f"not YAML: {error}")]) from error
+    if len(nodes) != 1 or nodes[0] is None:
+        count = 0 if not nodes or nodes[0] is None else len(nodes)
+        raise DocumentError(file, [Problem("(file)", f"expected one YAML document, got {count}")])
+    reader = _Reader()
+    data = reader.plain(nodes[0], "")
+    document = Document(file, data, reader.lines)
+    document.fail(reader.problems)
+    return document
+
+
+class _Reader:
+    """Walks YAML nodes once, collecting data, lines and problems."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, int] = {}
+        self.problems: list[tuple[str, str]] = []
+        self._scalars = yaml.constructor.SafeConstructor()
+
+    def plain(self, node: yaml.Node, path: str) -> Any:
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.plain(child, join(path, i)) for i, child in enumerate(node.value)]
+        return self._scalar(node, path)
+
+    def _mapping(self, node: yaml.MappingNode, path: str) -> dict[Hashable, Any]:
+        data: dict[Hashable, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.value == "<<":
+                where = join(path, "<<") if isinstance(key_node, yaml.ScalarNode) else path
+                self.lines.setdefault(where, key_node.start_mark.line + 1)
+                self.problems.append((where, "keys must be plain text; merge keys are not read"))
+                continue
+            key = key_node.value
+            member = join(path, key)
+            if key in data:
+                first = self.lines[member]
+                self.lines[member] = key_node.start_mark.line + 1
+                self.problems.append((member, f"repeated key, it stands first in line {first}"))
+            self.lines.setdefault(member, key_node.start_mark.line + 1)
+            data[key] = self.plain(value_node, member)
+        return data
+
+    def _scalar(self, node: yaml.Node, path: str) -> Any:
+        plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        if plain and _EXPONENT.fullmatch(node.value):
+            return float(node.value)
+        if plain and _SEXAGESIMAL.fullmatch(node.value):
+            self.problems.append(
+                (path, f"{node.value} is a base-60 number in YAML; quote it or write a decimal")
+            )
+            return None
+        try:
+            return self._scalars.construct_object(node)
+        except (yaml.YAMLError, ValueError) as error:
+            self.problems.append((path, f"cannot be read: {str(error).splitlines()[0]}"))
+            return None

@@ -1,0 +1,69 @@
+"""Every error that a user can cause: one small tree, each also the builtin one would expect."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+class MergeError(Exception):
+    """Something the user can mend; the command line prints it without a traceback."""
+
+
+class ParameterError(MergeError, ValueError):
+    """A value lies outside the range that its owner declares."""
+
+
+class ShapeError(MergeError, ValueError):
+    """Tensors that should go together do not have the same shape."""
+
+
+class CheckpointError(MergeError, ValueError):
+    """A model folder is incomplete, damaged, or not what the recipe needs."""
+
+
+class NonFiniteError(MergeError, ArithmeticError):
+    """A merged weight or a score is NaN or infinite."""
+
+
+class UnknownNameError(MergeError, LookupError):
+    """No plugin, trial or metric has the name that was asked for."""
+
+
+class EvaluationError(MergeError, RuntimeError):
+    """A task cannot be loaded, or cannot be scored item by item."""
+
+
+class OutputExistsError(MergeError, FileExistsError):
+    """The place to write to is taken and the user did not say that it may be replaced."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in a document: where it stands and which rule it breaks."""
+
+    path: str  # key path in the document, such as ``recipe.models[1].parameters.weight``
+    rule: str  # rule, got value, hint: the text after the path
+    line: int = 1  # counted from 1
+
+
+class DocumentError(MergeError, ValueError):
+    """A YAML document breaks rules; the message lists all of them, one per line.
+
+    Args:
+        file: The document's name as the user gave it.
+        problems: At least one problem; printed in the order of their lines.
+    """
+
+    def __init__(self, file: str, problems: Sequence[Problem]) -> None:
+        self.file = file
+        self.problems = tuple(sorted(problems, key=lambda p: p.line))
+        lines = (f"{file}:{p.line}: {p.path}: {p.rule}" for p in self.problems)
+        super().__init__("\n".join(lines))
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """Return ``, did you mean 'x'?`` for the nearest known name, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean {near[0]!r}?" if near else ""

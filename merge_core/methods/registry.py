@@ -1,0 +1,26 @@
+"""The merge methods by name; third parties add theirs as entry points ``mergetune.methods``."""
+
+from __future__ import annotations
+
+from merge_core.methods.declaration import Method
+from merge_core.registry import Registry
+
+METHODS = Registry(
+    "merge method",
+    "mergetune.methods",
+    {
+        name: f"merge_core.methods.{name}:METHOD"
+        for name in ("dare_linear", "dare_ties", "linear", "slerp", "task_arithmetic", "ties")
+    },
+)
+
+
+def method(name: str) -> Method:
+    """Return the method of that name.
+
+    Raises:
+        UnknownNameError: No method has that name.
+    """
+    found = METHODS.get(name)
+    assert isinstance(found, Method), f"{name} is registered but is no Method"
+    return found

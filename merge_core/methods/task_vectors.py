@@ -1,0 +1,119 @@
+"""What the task-vector methods share: weighted deltas, a sign election or none, one sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from merge_core.errors import ParameterError
+from merge_core.methods.declaration import Inputs, Param
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHT = Param("weight", "factor on the model's task vector", low=0, high=1.5, start=1)
+LAMBDA = Param(
+    "lambda", "factor on the merged task vector", low=0, high=2, default=1.0, scope="shared"
+)
+INT8_MASK = Param(
+    "int8_mask",
+    "read for the dialect's sake; it never changed a number",
+    default=False,
+    scope="shared",
+    choices=(True, False),
+)
+
+
+def density(default: float | None, start: float) -> Param:
+    """Return the parameter ``density``, the share of delta entries kept."""
+    return Param(
+        "density",
+        "share of task vector entries kept",
+        low=0.1,
+        high=1,
+        default=default,
+        start=start,
+        above=0,
+        maximum=1,
+    )
+
+
+def normalize(default: bool) -> Param:
+    """Return the parameter ``normalize``: divide by the sum of the weights that took part."""
+    return Param(
+        "normalize",
+        "divide by the sum of the weights that took part",
+        default=default,
+        scope="shared",
+        choices=(True, False),
+    )
+
+
+def added(inputs: Inputs, deltas: Sequence[Tensor]) -> Tensor:
+    """Return ``W_b + lambda * sum_i weight_i d_i``, the sum normalized on request.
+
+    Args:
+        inputs: With ``weight`` per model, ``normalize`` and ``lambda`` shared.
+        deltas: ``(*shape)`` float32 each, already sparsified; left as they are.
+
+    Raises:
+        ParameterError: ``normalize`` is true and the weights sum to zero.
+    """
+    weights = inputs.numbers("weight")
+    mixed = deltas[0] * weights[0]
+    for delta, weight in zip(deltas[1:], weights[1:], strict=True):
+        mixed += delta * weight
+    if inputs.shared["normalize"]:
+        total = sum(weights)
+        if abs(total) < 1e-8:
+            raise ParameterError(
+                f"the weights sum to {total:g} and cannot be normalized; got {weights}. "
+                f"Set normalize: false or other weights"
+            )
+        mixed /= total
+    return _onto_base(inputs, mixed)
+
+
+def elected(inputs: Inputs, deltas: Sequence[Tensor]) -> Tensor:
+    """Return the base plus, entry by entry, the sum of the deltas that have the elected sign.
+
+    The sign of an entry is that of ``sum_i weight_i d_i`` (zero counts as plus); deltas of the
+    other sign, and zeros, drop out. ``normalize`` divides each entry by the sum of the weights of
+    those that stayed.
+
+    Args:
+        inputs: With ``weight`` per model, ``normalize`` and ``lambda`` shared.
+        deltas: ``(*shape)`` float32 each, already sparsified; left as they are.
+
+    Source: TIES-Merging, arXiv:2306.01708, section 3, steps 2 and 3 (vote by weighted sum).
+    """
+    weights = inputs.numbers("weight")
+    weighted = [delta * weight for delta, weight in zip(deltas, weights, strict=True)]
+    vote = weighted[0].clone()
+    for term in weighted[1:]:
+        vote += term
+    positive = vote >= 0
+    mixed, divisor = vote.zero_(), vote.new_zeros(vote.shape)
+    for term, weight in zip(weighted, weights, strict=True):
+        stays = ((term > 0) & positive) | ((term < 0) & ~positive)
+        mixed += term * stays
+        divisor += stays * weight
+    if inputs.shared["normalize"]:
+        mixed /= divisor.masked_fill_(divisor == 0, 1.0)
+    return _onto_base(inputs, mixed)
+
+
+def _onto_base(inputs: Inputs, mixed: Tensor) -> Tensor:
+    assert inputs.base is not None
+    factor = inputs.number("lambda")
+    if factor != 1:
+        mixed *= factor
+    return mixed.add_(inputs.base.float())
+
+
+def merged(inputs: Inputs, deltas: Sequence[Tensor], *, elect: bool) -> Tensor:
+    """Return :func:`elected` or :func:`added`; no models beside the base give the base."""
+    if not deltas:
+        assert inputs.base is not None
+        return inputs.base.float().clone()
+    return elected(inputs, deltas) if elect else added(inputs, deltas)
