@@ -9,6 +9,13 @@ from pathlib import Path
 
 from merge_core.errors import CheckpointError
 
+# Buffers that old checkpoints store for every layer (Llama 2, Pythia) and today's classes compute;
+# transformers leaves them aside for all classes that have such a buffer.
+ONCE_STORED = {
+    "rotary_emb.inv_freq": r"rotary_emb\.inv_freq",
+    "position_ids": r"(^|\.)position_ids$",
+}
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -38,14 +45,20 @@ def read(folder: Path) -> Architecture:
         CheckpointError: transformers has no causal language model class for its config.
     """
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, StrictDataclassError) as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(f"{folder}: no causal language model: {first}") from error
-    patterns = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
+    patterns = set(getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ())
+    patterns |= {
+        pattern
+        for buffer, pattern in ONCE_STORED.items()
+        if any(name.endswith(buffer) for name, _ in model.named_buffers())
+    }
     return Architecture(dict(model.all_tied_weights_keys), tuple(sorted(patterns)))

@@ -5,17 +5,20 @@ Nothing else in mergetune writes to it, and nothing goes to disk.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from merge_core import digest
 from merge_core.errors import CheckpointError
 from merge_core.execution import carry_out
-from merge_core.parent import Parent
+from merge_core.parent import Parent, read_json
 from merge_core.plan import Plan
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+INERT = ("dtype", "torch_dtype", "transformers_version", "_name_or_path", "architectures")
 
 
 class Candidate:
@@ -30,12 +33,15 @@ class Candidate:
         self._parents = parents
         self._device = device
         self._model: Any = None
-        self._made_for: tuple[str, str] | None = None
+        self._made_for: tuple[str, str] | None = None  # how it behaves, and its type
         self._places: dict[str, Tensor] = {}
 
     @property
     def model(self) -> Any:
-        """The live transformers model, in evaluation mode; the same object after every build."""
+        """The live transformers model, in evaluation mode.
+
+        The same object after every build, as long as ``dtype`` and the parents' configs agree.
+        """
         assert self._model is not None, "build first"
         return self._model
 
@@ -62,13 +68,21 @@ class Candidate:
         return digest.combined(hashes)
 
     def _prepare(self, plan: Plan) -> None:
-        wanted = (plan.config_from, plan.dtype)
-        if self._made_for is None or self._made_for[1] != plan.dtype:
-            folder = self._parents[plan.config_from].folder
-            self._model = _load(folder, plan.dtype).to(self._device)
+        parent = self._parents[plan.config_from]
+        wanted = (_behaviour(parent), plan.dtype)
+        if self._made_for != wanted:
+            self._model = _load(parent.folder, plan.dtype).to(self._device)
             self._places = _places(self._model)
             self._made_for = wanted
         _check_places(plan, self._places)
+
+
+def _behaviour(parent: Parent) -> str:
+    """Return what decides, beside the weights, how a parent's model behaves: its configs."""
+    file = parent.folder / "generation_config.json"
+    configs = [parent.config, read_json(file) if file.is_file() else {}]
+    kept = [{key: config[key] for key in config if key not in INERT} for config in configs]
+    return json.dumps(kept, sort_keys=True)
 
 
 def _load(folder: Any, dtype: str) -> Any:
@@ -79,7 +93,7 @@ def _load(folder: Any, dtype: str) -> Any:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), local_files_only=True
         )
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, RuntimeError) as error:  # the last: shapes
         first = str(error).splitlines()[0]
         raise CheckpointError(f"{folder}: transformers cannot load it: {first}") from error
     return model.eval()  # type: ignore[no-untyped-call]

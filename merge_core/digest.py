@@ -14,27 +14,41 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-_BLOCK = 2**16  # elements per step: 512 KiB of int64, stays in cache
+_BLOCK = 2**16  # words per step: 512 KiB, stays in cache
 
 
 def tensor_digest(name: str, tensor: Tensor) -> int:
-    """Return a 64-bit hash of a tensor's name, type, shape and bits, as an unsigned integer."""
+    """Return a 64-bit hash of a tensor's name, type, shape and bits, as an unsigned integer.
+
+    The bits are taken in words of 8 bytes, little-endian, the last one filled up with zeros.
+    """
     import torch
 
-    words = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    flat = tensor.detach().reshape(-1)
-    bits = flat.view(words[flat.element_size()])
+    data = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    whole = data.numel() // 8 * 8
+    last = torch.zeros(8, dtype=torch.uint8, device=data.device)
+    last[: data.numel() - whole] = data[whole:]
+    if data.storage_offset() % 8:
+        data = data.clone()  # a view of other width starts at a multiple of it
     text = f"{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}".encode()
     key = int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
-    total = key
-    for start in range(0, bits.numel(), _BLOCK):
-        block = bits[start : start + _BLOCK].to(torch.int64)
-        counter = torch.arange(start, start + block.numel(), device=block.device)
-        mixed = _mix(
-            counter.mul_(_signed(0x9E3779B97F4A7C15)).add_(_signed(key)).bitwise_xor_(block)
-        )
-        total += int(mixed.sum())
+    total = key + _hashed(data[:whole].view(torch.int64), 0, key)
+    if whole < data.numel():
+        total += _hashed(last.view(torch.int64), whole // 8, key)
     return total % 2**64
+
+
+def _hashed(words: Tensor, first: int, key: int) -> int:
+    """Return the sum of the hashes of ``(n,)`` int64 words, the first at place ``first``."""
+    import torch
+
+    total = 0
+    for start in range(0, words.numel(), _BLOCK):
+        block = words[start : start + _BLOCK]
+        counter = torch.arange(block.numel(), device=block.device).add_(first + start)
+        mixed = counter.mul_(_signed(0x9E3779B97F4A7C15)).add_(_signed(key)).bitwise_xor_(block)
+        total += int(_mix(mixed).sum())
+    return total
 
 
 def weights_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:

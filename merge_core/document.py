@@ -16,8 +16,8 @@ import yaml
 
 from merge_core.errors import DocumentError, MergeError, Problem
 
-_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
-_SEXAGESIMAL = re.compile(r"[-+]?\d+(:[0-5]?\d)+(\.\d*)?")
+EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+SEXAGESIMAL = re.compile(r"[-+]?\d+(:[0-5]?\d)+(\.\d*)?")
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,14 @@ def parse(text: str, file: str) -> Document:
         DocumentError: It is not YAML, holds several documents, or repeats a key.
     """
     try:
+        return _parse(text, file)
+    except RecursionError as error:
+        rule = "nested too deeply, or an alias that holds itself"
+        raise DocumentError(file, [Problem("(file)", rule)]) from error
+
+
+def _parse(text: str, file: str) -> Document:
+    try:
         nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -80,7 +88,8 @@ def parse(text: str, file: str) -> Document:
             file, [Problem("(file)", f"not YAML: {error.problem}", line)]
         ) from error
     except yaml.YAMLError as error:
-        raise DocumentError(file, [Problem("(file)", f"not YAML: {error}")]) from error
+        first = str(error).splitlines()[0]
+        raise DocumentError(file, [Problem("(file)", f"not YAML: {first}")]) from error
     if len(nodes) != 1 or nodes[0] is None:
         count = 0 if not nodes or nodes[0] is None else len(nodes)
         raise DocumentError(file, [Problem("(file)", f"expected one YAML document, got {count}")])
@@ -111,7 +120,8 @@ class _Reader:
         data: dict[Hashable, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.value == "<<":
-                where = join(path, "<<") if isinstance(key_node, yaml.ScalarNode) else path
+                merge = isinstance(key_node, yaml.ScalarNode)
+                where = join(path, "<<") if merge else path or "(file)"
                 self.lines.setdefault(where, key_node.start_mark.line + 1)
                 self.problems.append((where, "keys must be plain text; merge keys are not read"))
                 continue
@@ -127,15 +137,16 @@ class _Reader:
 
     def _scalar(self, node: yaml.Node, path: str) -> Any:
         plain = isinstance(node, yaml.ScalarNode) and node.style is None
-        if plain and _EXPONENT.fullmatch(node.value):
+        if plain and EXPONENT.fullmatch(node.value):
             return float(node.value)
-        if plain and _SEXAGESIMAL.fullmatch(node.value):
+        if plain and SEXAGESIMAL.fullmatch(node.value):
             self.problems.append(
                 (path, f"{node.value} is a base-60 number in YAML; quote it or write a decimal")
             )
             return None
         try:
             return self._scalars.construct_object(node)
-        except (yaml.YAMLError, ValueError) as error:
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
+            # the last two: PyYAML's own answer to ``!!bool x`` and ``!!timestamp x``
             self.problems.append((path, f"cannot be read: {str(error).splitlines()[0]}"))
             return None

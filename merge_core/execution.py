@@ -5,6 +5,7 @@ Live candidates and exported folders both come from here, so they are the same b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,8 @@ def carry_out(plan: Plan, step: Step, parents: Mapping[str, Parent]) -> Tensor:
         merged = plan.method.merge(inputs).to(getattr(torch, plan.dtype))
     except ParameterError as error:
         raise ParameterError(f"{step.tensor}: {error}") from error
-    if not bool(torch.isfinite(merged).all()):
+    ends = torch.aminmax(merged) if merged.numel() else ()  # nan anywhere is nan at both ends
+    if not all(map(math.isfinite, ends)):
         raise NonFiniteError(
             f"{step.tensor}: the merge by {plan.method.name!r} is not finite in {plan.dtype}; "
             f"parameters {[dict(v) for v in step.values]} {dict(step.shared)}"

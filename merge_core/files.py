@@ -32,6 +32,7 @@ def fill_whole(target: Path, fill: Callable[[Path], None], *, overwrite: bool = 
     Raises:
         OutputExistsError: ``target`` is taken.
     """
+    target = Path(os.path.abspath(target))  # "." has no name to make a neighbour of
     taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
     if taken and not overwrite:
         raise OutputExistsError(f"{target}: exists; choose another place or pass --overwrite")
@@ -46,6 +47,8 @@ def fill_whole(target: Path, fill: Callable[[Path], None], *, overwrite: bool = 
         part.replace(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        if old.exists() and not target.exists():  # the second rename failed
+            old.replace(target)
         _remove(old)
 
 

@@ -50,12 +50,42 @@ def kept(key: int, density: float, count: int, device: torch.device | str = "cpu
         return mask
     for start in range(0, count, _BLOCK):
         stop = min(start + _BLOCK, count)
-        high, low = divmod(start, 2**32)
-        index = torch.arange(stop - start, dtype=torch.int32, device=device).add_(_signed(low))
-        bits = _hash(index, (key >> 32) ^ high, key & 0xFFFFFFFF)
+        bits = _bits(key, start, stop, device)
         # unsigned comparison by flipping the sign bit of both sides
         mask[start:stop] = bits.bitwise_xor_(_signed(0x80000000)) < bound - 2**31
     return mask
+
+
+def kept_each(key: int, probabilities: Tensor) -> Tensor:
+    """Draw independent bits, each True with a probability of its own.
+
+    The coins are those of :func:`kept`: where it keeps an element at a density, this one keeps it
+    at the same probability.
+
+    Args:
+        key: See :func:`key_for`.
+        probabilities: ``(count,)`` float64 in [0, 1], resolved to 2**-32.
+
+    Returns:
+        ``(count,)`` bool, on the device of ``probabilities``.
+    """
+    count = probabilities.numel()
+    mask = probabilities.new_empty(count, dtype=probabilities.bool().dtype)
+    for start in range(0, count, _BLOCK):
+        stop = min(start + _BLOCK, count)
+        bounds = (probabilities[start:stop] * 2**32).round_().long() - 2**31
+        bits = _bits(key, start, stop, mask.device)
+        mask[start:stop] = bits.bitwise_xor_(_signed(0x80000000)) < bounds
+    return mask
+
+
+def _bits(key: int, start: int, stop: int, device: torch.device | str) -> Tensor:
+    """Return 32 random bits for each index in one aligned block: ``(stop - start,)`` int32."""
+    import torch
+
+    high, low = divmod(start, 2**32)
+    index = torch.arange(stop - start, dtype=torch.int32, device=device).add_(_signed(low))
+    return _hash(index, (key >> 32) ^ high, key & 0xFFFFFFFF)
 
 
 def _hash(index: Tensor, high: int, low: int) -> Tensor:

@@ -16,6 +16,8 @@ def at(gradient: Sequence[Scalar], t: float) -> Scalar:
     Flags and words do not mix: of those, the one at or before ``t`` is returned.
     """
     place = t * (len(gradient) - 1)
+    if abs(place - round(place)) < 1e-9:  # 13 / 23 * 23 is not 13 in floats
+        place = round(place)
     i = min(math.floor(place), len(gradient) - 1)
     left, right = gradient[i], gradient[min(i + 1, len(gradient) - 1)]
     if isinstance(left, bool | str) or isinstance(right, bool | str):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 FLOATS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
+_HEADER_BYTES = 10**8  # the format's own limit
 WHOLE = ("BOOL", "U8", "I8", "I16", "I32", "I64")
 
 
@@ -47,7 +48,7 @@ class Parent:
         self.reference = reference
         self.folder = folder
         self.from_hub = from_hub
-        self.config: dict[str, Any] = _read_json(folder / "config.json")
+        self.config: dict[str, Any] = read_json(folder / "config.json")
         self._files = {name: _open(folder / name) for name in _weight_files(folder)}
         self.tensors: Mapping[str, TensorInfo] = _headers(folder, self._files)
         _check_index(folder, self.tensors)
@@ -80,15 +81,29 @@ def open_parents(references: Sequence[str], roots: Sequence[Path]) -> dict[str, 
 
 
 def tensor_names(folder: Path) -> tuple[str, ...]:
-    """Return the names of all tensors of a model folder, sorted; reads headers only.
+    """Return the names of all tensors of a model folder, sorted; reads headers, without torch.
 
     Raises:
-        CheckpointError: See :class:`Parent`.
+        CheckpointError: A file is missing or no safetensors.
     """
-    return tuple(sorted(Parent(str(folder), folder).tensors))
+    names: set[str] = set()
+    for file in _weight_files(folder):
+        try:
+            with (folder / file).open("rb") as stream:
+                size = int.from_bytes(stream.read(8), "little")
+                header = json.loads(stream.read(min(size, _HEADER_BYTES)))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{folder / file}: no safetensors file: {error}") from error
+        names.update(header)
+    return tuple(sorted(names - {"__metadata__"}))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        CheckpointError: The file cannot be read, or holds something else.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -100,7 +115,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _weight_files(folder: Path) -> list[str]:
     if (folder / INDEX).is_file():
-        placed = _read_json(folder / INDEX).get("weight_map")
+        placed = read_json(folder / INDEX).get("weight_map")
         if not isinstance(placed, dict) or not placed:
             raise CheckpointError(f"{folder / INDEX}: has no weight_map")
         return sorted({str(file) for file in placed.values()})
@@ -139,7 +154,7 @@ def _headers(folder: Path, files: Mapping[str, Any]) -> dict[str, TensorInfo]:
 def _check_index(folder: Path, tensors: Mapping[str, TensorInfo]) -> None:
     if not (folder / INDEX).is_file():
         return
-    placed = _read_json(folder / INDEX)["weight_map"]
+    placed = read_json(folder / INDEX)["weight_map"]
     for name, file in placed.items():
         if name not in tensors or tensors[name].file != file:
             raise CheckpointError(f"{folder / INDEX}: names {name} in {file}, where it is not")

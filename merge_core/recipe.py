@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
+
+from merge_core.document import EXPONENT, SEXAGESIMAL
 
 Scalar = bool | int | float | str
 
@@ -74,7 +77,9 @@ class Recipe:
 
     def to_yaml(self) -> str:
         """Return the recipe as a YAML document that mergekit reads too."""
-        return yaml.safe_dump(self.plain(), sort_keys=False, default_flow_style=None, width=100)
+        return yaml.dump(
+            self.plain(), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100
+        )
 
     def digest(self) -> str:
         """Return the SHA-256 of the canonical JSON, hex; 1 and 1.0 are the same number."""
@@ -95,6 +100,16 @@ class Recipe:
                 "base_model": names[self.base_model] if self.base_model else None,
             }
         )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the names that ``document`` would read as numbers or refuse: ``1e5``, ``0:30``."""
+
+
+for _pattern in (EXPONENT, SEXAGESIMAL):
+    _Dumper.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(f"^(?:{_pattern.pattern})$"), list("-+.0123456789")
+    )
 
 
 def _plain_source(source: Source) -> dict[str, Any]:

@@ -186,7 +186,10 @@ def _check_method(recipe: Recipe, path: str, problems: Problems) -> None:
         problems.append((join(path, "merge_method"), f"{rule}; known: {', '.join(known)}"))
         return
     _check_models(recipe, found, path, problems)
-    _check_parameters(recipe.parameters, found, join(path, "parameters"), problems)
+    where = join(path, "parameters")
+    _check_parameters(recipe.parameters, found, where, problems)
+    for param in _required("shared", found, [recipe.parameters]):
+        _missing(join(where, param.name), f"required by merge_method {found.name!r}", problems)
     for i, source in enumerate(recipe.models):
         where = join(join(path, "models"), i)
         _check_source(recipe, source, found, where, problems)
@@ -195,7 +198,7 @@ def _check_method(recipe: Recipe, path: str, problems: Problems) -> None:
 def _check_models(recipe: Recipe, found: Method, path: str, problems: Problems) -> None:
     listed = [source.model for source in recipe.models]
     if found.base == "required" and recipe.base_model is None:
-        problems.append((join(path, "base_model"), f"required by merge_method {found.name!r}"))
+        _missing(join(path, "base_model"), f"required by merge_method {found.name!r}", problems)
     if found.base == "none" and recipe.base_model not in (None, *listed):
         problems.append(
             (
@@ -205,7 +208,8 @@ def _check_models(recipe: Recipe, found: Method, path: str, problems: Problems) 
         )
     count, (least, most) = len(recipe.references()), found.models
     if listed and (count < least or (most is not None and count > most)):
-        wanted = f"{least}" if least == most else f"{least} or more"
+        most_shown = "or more" if most is None else f"to {most}"
+        wanted = f"{least}" if least == most else f"{least} {most_shown}"
         rule = f"{found.name!r} takes {wanted} models, the base included, got {count}"
         problems.append((join(path, "models"), rule))
 
@@ -222,12 +226,21 @@ def _check_source(
         )
         return
     _check_parameters(source.parameters, found, where, problems, of_model=True)
-    given = {name for name, _ in (*source.parameters, *recipe.parameters)}
-    problems.extend(
-        (join(where, param.name), f"required by merge_method {found.name!r} for every model")
-        for param in found.params
-        if param.scope == "model" and param.default is None and param.name not in given
-    )
+    for param in _required("model", found, [source.parameters, recipe.parameters]):
+        rule = f"required by merge_method {found.name!r} for every model"
+        _missing(join(where, param.name), rule, problems)
+
+
+def _required(scope: str, found: Method, given: list[Settings]) -> list[Param]:
+    names = {name for settings in given for name, _ in settings}
+    params = [param for param in found.params if param.scope == scope and param.default is None]
+    return [param for param in params if param.name not in names]
+
+
+def _missing(path: str, rule: str, problems: Problems) -> None:
+    """Add a problem, unless what was given there is one already."""
+    if not any(where.startswith(path) for where, _ in problems):
+        problems.append((path, rule))
 
 
 def _check_parameters(

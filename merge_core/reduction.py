@@ -42,3 +42,17 @@ def dot(a: Tensor, b: Tensor) -> float:
 def norm(x: Tensor) -> float:
     """Return the Frobenius norm over all entries, accumulated in float64. ``x``: any shape."""
     return float(dot(x, x) ** 0.5)
+
+
+def kth_smallest(x: Tensor, k: int) -> float:
+    """Return the entry that has ``k`` entries before it in ascending order.
+
+    Args:
+        x: ``(n,)`` float32.
+        k: From 0 to n - 1.
+    """
+    import numpy as np
+
+    if x.device.type == "cpu":  # eight times as fast as kthvalue (dev/LOG.md)
+        return float(np.partition(x.numpy(), k)[k])
+    return float(x.kthvalue(k + 1).values)

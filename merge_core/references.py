@@ -16,7 +16,7 @@ def local_folder(reference: str, roots: Sequence[Path]) -> Path | None:
     for root in roots:
         folder = root / Path(reference).expanduser()
         if folder.is_dir():
-            return Path(os.path.abspath(folder))
+            return folder.resolve()  # ".." after a link leads where the disk says, not the text
     return None
 
 
@@ -65,5 +65,5 @@ def _from_hub(reference: str, tried: str) -> Path:
 
 def relative_to(folder: Path, where: Path) -> str:
     """Return a reference to ``folder`` that holds in a file inside the folder ``where``."""
-    path = Path(os.path.relpath(folder, where)).as_posix()
+    path = Path(os.path.relpath(folder.resolve(), where.resolve())).as_posix()
     return path if path.startswith(".") else f"./{path}"

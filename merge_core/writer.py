@@ -110,10 +110,16 @@ def _write_shard(
 
 
 def _write_index(plan: Plan, folder: Path, shards: list[tuple[str, list[Step]]]) -> None:
-    total = sum((folder / file).stat().st_size for file, _ in shards)
+    total = sum(_payload(folder / file) for file, _ in shards)
     placed = {step.tensor: file for file, steps in shards for step in steps}
     index = {"metadata": {"total_size": total}, "weight_map": placed}
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+
+def _payload(file: Path) -> int:
+    """Return the bytes of a safetensors file's tensors: without the header and its length."""
+    with file.open("rb") as stream:
+        return file.stat().st_size - 8 - int.from_bytes(stream.read(8), "little")
 
 
 def _copy_config(plan: Plan, source: Path, folder: Path) -> None:

@@ -5,15 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from merge_core.methods.declaration import Inputs, Method
-from merge_core.methods.sparsify import dropped, rescale
-from merge_core.methods.task_vectors import (
-    INT8_MASK,
-    LAMBDA,
-    WEIGHT,
-    density,
-    merged,
-    normalize,
-)
+from merge_core.methods.sparsify import dropped, params
+from merge_core.methods.task_vectors import merged
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +20,7 @@ def _merge(inputs: Inputs) -> Tensor:
 METHOD = Method(
     name="dare_ties",
     merge=_merge,
-    params=(WEIGHT, density(1.0, 0.5), normalize(False), rescale(True), LAMBDA, INT8_MASK),
+    params=params(start=0.5, normalized=False, rescaled=True),
     base="required",
     models=(2, None),
     draws=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,7 +51,7 @@ class Param:
             return None if known else f"expected {words}, got {shown(value)}"
         if isinstance(value, bool) or not isinstance(value, int | float):
             return f"expected a number, got {shown(value)}"
-        if not math.isfinite(value):
+        if not abs(value) <= sys.float_info.max:  # also refuses nan, and integers past any float
             return f"expected a finite number, got {value}"
         if not self.minimum <= value <= self.maximum or value <= self.above:
             return f"must be in {self._interval()}, got {value}"

@@ -10,7 +10,28 @@ METHODS = Registry(
     "mergetune.methods",
     {
         name: f"merge_core.methods.{name}:METHOD"
-        for name in ("dare_linear", "dare_ties", "linear", "slerp", "task_arithmetic", "ties")
+        for name in (
+            "arcee_fusion",
+            "breadcrumbs",
+            "breadcrumbs_ties",
+            "dare_linear",
+            "dare_ties",
+            "della",
+            "della_linear",
+            "karcher",
+            "linear",
+            "model_stock",
+            "multislerp",
+            "nearswap",
+            "nuslerp",
+            "passthrough",
+            "ram",
+            "ramplus_tl",
+            "sce",
+            "slerp",
+            "task_arithmetic",
+            "ties",
+        )
     },
 )
 

@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from merge_core.mask import kept
-from merge_core.methods.declaration import Inputs, Param, Value
-from merge_core.reduction import l1
+from merge_core.errors import ParameterError
+from merge_core.mask import kept, kept_each
+from merge_core.methods.declaration import Inputs, Param, Value, Values
+from merge_core.methods.task_vectors import INT8_MASK, LAMBDA, WEIGHT, density, normalize
+from merge_core.reduction import kth_smallest, l1
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+GAMMA = Param(
+    "gamma",
+    "share of task vector entries, the largest, that are dropped",
+    low=0,
+    high=0.1,
+    default=0.01,
+    minimum=0,
+    maximum=1,
+)
+EPSILON = Param(
+    "epsilon",
+    "how far the keep probability of the smallest and largest entries is from density",
+    low=0,
+    high=0.3,
+    default=0.15,
+    minimum=0,
+    maximum=0.5,
+)
 
 
 def rescale(default: bool) -> Param:
@@ -22,6 +45,19 @@ def rescale(default: bool) -> Param:
         scope="shared",
         choices=(True, False, "l1", "inverse_density", "none"),
     )
+
+
+def params(*own: Param, start: float, normalized: bool, rescaled: bool) -> tuple[Param, ...]:
+    """Return the parameters of a method that sparsifies task vectors.
+
+    Args:
+        own: What this method has beside the others.
+        start: Density of an unsearched recipe.
+        normalized: Default of ``normalize``.
+        rescaled: Default of ``rescale``.
+    """
+    common = (normalize(normalized), rescale(rescaled), LAMBDA, INT8_MASK)
+    return (WEIGHT, density(1.0, start), *own, *common)
 
 
 def largest(delta: Tensor, density: float) -> Tensor:
@@ -38,14 +74,47 @@ def largest(delta: Tensor, density: float) -> Tensor:
 
     Source: TIES-Merging, arXiv:2306.01708, step 1, for each tensor by itself.
     """
-    size = delta.abs().reshape(-1)
+    return first_largest(delta.abs(), max(1, math.floor(density * delta.numel())))
+
+
+def first_largest(size: Tensor, count: int) -> Tensor:
+    """Return the ``count`` largest entries; of equals at the threshold those of lowest index.
+
+    Args:
+        size: ``(*shape)`` float32.
+        count: From 0 to the number of entries; more than there are means all.
+
+    Returns:
+        ``(*shape)`` bool.
+    """
     n = size.numel()
-    count = max(1, math.floor(density * n))
-    threshold = size.kthvalue(n - count + 1).values  # the count-th largest
-    keep = size > threshold
-    equal = size == threshold
-    missing = count - keep.sum()
-    return (keep | (equal & (equal.cumsum(0) <= missing))).reshape(delta.shape)
+    if count <= 0 or n == 0:
+        return size.new_zeros(size.shape).bool()
+    threshold = kth_smallest(size.reshape(-1), max(n - count, 0))  # the count-th largest
+    return _up_to(count, size > threshold, size == threshold)
+
+
+def first_smallest(size: Tensor, count: int) -> Tensor:
+    """Return the ``count`` smallest entries; of equals at the threshold those of lowest index.
+
+    Args:
+        size: ``(*shape)`` float32.
+        count: From 0 to the number of entries; more than there are means all.
+
+    Returns:
+        ``(*shape)`` bool.
+    """
+    n = size.numel()
+    if count <= 0 or n == 0:
+        return size.new_zeros(size.shape).bool()
+    threshold = kth_smallest(size.reshape(-1), min(count, n) - 1)
+    return _up_to(count, size < threshold, size == threshold)
+
+
+def _up_to(count: int, sure: Tensor, equal: Tensor) -> Tensor:
+    """Return ``sure``, filled up to ``count`` with the first of the entries that are ``equal``."""
+    place = equal.reshape(-1).cumsum(0).reshape(equal.shape)
+    return sure | (equal & (place <= count - sure.sum()))
 
 
 def drawn(delta: Tensor, density: float, key: int) -> Tensor:
@@ -88,18 +157,97 @@ def masked(delta: Tensor, keep: Tensor, density: float, mode: Value) -> Tensor:
     return out
 
 
-def dropped(inputs: Inputs) -> list[Tensor]:
-    """Return every task vector with a random share of its entries dropped (DARE).
+def sparsified(inputs: Inputs, keep: Callable[[Tensor, Values, int], Tensor]) -> list[Tensor]:
+    """Return every task vector with only the entries that ``keep`` chooses, rescaled.
 
     Args:
-        inputs: With ``density`` per model and ``rescale`` shared; density 1 draws nothing.
+        inputs: With ``density`` per model, ``rescale`` shared; density 1 keeps all, draws nothing.
+        keep: Gets a task vector, its model's parameters and mask key; gives ``(*shape)`` bool.
 
     Returns:
         ``(*shape)`` float32 for each model.
     """
     deltas = inputs.deltas()
-    for i, share in enumerate(inputs.numbers("density")):
+    for i, values in enumerate(inputs.values):
+        share = float(values["density"])
         if share < 1:
-            keep = drawn(deltas[i], share, inputs.keys[i])
-            deltas[i] = masked(deltas[i], keep, share, inputs.shared["rescale"])
+            chosen = keep(deltas[i], values, inputs.keys[i])
+            deltas[i] = masked(deltas[i], chosen, share, inputs.shared["rescale"])
     return deltas
+
+
+def dropped(inputs: Inputs) -> list[Tensor]:
+    """Return every task vector with a random share of its entries dropped (DARE)."""
+    return sparsified(inputs, lambda d, values, key: drawn(d, float(values["density"]), key))
+
+
+def middle(delta: Tensor, density: float, gamma: float) -> Tensor:
+    """Return which entries stay when the largest and the smallest go.
+
+    Of ``n`` entries ``floor(gamma n)`` of the largest go, ``floor(density n)`` below them stay, and
+    the rest goes; where that is more than there are, the smallest stay and the largest go. Equals
+    rank by index.
+
+    Args:
+        delta: ``(*shape)`` float32.
+        density: In (0, 1].
+        gamma: In [0, 1].
+
+    Returns:
+        ``(*shape)`` bool.
+
+    Source: Model Breadcrumbs, arXiv:2312.06795, section 3.
+    """
+    size = delta.abs()
+    wanted, top = math.floor(density * size.numel()), math.floor(gamma * size.numel())
+    bottom = max(0, size.numel() - wanted - top)
+    return first_smallest(size, bottom + wanted) & ~first_smallest(size, bottom)
+
+
+def trimmed(inputs: Inputs) -> list[Tensor]:
+    """Return every task vector without its largest and smallest entries (Model Breadcrumbs)."""
+    return sparsified(
+        inputs, lambda d, values, _: middle(d, float(values["density"]), float(values["gamma"]))
+    )
+
+
+def probabilities(delta: Tensor, density: float, epsilon: float) -> Tensor:
+    """Return the keep probability of every entry: from its rank by magnitude in its row.
+
+    From ``density - epsilon`` for a row's smallest entry to ``density + epsilon`` for its largest,
+    evenly in rank; ``density`` in rows of one entry. A tensor of one dimension is one row.
+
+    Args:
+        delta: ``(*shape)`` float32.
+        density: In (0, 1).
+        epsilon: Such that both ends are in (0, 1).
+
+    Returns:
+        ``(*shape)`` float64.
+
+    Raises:
+        ParameterError: An end is not in (0, 1).
+
+    Source: DELLA, arXiv:2406.11617, MagPrune.
+    """
+    if not (density - epsilon > 0 and density + epsilon < 1):
+        raise ParameterError(
+            f"density - epsilon and density + epsilon must be in (0, 1), got density {density} "
+            f"and epsilon {epsilon}"
+        )
+    rows = delta.abs().reshape(1, -1) if delta.dim() < 2 else delta.abs()
+    n = rows.shape[1]
+    if n == 1:
+        return (delta * 0).double() + density
+    ranks = rows.argsort(dim=1, stable=True).argsort(dim=1)  # 0 for the smallest
+    return (ranks.double() / (n - 1) * (2 * epsilon) + (density - epsilon)).reshape(delta.shape)
+
+
+def dropped_by_rank(inputs: Inputs) -> list[Tensor]:
+    """Return every task vector with entries dropped at random, small ones more often (DELLA)."""
+
+    def keep(delta: Tensor, values: Values, key: int) -> Tensor:
+        chances = probabilities(delta, float(values["density"]), float(values["epsilon"]))
+        return kept_each(key, chances.reshape(-1)).reshape(delta.shape)
+
+    return sparsified(inputs, keep)

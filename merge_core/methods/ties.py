@@ -5,15 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from merge_core.methods.declaration import Inputs, Method
-from merge_core.methods.sparsify import largest, masked, rescale
-from merge_core.methods.task_vectors import (
-    INT8_MASK,
-    LAMBDA,
-    WEIGHT,
-    density,
-    merged,
-    normalize,
-)
+from merge_core.methods.sparsify import largest, params, sparsified
+from merge_core.methods.task_vectors import merged
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,18 +18,14 @@ def _merge(inputs: Inputs) -> Tensor:
     Returns:
         ``(*shape)`` float32.
     """
-    deltas = inputs.deltas()
-    for i, share in enumerate(inputs.numbers("density")):
-        if share < 1:
-            keep = largest(deltas[i], share)
-            deltas[i] = masked(deltas[i], keep, share, inputs.shared["rescale"])
-    return merged(inputs, deltas, elect=True)
+    trimmed = sparsified(inputs, lambda d, values, _: largest(d, float(values["density"])))
+    return merged(inputs, trimmed, elect=True)
 
 
 METHOD = Method(
     name="ties",
     merge=_merge,
-    params=(WEIGHT, density(1.0, 0.5), normalize(True), rescale(False), LAMBDA, INT8_MASK),
+    params=params(start=0.5, normalized=True, rescaled=False),
     base="required",
     models=(1, None),
     reference="arXiv:2306.01708",

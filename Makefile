@@ -1,0 +1,42 @@
+# make quickstart   set up .venv and run the quickstart study (FRESH=1 starts over)
+# make test         set up and run all tests         make check   lint, types, fast tests
+# make zoo          train the quickstart's models anew            make bench   print the benchmarks' ratios
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_OFFLINE ?= 1
+export HF_DATASETS_OFFLINE ?= 1
+
+.PHONY: quickstart test check zoo bench clean
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed" if sys.version_info < (3, 10) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/ready-dev: .venv/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+quickstart: .venv/ready
+	$(if $(FRESH),rm -rf studies/quickstart/results)
+	$(BIN)/mergetune run studies/quickstart
+
+test: .venv/ready-dev
+	$(BIN)/python -m pytest
+
+check: .venv/ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -m "not slow"
+
+zoo: .venv/ready
+	$(BIN)/python studies/quickstart/train.py
+
+bench: .venv/ready-dev
+	$(BIN)/python benchmarks/candidate_build.py
+	$(BIN)/python benchmarks/overhead.py
+
+clean:
+	rm -rf .venv build *.egg-info

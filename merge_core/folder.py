@@ -1,0 +1,30 @@
+"""Recipe file in, model folder out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from merge_core import architecture, recipe_reader, writer
+from merge_core.parent import open_parents
+from merge_core.plan import plan
+
+
+def merge(recipe_file: Path, out: Path, *, overwrite: bool = False) -> str:
+    """Merge a recipe file into a new model folder and return its weights digest.
+
+    Args:
+        recipe_file: A recipe in the mergekit dialect; its relative model paths are tried from its
+            own folder, then from the working directory.
+        out: The folder to make.
+        overwrite: Replace ``out`` if it exists.
+
+    Raises:
+        DocumentError: The recipe breaks rules.
+        MergeError: A parent cannot be used, or ``out`` is taken.
+    """
+    recipe = recipe_reader.read(recipe_file)
+    roots = (recipe_file.resolve().parent, Path.cwd())
+    parents = open_parents(recipe.references(), roots)
+    main = recipe.base_model or recipe.models[0].model
+    planned = plan(recipe, parents, architecture.read(parents[main].folder))
+    return writer.write(planned, parents, out, overwrite=overwrite)

@@ -1,0 +1,272 @@
+"""Laws that every merge method keeps, as a test class for plugin authors and for our own methods.
+
+    from merge_core.testing import MethodContract
+
+    class TestMine(MethodContract):
+        method = METHOD
+
+These laws do not know what a method is for: the law of its paper needs a test of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from merge_core.errors import MergeError
+from merge_core.methods.declaration import Inputs, Method, Param, Value
+
+SHAPES = [(1,), (7,), (99,), (1, 1), (8, 1), (1, 8), (16, 33)]  # where slices and counts go wrong
+FINITE = (0.0, -0.0, 1.4e-45, 1.2e-38, 1.0, -1.0, 1e30, -1e30)  # zeros, subnormal, smallest, large
+BROKEN = (math.nan, math.inf, -math.inf)
+LARGE = (401, 331)  # 132,731 entries: torch splits its work over threads from 32,768
+
+
+class MethodContract:
+    """Subclass, set ``method``, run pytest.
+
+    A method's parameters stand at ``start``, or at ``default`` where no start is declared.
+    """
+
+    method: ClassVar[Method]
+
+    def count(self) -> int:
+        """Return how many models beside the base the tests put in: three, if so many may."""
+        least, most = self.method.models
+        total = max(least, 4 if most is None else min(4, most))
+        return total - (self.method.base != "none")
+
+    def inputs(
+        self, shape: tuple[int, ...], *, spread: float = 0.1, count: int | None = None, key: int = 1
+    ) -> Inputs:
+        """Return random inputs: a base of about 1 and models ``spread`` away from it, float32.
+
+        Args:
+            shape: Of every tensor.
+            spread: 0 makes all models equal to the base.
+            count: Number of models beside the base; None for :meth:`count`.
+            key: Of the random masks.
+        """
+        count = self.count() if count is None else count
+        stream = torch.Generator().manual_seed(math.prod(shape))
+        base = torch.randn(shape, generator=stream)
+        models = [base + spread * torch.randn(shape, generator=stream) for _ in range(count)]
+        values, shared = ({p.name: usual(p) for p in self._params(s)} for s in ("model", "shared"))
+        return Inputs(
+            models=models,
+            base=base if self.method.base != "none" else None,
+            values=[dict(values) for _ in range(count)],
+            shared=shared,
+            keys=[key * 1_000_003 + i for i in range(count)],
+        )
+
+    def _params(self, scope: str) -> list[Param]:
+        return [param for param in self.method.params if param.scope == scope]
+
+    def test_declaration_is_complete(self) -> None:
+        least, most = self.method.models
+        assert self.method.name.isidentifier(), "a name is one word, to be written in YAML"
+        assert self.method.reference, "reference: names no source"
+        assert 1 <= least <= (least if most is None else most), f"models: {least} to {most}"
+        names = [param.name for param in self.method.params]
+        assert len(set(names)) == len(names), f"params: a name is declared twice in {names}"
+        unexplained = [param.name for param in self.method.params if not param.meaning]
+        assert not unexplained, f"params: no meaning given for {unexplained}"
+
+    def test_usual_range_and_default_lie_within_the_hard_limits(self) -> None:
+        for param in self.method.params:
+            given = {"default": param.default, "start": param.start}
+            if not param.choices:
+                assert param.low is not None, f"{param.name}: no low"
+                assert param.high is not None, f"{param.name}: no high"
+                assert param.low <= param.high, f"{param.name}: low is above high"
+                given |= {"low": param.low, "high": param.high}
+            for name, value in given.items():
+                rule = None if value is None else param.rule_broken_by(value)
+                assert rule is None, f"{param.name}: {name} {rule}"
+
+    def test_values_outside_the_hard_limits_are_refused(self) -> None:
+        for param in self.method.params:
+            for value in refused(param):
+                assert param.rule_broken_by(value), f"{param.name}: {value!r} is not refused"
+            for value in accepted(param):
+                rule = param.rule_broken_by(value)
+                assert rule is None, f"{param.name}: {value!r} is refused: {rule}"
+
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_sources_equal_to_the_base_give_the_base(self, shape: tuple[int, ...]) -> None:
+        inputs = self.inputs(shape, spread=0.0)
+        base = inputs.models[0] if inputs.base is None else inputs.base
+        # a sum of k products and a quotient: under 16 roundings of 2**-24
+        torch.testing.assert_close(self.method.merge(inputs), base, rtol=1e-6, atol=1e-7)
+
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_output_is_a_new_finite_float32_tensor_of_the_same_shape(
+        self, shape: tuple[int, ...]
+    ) -> None:
+        inputs = self.inputs(shape)
+        out = self.method.merge(inputs)
+        assert out.dtype == torch.float32, f"the output is {out.dtype}"
+        assert out.shape == shape, f"the output is {tuple(out.shape)}, the inputs are {shape}"
+        assert bool(out.isfinite().all()), "the output is not finite"
+        memory = out.untyped_storage().data_ptr()
+        assert all(x.untyped_storage().data_ptr() != memory for x in tensors(inputs)), (
+            "the output shares memory with an input"
+        )
+
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_same_inputs_give_the_same_bits(self, shape: tuple[int, ...]) -> None:
+        first, second = (self.method.merge(self.inputs(shape)) for _ in range(2))
+        assert_same_bits(first, second, "a second call gives other bits")
+
+    def test_thread_count_does_not_change_the_bits(self) -> None:
+        inputs = self.inputs(LARGE)
+        with threads(1):
+            one = self.method.merge(inputs)
+        with threads(2):
+            two = self.method.merge(inputs)
+        assert_same_bits(one, two, "two threads give other bits than one")
+
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_inputs_are_left_as_they_were(self, shape: tuple[int, ...]) -> None:
+        inputs = self.inputs(shape)
+        before = deepcopy(inputs)
+        self.method.merge(inputs)
+        for tensor, was in zip(tensors(inputs), tensors(before), strict=True):
+            assert_same_bits(tensor, was, "an input tensor was changed")
+        settings, were = ((x.values, x.shared, x.keys) for x in (inputs, before))
+        assert settings == were, "a parameter was changed"
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+    def test_stored_type_does_not_change_the_arithmetic(self, dtype: torch.dtype) -> None:
+        stored = converted(self.inputs((16, 33)), lambda x: x.to(dtype))
+        out = self.method.merge(stored)
+        assert_same_bits(
+            out,
+            self.method.merge(converted(stored, Tensor.float)),
+            f"{dtype} is not read as float32",
+        )
+
+    def test_least_number_of_models_can_be_merged(self) -> None:
+        count = self.method.models[0] - (self.method.base == "required")
+        inputs = self.inputs((7,), count=count)
+        if self.method.base == "optional":
+            inputs = replace(inputs, base=None)
+        assert bool(self.method.merge(inputs).isfinite().all())
+
+    def test_masks_decide_the_result_only_where_the_method_says_that_it_draws(self) -> None:
+        first, second = (self.method.merge(self.inputs((16, 33), key=key)) for key in (1, 2))
+        assert self.method.draws != bool(first.equal(second)), (
+            f"draws is {self.method.draws}, but other mask keys "
+            f"{'change nothing' if self.method.draws else 'change the result'}"
+        )
+
+    def test_every_product_of_special_values_is_merged_to_finite_values(self) -> None:
+        inputs = self.inputs((1,))
+        columns = [torch.tensor(FINITE)] * len(tensors(inputs))
+        parts = iter(torch.cartesian_prod(*columns).reshape(-1, len(columns)).T.contiguous())
+        out = self.method.merge(converted(inputs, lambda _: next(parts)))
+        assert bool(out.isfinite().all()), f"not finite from {FINITE}"
+
+    @pytest.mark.parametrize("broken", BROKEN)
+    def test_nothing_hides_a_broken_parent(self, broken: float) -> None:
+        """So that the core can refuse it: where an input is not finite, the output is not."""
+        for place in range(len(tensors(self.inputs((7,))))):
+            inputs = self.inputs((7,))
+            tensors(inputs)[place][3] = broken
+            try:
+                out = self.method.merge(inputs)
+            except MergeError:
+                continue
+            assert not math.isfinite(out[3]), f"{broken} in tensor {place} became {float(out[3])}"
+
+    def test_every_product_of_parameter_values_is_refused_or_gives_finite_values(self) -> None:
+        names = [param.name for param in self.method.params]
+        for chosen in itertools.product(*map(tried, self.method.params)):
+            inputs = given(self.inputs((5,)), dict(zip(names, chosen, strict=True)))
+            try:
+                out = self.method.merge(inputs)
+            except MergeError:
+                continue
+            assert bool(out.isfinite().all()), f"not finite with {names} = {chosen}"
+
+
+def usual(param: Param) -> Value:
+    """Return where the tests put a parameter: its start, else its default."""
+    value = param.default if param.start is None else param.start
+    assert value is not None, f"{param.name}: neither start nor default"
+    return value
+
+
+def tried(param: Param) -> list[Value]:
+    """Return all choices, or the ends of the usual range and the usual value."""
+    if param.choices:
+        return list(param.choices)
+    assert param.low is not None
+    assert param.high is not None
+    return list(dict.fromkeys([param.low, usual(param), param.high]))
+
+
+def refused(param: Param) -> Iterator[Any]:
+    """Yield values that no parameter of its kind may have, and those just past its limits."""
+    yield from (None, [], {}, math.nan, math.inf, -math.inf, "no such choice", 10**400)
+    if param.choices:
+        return
+    yield from (True, False, "1")
+    yield from (math.nextafter(x, -math.inf) for x in [param.minimum] if math.isfinite(x))
+    yield from (math.nextafter(x, math.inf) for x in [param.maximum] if math.isfinite(x))
+    yield from (x for x in [param.above] if math.isfinite(x))
+
+
+def accepted(param: Param) -> Iterator[Value]:
+    """Yield the choices, or the values just inside the limits."""
+    if param.choices:
+        yield from param.choices
+        return
+    yield from (x for x in [param.minimum, param.maximum] if math.isfinite(x))
+    yield from (math.nextafter(x, math.inf) for x in [param.above] if math.isfinite(x))
+
+
+def tensors(inputs: Inputs) -> list[Tensor]:
+    """Return all tensors of the inputs, the base first if there is one."""
+    return [*([] if inputs.base is None else [inputs.base]), *inputs.models]
+
+
+def converted(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+    """Return the inputs with every tensor changed, the base first."""
+    base = None if inputs.base is None else change(inputs.base)
+    return replace(inputs, base=base, models=[change(model) for model in inputs.models])
+
+
+def given(inputs: Inputs, settings: dict[str, Value]) -> Inputs:
+    """Return the inputs with these parameters, the same for every model."""
+    values = [{name: settings.get(name, was[name]) for name in was} for was in inputs.values]
+    shared = {name: settings.get(name, was) for name, was in inputs.shared.items()}
+    return replace(inputs, values=values, shared=shared)
+
+
+def assert_same_bits(a: Tensor, b: Tensor, otherwise: str) -> None:
+    """Assert that two tensors have the same type, shape and bits; -0 is not 0, nan is nan."""
+    same = a.dtype == b.dtype and a.shape == b.shape
+    same = same and bool(a.contiguous().view(torch.uint8).equal(b.contiguous().view(torch.uint8)))
+    assert same, otherwise
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Let torch use ``n`` threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,143 @@
+"""No network, few threads, and tiny random parents that share one architecture.
+
+A *family* is a folder of four model folders: ``base`` and its experts ``one``, ``two``, ``three``,
+each the base plus a random task vector. Recipes in tests name them so, relative to the family.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    TOKENIZERS_PARALLELISM="false",
+    TRANSFORMERS_VERBOSITY="error",
+    OMP_NUM_THREADS="1",  # before torch is imported, and
+    OMP_WAIT_POLICY="passive",  # threads that wait for a core cost more than they give
+)
+
+import shutil
+import string
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
+settings.load_profile("repeatable")
+
+KINDS = ("llama-tied", "llama", "gpt-neox", "pythia")  # pythia: gpt-neox with old buffers stored
+MODELS = ("base", "one", "two", "three")
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
+CHARACTERS = string.digits + string.ascii_lowercase + " .,:;?!+-*/=()\n"
+SPREAD = 0.05  # of the random task vectors, against weights of about 0.2
+
+
+@pytest.fixture(scope="session")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return the folder of a family, made when first asked for; do not write into it."""
+    made: dict[tuple[str, str], Path] = {}
+
+    def get(kind: str = "llama-tied", dtype: str = "float32") -> Path:
+        if (kind, dtype) not in made:
+            folder = tmp_path_factory.mktemp(f"{kind}-{dtype}")
+            _make_family(folder, kind, dtype)
+            made[kind, dtype] = folder
+        return made[kind, dtype]
+
+    return get
+
+
+@pytest.fixture
+def own_family(family: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Return a copy of a family, to spoil."""
+
+    def get(kind: str = "llama-tied", dtype: str = "float32") -> Path:
+        return Path(shutil.copytree(family(kind, dtype), tmp_path / kind))
+
+    return get
+
+
+def _make_family(folder: Path, kind: str, dtype: str) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    base = folder / "base"
+    with torch.random.fork_rng():
+        torch.manual_seed(zlib.crc32(kind.encode()))
+        _model(kind).to(getattr(torch, dtype)).save_pretrained(base)
+    _tokenizer().save_pretrained(base)
+    weights = {name: x.float() for name, x in load_file(base / "model.safetensors").items()}
+    stream = torch.Generator().manual_seed(zlib.crc32(kind.encode()))
+    start = _moved(weights, 0.2, stream)
+    for name in MODELS:
+        if name != "base":
+            shutil.copytree(base, folder / name)
+        tensors = start if name == "base" else _moved(start, SPREAD, stream)
+        stored = {key: x.to(getattr(torch, dtype)) for key, x in tensors.items()}
+        if kind == "pythia":
+            stored |= _old_buffers(getattr(torch, dtype))
+        save_file(stored, folder / name / "model.safetensors", metadata={"format": "pt"})
+
+
+def _moved(tensors: dict[str, Tensor], spread: float, stream: Any) -> dict[str, Tensor]:
+    import torch
+
+    return {
+        name: x + spread * torch.randn(x.shape, generator=stream) for name, x in tensors.items()
+    }
+
+
+def _old_buffers(dtype: Any) -> dict[str, Tensor]:
+    """What checkpoints of GPT-NeoX stored until 2023, and classes of today do not load."""
+    import torch
+
+    buffers = {}
+    for i in range(3):
+        place = f"gpt_neox.layers.{i}.attention"
+        buffers[f"{place}.bias"] = torch.ones(1, 1, 8, 8, dtype=torch.bool).tril()
+        buffers[f"{place}.masked_bias"] = torch.tensor(-1e9, dtype=dtype)
+        buffers[f"{place}.rotary_emb.inv_freq"] = torch.tensor([1.0], dtype=dtype)
+    return buffers
+
+
+def _model(kind: str) -> Any:
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
+
+    sizes: dict[str, Any] = {
+        "vocab_size": len(SPECIAL) + len(CHARACTERS),
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 128,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    if kind in ("gpt-neox", "pythia"):
+        return GPTNeoXForCausalLM(GPTNeoXConfig(num_hidden_layers=3, **sizes))
+    tied = kind == "llama-tied"
+    return LlamaForCausalLM(
+        LlamaConfig(num_hidden_layers=4, num_key_value_heads=1, tie_word_embeddings=tied, **sizes)
+    )
+
+
+def _tokenizer() -> Any:
+    """One token per character."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {word: i for i, word in enumerate([*SPECIAL, *CHARACTERS])}
+    core = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    core.decoder = decoders.Fuse()
+    names = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), SPECIAL, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=core, **names)

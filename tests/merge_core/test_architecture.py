@@ -1,0 +1,70 @@
+import json
+
+import pytest
+import torch
+
+from merge_core import architecture
+from merge_core.architecture import Architecture
+from merge_core.errors import CheckpointError
+from merge_core.parent import Parent
+
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+
+
+def test_head_of_a_tied_model_is_tied_and_that_of_an_untied_one_is_not(family):
+    assert architecture.read(family("llama-tied") / "base").tied == {HEAD: EMBEDDING}
+    assert architecture.read(family("llama") / "base").tied == {}
+
+
+def test_no_weights_are_made(family, monkeypatch):
+    made = []
+    initialise = torch.nn.Parameter.__new__
+
+    def new(cls, data=None, *args, **kwargs):
+        made.append(data)
+        return initialise(cls, data, *args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.Parameter, "__new__", new)
+    architecture.read(family() / "base")
+    assert made
+    assert all(data.is_meta for data in made)
+
+
+def test_buffers_that_old_checkpoints_store_are_dropped_and_nothing_else(family):
+    facts = architecture.read(family("pythia") / "base")
+    stored = Parent("base", family("pythia") / "base").tensors
+    today = Parent("base", family("gpt-neox") / "base").tensors
+    dropped = {name for name in stored if facts.reason_to_drop(name, stored)}
+    assert dropped == set(stored) - set(today)
+    assert len(dropped) == 9
+
+
+def test_rotary_buffers_of_old_llamas_are_dropped(family):
+    facts = architecture.read(family("llama") / "base")
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    assert facts.reason_to_drop(name, {}) == "not loaded by the model class"
+    assert facts.reason_to_drop("model.layers.0.self_attn.q_proj.weight", {}) is None
+
+
+def test_tied_tensor_is_dropped_only_where_the_one_it_is_tied_to_is_stored():
+    facts = Architecture({HEAD: EMBEDDING})
+    assert facts.reason_to_drop(HEAD, {HEAD: 0, EMBEDDING: 0}) == f"tied to {EMBEDDING}"
+    assert facts.reason_to_drop(HEAD, {HEAD: 0}) is None
+    assert facts.reason_to_drop(EMBEDDING, {HEAD: 0, EMBEDDING: 0}) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_type": "nobody"},
+        {"hidden_size": "x"},
+        {"hidden_act": "nobody"},
+        {"model_type": "clip"},
+    ],
+)
+def test_config_without_a_causal_language_model_is_refused(own_family, change):
+    folder = own_family() / "base"
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(CheckpointError, match="base: no causal language model: "):
+        architecture.read(folder)

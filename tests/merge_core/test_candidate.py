@@ -1,0 +1,210 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from merge_core.architecture import Architecture
+from merge_core.candidate import Candidate
+from merge_core.digest import weights_digest
+from merge_core.errors import CheckpointError, NonFiniteError
+from merge_core.parent import SINGLE
+from merge_core.plan import plan
+from tests.merge_core.conftest import change, read_recipe
+from tests.merge_core.recipes import DARE_TIES, LINEAR, RECIPES, SLERP, TASK_ARITHMETIC, TIES
+
+PROMPT = torch.tensor([[5, 9, 20, 11, 7]])
+HEAD, EMBEDDING, NORM = "lm_head.weight", "model.embed_tokens.weight", "model.norm.weight"
+
+
+def loaded(folder):
+    """The model that transformers loads, in the type that is stored."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
+
+
+def assert_same_model(a, b):
+    """Same weights to the bit, in the same types, and the same outputs."""
+    left, right = a.state_dict(), b.state_dict()
+    assert left.keys() == right.keys()
+    for name in left:
+        assert left[name].dtype == right[name].dtype
+        assert left[name].view(torch.uint8).equal(right[name].view(torch.uint8)), name
+    with torch.no_grad():
+        assert a(PROMPT).logits.equal(b(PROMPT).logits)
+
+
+def change_config(folder, file="config.json", **settings):
+    path = folder / file
+    config = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(config | settings))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_candidate_is_to_the_bit_the_model_that_is_exported(planned, tmp_path, name, dtype):
+    made = planned(f"dtype: {dtype}{RECIPES[name]}", dtype="bfloat16")
+    digest, model = made.build()
+    assert made.write(tmp_path / "out") == digest
+    assert_same_model(model, loaded(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("name", ["linear", "dare_ties"])
+@pytest.mark.parametrize("kind", ["llama", "gpt-neox", "pythia"])
+def test_candidate_is_the_exported_model_on_other_architectures(planned, tmp_path, name, kind):
+    made = planned(RECIPES[name], kind)
+    digest, model = made.build()
+    assert made.write(tmp_path / "out") == digest
+    assert_same_model(model, loaded(tmp_path / "out"))
+
+
+def test_digest_is_that_of_the_live_weights_under_their_stored_names(planned):
+    digest, model = planned(TIES).build()
+    weights = {n: x for n, x in model.state_dict().items() if n != HEAD}
+    assert weights_digest(weights.items()) == digest
+
+
+def test_weights_are_overwritten_in_place(planned):
+    candidate = Candidate(planned(TIES).parents)
+    candidate.build(planned(TIES).plan)
+    model = candidate.model
+    places = {name: (id(p), p.data_ptr()) for name, p in model.named_parameters()}
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    candidate.build(planned(TASK_ARITHMETIC).plan)
+    assert candidate.model is model
+    assert {name: (id(p), p.data_ptr()) for name, p in model.named_parameters()} == places
+    assert not any(p.equal(before[name]) for name, p in model.named_parameters())
+
+
+def test_build_does_not_depend_on_what_was_built_before(planned):
+    candidate = Candidate(planned(TIES).parents)
+    digests = [candidate.build(planned(text).plan) for text in (TIES, DARE_TIES, SLERP, TIES)]
+    assert digests[0] == digests[3] == planned(TIES).build()[0]
+    assert len(set(digests)) == 3
+    assert_same_model(candidate.model, planned(TIES).build()[1])
+
+
+def test_model_is_in_evaluation_mode_and_parents_stay_as_they_were(planned):
+    made = planned(TIES)
+    before = {name: parent.tensor(NORM).clone() for name, parent in made.parents.items()}
+    _, model = made.build()
+    with torch.no_grad():
+        model.model.norm.weight.fill_(0)
+    assert not model.training
+    assert all(made.parents[name].tensor(NORM).equal(x) for name, x in before.items())
+
+
+def test_tied_weights_stay_tied(planned):
+    _, model = planned(TIES).build()
+    assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
+
+
+def test_model_is_not_to_be_had_before_the_first_build(planned):
+    with pytest.raises(AssertionError, match="build first"):
+        _ = Candidate(planned(TIES).parents).model
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_broken_parent_is_refused_by_tensor_and_the_next_build_is_right(
+    planned, own_family, broken
+):
+    root = own_family()
+    change(root / "two", model__norm__weight=torch.tensor([1.0] * 15 + [broken]))
+    candidate = Candidate(planned(LINEAR, root=root).parents)
+    with pytest.raises(NonFiniteError, match=rf"^{NORM}: the merge by 'linear' is not finite"):
+        candidate.build(planned(LINEAR, root=root).plan)
+    assert candidate.build(planned(SLERP, root=root).plan) == planned(SLERP).build()[0]
+    assert_same_model(candidate.model, planned(SLERP).build()[1])
+
+
+def test_overflow_of_float16_is_refused_and_the_next_build_is_right(planned):
+    candidate = Candidate(planned(TASK_ARITHMETIC).parents)
+    large = planned(f"dtype: float16{TASK_ARITHMETIC}".replace("0.25", "3.0e+6")).plan
+    with pytest.raises(NonFiniteError, match="'task_arithmetic' is not finite in float16"):
+        candidate.build(large)
+    usual = planned(f"dtype: float16{TASK_ARITHMETIC}")
+    assert candidate.build(usual.plan) == usual.build()[0]
+
+
+def test_type_may_change_from_one_build_to_the_next(planned):
+    candidate = Candidate(planned(TIES).parents)
+    for dtype in ("float32", "bfloat16", "float32"):
+        made = planned(f"dtype: {dtype}{TIES}")
+        assert candidate.build(made.plan) == made.build()[0]
+        assert candidate.model.dtype == getattr(torch, dtype)
+
+
+ALONE = "merge_method: linear\nmodels: [{{model: {}, parameters: {{weight: 1}}}}]\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "settings"),
+    [
+        ("config.json", {"rope_parameters": {"rope_theta": 100.0, "rope_type": "default"}}),
+        ("config.json", {"rms_norm_eps": 0.1}),
+        ("generation_config.json", {"repetition_penalty": 1.5}),
+    ],
+)
+def test_config_is_that_of_the_parent_it_comes_from_not_of_the_first_build(
+    planned, own_family, tmp_path, file, settings
+):
+    root = own_family()
+    change_config(root / "two", file, **settings)
+    first, second = (planned(ALONE.format(name), root=root) for name in ("one", "two"))
+    candidate = Candidate({**first.parents, **second.parents})
+    candidate.build(first.plan)
+    candidate.build(second.plan)
+    second.write(tmp_path / "out")
+    exported = loaded(tmp_path / "out")
+    assert_same_model(candidate.model, exported)
+    penalty = candidate.model.generation_config.repetition_penalty
+    assert penalty == exported.generation_config.repetition_penalty
+
+
+def test_configs_that_differ_only_in_words_do_not_make_a_new_model(planned, own_family):
+    root = own_family()
+    change_config(root / "two", transformers_version="4.0.0", dtype="float16", architectures=["X"])
+    first, second = (planned(ALONE.format(name), root=root) for name in ("one", "two"))
+    candidate = Candidate({**first.parents, **second.parents})
+    candidate.build(first.plan)
+    model = candidate.model
+    candidate.build(second.plan)
+    assert candidate.model is model
+
+
+def test_tensor_that_the_class_does_not_have_is_refused(planned, own_family):
+    root = own_family()
+    for name in ("base", "one"):
+        change(root / name, model__extra__weight=torch.zeros(2))
+    with pytest.raises(
+        CheckpointError, match=r"^model.extra.weight: the model class of base has no such weights"
+    ):
+        planned(SLERP, root=root).build()
+
+
+def test_weight_of_the_class_that_no_parent_stores_is_refused(planned, own_family):
+    root = own_family()
+    for name in ("base", "one"):
+        change_config(root / name, num_hidden_layers=5)
+    with pytest.raises(CheckpointError, match=r"^model.layers.4.*: a weight of the model that no"):
+        planned(SLERP, root=root).build()
+
+
+def test_config_that_does_not_fit_the_shapes_is_refused(planned, own_family):
+    root = own_family()
+    for name in ("base", "one"):
+        change_config(root / name, intermediate_size=32)
+    with pytest.raises(CheckpointError, match="base: transformers cannot load it: "):
+        planned(SLERP, root=root).build()
+
+
+def test_two_tensors_for_one_place_are_refused(planned, own_family):
+    root = own_family()
+    for name in ("base", "one"):
+        head = load_file(root / name / SINGLE)[EMBEDDING].clone()
+        change(root / name, lm_head__weight=head)
+    parents = planned(SLERP, root=root).parents
+    untied = plan(read_recipe(SLERP), parents, Architecture(tied={}))
+    with pytest.raises(CheckpointError, match=rf"^{EMBEDDING} and {HEAD} share the same live"):
+        Candidate(parents).build(untied)

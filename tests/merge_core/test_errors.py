@@ -1,0 +1,44 @@
+import pytest
+
+from merge_core import errors
+from merge_core.errors import DocumentError, MergeError, Problem, hint
+
+EXPECTED = {
+    "ParameterError": ValueError,
+    "ShapeError": ValueError,
+    "CheckpointError": ValueError,
+    "NonFiniteError": ArithmeticError,
+    "UnknownNameError": LookupError,
+    "EvaluationError": RuntimeError,
+    "OutputExistsError": FileExistsError,
+    "DocumentError": ValueError,
+}
+
+
+def test_every_error_is_listed_here():
+    classes = [
+        c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, MergeError)
+    ]
+    assert {c.__name__ for c in classes} == {"MergeError", *EXPECTED}
+
+
+@pytest.mark.parametrize(("name", "builtin"), EXPECTED.items())
+def test_error_is_ours_and_the_builtin_one_would_expect(name, builtin):
+    assert issubclass(getattr(errors, name), MergeError)
+    assert issubclass(getattr(errors, name), builtin)
+
+
+def test_document_error_lists_all_problems_by_line():
+    error = DocumentError("r.yaml", [Problem("b", "late", 7), Problem("a.c[1]", "early", 2)])
+    assert str(error) == "r.yaml:2: a.c[1]: early\nr.yaml:7: b: late"
+    assert [problem.line for problem in error.problems] == [2, 7]
+
+
+def test_problems_of_one_line_keep_the_order_they_were_found_in():
+    error = DocumentError("r.yaml", [Problem("z", "first", 3), Problem("a", "second", 3)])
+    assert str(error) == "r.yaml:3: z: first\nr.yaml:3: a: second"
+
+
+def test_hint_names_the_nearest_known_name_or_nothing():
+    assert hint("slrp", ["linear", "slerp"]) == ", did you mean 'slerp'?"
+    assert hint("qqq", ["linear", "slerp"]) == ""
