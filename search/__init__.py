@@ -1,1 +1,1 @@
-"""Ties merge_core and evaluators with Optuna: study file, space, samplers, selection, record, command line."""
+"""Ties merge_core, evaluators and Optuna: study file, space, samplers, record, selection, CLI."""

@@ -1,0 +1,96 @@
+"""What a study file or a recipe would do, without loading a model, a task or torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from merge_core import recipe_reader
+from merge_core.document import read as read_document
+from merge_core.errors import CheckpointError
+from merge_core.parent import tensor_names
+from merge_core.references import is_path, local_folder
+from search import study_file
+from search.space import Space
+from search.study_file import StudySpec
+
+TRIALS_PER_DIMENSION = 4  # fewer than that, and a noisy search hardly moves (dev/LOG.md)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Facts in the order they are printed, and what is allowed but unwise."""
+
+    facts: dict[str, Any]
+    warnings: list[str]
+
+
+def check(path: Path) -> Checked:
+    """Check a study file, a folder with one, or a recipe file.
+
+    Raises:
+        DocumentError: It breaks rules; all problems at once.
+        CheckpointError: A model that must be a folder is not there.
+    """
+    file = path / study_file.FILE if path.is_dir() else path
+    document = read_document(file)
+    if (
+        isinstance(document.data, dict)
+        and "recipe" not in document.data
+        and ("merge_method" in document.data)
+    ):
+        return _recipe(file)
+    return _study(study_file.read(file))
+
+
+def _recipe(file: Path) -> Checked:
+    recipe = recipe_reader.read(file)
+    facts = {
+        "recipe": str(file),
+        "merge_method": recipe.merge_method,
+        "models": list(recipe.references()),
+        "recipe_digest": recipe.digest(),
+    }
+    return Checked(facts, _absent(recipe.references(), (file.resolve().parent, Path.cwd())))
+
+
+def _study(spec: StudySpec) -> Checked:
+    references = spec.template.references()
+    warnings = _absent(references, spec.roots)
+    facts: dict[str, Any] = {
+        "study": spec.name,
+        "merge_method": [m.name for m in spec.template.methods()],
+        "models": list(references),
+        "tasks": [
+            str(score.options.__dict__.get("task", score.plugin.name)) for score in spec.scores
+        ],
+        "knobs": len(spec.template.knobs),
+        "sampler": spec.search.sampler,
+        "trials": spec.search.trials,
+        "storage": spec.storage,
+    }
+    main = local_folder(spec.template.base_or_first(), spec.roots)
+    if main is None:
+        warnings.append("dimensions are not counted: the model's files are not here")
+        return Checked(facts, warnings)
+    dimensions = Space(spec.template, tensor_names(main)).dimensions
+    facts["dimensions"] = len(dimensions)
+    facts["dimension_names"] = [d.name for d in dimensions]
+    if spec.search.trials < TRIALS_PER_DIMENSION * len(dimensions):
+        warnings.append(
+            f"{len(dimensions)} dimensions are many for {spec.search.trials} trials; share numbers "
+            f"between layers (`per: N`, `gradient: K`) or plan {TRIALS_PER_DIMENSION} per dimension"
+        )
+    if not dimensions:
+        warnings.append("the recipe has no range and no choices: there is nothing to search")
+    return Checked(facts, warnings)
+
+
+def _absent(references: tuple[str, ...], roots: tuple[Path, ...]) -> list[str]:
+    absent = [name for name in references if local_folder(name, roots) is None]
+    for name in absent:
+        if is_path(name):
+            tried = " or ".join(str(root) for root in roots)
+            raise CheckpointError(f"model {name!r}: no such folder in {tried}")
+    return [f"{name}: no folder of that name; it will be looked up on the hub" for name in absent]

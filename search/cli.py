@@ -1,0 +1,200 @@
+"""The command line: parse, call one function, print, exit (0 done, 1 our error, 2 bad usage)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from merge_core.errors import MergeError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Searches merge recipes for language models.",
+)
+Study = Annotated[str, typer.Argument(help="A study file, its folder, or a storage URL.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")]
+Out = Annotated[Path, typer.Argument(help="The model folder to make.")]
+
+
+def main() -> None:
+    """Run the command line; our own errors are one line each, without a traceback."""
+    from search.console import hush_libraries
+
+    hush_libraries()
+    try:
+        app()
+    except MergeError as error:
+        print(f"mergetune: {error}" if "\n" not in str(error) else str(error), file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("mergetune: stopped; settled trials are stored", file=sys.stderr)
+        sys.exit(1)
+
+
+def _print_json(data: Any) -> None:
+    print(json.dumps(data, indent=1))
+
+
+@app.command()
+def check(
+    study: Annotated[Path, typer.Argument(help="A study file, its folder, or a recipe file.")],
+    as_json: Json = False,
+) -> None:
+    """Read a study or a recipe and say what it would do, or all that is wrong with it."""
+    from search.checking import check as checked
+
+    found = checked(study)
+    if as_json:
+        _print_json(found.facts)
+        return
+    for key, value in found.facts.items():
+        shown = ", ".join(value) if isinstance(value, list) else value
+        print(f"{key}: {shown}")
+    for warning in found.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="A study file or its folder.")],
+    as_json: Json = False,
+) -> None:
+    """Start a study, or resume it, and report its winner."""
+    from search import console
+    from search.whole import run as run_whole
+
+    summary = run_whole(study, console.Live(), console.Stopper())
+    if summary is None:
+        print("stopped; run it again to go on", file=sys.stderr)
+        raise typer.Exit(1)
+    if as_json:
+        _print_json(summary)
+    else:
+        console.report(summary)
+
+
+@app.command()
+def trials(study: Study, as_json: Json = False) -> None:
+    """List a study's trials."""
+    from search import console
+    from search.opening import open_study
+
+    _, record = open_study(study)
+    if as_json:
+        _print_json([trial.row() for trial in record.trials])
+        return
+    cells = [
+        (
+            str(t.number),
+            t.baseline or "",
+            t.state,
+            "" if t.value is None else f"{t.value:.4f}",
+            "" if t.stderr is None else f"{t.stderr:.4f}",
+            str(t.items),
+            t.weights_digest,
+        )
+        for t in record.trials
+    ]
+    columns = ("trial", "baseline", "state", "value", "stderr", "items", "weights")
+    console.rows(record.name, columns, cells)
+
+
+@app.command()
+def best(study: Study, as_json: Json = False) -> None:
+    """Show a finished study's report and its winning recipe."""
+    from search import console
+    from search.opening import open_study, winner
+
+    _, record = open_study(study)
+    trial, summary = winner(record)
+    if as_json:
+        _print_json(summary["winner"] | {"recipe": trial.recipe.plain()})
+        return
+    console.report(summary)
+    print(f"\n{trial.recipe.to_yaml()}", end="")
+
+
+@app.command()
+def merge(
+    recipe: Annotated[Path, typer.Argument(help="A recipe in the mergekit dialect.")],
+    out: Out,
+    overwrite: Overwrite = False,
+) -> None:
+    """Merge a recipe into a model folder."""
+    from merge_core.folder import merge as merge_folder
+
+    print(f"{out}: weights digest {merge_folder(recipe, out, overwrite=overwrite)}")
+
+
+@app.command()
+def export(
+    study: Study,
+    out: Out,
+    trial: Annotated[str, typer.Option(help="A trial's number, or best.")] = "best",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the model folder of one trial."""
+    from search import results
+    from search.opening import chosen, open_study
+    from search.workbench import Workbench
+
+    spec, record = open_study(study)
+    (one,) = chosen(record, trial, several=False)
+    digest = results.export(Workbench(spec, record.about), one, out, overwrite=overwrite)
+    print(f"{out}: trial {one.number}, weights digest {digest}")
+
+
+@app.command()
+def reproduce(
+    study: Study,
+    trial: Annotated[str, typer.Option(help="A trial's number, best, or all.")] = "all",
+    as_json: Json = False,
+) -> None:
+    """Rebuild trials from the database and compare weights and item scores."""
+    from search.opening import chosen, open_study
+    from search.reproduce import reproduce as reproduced
+    from search.workbench import Workbench
+
+    spec, record = open_study(study)
+    numbers = [t.number for t in chosen(record, trial)]
+    rows = []
+    for row in reproduced(record, Workbench(spec, record.about), numbers):
+        rows.append(row)
+        if not as_json:
+            changed = ", ".join(row.get("changed_parents", []))
+            why = f": {row['reason']}" if row.get("reason") else ""
+            print(
+                f"trial {row['number']}: {row['verdict']}{why}"
+                f"{f'; changed parents: {changed}' if changed else ''}"
+            )
+    if as_json:
+        _print_json(rows)
+    if any(row["verdict"] != "identical" for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def methods(as_json: Json = False) -> None:
+    """List the merge methods and their parameters."""
+    from search import listing
+
+    listing.methods(as_json)
+
+
+@app.command()
+def evaluators(as_json: Json = False) -> None:
+    """List the evaluators and the keys of their score entries."""
+    from search import listing
+
+    listing.evaluators(as_json)
+
+
+if __name__ == "__main__":
+    main()

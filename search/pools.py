@@ -1,0 +1,190 @@
+"""Which items steer, which select, which report: decided by a hash of each item, never by order.
+
+An item's place depends on the seed, on the ids of its own task and on how many items of that task
+are wanted. Adding a task, or reading a task in another order, moves nobody. A shuffle of the list
+was rejected: one new item would move half of all others into another pool.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
+
+from merge_core.errors import ParameterError
+
+NAMES = ("search", "select", "report")
+
+
+class ItemRef(Protocol):
+    """One item: its task and its id, made from its content; an evaluator's ``Item`` is one.
+
+    Items of one task with the same content have the ids ``X``, ``X#2``, ``X#3``.
+    """
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+
+    @property
+    def id(self) -> str:
+        """The same for the same content in every process."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The items of one purpose, task by task, each task in one random order.
+
+    A prefix of a task's positions is a random sample of its part of the pool.
+    """
+
+    tasks: tuple[str, ...]  # sorted
+    positions: tuple[tuple[int, ...], ...]  # aligned with tasks: places in the task's own items
+
+    def __len__(self) -> int:
+        return sum(map(len, self.positions))
+
+    def of(self, task: str) -> tuple[int, ...]:
+        """Return the positions of one task's items, in the pool's order.
+
+        Raises:
+            ValueError: The pool was split from items that do not have that task.
+        """
+        return self.positions[self.tasks.index(task)]
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Three sets of items, disjoint: what steers the sampler, picks the winner, measures it."""
+
+    search: Pool
+    select: Pool
+    report: Pool
+
+
+def split(items: Sequence[ItemRef], counts: Mapping[str, int | str], seed: int) -> Pools:
+    """Share items out into the three pools.
+
+    Each pool has exactly the asked number of items, shared among the tasks in proportion to their
+    sizes (largest remainders), at least one of every task. Items with the same content stay
+    together; items beyond all counts are in no pool.
+
+    Args:
+        items: All items of all tasks, in any order; a position counts the items of one task here.
+        counts: ``search`` and ``select``: items over all tasks, >= 1; ``report``: the same, or
+            "rest" for all that are left.
+        seed: The study's seed, any whole number.
+
+    Raises:
+        ParameterError: The counts are not what is described above, ask for more items than there
+            are, or leave a task without an item in a pool; an item is there twice; items of the
+            same content cannot stay together at these counts.
+    """
+    asked = _checked(counts)
+    ids: dict[str, list[str]] = {}
+    for item in items:
+        ids.setdefault(item.task, []).append(item.id)
+    tasks = tuple(sorted(ids))
+    for task in tasks:
+        _check_task(task, ids[task])
+    wanted = _wanted(tasks, [len(ids[task]) for task in tasks], asked)
+    places = [
+        _placed(task, ids[task], numbers, seed) for task, numbers in zip(tasks, wanted, strict=True)
+    ]
+    return Pools(*(Pool(tasks, positions) for positions in zip(*places, strict=True)))
+
+
+def _checked(counts: Mapping[str, int | str]) -> tuple[int, int, int | None]:
+    if set(counts) != set(NAMES):
+        raise ParameterError(f"items must have search, select and report, got {sorted(counts)}")
+    for name in NAMES:
+        value = counts[name]
+        if name == "report" and value == "rest":
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            rule = "a whole number >= 1" + (' or "rest"' if name == "report" else "")
+            raise ParameterError(f"items.{name} must be {rule}, got {value!r}")
+    report = counts["report"]
+    return int(counts["search"]), int(counts["select"]), None if report == "rest" else int(report)
+
+
+def _check_task(task: str, ids: Sequence[str]) -> None:
+    name, times = Counter(ids).most_common(1)[0]
+    if times > 1:
+        raise ParameterError(f"task {task}: the item id {name!r} is there {times} times")
+    if len(ids) < len(NAMES):
+        raise ParameterError(
+            f"task {task}: {len(ids)} items, but each of the pools {', '.join(NAMES)} needs one"
+        )
+
+
+def _wanted(
+    tasks: Sequence[str], sizes: Sequence[int], asked: tuple[int, int, int | None]
+) -> list[tuple[int, int, int]]:
+    search, select, report = asked
+    least = len(tasks)
+    number = {"search": search, "select": select, "report": least if report is None else report}
+    for name, value in number.items():
+        if value < least:
+            raise ParameterError(
+                f"items.{name} must be at least 1 for each of the {least} tasks, got {value}"
+            )
+    if sum(number.values()) > sum(sizes):
+        tail = f"at least {least} for report" if report is None else f"{report} for report"
+        raise ParameterError(
+            f"items: {search} for search, {select} for select and {tail} are "
+            f"{sum(number.values())}, but there are {sum(sizes)} items; ask for fewer"
+        )
+    first = _shared(search, sizes, [0] * least, kept=2)  # one item for each later pool
+    second = _shared(select, sizes, first, kept=1)
+    used = [a + b for a, b in zip(first, second, strict=True)]
+    third = [n - u for n, u in zip(sizes, used, strict=True)]
+    if report is not None:
+        third = _shared(report, sizes, used, kept=0)
+    return list(zip(first, second, third, strict=True))
+
+
+def _shared(total: int, sizes: Sequence[int], used: Sequence[int], kept: int) -> list[int]:
+    """Round ``total * size / sum(sizes)`` to whole numbers >= 1 that add up to ``total``.
+
+    No task gets more than ``size - used - kept``. Ties go to the task of which less is used.
+    """
+    whole = sum(sizes)
+    most = [n - u - kept for n, u in zip(sizes, used, strict=True)]
+    parts = [min(max(total * n // whole, 1), m) for n, m in zip(sizes, most, strict=True)]
+
+    def lacking(t: int) -> tuple[int, int]:  # how far below its quota, in items times whole
+        return total * sizes[t] - parts[t] * whole, sum(used) * sizes[t] - used[t] * whole
+
+    while sum(parts) < total:
+        parts[max((t for t, m in enumerate(most) if parts[t] < m), key=lacking)] += 1
+    while sum(parts) > total:
+        parts[min((t for t in range(len(parts)) if parts[t] > 1), key=lacking)] -= 1
+    return parts
+
+
+def _placed(
+    task: str, ids: Sequence[str], wanted: tuple[int, int, int], seed: int
+) -> tuple[tuple[int, ...], ...]:
+    twins: dict[str, list[int]] = {}
+    for position, name in enumerate(ids):
+        twins.setdefault(name.partition("#")[0], []).append(position)
+    pools: tuple[list[int], ...] = ([], [], [])
+    for content in sorted(twins, key=lambda name: _rank(seed, name)):
+        group = twins[content]
+        for pool, number in zip(pools, wanted, strict=True):
+            if len(pool) + len(group) <= number:
+                pool.extend(group)
+                break
+    if [*map(len, pools)] != [*wanted]:
+        raise ParameterError(
+            f"task {task}: {len(ids)} items of {len(twins)} different contents cannot be split "
+            f"into {', '.join(map(str, wanted))} with equal ones together; change items by one"
+        )
+    return tuple(tuple(sorted(pool, key=lambda i: _rank(seed, ids[i]))) for pool in pools)
+
+
+def _rank(seed: int, name: str) -> bytes:
+    return blake2b(f"{seed}\x1f{name}".encode(), digest_size=16).digest()

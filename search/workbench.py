@@ -1,0 +1,185 @@
+"""All that a study's trials are made with, opened once: parents, live candidate, tasks, pools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from merge_core import architecture
+from merge_core.candidate import Candidate
+from merge_core.errors import EvaluationError
+from merge_core.parent import Parent, open_parents
+from merge_core.plan import Plan, plan
+from merge_core.recipe import Recipe
+from search import statistics
+from search.pools import NAMES, Pool, Pools, split
+from search.record import Scores
+from search.space import Space
+from search.study_file import StudySpec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from evaluators.protocol import Evaluator, LiveModel
+
+LIBRARIES = ("mergetune", "torch", "transformers", "lm_eval", "optuna", "cmaes")
+
+
+class _Entry(NamedTuple):
+    """An item as the pools see it: under the study's name of its task."""
+
+    task: str
+    id: str
+
+
+class Workbench:
+    """Builds and scores candidates of one study.
+
+    Args:
+        spec: The study.
+        about: What was stored when it began, if it has begun.
+
+    Raises:
+        MergeError: A parent or a task cannot be opened, or the pools cannot be filled.
+    """
+
+    def __init__(self, spec: StudySpec, about: Mapping[str, Any] | None = None) -> None:
+        self.spec = spec
+        self._threads = _set_threads(about["threads"] if about else spec.engine.threads)
+        extra = [name for recipe in spec.baselines.values() for name in recipe.references()]
+        names = tuple(dict.fromkeys([*spec.template.references(), *extra]))
+        self.parents: Mapping[str, Parent] = open_parents(names, spec.roots)
+        self._main = self.parents[spec.template.base_or_first()]
+        self._architecture = architecture.read(self._main.folder)
+        self._candidate = Candidate(self.parents, _device(spec.engine.device))
+        self._live: LiveModel | None = None
+        self.evaluators = _open_evaluators(spec, self._tokenizer)
+        self.weights = [score.weight for score in spec.scores]
+        self.pools: Pools = split(
+            [_Entry(task, item.id) for task, e in self.evaluators.items() for item in e.items],
+            {"search": spec.items.search, "select": spec.items.select, "report": spec.items.report},
+            spec.search.seed,
+        )
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self._main.folder, local_files_only=True)
+
+    @cached_property
+    def space(self) -> Space:
+        """The study's dimensions."""
+        return Space(self.spec.template, self._main.tensors)
+
+    def pool(self, name: str) -> Pool:
+        """Return the pool of that name: ``search``, ``select`` or ``report``."""
+        found: Pool = getattr(self.pools, name)
+        return found
+
+    def plan(self, recipe: Recipe) -> Plan:
+        """Plan a recipe on the open parents."""
+        return plan(recipe, self.parents, self._architecture)
+
+    def build(self, recipe: Recipe) -> str:
+        """Build a recipe into the live candidate and return its weights digest.
+
+        Raises:
+            MergeError: It cannot be built, or is not finite.
+        """
+        from evaluators.hf import live_model
+
+        digest = self._candidate.build(self.plan(recipe))
+        model = self._candidate.model
+        if self._live is None or self._live.model is not model:
+            size = self.spec.engine.batch_size
+            self._live = live_model(model, self._tokenizer, batch_size=size)
+        return digest
+
+    def score(self, pool: str) -> Scores:
+        """Score the live candidate on a pool.
+
+        Returns:
+            Task -> one score per item, in the pool's order and the task's own direction.
+
+        Raises:
+            NonFiniteError: The model's answers are not finite.
+            EvaluationError: A task raised, or an item could not be scored.
+        """
+        assert self._live is not None, "build first"
+        chosen = self.pool(pool)
+        scores: Scores = {}
+        for task, evaluator in self.evaluators.items():
+            found = [float(x) for x in evaluator.score(self._live, chosen.of(task))]
+            missing = sum(x != x for x in found)  # nan: the item failed
+            if missing:
+                raise EvaluationError(f"{task}: {missing} of {len(found)} items have no score")
+            scores[task] = found
+        return scores
+
+    def oriented(self, scores: Mapping[str, Sequence[float]]) -> list[np.ndarray[Any, Any]]:
+        """Return the tasks' scores in the study's order, negated where lower is better."""
+        import numpy as np
+
+        return [
+            np.asarray(scores[task], dtype=np.float64) * (1.0 if e.higher_is_better else -1.0)
+            for task, e in self.evaluators.items()
+        ]
+
+    def value(self, scores: Mapping[str, Sequence[float]]) -> tuple[float, float]:
+        """Return the weighted mean over tasks, higher is better, and its standard error."""
+        vectors = self.oriented(scores)
+        mean = statistics.combined(vectors, self.weights).mean
+        return mean, statistics.standard_error(vectors, self.weights)
+
+    def about(self) -> dict[str, Any]:
+        """Return what all trials share, as it is stored when a study begins."""
+        return {
+            "format": 1,
+            "study": dict(self.spec.data),
+            "parents": {name: parent.digest for name, parent in self.parents.items()},
+            "tasks": {task: e.fingerprint() for task, e in self.evaluators.items()},
+            "pools": {name: self._pool_ids(self.pool(name)) for name in NAMES},
+            "baselines": {name: r.plain() for name, r in self.spec.baselines.items()},
+            "threads": self._threads,
+            "versions": {name: version(name) for name in LIBRARIES},
+        }
+
+    def changed_parents(self, about: Mapping[str, Any]) -> list[str]:
+        """Return the parents whose weights are not those that the study saw."""
+        seen = about["parents"]
+        return [n for n, parent in self.parents.items() if n in seen and parent.digest != seen[n]]
+
+    def _pool_ids(self, pool: Pool) -> dict[str, list[str]]:
+        return {task: [e.items[i].id for i in pool.of(task)] for task, e in self.evaluators.items()}
+
+
+def _set_threads(wanted: int | None) -> int:
+    import torch
+
+    if wanted is not None:
+        torch.set_num_threads(wanted)
+    return torch.get_num_threads()
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _open_evaluators(spec: StudySpec, tokenizer: Any) -> dict[str, Evaluator]:
+    found: dict[str, Evaluator] = {}
+    for score in spec.scores:
+        evaluator = score.plugin.open(score.options, spec.folder, tokenizer)
+        name = evaluator.task
+        if name in found:
+            name = f"{name}:{evaluator.unit}"
+        if name in found:
+            name = f"{name}#{sum(n.startswith(name) for n in found) + 1}"
+        found[name] = evaluator
+    return found

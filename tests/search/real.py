@@ -1,0 +1,87 @@
+"""A real study in small: the quickstart's models and tasks, few items, few trials."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from search.whole import run
+
+QUICKSTART = Path(__file__).resolve().parents[2] / "studies" / "quickstart"
+STUDY = """
+name: small
+recipe:
+  merge_method: {method}
+  base_model: {models}/base
+  models:
+    - model: {models}/add
+      parameters: {{weight: {{low: 0.0, high: 1.5, per: 2}}{more}}}
+    - model: {models}/sort
+      parameters: {{weight: {{low: 0.0, high: 1.5, per: 2}}{more}}}
+  dtype: float32
+score:
+  - {{evaluator: lm_eval, task: quickstart_add, include_path: {tasks}}}
+  - {{evaluator: lm_eval, task: quickstart_sort, include_path: {tasks}}}
+items: {{search: 16, select: 12, report: 20}}
+search: {{sampler: {sampler}, seed: 3, trials: {trials}, finalists: 3}}
+engine: {{device: cpu, batch_size: 16, threads: 1}}
+"""
+
+
+class Quiet:
+    """Progress that nobody reads."""
+
+    def begin(self, total, settled):
+        self.total = total
+
+    def settled(self, trial):
+        pass
+
+    def stage(self, text):
+        pass
+
+
+def write_study(
+    folder, *, method="task_arithmetic", sampler="cma-es", trials=4, models=None, more=""
+):
+    """Write a small study file and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = STUDY.format(
+        method=method,
+        models=models or QUICKSTART / "models",
+        tasks=QUICKSTART / "tasks",
+        sampler=sampler,
+        trials=trials,
+        more=more,
+    )
+    (folder / "study.yaml").write_text(text)
+    return folder / "study.yaml"
+
+
+def run_whole(study):
+    """Run a study to its end and return its summary."""
+    return run(study, Quiet(), lambda: False)
+
+
+def run_and_kill(study, after):
+    """Run a study in a child process, kill -9 it ``after`` seconds; return whether it had ended."""
+    child = os.fork()
+    if child == 0:
+        try:
+            run_whole(study)
+        finally:
+            os._exit(0)
+    end = time.monotonic() + after
+    while time.monotonic() < end:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return True
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
+
+
+def without_costs(summary):
+    """Return a summary without what two runs may differ in."""
+    return json.loads(json.dumps({k: v for k, v in summary.items() if k != "cost"}))

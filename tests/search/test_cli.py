@@ -1,0 +1,152 @@
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from search import cli
+from search.opening import open_study
+from tests.search.real import QUICKSTART, run_whole, write_study
+
+MODELS = QUICKSTART / "models"
+
+
+@pytest.fixture
+def mergetune(monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mergetune", *map(str, arguments)])
+        before = signal.getsignal(signal.SIGINT)
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        signal.signal(signal.SIGINT, before)
+        return (code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    path = write_study(tmp_path_factory.mktemp("cli") / "small", trials=1)
+    run_whole(path)
+    return path
+
+
+def test_run_of_a_finished_study_prints_every_candidate_and_the_winners_differences(
+    mergetune, study
+):
+    code, out, _ = mergetune("run", study)
+    assert code == 0
+    for words in ("base", "uniform", "winner minus uniform:", "95 % interval", "20 report items"):
+        assert words in out
+
+
+def test_run_json_prints_the_summary(mergetune, study):
+    code, out, _ = mergetune("run", study.parent, "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads((study.parent / "results" / "summary.json").read_text())
+
+
+def test_trials_json_has_the_keys_that_scripts_rely_on(mergetune, study):
+    code, out, _ = mergetune("trials", study, "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert [row["number"] for row in rows] == list(range(len(rows)))
+    assert set(rows[0]) == {
+        "number", "state", "baseline", "params", "recipe_digest", "weights_digest", "value",
+        "stderr", "items",
+    }  # fmt: skip
+    assert rows[0]["baseline"] == "base"
+    assert rows[-1]["baseline"] is None
+    assert rows[-1]["params"].keys() == {
+        f"weight/{name}/layers {band}" for name in ("add", "sort") for band in ("0-1", "2-3")
+    }
+
+
+def test_best_shows_the_winning_recipe(mergetune, study):
+    code, out, _ = mergetune("best", study)
+    assert code == 0
+    assert "merge_method:" in out
+    code, out, _ = mergetune("best", study, "--json")
+    assert json.loads(out)["recipe"]["merge_method"] in ("task_arithmetic", "linear")
+
+
+def test_merge_makes_a_folder_and_refuses_to_make_it_twice(mergetune, study, tmp_path):
+    recipe = study.parent / "results" / "best.yaml"
+    assert mergetune("merge", recipe, tmp_path / "out")[0] == 0
+    code, _, err = mergetune("merge", recipe, tmp_path / "out")
+    assert code == 1
+    assert "exists; choose another place or pass --overwrite" in err
+    assert mergetune("merge", recipe, tmp_path / "out", "--overwrite")[0] == 0
+
+
+def test_export_writes_the_trial_that_was_asked_for(mergetune, study, tmp_path):
+    code, out, _ = mergetune("export", study, tmp_path / "out", "--trial", "0")
+    assert code == 0
+    assert "trial 0, weights digest" in out
+    record = json.loads((tmp_path / "out" / "mergetune.json").read_text())
+    rows = json.loads(mergetune("trials", study, "--json")[1])
+    assert record["weights_digest"] == rows[0]["weights_digest"]
+
+
+def test_reproduce_says_identical_and_exits_0(mergetune, study):
+    code, out, _ = mergetune("reproduce", study, "--trial", "best", "--json")
+    (row,) = json.loads(out)
+    assert code == 0
+    assert row["verdict"] == "identical"
+
+
+def test_unknown_trial_is_one_line_and_exit_1(mergetune, study):
+    code, out, err = mergetune("export", study, "nowhere", "--trial", "99")
+    assert (code, out) == (1, "")
+    assert "has no trial 99; it has 0 to" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_bad_study_file_lists_every_problem_with_its_line(mergetune, tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text("recipe: {merge_method: tis, models: []}\nsearch: {sed: 1}\n")
+    code, _, err = mergetune("check", file)
+    assert code == 1
+    assert f"{file}:2: search.sed: unknown key, did you mean 'seed'?" in err
+    assert f"{file}:1: score: required" in err
+    assert f"{file}:1: recipe.merge_method: no merge method 'tis', did you mean 'ties'?" in err
+
+
+def test_bad_usage_exits_2(mergetune):
+    assert mergetune("merge")[0] == 2
+    assert mergetune("nothing")[0] == 2
+
+
+def test_study_that_has_not_run_is_an_error(mergetune, tmp_path):
+    study = write_study(tmp_path / "small")
+    code, _, err = mergetune("trials", study)
+    assert code == 1
+    assert "run` the study first" in err
+
+
+def test_methods_and_evaluators_print_tables_and_json(mergetune):
+    assert "task_arithmetic" in mergetune("methods")[1]
+    names = [row["name"] for row in json.loads(mergetune("methods", "--json")[1])]
+    assert {"linear", "slerp", "ties", "dare_ties"} <= set(names)
+    assert json.loads(mergetune("evaluators", "--json")[1])[0]["name"] == "lm_eval"
+    assert "include_path" in mergetune("evaluators")[1]
+
+
+@pytest.mark.slow
+def test_first_interrupt_ends_after_the_running_trial_and_keeps_what_is_settled(tmp_path):
+    study = write_study(tmp_path / "small", trials=50)
+    command = [sys.executable, "-m", "search.cli", "run", str(study)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        line = next(line for line in process.stderr if line.startswith("trial "))
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 1
+    assert "stopping after this trial" in rest
+    assert "stopped; run it again to go on" in rest
+    shown = int(line.split()[1])  # trial 18 of 60 ...
+    _, record = open_study(str(study))
+    assert shown <= len(record.trials) < 60
