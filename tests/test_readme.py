@@ -1,0 +1,60 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from merge_core.document import Document
+from search import cli, study_file
+from search.checking import check
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "dev/LOG.md")
+
+
+def test_every_command_of_the_readme_exists():
+    named = set(re.findall(r"^ {4}mergetune (\w+)", README, flags=re.MULTILINE))
+    known = {command.callback.__name__ for command in cli.app.registered_commands}
+    assert named
+    assert named <= known
+
+
+def test_study_file_in_the_readme_is_valid():
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    document = Document("README.md", yaml.safe_load(text), {})
+    spec = study_file.of_document(document, ROOT)
+    assert len(spec.template.knobs) == 5
+
+
+def test_defaults_in_the_readme_are_the_defaults():
+    rows = {row[0]: row[2] for row in re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", README, re.M)}
+    items, search, engine = study_file.Items(), study_file.Search(), study_file.Engine()
+    assert rows["items"] == f"{items.search}, {items.select}, {items.report}"
+    assert rows["search"] == (
+        f"{search.sampler}, {search.seed}, {search.trials}, no limit, {search.finalists}"
+    )
+    assert rows["engine"] == f"{engine.device}, {engine.batch_size}, torch's own"
+
+
+SHIPPED = [*ROOT.glob("studies/*/study.yaml"), *ROOT.glob("studies/examples/**/*.yaml")]
+
+
+@pytest.mark.parametrize("file", sorted(f for f in SHIPPED if "results" not in f.parts))
+def test_shipped_studies_and_recipes_pass_check(file):
+    assert check(file).facts["models"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_of_the_documents_lead_somewhere(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
+    missing = [link for link in links if not (ROOT / document).parent.joinpath(link).exists()]
+    assert not missing
+
+
+def test_make_targets_of_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"make (\w+)", README):
+        if target != "make":
+            assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
