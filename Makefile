@@ -37,6 +37,7 @@ zoo: .venv/ready
 bench: .venv/ready-dev
 	$(BIN)/python benchmarks/candidate_build.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/sampler_replay.py
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -224,6 +224,7 @@ def by_mergekit(api, name, base, models, values):
     return merged["w"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWN)
 @settings(max_examples=30)
 @given(data=st.data())

@@ -11,6 +11,8 @@ from tests.search.real import QUICKSTART, run_whole, write_study
 
 MODELS = QUICKSTART / "models"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def mergetune(monkeypatch, capsys):
@@ -136,7 +138,6 @@ def test_methods_and_evaluators_print_tables_and_json(mergetune):
     assert "include_path" in mergetune("evaluators")[1]
 
 
-@pytest.mark.slow
 def test_first_interrupt_ends_after_the_running_trial_and_keeps_what_is_settled(tmp_path):
     study = write_study(tmp_path / "small", trials=50)
     command = [sys.executable, "-m", "search.cli", "run", str(study)]

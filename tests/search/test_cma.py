@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,6 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
-from threadpoolctl import threadpool_limits
 
 from merge_core.errors import ParameterError
 from search.cma import CmaSampler
@@ -238,28 +236,3 @@ def test_a_knob_outside_the_space_is_refused() -> None:
         ParameterError, match=r"y: cma-es was made for the knobs x0, x1, .* and cannot"
     ):
         study.ask({**UNIT, "y": FloatDistribution(0.0, 1.0)})
-
-
-def seconds(call: Callable[[], object]) -> float:
-    def once() -> float:
-        began = time.thread_time()
-        call()
-        return time.thread_time() - began
-
-    with threadpool_limits(limits=1, user_api="blas"):
-        return min(once() for _ in range(3))
-
-
-def test_replaying_a_thousand_trials_of_64_knobs_costs_little_beside_the_arithmetic() -> None:
-    space = {f"x{i}": FloatDistribution(0.0, 1.0) for i in range(64)}
-    study, rows = optuna.create_study(), np.random.default_rng(0).random((1000, 64))
-    for row in rows.tolist():
-        params = dict(zip(space, row, strict=True))
-        study.add_trial(create_trial(params=params, distributions=space, value=sum(row)))
-
-    def plain() -> None:
-        loop = cmaes.CMA(np.full(64, 0.5), SIGMA)
-        for generation in rows[:992].reshape(62, 16, 64):
-            loop.tell([(x, x.sum()) for x in generation])
-
-    assert seconds(lambda: drawn(study, space)) < 4 * seconds(plain)  # measured: 1.4

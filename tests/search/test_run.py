@@ -73,9 +73,9 @@ def test_baselines_come_first_then_as_many_trials_as_the_study_says(study: Study
 
 @pytest.mark.parametrize("sampler", SAMPLER_NAMES)
 def test_the_same_seed_gives_the_same_trials(study: Study, sampler: str) -> None:
-    one, two = (toy.in_memory(study(sampler=sampler, trials=20)).trials for _ in range(2))
+    one, two = (toy.in_memory(study(sampler=sampler, trials=12)).trials for _ in range(2))
     assert toy.kept(one) == toy.kept(two)
-    assert len({t.recipe.digest() for t in asked(one)}) == 20
+    assert len({t.recipe.digest() for t in asked(one)}) == 12
 
 
 @pytest.mark.parametrize("sampler", SAMPLER_NAMES)
@@ -322,8 +322,7 @@ def test_a_study_without_knobs_compares_its_baselines(study: Study) -> None:
 MOMENTS = [
     *(("begin", 1, when) for when in ("before", "inside", "after")),
     *(("add", 1, when) for when in ("before", "inside", "after")),
-    *(("add", n, when) for n, when in ((4, "inside"), (5, "after"), (6, "before"))),
-    *(("add", n, when) for n, when in ((7, "inside"), (9, "before"), (9, "after"))),
+    *(("add", n, when) for n, when in ((5, "after"), (6, "before"), (7, "inside"), (9, "after"))),
     *(("add_measured", n, when) for n, when in ((1, "before"), (3, "inside"), (9, "after"))),
     *(("finish", 1, when) for when in ("before", "inside", "after")),
 ]
@@ -384,7 +383,7 @@ def test_a_run_killed_at_any_moment_and_started_again_is_the_unbroken_one(
     assert run(spec) == unbroken
 
 
-@pytest.mark.parametrize("count", [3, 12, 60])
+@pytest.mark.parametrize("count", [12, 60])
 def test_a_run_killed_while_it_makes_the_database_is_the_unbroken_one(
     study: Study, unbroken: Any, count: int
 ) -> None:

@@ -14,6 +14,7 @@ from search.workbench import Workbench
 from tests.search.real import QUICKSTART, run_and_kill, run_whole, without_costs, write_study
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:numpy.core is deprecated:DeprecationWarning"),  # mergekit
     pytest.mark.filterwarnings(
         "ignore:.*multi-threaded.*fork:DeprecationWarning"
@@ -124,7 +125,6 @@ def test_two_runs_with_one_seed_give_the_same_study(finished, tmp_path):
     assert rows(again) == rows(study)
 
 
-@pytest.mark.slow
 def test_study_killed_at_many_moments_is_the_unbroken_one(finished, tmp_path):
     study, summary = finished
     broken = write_study(tmp_path / "small")
