@@ -87,11 +87,7 @@ def first_largest(size: Tensor, count: int) -> Tensor:
     Returns:
         ``(*shape)`` bool.
     """
-    n = size.numel()
-    if count <= 0 or n == 0:
-        return size.new_zeros(size.shape).bool()
-    threshold = kth_smallest(size.reshape(-1), max(n - count, 0))  # the count-th largest
-    return _up_to(count, size > threshold, size == threshold)
+    return first_smallest(-size, count)
 
 
 def first_smallest(size: Tensor, count: int) -> Tensor:
@@ -108,12 +104,8 @@ def first_smallest(size: Tensor, count: int) -> Tensor:
     if count <= 0 or n == 0:
         return size.new_zeros(size.shape).bool()
     threshold = kth_smallest(size.reshape(-1), min(count, n) - 1)
-    return _up_to(count, size < threshold, size == threshold)
-
-
-def _up_to(count: int, sure: Tensor, equal: Tensor) -> Tensor:
-    """Return ``sure``, filled up to ``count`` with the first of the entries that are ``equal``."""
-    place = equal.reshape(-1).cumsum(0).reshape(equal.shape)
+    sure, equal = size < threshold, size == threshold
+    place = equal.reshape(-1).cumsum(0).reshape(size.shape)
     return sure | (equal & (place <= count - sure.sum()))
 
 
