@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export HF_DATASETS_OFFLINE ?= 1
 
-.PHONY: quickstart test check zoo bench clean
+.PHONY: quickstart test check lint fast zoo bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed" if sys.version_info < (3, 10) else 0)'
@@ -26,9 +26,14 @@ test: .venv/ready-dev
 	$(BIN)/python -m pytest
 
 check: .venv/ready-dev
+	$(MAKE) --no-print-directory --jobs 2 --output-sync lint fast
+
+lint: .venv/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fast: .venv/ready-dev
 	$(BIN)/python -m pytest -q -m "not slow"
 
 zoo: .venv/ready

@@ -92,6 +92,14 @@ def test_a_changed_parent_is_named_by_the_trials_that_it_went_into(
     assert found[2]["reason"] == f"weights digest is {now}, was {was}"
 
 
+def test_only_the_changed_parents_that_went_into_a_trial_are_named(
+    record: Record, spec: StudySpec
+) -> None:
+    bench = toy.Toy(spec, parents={**MOVED, "org/one": (1.25, 0.0)})
+    named = [row["changed_parents"] for row in rows(record, bench, 1, 2, 3)]
+    assert named == [["org/one"], ["org/two"], ["org/one", "org/two"]]
+
+
 def test_other_weights_of_the_same_parents_name_nobody(record: Record, spec: StudySpec) -> None:
     bench = toy.Toy(spec)
     bench.build = lambda recipe: "other"  # type: ignore[method-assign]

@@ -87,6 +87,7 @@ def test_another_seed_gives_other_trials_but_the_same_baselines(study: Study, sa
     assert not {t.recipe for t in asked(one)} & {t.recipe for t in asked(two)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLER_NAMES)
 def test_a_study_resumed_after_any_number_of_trials_is_the_unbroken_one(
     study: Study, sampler: str
@@ -100,6 +101,7 @@ def test_a_study_resumed_after_any_number_of_trials_is_the_unbroken_one(
         assert toy.kept(again.trials) == toy.kept(stored), f"stopped after {k}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "cma-es"])
 def test_a_study_that_is_stopped_and_opened_anew_after_every_trial_is_the_unbroken_one(
     study: Study, sampler: str
@@ -369,6 +371,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return trials, scores, summary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "count", "when"), MOMENTS)
 def test_a_run_killed_at_any_moment_and_started_again_is_the_unbroken_one(
     study: Study, unbroken: Any, method: str, count: int, when: str
@@ -383,6 +386,7 @@ def test_a_run_killed_at_any_moment_and_started_again_is_the_unbroken_one(
     assert run(spec) == unbroken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [12, 60])
 def test_a_run_killed_while_it_makes_the_database_is_the_unbroken_one(
     study: Study, unbroken: Any, count: int
@@ -398,6 +402,7 @@ def test_a_run_killed_while_it_makes_the_database_is_the_unbroken_one(
     assert run(spec) == unbroken
 
 
+@pytest.mark.slow
 def test_a_run_killed_by_the_clock_again_and_again_is_the_unbroken_one(
     study: Study, unbroken: Any
 ) -> None:
