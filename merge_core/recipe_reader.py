@@ -112,7 +112,8 @@ def _seed(data: dict[str, Any], path: str, problems: Problems) -> int:
 
 def _sources(data: Any, path: str, problems: Problems) -> tuple[Source, ...]:
     if not isinstance(data, list) or not data:
-        rule = "required" if data is None else f"expected a list of models, got {shown(data)}"
+        got = "an empty list" if data == [] else shown(data)
+        rule = "required" if data is None else f"expected a list of models, got {got}"
         problems.append((path, rule))
         return ()
     sources: list[Source] = []

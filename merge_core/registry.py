@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -31,7 +32,7 @@ class Registry:
         Raises:
             ValueError: The name is taken.
         """
-        if name in self._places() or name in self._added:
+        if name in self._places or name in self._added:
             raise ValueError(f"two {self.kind}s are named {name!r}")
         self._added[name] = plugin
 
@@ -41,7 +42,7 @@ class Registry:
         Raises:
             ValueError: Two installed plugins have the same name.
         """
-        return tuple(sorted({*self._places(), *self._added}))
+        return tuple(sorted({*self._places, *self._added}))
 
     def get(self, name: str) -> Any:
         """Import and return the plugin of that name.
@@ -52,7 +53,7 @@ class Registry:
         """
         if name in self._added:
             return self._added[name]
-        places = self._places()
+        places = self._places
         if name not in places:
             near = hint(name, self.names()).removeprefix(", ").removesuffix("?")
             raise UnknownNameError(
@@ -62,6 +63,7 @@ class Registry:
         module, _, attribute = places[name].partition(":")
         return getattr(importlib.import_module(module), attribute)
 
+    @cached_property
     def _places(self) -> dict[str, str]:
         places = dict(self._builtin)
         for point in entry_points(group=self._group):

@@ -126,11 +126,16 @@ def merge(
     recipe: Annotated[Path, typer.Argument(help="A recipe in the mergekit dialect.")],
     out: Out,
     overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
     """Merge a recipe into a model folder."""
     from merge_core.folder import merge as merge_folder
 
-    print(f"{out}: weights digest {merge_folder(recipe, out, overwrite=overwrite)}")
+    digest = merge_folder(recipe, out, overwrite=overwrite)
+    if as_json:
+        _print_json({"out": str(out), "weights_digest": digest})
+    else:
+        print(f"{out}: weights digest {digest}")
 
 
 @app.command()
@@ -139,6 +144,7 @@ def export(
     out: Out,
     trial: Annotated[str, typer.Option(help="A trial's number, or best.")] = "best",
     overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
     """Write the model folder of one trial."""
     from search import results
@@ -148,7 +154,10 @@ def export(
     spec, record = open_study(study)
     (one,) = chosen(record, trial, several=False)
     digest = results.export(Workbench(spec, record.about), one, out, overwrite=overwrite)
-    print(f"{out}: trial {one.number}, weights digest {digest}")
+    if as_json:
+        _print_json({"out": str(out), "trial": one.number, "weights_digest": digest})
+    else:
+        print(f"{out}: trial {one.number}, weights digest {digest}")
 
 
 @app.command()

@@ -199,7 +199,7 @@ CASES = {
     "no models": ("merge_method: linear\n", ["1: models: required"]),
     "empty list of models": (
         "merge_method: linear\nmodels: []\n",
-        ["2: models: expected a list of models, got a list"],
+        ["2: models: expected a list of models, got an empty list"],
     ),
     "models that are names": (
         "merge_method: linear\nmodels:\n  - a\n",

@@ -82,7 +82,10 @@ def test_merge_makes_a_folder_and_refuses_to_make_it_twice(mergetune, study, tmp
     code, _, err = mergetune("merge", recipe, tmp_path / "out")
     assert code == 1
     assert "exists; choose another place or pass --overwrite" in err
-    assert mergetune("merge", recipe, tmp_path / "out", "--overwrite")[0] == 0
+    code, out, _ = mergetune("merge", recipe, tmp_path / "out", "--overwrite", "--json")
+    summary = json.loads((study.parent / "results" / "summary.json").read_text())
+    assert code == 0
+    assert json.loads(out)["weights_digest"] == summary["winner"]["weights_digest"]
 
 
 def test_export_writes_the_trial_that_was_asked_for(mergetune, study, tmp_path):
@@ -92,6 +95,8 @@ def test_export_writes_the_trial_that_was_asked_for(mergetune, study, tmp_path):
     record = json.loads((tmp_path / "out" / "mergetune.json").read_text())
     rows = json.loads(mergetune("trials", study, "--json")[1])
     assert record["weights_digest"] == rows[0]["weights_digest"]
+    code, out, _ = mergetune("export", study, tmp_path / "again", "--trial", "0", "--json")
+    assert json.loads(out)["weights_digest"] == rows[0]["weights_digest"]
 
 
 def test_reproduce_says_identical_and_exits_0(mergetune, study):
