@@ -35,6 +35,7 @@ class Candidate:
         self._model: Any = None
         self._made_for: tuple[str, str] | None = None  # how it behaves, and its type
         self._places: dict[str, Tensor] = {}
+        self._behaviours: dict[str, str] = {}  # of the parents that gave a config so far
 
     @property
     def model(self) -> Any:
@@ -69,7 +70,9 @@ class Candidate:
 
     def _prepare(self, plan: Plan) -> None:
         parent = self._parents[plan.config_from]
-        wanted = (_behaviour(parent), plan.dtype)
+        if plan.config_from not in self._behaviours:
+            self._behaviours[plan.config_from] = _behaviour(parent)
+        wanted = (self._behaviours[plan.config_from], plan.dtype)
         if self._made_for != wanted:
             self._model = _load(parent.folder, plan.dtype).to(self._device)
             self._places = _places(self._model)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from merge_core import digest
+from merge_core.errors import CheckpointError
 from merge_core.execution import carry_out
 from merge_core.files import fill_whole
 from merge_core.parent import INDEX, SINGLE, Parent
@@ -39,6 +40,7 @@ def write(
     out: Path,
     *,
     overwrite: bool = False,
+    expected: str | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> str:
     """Merge into a new model folder: weights, config, tokenizer, recipe, model card.
@@ -48,6 +50,7 @@ def write(
         parents: Every parent of the plan.
         out: The folder to make.
         overwrite: Replace ``out`` if it exists.
+        expected: The ``weights_digest`` that the result must have; None takes any.
         shard_bytes: Greatest size of one weights file; a larger tensor gets a file of its own.
 
     Returns:
@@ -55,6 +58,7 @@ def write(
 
     Raises:
         OutputExistsError: ``out`` is taken.
+        CheckpointError: The parents do not give the weights that are expected.
         MergeError: A tensor cannot be merged; nothing is left behind.
     """
     hashes: list[int] = []
@@ -63,6 +67,7 @@ def write(
         shards = _shards(plan, shard_bytes)
         for file, steps in shards:
             hashes.extend(_write_shard(plan, parents, folder / file, steps))
+        _check_expected(out, digest.combined(hashes), expected)
         if len(shards) > 1:
             _write_index(plan, folder, shards)
         _copy_config(plan, parents[plan.config_from].folder, folder)
@@ -75,6 +80,14 @@ def write(
 
     fill_whole(out, fill, overwrite=overwrite)
     return digest.combined(hashes)
+
+
+def _check_expected(out: Path, made: str, expected: str | None) -> None:
+    if expected is not None and made != expected:
+        raise CheckpointError(
+            f"{out}: not written, the merge gives other weights ({made}, was {expected}); "
+            f"a parent has changed since"
+        )
 
 
 def _bytes(plan: Plan, step: Step) -> int:

@@ -166,11 +166,10 @@ def of_document(
         baselines = _stored_baselines(stored, problems)
     document.fail(problems)
     assert template is not None
-    spec = StudySpec(
-        name or folder.name, folder, template, scores, items, search, engine, baselines, "", data
+    url = _storage(storage, folder)
+    return StudySpec(
+        name or folder.name, folder, template, scores, items, search, engine, baselines, url, data
     )
-    url = _storage(storage, spec.results / "study.db", folder)
-    return StudySpec(**{**spec.__dict__, "storage": url})
 
 
 def changed_paths(old: Any, new: Any, path: str = "") -> list[str]:
@@ -303,9 +302,8 @@ def _stored_baselines(stored: Mapping[str, Any], problems: Problems) -> dict[str
     return {name: recipe for name, recipe in recipes.items() if recipe is not None}
 
 
-def _storage(url: str | None, default: Path, folder: Path) -> str:
-    if url is None:
-        return f"sqlite:///{default}"
+def _storage(url: str | None, folder: Path) -> str:
+    url = url or "sqlite:///results/study.db"
     prefix = "sqlite:///"
     if url.startswith(prefix) and not url.startswith(f"{prefix}/"):
         return f"{prefix}{folder / url.removeprefix(prefix)}"

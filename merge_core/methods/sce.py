@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from merge_core.methods.declaration import Inputs, Method, Param
 from merge_core.methods.sparsify import first_largest
-from merge_core.methods.task_vectors import INT8_MASK
+from merge_core.methods.task_vectors import INT8_MASK, agreeing
 from merge_core.reduction import dot
 
 if TYPE_CHECKING:
@@ -28,17 +28,13 @@ def _merge(inputs: Inputs) -> Tensor:
     assert inputs.base is not None
     deltas = inputs.deltas()
     share = inputs.number("select_topk")
-    if share < 1 and len(deltas) > 0:
+    if share < 1:
         keep = _most_variable(deltas, share)
         deltas = [delta * keep for delta in deltas]
     weights = _weights(deltas)
-    vote = deltas[0].clone()
-    for delta in deltas[1:]:
-        vote += delta
-    positive = vote >= 0
-    mixed, divisor = vote.zero_(), vote.new_zeros(vote.shape)
-    for delta, weight in zip(deltas, weights, strict=True):
-        stays = ((delta > 0) & positive) | ((delta < 0) & ~positive)
+    mixed = deltas[0].new_zeros(deltas[0].shape)
+    divisor = mixed.clone()
+    for delta, weight, stays in zip(deltas, weights, agreeing(deltas), strict=True):
         mixed += delta * stays * weight
         divisor += stays * weight
     return (mixed / divisor.clamp_(min=1e-6)).add_(inputs.base.float())

@@ -89,18 +89,30 @@ def elected(inputs: Inputs, deltas: Sequence[Tensor]) -> Tensor:
     """
     weights = inputs.numbers("weight")
     weighted = [delta * weight for delta, weight in zip(deltas, weights, strict=True)]
-    vote = weighted[0].clone()
-    for term in weighted[1:]:
-        vote += term
-    positive = vote >= 0
-    mixed, divisor = vote.zero_(), vote.new_zeros(vote.shape)
-    for term, weight in zip(weighted, weights, strict=True):
-        stays = ((term > 0) & positive) | ((term < 0) & ~positive)
+    mixed = weighted[0].new_zeros(weighted[0].shape)
+    divisor = mixed.clone()
+    for term, weight, stays in zip(weighted, weights, agreeing(weighted), strict=True):
         mixed += term * stays
         divisor += stays * weight
     if inputs.shared["normalize"]:
         mixed /= divisor.masked_fill_(divisor == 0, 1.0)
     return _onto_base(inputs, mixed)
+
+
+def agreeing(terms: Sequence[Tensor]) -> list[Tensor]:
+    """Return where each term has the sign of the sum of all; a sum of zero counts as plus.
+
+    Args:
+        terms: ``(*shape)`` float32 each; zeros agree with nothing.
+
+    Returns:
+        ``(*shape)`` bool for each term.
+    """
+    vote = terms[0].clone()
+    for term in terms[1:]:
+        vote += term
+    positive = vote >= 0
+    return [((term > 0) & positive) | ((term < 0) & ~positive) for term in terms]
 
 
 def _onto_base(inputs: Inputs, mixed: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from merge_core import recipe_reader
-from merge_core.errors import MergeError
+from merge_core.errors import CheckpointError, MergeError
 from search import results
 from search.opening import open_study
 from search.reproduce import reproduce
@@ -168,6 +168,9 @@ def test_changed_parent_is_named_and_stops_a_resumed_run(tmp_path):
     found = list(reproduce(record, Workbench(spec, record.about), [1, 2]))
     assert [row["verdict"] for row in found] == ["identical", "weights differ"]
     assert found[1]["changed_parents"] == [f"{models}/sort"]
+    with pytest.raises(CheckpointError, match="not written, the merge gives other weights"):
+        results.export(Workbench(spec, record.about), record.trial(2), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     with pytest.raises(MergeError, match=r"the weights of .*/sort are not those that study"):
         run_whole(study)
 
