@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from merge_core.methods.declaration import Inputs, Method
 from merge_core.methods.sparsify import GAMMA, params, trimmed
-from merge_core.methods.task_vectors import merged
+from merge_core.methods.task_vectors import CONSENSUS, merged
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,7 @@ def _merge(inputs: Inputs) -> Tensor:
 METHOD = Method(
     name="breadcrumbs_ties",
     merge=_merge,
-    params=params(GAMMA, start=0.9, normalized=False, rescaled=False),
+    params=(*params(GAMMA, start=0.9, normalized=False, rescaled=False), CONSENSUS),
     base="required",
     models=(2, None),
     reference="arXiv:2312.06795",

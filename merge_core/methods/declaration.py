@@ -77,6 +77,19 @@ def shown(value: Any) -> str:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """What stays of one tensor of a task vector that is trimmed as a whole.
+
+    Args:
+        threshold: Entries with ``|d| > threshold`` stay.
+        equal: Of those with ``|d| == threshold``, so many stay, the first in flat order.
+    """
+
+    threshold: float
+    equal: int
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What a method gets for one output tensor.
 
@@ -87,6 +100,8 @@ class Inputs:
         values: One mapping per entry of ``models``: the parameters of scope ``model``.
         shared: The parameters of scope ``shared``.
         keys: One 64-bit key per entry of ``models`` for its random mask; see ``merge_core.mask``.
+        cuts: One per entry of ``models``, from ``merge_core.whole_vector``; None, and none at all:
+            the tensor is its model's whole task vector.
     """
 
     models: Sequence[Tensor]
@@ -94,6 +109,7 @@ class Inputs:
     values: Sequence[Values]
     shared: Values
     keys: Sequence[int]
+    cuts: Sequence[Cut | None] = ()
 
     def numbers(self, name: str) -> list[float]:
         """Return the parameter ``name`` of every model."""

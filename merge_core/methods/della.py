@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from merge_core.methods.declaration import Inputs, Method
 from merge_core.methods.sparsify import EPSILON, dropped_by_rank, params
-from merge_core.methods.task_vectors import merged
+from merge_core.methods.task_vectors import CONSENSUS, merged
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,7 @@ def _merge(inputs: Inputs) -> Tensor:
 METHOD = Method(
     name="della",
     merge=_merge,
-    params=params(EPSILON, start=0.5, normalized=True, rescaled=True),
+    params=(*params(EPSILON, start=0.5, normalized=True, rescaled=True), CONSENSUS),
     base="required",
     models=(2, None),
     draws=True,

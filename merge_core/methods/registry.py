@@ -14,10 +14,12 @@ METHODS = Registry(
             "arcee_fusion",
             "breadcrumbs",
             "breadcrumbs_ties",
+            "consensus_ta",
             "dare_linear",
             "dare_ties",
             "della",
             "della_linear",
+            "iso_c",
             "karcher",
             "linear",
             "model_stock",
@@ -31,6 +33,7 @@ METHODS = Registry(
             "slerp",
             "task_arithmetic",
             "ties",
+            "tsv_m",
         )
     },
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from merge_core.errors import ParameterError
 from merge_core.mask import kept, kept_each
-from merge_core.methods.declaration import Inputs, Param, Value, Values
+from merge_core.methods.declaration import Cut, Inputs, Param, Value, Values
 from merge_core.methods.task_vectors import INT8_MASK, LAMBDA, WEIGHT, density, normalize
 from merge_core.reduction import kth_smallest, l1
 
@@ -104,9 +104,29 @@ def first_smallest(size: Tensor, count: int) -> Tensor:
     if count <= 0 or n == 0:
         return size.new_zeros(size.shape).bool()
     threshold = kth_smallest(size.reshape(-1), min(count, n) - 1)
-    sure, equal = size < threshold, size == threshold
-    place = equal.reshape(-1).cumsum(0).reshape(size.shape)
-    return sure | (equal & (place <= count - sure.sum()))
+    sure = size < threshold
+    return sure | _first(size == threshold, count - int(sure.sum()))
+
+
+def beyond(delta: Tensor, cut: Cut) -> Tensor:
+    """Return which entries are larger than the threshold, or among the first that equal it.
+
+    Args:
+        delta: ``(*shape)`` float32, one tensor of the task vector that ``cut`` was made for.
+        cut: Of this tensor.
+
+    Returns:
+        ``(*shape)`` bool.
+
+    Source: TIES-Merging, arXiv:2306.01708, step 1, for the whole task vector.
+    """
+    size = delta.abs()
+    return (size > cut.threshold) | _first(size == cut.threshold, cut.equal)
+
+
+def _first(where: Tensor, count: int) -> Tensor:
+    """Return the first ``count`` true entries in flat order, ``(*shape)`` bool."""
+    return where & (where.reshape(-1).cumsum(0).reshape(where.shape) <= count)
 
 
 def drawn(delta: Tensor, density: float, key: int) -> Tensor:
@@ -154,7 +174,7 @@ def sparsified(inputs: Inputs, keep: Callable[[Tensor, Values, int], Tensor]) ->
 
     Args:
         inputs: With ``density`` per model, ``rescale`` shared; density 1 keeps all, draws nothing.
-        keep: Gets a task vector, its model's parameters and mask key; gives ``(*shape)`` bool.
+        keep: Gets a task vector, its model's parameters and place; gives ``(*shape)`` bool.
 
     Returns:
         ``(*shape)`` float32 for each model.
@@ -163,14 +183,16 @@ def sparsified(inputs: Inputs, keep: Callable[[Tensor, Values, int], Tensor]) ->
     for i, values in enumerate(inputs.values):
         share = float(values["density"])
         if share < 1:
-            chosen = keep(deltas[i], values, inputs.keys[i])
+            chosen = keep(deltas[i], values, i)
             deltas[i] = masked(deltas[i], chosen, share, inputs.shared["rescale"])
     return deltas
 
 
 def dropped(inputs: Inputs) -> list[Tensor]:
     """Return every task vector with a random share of its entries dropped (DARE)."""
-    return sparsified(inputs, lambda d, values, key: drawn(d, float(values["density"]), key))
+    return sparsified(
+        inputs, lambda d, values, i: drawn(d, float(values["density"]), inputs.keys[i])
+    )
 
 
 def middle(delta: Tensor, density: float, gamma: float) -> Tensor:
@@ -238,8 +260,8 @@ def probabilities(delta: Tensor, density: float, epsilon: float) -> Tensor:
 def dropped_by_rank(inputs: Inputs) -> list[Tensor]:
     """Return every task vector with entries dropped at random, small ones more often (DELLA)."""
 
-    def keep(delta: Tensor, values: Values, key: int) -> Tensor:
+    def keep(delta: Tensor, values: Values, i: int) -> Tensor:
         chances = probabilities(delta, float(values["density"]), float(values["epsilon"]))
-        return kept_each(key, chances.reshape(-1)).reshape(delta.shape)
+        return kept_each(inputs.keys[i], chances.reshape(-1)).reshape(delta.shape)
 
     return sparsified(inputs, keep)

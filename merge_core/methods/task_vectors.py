@@ -22,6 +22,13 @@ INT8_MASK = Param(
     scope="shared",
     choices=(True, False),
 )
+CONSENSUS = Param(
+    "consensus",
+    "elect signs by the sum of the weighted task vectors, or by a count of their signs",
+    default="sum",
+    scope="shared",
+    choices=("sum", "count"),
+)
 
 
 def density(default: float | None, start: float) -> Param:
@@ -60,9 +67,7 @@ def added(inputs: Inputs, deltas: Sequence[Tensor]) -> Tensor:
         ParameterError: ``normalize`` is true and the weights sum to zero.
     """
     weights = inputs.numbers("weight")
-    mixed = deltas[0] * weights[0]
-    for delta, weight in zip(deltas[1:], weights[1:], strict=True):
-        mixed += delta * weight
+    mixed = summed(deltas, weights)
     if inputs.shared["normalize"]:
         total = sum(weights)
         if abs(total) < 1e-8:
@@ -71,18 +76,31 @@ def added(inputs: Inputs, deltas: Sequence[Tensor]) -> Tensor:
                 f"Set normalize: false or other weights"
             )
         mixed /= total
-    return _onto_base(inputs, mixed)
+    return onto_base(inputs, mixed)
+
+
+def summed(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Return ``sum_i weight_i d_i``.
+
+    Args:
+        deltas: ``(*shape)`` float32 each, at least one; left as they are.
+        weights: One for each.
+    """
+    mixed = deltas[0] * weights[0]
+    for delta, weight in zip(deltas[1:], weights[1:], strict=True):
+        mixed += delta * weight
+    return mixed
 
 
 def elected(inputs: Inputs, deltas: Sequence[Tensor]) -> Tensor:
     """Return the base plus, entry by entry, the sum of the deltas that have the elected sign.
 
-    The sign of an entry is that of ``sum_i weight_i d_i`` (zero counts as plus); deltas of the
-    other sign, and zeros, drop out. ``normalize`` divides each entry by the sum of the weights of
-    those that stayed.
+    The sign of an entry is that of ``sum_i weight_i d_i``, or of ``sum_i sign(weight_i d_i)`` where
+    ``consensus`` is ``count`` (zero counts as plus); deltas of the other sign, and zeros, drop out.
+    ``normalize`` divides each entry by the sum of the weights of those that stayed.
 
     Args:
-        inputs: With ``weight`` per model, ``normalize`` and ``lambda`` shared.
+        inputs: With ``weight`` per model, ``consensus``, ``normalize`` and ``lambda`` shared.
         deltas: ``(*shape)`` float32 each, already sparsified; left as they are.
 
     Source: TIES-Merging, arXiv:2306.01708, section 3, steps 2 and 3 (vote by weighted sum).
@@ -91,31 +109,34 @@ def elected(inputs: Inputs, deltas: Sequence[Tensor]) -> Tensor:
     weighted = [delta * weight for delta, weight in zip(deltas, weights, strict=True)]
     mixed = weighted[0].new_zeros(weighted[0].shape)
     divisor = mixed.clone()
-    for term, weight, stays in zip(weighted, weights, agreeing(weighted), strict=True):
+    agree = agreeing(weighted, count=inputs.shared["consensus"] == "count")
+    for term, weight, stays in zip(weighted, weights, agree, strict=True):
         mixed += term * stays
         divisor += stays * weight
     if inputs.shared["normalize"]:
         mixed /= divisor.masked_fill_(divisor == 0, 1.0)
-    return _onto_base(inputs, mixed)
+    return onto_base(inputs, mixed)
 
 
-def agreeing(terms: Sequence[Tensor]) -> list[Tensor]:
+def agreeing(terms: Sequence[Tensor], *, count: bool = False) -> list[Tensor]:
     """Return where each term has the sign of the sum of all; a sum of zero counts as plus.
 
     Args:
         terms: ``(*shape)`` float32 each; zeros agree with nothing.
+        count: Sum the signs of the terms instead.
 
     Returns:
         ``(*shape)`` bool for each term.
     """
-    vote = terms[0].clone()
-    for term in terms[1:]:
-        vote += term
+    vote = terms[0].new_zeros(terms[0].shape)
+    for term in terms:
+        vote += term.sign() if count else term
     positive = vote >= 0
     return [((term > 0) & positive) | ((term < 0) & ~positive) for term in terms]
 
 
-def _onto_base(inputs: Inputs, mixed: Tensor) -> Tensor:
+def onto_base(inputs: Inputs, mixed: Tensor) -> Tensor:
+    """Return ``W_b + lambda * mixed``. ``mixed``: ``(*shape)`` float32, reused for the result."""
     assert inputs.base is not None
     factor = inputs.number("lambda")
     if factor != 1:

@@ -6,9 +6,11 @@ import torch
 from merge_core.errors import ParameterError
 from merge_core.mask import kept, kept_each
 from merge_core.methods import breadcrumbs, della
+from merge_core.methods.declaration import Cut
 from merge_core.methods.sparsify import (
     EPSILON,
     GAMMA,
+    beyond,
     drawn,
     dropped,
     dropped_by_rank,
@@ -109,6 +111,22 @@ def test_as_many_of_the_largest_are_found_as_are_asked_for_or_there_are(count):
     assert entries(first_largest(size, count)) == set(order[:count])
 
 
+@pytest.mark.parametrize(
+    ("cut", "stay"),
+    [
+        # By hand, of 2, -1, 1, 1, -2.
+        (Cut(1.0, 2), {0, 1, 2, 4}),
+        (Cut(1.0, 0), {0, 4}),
+        (Cut(1.5, 0), {0, 4}),
+        (Cut(0.0, 0), {0, 1, 2, 3, 4}),
+        (Cut(2.0, 1), {0}),
+        (Cut(3.0, 0), set()),
+    ],
+)
+def test_golden_entries_beyond_a_cut(cut, stay):
+    assert entries(beyond(tensor(2, -1, 1, 1, -2), cut)) == stay
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("density", [0.001, 0.29, 0.85, 1.0])
 @pytest.mark.parametrize("gamma", [0.0, 0.1, 0.4, 1.0])
@@ -143,11 +161,11 @@ def test_every_model_is_trimmed_by_its_own_parameters():
     ]
 
 
-def test_chooser_gets_task_vector_parameters_and_key_of_each_model_not_whole():
+def test_chooser_gets_task_vector_parameters_and_place_of_each_model_not_whole():
     calls = []
 
-    def keep(delta, values, key):
-        calls.append((delta.tolist(), values["density"], key))
+    def keep(delta, values, i):
+        calls.append((delta.tolist(), values["density"], i))
         return delta > 2
 
     models = [1 + tensor(1, 3), 1 + tensor(2, 6)]
@@ -155,7 +173,7 @@ def test_chooser_gets_task_vector_parameters_and_key_of_each_model_not_whole():
         breadcrumbs.METHOD, torch.ones(2), models, density=[1.0, 0.5], keys=[8, 9], rescale="l1"
     )
     assert [x.tolist() for x in sparsified(inputs, keep)] == [[1, 3], [0, 8]]
-    assert calls == [([2, 6], 0.5, 9)]
+    assert calls == [([2, 6], 0.5, 1)]
 
 
 def test_golden_probabilities():

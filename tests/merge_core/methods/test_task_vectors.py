@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from merge_core.errors import ParameterError
-from merge_core.methods.task_vectors import added, density, elected, merged
+from merge_core.methods.task_vectors import added, agreeing, density, elected, merged, summed
 from merge_core.methods.ties import METHOD
 from tests.merge_core.methods.merging import inputs_for, tensor
 
@@ -34,6 +34,26 @@ def test_golden_elections():
         -3.0,
         -1.0,
     ]
+
+
+def test_golden_elections_by_count():
+    # By hand, signs ++, +-, -+, -: 4 + 2; one each counts as plus, so 4 alone and 3 alone; -1.
+    assert run(elected, consensus="count") == [6.0, 4.0, 3.0, -1.0]
+    # A weight of zero has no vote: ++ and three times the sign of the first, or none.
+    assert run(elected, consensus="count", weight=[1, 0]) == [4.0, 4.0, -3.0, 0.0]
+    # A negative weight votes for the other sign: +-, ++, --, +.
+    assert run(elected, consensus="count", weight=[1, -1]) == [4.0, 6.0, -6.0, 1.0]
+
+
+def test_many_small_terms_outvote_a_large_one_only_where_they_are_counted():
+    terms = [tensor(-5, 5), tensor(1, -1), tensor(1, -1)]
+    by_sum, by_count = agreeing(terms), agreeing(terms, count=True)
+    assert [x.tolist() for x in by_sum] == [[True, True], [False, False], [False, False]]
+    assert [x.tolist() for x in by_count] == [[False, False], [True, True], [True, True]]
+
+
+def test_golden_sum_with_weights():
+    assert summed(DELTAS, [1, -0.5]).tolist() == [3.0, 5.0, -4.5, 0.5]
 
 
 def test_negative_weight_votes_for_the_other_sign():
