@@ -112,7 +112,7 @@ def measure(candidate: Any, plan: Any, parents: Mapping[str, Any], rounds: int) 
         "n": rounds,
         "build_seconds": statistics.median(build for build, _ in pairs[1:]),
         "copy_seconds": statistics.median(copied for _, copied in pairs[1:]),
-        "models": len(plan.sources) + (plan.base is not None),
+        "models": len(plan.steps[0].inputs()),
     }
 
 
@@ -120,7 +120,6 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure every method asked for, printing as it goes."""
     import torch
 
-    from merge_core import architecture
     from merge_core.candidate import Candidate
     from merge_core.methods.registry import METHODS, method
     from merge_core.parent import open_parents
@@ -130,14 +129,13 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         torch.set_num_threads(options.threads)
     names = make_parents(folder, options.millions, options.experts)
     parents = open_parents(names, [folder])
-    facts = architecture.read(folder / "base")
     shapes = [info.shape for info in parents["base"].tensors.values()]
     count = sum(torch.Size(shape).numel() for shape in shapes)
-    candidate = Candidate(parents)
+    candidate = Candidate()
     found = {}
     for name in options.methods or METHODS.names():
-        made = plan(recipe_for(method(name), names), parents, facts)
-        found[name] = measure(candidate, made, parents, options.rounds)
+        made = plan(recipe_for(method(name), names), parents)
+        found[name] = measure(candidate, made, options.rounds)
         if not options.json:
             shown = "{ratio:6.2f} (min {min:.2f}, max {max:.2f}, n={n})".format(**found[name])
             print(f"{name:16} build/copy {shown}", flush=True)

@@ -6,18 +6,21 @@ Nothing else in mergetune writes to it, and nothing goes to disk.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from merge_core import digest
+from merge_core import architecture, digest
 from merge_core.errors import CheckpointError
-from merge_core.execution import carry_out
-from merge_core.parent import Parent, read_json
+from merge_core.execution import Execution
 from merge_core.plan import Plan
+from merge_core.weight_files import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+GENERATION = "generation_config.json"
 INERT = ("dtype", "torch_dtype", "transformers_version", "_name_or_path", "architectures")
 
 
@@ -25,23 +28,20 @@ class Candidate:
     """The model of one recipe, live in memory.
 
     Args:
-        parents: Every parent of every recipe that will be built, by reference.
         device: torch's name of the device that the live model sits on.
     """
 
-    def __init__(self, parents: Mapping[str, Parent], device: str = "cpu") -> None:
-        self._parents = parents
+    def __init__(self, device: str = "cpu") -> None:
         self._device = device
         self._model: Any = None
         self._made_for: tuple[str, str] | None = None  # how it behaves, and its type
         self._places: dict[str, Tensor] = {}
-        self._behaviours: dict[str, str] = {}  # of the parents that gave a config so far
 
     @property
     def model(self) -> Any:
         """The live transformers model, in evaluation mode.
 
-        The same object after every build, as long as ``dtype`` and the parents' configs agree.
+        The same object after every build, as long as ``dtype`` and the results' configs agree.
         """
         assert self._model is not None, "build first"
         return self._model
@@ -60,74 +60,125 @@ class Candidate:
         import torch
 
         self._prepare(plan)
+        execution = Execution(plan)
         hashes = []
         with torch.no_grad():
             for step in plan.steps:
-                merged = carry_out(plan, step, self._parents)
+                merged = execution.carry_out(step)
                 self._places[step.tensor].copy_(merged)
                 hashes.append(digest.tensor_digest(step.tensor, merged))
         return digest.combined(hashes)
 
     def _prepare(self, plan: Plan) -> None:
-        parent = self._parents[plan.config_from]
-        if plan.config_from not in self._behaviours:
-            self._behaviours[plan.config_from] = _behaviour(parent)
-        wanted = (self._behaviours[plan.config_from], plan.dtype)
+        tokens = plan.parents[plan.tokens_from].folder
+        wanted = (_behaviour(plan.config, tokens), plan.dtype)
         if self._made_for != wanted:
-            self._model = _load(parent.folder, plan.dtype).to(self._device)
-            self._places = _places(self._model)
+            self._model = _load(plan).to(self._device)
+            self._places = dict(_places(self._model))
             self._made_for = wanted
-        _check_places(plan, self._places)
+        _check_places(plan, _as_stored(plan, self._places, self._model.base_model_prefix))
+        self._places = _as_stored(plan, self._places, self._model.base_model_prefix)
 
 
-def _behaviour(parent: Parent) -> str:
-    """Return what decides, beside the weights, how a parent's model behaves: its configs."""
-    file = parent.folder / "generation_config.json"
-    configs = [parent.config, read_json(file) if file.is_file() else {}]
-    kept = [{key: config[key] for key in config if key not in INERT} for config in configs]
+def _behaviour(config: Mapping[str, Any], folder: Path) -> str:
+    """Return what decides, beside the weights, how a model behaves: its configs."""
+    file = folder / GENERATION
+    configs = [config, read_json(file) if file.is_file() else {}]
+    kept = [{key: one[key] for key in one if key not in INERT} for one in configs]
     return json.dumps(kept, sort_keys=True)
 
 
-def _load(folder: Any, dtype: str) -> Any:
-    import torch
-    from transformers import AutoModelForCausalLM
+def _load(plan: Plan) -> Any:
+    """Return a live model for a plan, made as transformers makes it from an exported folder.
 
+    What its weights hold does not matter; those of a parent are read, if they fit.
+
+    Raises:
+        CheckpointError: transformers cannot make it.
+    """
+    import torch
+    from transformers import GenerationConfig
+
+    folder, tokens = (plan.parents[name].folder for name in (plan.config_from, plan.tokens_from))
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), local_files_only=True
+        found = architecture.config_of(plan.config)
+        model = architecture.model_class(found).from_pretrained(
+            folder,
+            config=found,
+            dtype=getattr(torch, plan.dtype),
+            ignore_mismatched_sizes=True,
+            local_files_only=True,
         )
-    except (ValueError, KeyError, OSError, RuntimeError) as error:  # the last: shapes
+        if model.can_generate() and (tokens / GENERATION).is_file():
+            model.generation_config = GenerationConfig.from_pretrained(tokens)
+    except (ValueError, KeyError, OSError, RuntimeError, TypeError) as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(f"{folder}: transformers cannot load it: {first}") from error
-    return model.eval()  # type: ignore[no-untyped-call]
+    return model.eval()
 
 
-def _places(model: Any) -> dict[str, Tensor]:
-    """Return stored tensor name -> view of the live weights that it fills.
+def _places(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield stored tensor names, each with the view of the live weights that it fills.
 
-    transformers stores some classes under other names than their modules have; its own reverse
-    conversion gives the stored names. What it had to copy on the way is no view, and left out.
+    transformers stores some classes under other names than their modules have, and fused weights
+    one by one; its own reverse conversion tells which. Where that copies, the places of the copy's
+    entries are read off by converting numbers instead of weights.
     """
-    from transformers.core_model_loading import revert_weight_conversion
+    for name, live in model.state_dict().items():
+        memory = live.untyped_storage().data_ptr()
+        stored = architecture.stored_form(model, name, live)
+        if all(x.untyped_storage().data_ptr() == memory for _, x in stored):
+            yield from stored
+            continue
+        for part, places in architecture.stored_form(model, name, _numbered(live)):
+            view = _view(live, places)
+            if view is not None:
+                yield part, view
 
-    live = model.state_dict()
-    memory = {tensor.untyped_storage().data_ptr() for tensor in live.values()}
-    stored = revert_weight_conversion(model, dict(live))
-    return {
-        name: tensor
-        for name, tensor in stored.items()
-        if tensor.untyped_storage().data_ptr() in memory
-    }
+
+def _numbered(live: Tensor) -> Tensor:
+    import torch
+
+    return torch.arange(live.numel(), device=live.device).reshape(live.shape)
+
+
+def _view(live: Tensor, places: Tensor) -> Tensor | None:
+    """Return the view of ``live`` whose entries stand at ``places``, or None if there is none.
+
+    Args:
+        live: Contiguous.
+        places: Flat indices into ``live``, of the view's shape.
+    """
+    flat = places.flatten()
+    start = int(flat[0])
+    steps = [math.prod(places.shape[i + 1 :]) for i in range(places.dim())]  # to the next in axis i
+    strides = [
+        int(flat[step]) - start if n > 1 else 0 for n, step in zip(places.shape, steps, strict=True)
+    ]
+    if any(step < 0 for step in strides) or not live.is_contiguous():
+        return None
+    view = live.as_strided(places.shape, strides, live.storage_offset() + start)
+    expected = _numbered(live).as_strided(places.shape, strides, start)
+    return view if bool(expected.equal(places)) else None
+
+
+def _as_stored(plan: Plan, places: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the places under the plan's names, which may lack the prefix of the class."""
+    start = f"{prefix}."
+    if not prefix or any(step.tensor.startswith(start) for step in plan.steps):
+        return dict(places)
+    return {name.removeprefix(start): place for name, place in places.items()}
 
 
 def _check_places(plan: Plan, places: Mapping[str, Tensor]) -> None:
     filled: dict[tuple[int, int], str] = {}
     for step in plan.steps:
         place = places.get(step.tensor)
-        if place is None:
+        if place is None or place.shape != step.shape:
+            had = "has no such weights" if place is None else f"has {tuple(place.shape)}"
             raise CheckpointError(
-                f"{step.tensor}: the model class of {plan.config_from} has no such weights, or "
-                f"fuses them with others; they cannot be overwritten in place"
+                f"{step.tensor}: the model class of {plan.config_from} {had}, the parents have "
+                f"{step.shape}; they cannot be overwritten in place"
             )
         where = (place.data_ptr(), place.numel())
         if place.numel() and filled.setdefault(where, step.tensor) != step.tensor:

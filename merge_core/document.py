@@ -59,11 +59,24 @@ def read(path: Path) -> Document:
         MergeError: The file cannot be read.
         DocumentError: It is not YAML, holds several documents, or repeats a key.
     """
+    return parse(_text(path), str(path))
+
+
+def read_all(path: Path) -> list[Document]:
+    """Read one YAML file that holds one document or several; empty ones do not count.
+
+    Raises:
+        MergeError: The file cannot be read.
+        DocumentError: It is not YAML, holds no document, or repeats a key.
+    """
+    return parse_all(_text(path), str(path))
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise MergeError(f"{path}: cannot be read: {error}") from error
-    return parse(text, str(path))
 
 
 def parse(text: str, file: str) -> Document:
@@ -72,6 +85,15 @@ def parse(text: str, file: str) -> Document:
     Raises:
         DocumentError: It is not YAML, holds several documents, or repeats a key.
     """
+    documents = parse_all(text, file)
+    if len(documents) != 1:
+        rule = f"expected one YAML document, got {len(documents)}"
+        raise DocumentError(file, [Problem("(file)", rule)])
+    return documents[0]
+
+
+def parse_all(text: str, file: str) -> list[Document]:
+    """Turn YAML text into its documents, as :func:`read_all` does."""
     try:
         return _parse(text, file)
     except RecursionError as error:
@@ -79,7 +101,7 @@ def parse(text: str, file: str) -> Document:
         raise DocumentError(file, [Problem("(file)", rule)]) from error
 
 
-def _parse(text: str, file: str) -> Document:
+def _parse(text: str, file: str) -> list[Document]:
     try:
         nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
@@ -90,14 +112,19 @@ def _parse(text: str, file: str) -> Document:
     except yaml.YAMLError as error:
         first = str(error).splitlines()[0]
         raise DocumentError(file, [Problem("(file)", f"not YAML: {first}")]) from error
-    if len(nodes) != 1 or nodes[0] is None:
-        count = 0 if not nodes or nodes[0] is None else len(nodes)
-        raise DocumentError(file, [Problem("(file)", f"expected one YAML document, got {count}")])
-    reader = _Reader()
-    data = reader.plain(nodes[0], "")
-    document = Document(file, data, reader.lines)
-    document.fail(reader.problems)
-    return document
+    nodes = [node for node in nodes if node is not None and not _is_empty(node)]
+    if not nodes:
+        raise DocumentError(file, [Problem("(file)", "expected one YAML document, got 0")])
+    documents = []
+    for node in nodes:
+        reader = _Reader()
+        documents.append(Document(file, reader.plain(node, ""), reader.lines))
+        documents[-1].fail(reader.problems)
+    return documents
+
+
+def _is_empty(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
 
 
 class _Reader:

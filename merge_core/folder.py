@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from merge_core import architecture, recipe_reader, writer
+from merge_core import recipe_reader, writer
 from merge_core.parent import open_parents
-from merge_core.plan import plan
+from merge_core.plan import Plan, plan
 
 
 def merge(recipe_file: Path, out: Path, *, overwrite: bool = False) -> str:
@@ -22,9 +22,16 @@ def merge(recipe_file: Path, out: Path, *, overwrite: bool = False) -> str:
         DocumentError: The recipe breaks rules.
         MergeError: A parent cannot be used, or ``out`` is taken.
     """
+    return writer.write(planned(recipe_file), out, overwrite=overwrite)
+
+
+def planned(recipe_file: Path) -> Plan:
+    """Read a recipe file, open its parents and plan it.
+
+    Raises:
+        DocumentError: The recipe breaks rules.
+        MergeError: A parent cannot be used.
+    """
     recipe = recipe_reader.read(recipe_file)
     roots = (recipe_file.resolve().parent, Path.cwd())
-    parents = open_parents(recipe.references(), roots)
-    main = recipe.base_model or recipe.models[0].model
-    planned = plan(recipe, parents, architecture.read(parents[main].folder))
-    return writer.write(planned, parents, out, overwrite=overwrite)
+    return plan(recipe, open_parents(recipe.references(), roots))

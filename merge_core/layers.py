@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from merge_core.errors import CheckpointError
@@ -30,6 +30,10 @@ class Layers:
             return None
         return int(found["index"])
 
+    def start(self, index: int) -> str:
+        """Return what the names of a layer's tensors begin with: ``model.layers.3.``."""
+        return f"{self.stack}.{index}." if self.stack else f"{index}."
+
     def place(self, tensor: str) -> float:
         """Return the tensor's place in [0, 1] for gradients, by the rule of the mergekit dialect.
 
@@ -42,26 +46,95 @@ class Layers:
         return index / (self.count - 1) if self.count > 1 else 1.0
 
 
+@dataclass(frozen=True)
+class Module:
+    """A part of a model that is sliced by itself: most models are one, ``default``.
+
+    Args:
+        name: As recipes write it under ``modules:``.
+        layers: Its stack.
+        before: Names of the tensors ahead of the layers, in the order of the model.
+        after: Names of the tensors behind the layers.
+    """
+
+    name: str
+    layers: Layers
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
 def of(names: Iterable[str]) -> Layers:
-    """Find the layer stack in a model's tensor names.
+    """Find the one layer stack in a model's tensor names.
 
     Raises:
         CheckpointError: There are several stacks (encoder and decoder), or numbers are missing.
     """
-    stacks: dict[str, set[int]] = {}
+    found = stacks(names)
+    if len(found) > 1:
+        raise CheckpointError(
+            f"the model has several layer stacks ({', '.join(str(x.stack) for x in found)}), "
+            f"where one is expected"
+        )
+    return found[0] if found else Layers(None, 0)
+
+
+def stacks(names: Iterable[str]) -> list[Layers]:
+    """Find all layer stacks in a model's tensor names, sorted by name.
+
+    Raises:
+        CheckpointError: Layer numbers are missing.
+    """
+    numbers: dict[str, set[int]] = {}
     for name in names:
         found = _NUMBERED.match(name)
         if found is not None:
-            stacks.setdefault(found["stack"], set()).add(int(found["index"]))
-    if not stacks:
-        return Layers(None, 0)
-    if len(stacks) > 1:
+            numbers.setdefault(found["stack"], set()).add(int(found["index"]))
+    for stack, present in numbers.items():
+        if present != set(range(len(present))):
+            missing = sorted(set(range(max(present))) - present)
+            raise CheckpointError(f"layers of {stack} are missing in the checkpoint: {missing}")
+    return [Layers(stack, len(numbers[stack])) for stack in sorted(numbers)]
+
+
+def modules_of(names: Sequence[str]) -> tuple[Module, ...]:
+    """Divide a model's tensors into modules: one with one stack, else one for each part.
+
+    A part is named by the first word in which the stacks' names differ: ``encoder.block`` and
+    ``decoder.block`` give ``encoder`` and ``decoder``. What stands beside them under another word,
+    such as a projector, is a module without layers.
+
+    Args:
+        names: In the order of the model, since that tells what stands ahead of the layers.
+    """
+    found = stacks(names)
+    if len(found) <= 1:
+        return (_module("default", found[0] if found else Layers(None, 0), names),)
+    split = [str(layers.stack).split(".") for layers in found]
+    columns = enumerate(zip(*split, strict=False))
+    depth = next((i for i, words in columns if len(set(words)) > 1), None)
+    if depth is None:
         raise CheckpointError(
-            f"the model has several layer stacks ({', '.join(sorted(stacks))}); "
-            f"only models with one are read yet"
+            f"one layer stack stands inside another: {', '.join(str(x.stack) for x in found)}"
         )
-    ((stack, numbers),) = stacks.items()
-    if numbers != set(range(len(numbers))):
-        missing = sorted(set(range(max(numbers))) - numbers)
-        raise CheckpointError(f"layers of {stack} are missing in the checkpoint: {missing}")
-    return Layers(stack, len(numbers))
+    own = {words[depth]: layers for words, layers in zip(split, found, strict=True)}
+    shared = split[0][:depth]
+    parts: dict[str, list[str]] = {}
+    for name in names:
+        words = name.split(".")
+        inside = words[:depth] == shared and len(words) > depth
+        parts.setdefault(words[depth if inside else 0], []).append(name)
+    return tuple(
+        _module(part, own.get(part, Layers(None, 0)), members) for part, members in parts.items()
+    )
+
+
+def _module(name: str, layers: Layers, names: Sequence[str]) -> Module:
+    inside = [i for i, tensor in enumerate(names) if layers.index(tensor) is not None]
+    first = min(inside, default=len(names))
+    outside = [(i, tensor) for i, tensor in enumerate(names) if layers.index(tensor) is None]
+    return Module(
+        name,
+        layers,
+        before=tuple(tensor for i, tensor in outside if i < first),
+        after=tuple(tensor for i, tensor in outside if i > first),
+    )

@@ -2,43 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from merge_core.document import join
-from merge_core.document import read as read_document
-from merge_core.errors import UnknownNameError, hint
-from merge_core.methods.declaration import Method, Param, shown
-from merge_core.methods.registry import METHODS, method
-from merge_core.recipe import Conditional, Recipe, Scalar, Setting, Settings, Source
+from merge_core import chat_template, tokenizer_setting
+from merge_core.document import Document, join, read_all
+from merge_core.errors import DocumentError, ParameterError, Problem
+from merge_core.method_rules import check_method
+from merge_core.methods.declaration import shown
+from merge_core.plain_data import Problems, check_keys, reference, text
+from merge_core.recipe import ModulePart, Recipe, Slice, Source
+from merge_core.settings_reader import settings
+from merge_core.tokenizer_setting import TokenizerSetting
 
-KEYS = ("merge_method", "models", "base_model", "parameters", "dtype", "out_dtype", "seed")
-LATER = ("slices", "modules", "tokenizer_source", "tokenizer", "chat_template")
+PART = ("models", "slices", "parameters")
+OWN = ("base_model", "modules", "dtype", "out_dtype", "seed", "name")
+TOKENS = ("tokenizer_source", "tokenizer", "chat_template")
+KEYS = ("merge_method", *PART, *OWN, *TOKENS, "documents")
 DTYPES = ("float32", "bfloat16", "float16")
-Problems = list[tuple[str, str]]
+T = TypeVar("T")
 
 
 def read(path: Path) -> Recipe:
-    """Read a recipe file.
+    """Read a recipe file, of one document or of several that refer to each other by name.
 
     Raises:
         MergeError: The file cannot be read.
         DocumentError: It is not a recipe; all problems with file, line and key path.
     """
-    document = read_document(path)
-    problems: Problems = []
-    recipe = parse(document.data, "", problems)
-    document.fail(problems)
-    assert recipe is not None
-    return recipe
+    return of_documents(read_all(path))
+
+
+def of_documents(documents: Sequence[Document]) -> Recipe:
+    """Turn the documents of one file into a recipe: the one that no other refers to.
+
+    Raises:
+        DocumentError: Problems, all at once.
+    """
+    found: list[Recipe] = []
+    wrong: list[Problem] = []
+    for document in documents:
+        problems: Problems = []
+        recipe = parse(document.data, "", problems)
+        wrong.extend(Problem(p, r, document.line(p)) for p, r in dict.fromkeys(problems))
+        found.extend([recipe] if recipe is not None else [])
+    if wrong:
+        raise DocumentError(documents[0].file, wrong)
+    try:
+        return _joined(found)
+    except ParameterError as error:
+        problem = Problem("name", str(error), documents[-1].line("name"))
+        raise DocumentError(documents[0].file, [problem]) from error
+
+
+def _joined(recipes: list[Recipe]) -> Recipe:
+    """Return the recipe that is the result, with the others in the order they are needed.
+
+    Raises:
+        ParameterError: Names are missing, repeated, go in a circle, or leave several results.
+    """
+    named = {recipe.name: recipe for recipe in recipes if recipe.name is not None}
+    unnamed = [recipe for recipe in recipes if recipe.name is None]
+    if len(unnamed) > 1 or len(named) + len(unnamed) < len(recipes):
+        raise ParameterError("every document but the result needs a name of its own")
+    used = {name for recipe in recipes for name in recipe.names() if name in named}
+    results = [recipe for recipe in recipes if recipe.name not in used]
+    if len(results) != 1:
+        shown_names = ", ".join(repr(recipe.name or "(no name)") for recipe in results) or "none"
+        raise ParameterError(
+            f"one document must be the result, which no other refers to; got {shown_names}"
+        )
+    ordered: dict[str, Recipe] = {}
+    _visit(results[0], named, ordered, ())
+    return replace(results[0], documents=tuple(ordered.values()))
+
+
+def _visit(
+    recipe: Recipe, named: dict[str, Recipe], ordered: dict[str, Recipe], above: tuple[str, ...]
+) -> None:
+    for name in recipe.names():
+        if name in above:
+            raise ParameterError(f"documents refer to each other in a circle: {', '.join(above)}")
+        if name in named and name not in ordered:
+            _visit(named[name], named, ordered, (*above, name))
+            ordered[name] = named[name]
 
 
 def parse(data: Any, path: str, problems: Problems) -> Recipe | None:
     """Turn plain data into a recipe; add what is wrong to ``problems`` as (key path, rule).
 
     Args:
-        data: As read from YAML.
+        data: As read from YAML, or as :meth:`Recipe.plain` gives it.
         path: Key path of ``data`` in its document, "" for the whole.
         problems: Is extended.
 
@@ -49,52 +105,53 @@ def parse(data: Any, path: str, problems: Problems) -> Recipe | None:
         problems.append((path or "(file)", f"expected a recipe (a mapping), got {shown(data)}"))
         return None
     found: Problems = []
-    _check_keys(data, KEYS, path, found, LATER)
+    check_keys(data, KEYS, path, found)
+    _check_form(data, path, found)
     recipe = Recipe(
-        merge_method=_text(data, "merge_method", path, found, required=True) or "",
-        models=_sources(data.get("models"), join(path, "models"), found),
-        base_model=_text(data, "base_model", path, found),
-        parameters=_settings(data.get("parameters"), join(path, "parameters"), found),
+        merge_method=text(data, "merge_method", path, found, required=True) or "",
+        models=_sources(data["models"], join(path, "models"), found) if "models" in data else (),
+        slices=_slices(data["slices"], join(path, "slices"), found) if "slices" in data else (),
+        modules=_modules(data["modules"], join(path, "modules"), found)
+        if "modules" in data
+        else (),
+        base_model=reference(data, "base_model", path, found),
+        parameters=settings(data.get("parameters"), join(path, "parameters"), found),
         dtype=_dtype(data, "dtype", path, found),
         out_dtype=_dtype(data, "out_dtype", path, found),
         seed=_seed(data, path, found),
+        tokenizer=_tokenizer(data, path, found),
+        chat_template=_chat_template(data, path, found),
+        name=text(data, "name", path, found),
+        documents=_documents(data.get("documents"), join(path, "documents"), found),
     )
     if recipe.merge_method:
-        _check_method(recipe, path, found)
+        check_method(recipe, path, found)
     problems.extend(found)
     return None if found else recipe
 
 
-def _check_keys(
-    data: dict[Any, Any],
-    known: tuple[str, ...],
+def _of_key(
+    read: Callable[[Any, str, Problems], tuple[T, ...]],
+    data: dict[str, Any],
+    key: str,
     path: str,
     problems: Problems,
-    later: tuple[str, ...] = (),
-) -> None:
-    for key in data:
-        if key in later:
-            problems.append((join(path, key), "mergekit key that mergetune does not read yet"))
-        elif key not in known:
-            problems.append((join(path, str(key)), f"unknown key{hint(str(key), known)}"))
+) -> tuple[T, ...]:
+    return read(data[key], join(path, key), problems) if key in data else ()
 
 
-def _text(
-    data: dict[str, Any], key: str, path: str, problems: Problems, required: bool = False
-) -> str | None:
-    value = data.get(key)
-    if value is None and key not in data:
-        if required:
-            problems.append((join(path, key), "required"))
-        return None
-    if not isinstance(value, str) or not value:
-        problems.append((join(path, key), f"expected a name, got {shown(value)}"))
-        return None
-    return value
+def _check_form(data: dict[str, Any], path: str, problems: Problems) -> None:
+    given = [key for key in ("models", "slices", "modules") if key in data]
+    if not given:
+        problems.append((join(path, "models"), "required (or slices, or modules)"))
+    problems.extend(
+        (join(path, key), f"expected one of models, slices and modules, got {given[0]} too")
+        for key in given[1:]
+    )
 
 
 def _dtype(data: dict[str, Any], key: str, path: str, problems: Problems) -> str | None:
-    value = _text(data, key, path, problems)
+    value = text(data, key, path, problems)
     name = value.removeprefix("torch.") if value else None
     if name is not None and name not in DTYPES:
         problems.append((join(path, key), f"expected {' or '.join(DTYPES)}, got {value!r}"))
@@ -110,172 +167,108 @@ def _seed(data: dict[str, Any], path: str, problems: Problems) -> int:
     return value
 
 
-def _sources(data: Any, path: str, problems: Problems) -> tuple[Source, ...]:
-    if not isinstance(data, list) or not data:
-        got = "an empty list" if data == [] else shown(data)
-        rule = "required" if data is None else f"expected a list of models, got {got}"
-        problems.append((path, rule))
-        return ()
+def _list(data: Any, path: str, of: str, problems: Problems) -> list[Any]:
+    if isinstance(data, list) and data:
+        return data
+    got = "an empty list" if data == [] else shown(data)
+    problems.append((path, f"expected a list of {of}, got {got}"))
+    return []
+
+
+def _sources(data: Any, path: str, problems: Problems, ranged: bool = False) -> tuple[Source, ...]:
+    keys = ("model", "layer_range", "parameters") if ranged else ("model", "parameters")
     sources: list[Source] = []
-    for i, entry in enumerate(data):
+    for i, entry in enumerate(_list(data, path, "models", problems)):
         where = join(path, i)
         if not isinstance(entry, dict):
-            problems.append((where, f"expected {{model, parameters}}, got {shown(entry)}"))
+            rule = f"expected {{{', '.join(keys)}}}, got {shown(entry)}"
+            problems.append((where, rule))
             continue
-        _check_keys(entry, ("model", "parameters"), where, problems)
-        name = _text(entry, "model", where, problems, required=True) or ""
+        check_keys(entry, keys, where, problems)
+        name = reference(entry, "model", where, problems, required=True) or ""
         if name and name in [source.model for source in sources]:
             problems.append((join(where, "model"), f"{name!r} is listed twice"))
-        settings = _settings(entry.get("parameters"), join(where, "parameters"), problems)
-        sources.append(Source(name, settings))
+        own = settings(entry.get("parameters"), join(where, "parameters"), problems)
+        span = _range(entry.get("layer_range"), join(where, "layer_range"), problems, ranged)
+        sources.append(Source(name, own, span))
     return tuple(sources)
 
 
-def _settings(data: Any, path: str, problems: Problems) -> Settings:
-    if data is None:
-        return ()
-    if not isinstance(data, dict):
-        problems.append((path, f"expected parameters (a mapping), got {shown(data)}"))
-        return ()
-    settings = [(str(name), _setting(data[name], join(path, str(name)), problems)) for name in data]
-    return tuple(sorted((n, s) for n, s in settings if s is not None))
-
-
-def _setting(data: Any, path: str, problems: Problems) -> Setting | None:
-    if isinstance(data, dict):
-        case = _conditional(data, path, problems)
-        return None if case is None else (case,)
-    if isinstance(data, list) and data and all(isinstance(entry, dict) for entry in data):
-        cases = [_conditional(entry, join(path, i), problems) for i, entry in enumerate(data)]
-        return tuple(case for case in cases if case is not None) or None
-    return _value(data, path, problems)
-
-
-def _conditional(data: dict[str, Any], path: str, problems: Problems) -> Conditional | None:
-    _check_keys(data, ("filter", "value"), path, problems)
-    if "value" not in data:
-        problems.append((path, "expected {filter, value}, got no value"))
+def _range(data: Any, path: str, problems: Problems, required: bool) -> tuple[int, int] | None:
+    if not required:
         return None
-    given = data.get("filter")
-    if given is not None and not isinstance(given, str):
-        problems.append((join(path, "filter"), f"expected a part of a name, got {shown(given)}"))
-    value = _value(data["value"], join(path, "value"), problems)
-    return None if value is None else Conditional(given, value)
-
-
-def _value(data: Any, path: str, problems: Problems) -> Scalar | tuple[Scalar, ...] | None:
-    if isinstance(data, bool | int | float | str):
-        return data
-    if isinstance(data, list) and data:
-        if all(isinstance(entry, bool | int | float | str) for entry in data):
-            return tuple(data)
-        problems.append(
-            (path, "a gradient takes plain values only, or only {filter, value} entries")
-        )
+    plain = isinstance(data, list) and len(data) == 2
+    if not plain or not all(isinstance(x, int) and not isinstance(x, bool) for x in data):
+        got = str(data) if isinstance(data, list) else shown(data)
+        problems.append((path, f"expected [first layer, layer after the last], got {got}"))
         return None
-    got = "an empty list" if data == [] else shown(data)
-    problems.append((path, f"expected a number, a list, or {{filter, value}}, got {got}"))
+    if not 0 <= data[0] <= data[1]:
+        problems.append((path, f"expected 0 <= first <= last, got {data}"))
+        return None
+    return (data[0], data[1])
+
+
+def _slices(data: Any, path: str, problems: Problems) -> tuple[Slice, ...]:
+    slices: list[Slice] = []
+    for i, entry in enumerate(_list(data, path, "slices", problems)):
+        where = join(path, i)
+        if not isinstance(entry, dict):
+            problems.append((where, f"expected {{sources, parameters}}, got {shown(entry)}"))
+            continue
+        check_keys(entry, ("sources", "base_model", "parameters"), where, problems)
+        place = join(where, "sources")
+        sources = _sources(entry.get("sources"), place, problems, ranged=True)
+        lengths = {s.layer_range[1] - s.layer_range[0] for s in sources if s.layer_range}
+        if len(lengths) > 1:
+            counts = ", ".join(map(str, sorted(lengths)))
+            problems.append((place, f"expected equally many layers from each source, got {counts}"))
+        base = reference(entry, "base_model", where, problems)
+        own = settings(entry.get("parameters"), join(where, "parameters"), problems)
+        slices.append(Slice(sources, base, own))
+    return tuple(slices)
+
+
+def _modules(data: Any, path: str, problems: Problems) -> tuple[ModulePart, ...]:
+    if not isinstance(data, dict) or not data:
+        problems.append((path, f"expected modules (name: models or slices), got {shown(data)}"))
+        return ()
+    parts: list[ModulePart] = []
+    for name, entry in data.items():
+        where = join(path, str(name))
+        if not isinstance(entry, dict) or ("models" in entry) == ("slices" in entry):
+            problems.append((where, "expected {models} or {slices}, and parameters"))
+            continue
+        check_keys(entry, PART, where, problems)
+        models = _of_key(_sources, entry, "models", where, problems)
+        slices = _of_key(_slices, entry, "slices", where, problems)
+        own = settings(entry.get("parameters"), join(where, "parameters"), problems)
+        parts.append(ModulePart(str(name), models, slices, own))
+    return tuple(parts)
+
+
+def _tokenizer(data: dict[str, Any], path: str, problems: Problems) -> TokenizerSetting | None:
+    if "tokenizer" in data and "tokenizer_source" in data:
+        rule = "expected one of tokenizer and tokenizer_source, got both"
+        problems.append((join(path, "tokenizer_source"), rule))
+    if "tokenizer" in data:
+        return tokenizer_setting.parse(data["tokenizer"], join(path, "tokenizer"), problems)
+    if "tokenizer_source" in data:
+        place = join(path, "tokenizer_source")
+        return tokenizer_setting.parse_source(data["tokenizer_source"], place, problems)
     return None
 
 
-def _check_method(recipe: Recipe, path: str, problems: Problems) -> None:
-    try:
-        found = method(recipe.merge_method)
-    except UnknownNameError:
-        known = METHODS.names()
-        rule = f"no merge method {recipe.merge_method!r}{hint(recipe.merge_method, known)}"
-        problems.append((join(path, "merge_method"), f"{rule}; known: {', '.join(known)}"))
-        return
-    _check_models(recipe, found, path, problems)
-    where = join(path, "parameters")
-    _check_parameters(recipe.parameters, found, where, problems)
-    for param in _required("shared", found, [recipe.parameters]):
-        _missing(join(where, param.name), f"required by merge_method {found.name!r}", problems)
-    for i, source in enumerate(recipe.models):
-        where = join(join(path, "models"), i)
-        _check_source(recipe, source, found, where, problems)
+def _chat_template(data: dict[str, Any], path: str, problems: Problems) -> str | None:
+    if "chat_template" not in data:
+        return None
+    return chat_template.parse(data["chat_template"], join(path, "chat_template"), problems)
 
 
-def _check_models(recipe: Recipe, found: Method, path: str, problems: Problems) -> None:
-    listed = [source.model for source in recipe.models]
-    if found.base == "required" and recipe.base_model is None:
-        _missing(join(path, "base_model"), f"required by merge_method {found.name!r}", problems)
-    if found.base == "none" and recipe.base_model not in (None, *listed):
-        problems.append(
-            (
-                join(path, "base_model"),
-                f"{found.name!r} has no base; list it as a model or remove it",
-            )
-        )
-    count, (least, most) = len(recipe.references()), found.models
-    if listed and (count < least or (most is not None and count > most)):
-        most_shown = "or more" if most is None else f"to {most}"
-        wanted = f"{least}" if least == most else f"{least} {most_shown}"
-        rule = f"{found.name!r} takes {wanted} models, the base included, got {count}"
-        problems.append((join(path, "models"), rule))
-
-
-def _check_source(
-    recipe: Recipe, source: Source, found: Method, path: str, problems: Problems
-) -> None:
-    is_base = found.base != "none" and source.model == recipe.base_model
-    where = join(path, "parameters")
-    if is_base:
-        problems.extend(
-            (join(where, name), f"the base takes no parameters in {found.name!r}; remove it")
-            for name, _ in source.parameters
-        )
-        return
-    _check_parameters(source.parameters, found, where, problems, of_model=True)
-    for param in _required("model", found, [source.parameters, recipe.parameters]):
-        rule = f"required by merge_method {found.name!r} for every model"
-        _missing(join(where, param.name), rule, problems)
-
-
-def _required(scope: str, found: Method, given: list[Settings]) -> list[Param]:
-    names = {name for settings in given for name, _ in settings}
-    params = [param for param in found.params if param.scope == scope and param.default is None]
-    return [param for param in params if param.name not in names]
-
-
-def _missing(path: str, rule: str, problems: Problems) -> None:
-    """Add a problem, unless what was given there is one already."""
-    if not any(where.startswith(path) for where, _ in problems):
-        problems.append((path, rule))
-
-
-def _check_parameters(
-    settings: Settings, found: Method, path: str, problems: Problems, of_model: bool = False
-) -> None:
-    for name, setting in settings:
-        where = join(path, name)
-        param = found.param(name)
-        if param is None:
-            known = [p.name for p in found.params]
-            rule = f"{found.name!r} has no such parameter{hint(name, known)}"
-            problems.append((where, f"{rule}; it has {', '.join(known)}"))
-        elif of_model and param.scope == "shared":
-            problems.append((where, "one value for the whole merge; move it to recipe parameters"))
-        else:
-            _check_values(param, setting, where, problems)
-
-
-def _check_values(param: Param, setting: Setting, path: str, problems: Problems) -> None:
-    for where, value in leaves(setting, path):
-        rule = param.rule_broken_by(value)
-        if rule is not None:
-            problems.append((where, rule))
-
-
-def leaves(setting: Setting, path: str) -> Iterator[tuple[str, Scalar]]:
-    """Yield (key path, value) for every plain value in a setting."""
-    if not isinstance(setting, tuple):
-        yield path, setting
-        return
-    single = len(setting) == 1 and isinstance(setting[0], Conditional)
-    for i, entry in enumerate(setting):
-        where = path if single else join(path, i)
-        if isinstance(entry, Conditional):
-            yield from leaves(entry.value, join(where, "value"))
-        else:
-            yield where, entry
+def _documents(data: Any, path: str, problems: Problems) -> tuple[Recipe, ...]:
+    if data is None:
+        return ()
+    found = [
+        parse(entry, join(path, i), problems)
+        for i, entry in enumerate(_list(data, path, "recipes", problems))
+    ]
+    return tuple(recipe for recipe in found if recipe is not None)

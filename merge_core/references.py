@@ -1,66 +1,217 @@
-"""Where a model reference leads: an existing folder first, else a hub id."""
+"""Where a model reference leads: an existing folder first, else a hub id; also to an adapter.
+
+``path``, ``path@revision``, ``path+lora`` and ``path@revision+lora@revision`` are the short forms.
+A path that has an ``@`` or ``+`` in it needs the mapping form ``{model: {path, revision}, lora:
+{path, revision}}``; as text that is its JSON.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from merge_core.errors import CheckpointError
+from merge_core.errors import CheckpointError, ParameterError
 
 WANTED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "README.md")
+PICKLED = ("*.bin",)  # fetched only where there are no safetensors
 
 
-def local_folder(reference: str, roots: Sequence[Path]) -> Path | None:
-    """Return the folder that a reference names, relative to one of ``roots``, or None."""
+@dataclass(frozen=True)
+class Reference:
+    """A model reference in its parts; revisions are for hub ids."""
+
+    path: str
+    revision: str | None = None
+    lora: str | None = None
+    lora_revision: str | None = None
+
+    def __str__(self) -> str:
+        parts = [self.path, self.revision, self.lora, self.lora_revision]
+        if any(part is not None and ("@" in part or "+" in part) for part in parts):
+            return json.dumps(self.plain(), sort_keys=True)
+        model = f"{self.path}@{self.revision}" if self.revision else self.path
+        if not self.lora:
+            return model
+        return f"{model}+{self.lora}" + (f"@{self.lora_revision}" if self.lora_revision else "")
+
+    def plain(self) -> dict[str, Any]:
+        """Return the mapping form."""
+        data = {"model": _plain(self.path, self.revision)}
+        if self.lora is not None:
+            data["lora"] = _plain(self.lora, self.lora_revision)
+        return data
+
+
+def _plain(path: str, revision: str | None) -> dict[str, str]:
+    return {"path": path} | ({"revision": revision} if revision else {})
+
+
+def parse(text: str) -> Reference:
+    """Read a reference in its short form, or the JSON of its mapping form.
+
+    Raises:
+        ParameterError: It has several ``+``, several ``@`` in one part, or an empty part.
+    """
+    if text.startswith("{"):
+        data = json.loads(text)
+        model, lora = data["model"], data.get("lora") or {}
+        return Reference(
+            model["path"], model.get("revision"), lora.get("path"), lora.get("revision")
+        )
+    parts = text.split("+")
+    pairs = [part.split("@") for part in parts]
+    if len(parts) > 2 or any(len(p) > 2 for p in pairs) or not all(x for p in pairs for x in p):
+        raise ParameterError(
+            f"model {text!r}: expected path, path@revision or path+lora; a path with @ or + in it "
+            f"is written {{model: {{path: ...}}}}"
+        )
+    (model, lora) = (*pairs, [""]) if len(pairs) == 1 else pairs
+    return Reference(model[0], _second(model), lora[0] or None, _second(lora))
+
+
+def _second(pair: list[str]) -> str | None:
+    return pair[1] if len(pair) > 1 else None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model's or an adapter's files are; ``commit`` is the hub's, None for a folder."""
+
+    path: str
+    folder: Path
+    commit: str | None = None
+
+    def seen_from(self, where: Path) -> tuple[str, str | None]:
+        """Return path and revision that lead here from a file in the folder ``where``."""
+        if self.commit is not None:
+            return self.path, self.commit
+        return relative_to(self.folder, where), None
+
+
+@dataclass(frozen=True)
+class Located:
+    """A reference and the folders that it leads to."""
+
+    reference: str
+    model: Place
+    lora: Place | None = None
+
+    def seen_from(self, where: Path) -> str:
+        """Return the reference that holds in a file inside the folder ``where``: hub ids pinned."""
+        lora = (None, None) if self.lora is None else self.lora.seen_from(where)
+        return str(Reference(*self.model.seen_from(where), *lora))
+
+    def pinned(self) -> str | None:
+        """Return the reference with the hub's commits in it, or None where no part is a hub id."""
+        places = [self.model, *([self.lora] if self.lora else [])]
+        if all(place.commit is None for place in places):
+            return None
+        parts = [part for place in places for part in (place.path, place.commit)]
+        return str(Reference(*parts))  # type: ignore[arg-type]
+
+
+def at(folder: Path, reference: str | None = None) -> Located:
+    """Return the place of a model folder, under its own path if no reference is given."""
+    return Located(reference or str(folder), Place(str(folder), folder))
+
+
+def local_folder(path: str, roots: Sequence[Path]) -> Path | None:
+    """Return the folder that a path names, relative to one of ``roots``, or None."""
     for root in roots:
-        folder = root / Path(reference).expanduser()
+        folder = root / Path(path).expanduser()
         if folder.is_dir():
             return folder.resolve()  # ".." after a link leads where the disk says, not the text
     return None
 
 
-def is_path(reference: str) -> bool:
-    """Return whether a reference can only be a path: hub ids are ``name`` or ``owner/name``."""
-    return reference.startswith((".", "/", "~")) or reference.count("/") > 1
+def locate_here(reference: str, roots: Sequence[Path]) -> Path | None:
+    """Return the folder of a reference's model if it is on this disk outside the hub's cache."""
+    folder = local_folder(reference, roots)
+    return local_folder(parse(reference).path, roots) if folder is None else folder
 
 
-def folder_of(reference: str, roots: Sequence[Path]) -> Path:
-    """Return the folder of a model's files; a hub id is looked up in the cache, then downloaded.
+def not_local(reference: str, roots: Sequence[Path]) -> list[str]:
+    """Return the parts of a reference, model and adapter, that are no folders but may be hub ids.
+
+    Raises:
+        ParameterError: The reference cannot be read.
+        CheckpointError: A part can only be a folder, and is not there.
+    """
+    if local_folder(reference, roots) is not None:
+        return []
+    parsed = parse(reference)
+    parts = [path for path in (parsed.path, parsed.lora) if path is not None]
+    absent = [path for path in parts if local_folder(path, roots) is None]
+    for path in absent:
+        if _is_path(path):
+            raise CheckpointError(f"model {path!r}: no such folder in {_shown(roots)}")
+    return absent
+
+
+def locate(reference: str, roots: Sequence[Path]) -> Located:
+    """Return the folders of a reference's files; a hub id is looked up in the cache, then fetched.
 
     Args:
-        reference: As in the recipe.
+        reference: As in the recipe. Text that names a folder as a whole is that folder.
         roots: Folders that relative paths are tried from, in order: that of the file which holds
             the reference, then the working directory.
 
     Raises:
+        ParameterError: The reference cannot be read.
         CheckpointError: There is no such folder, and the hub does not give it either.
     """
     folder = local_folder(reference, roots)
     if folder is not None:
-        return folder
-    tried = " or ".join(str(root) for root in roots)
-    if is_path(reference):
-        raise CheckpointError(f"model {reference!r}: no such folder in {tried}")
-    if "@" in reference or "+" in reference:
+        return Located(reference, Place(reference, folder))
+    parsed = parse(reference)
+    model = _place(parsed.path, parsed.revision, roots)
+    lora = None if parsed.lora is None else _place(parsed.lora, parsed.lora_revision, roots)
+    return Located(reference, model, lora)
+
+
+def _place(path: str, revision: str | None, roots: Sequence[Path]) -> Place:
+    folder = local_folder(path, roots)
+    if folder is not None and revision is not None:
         raise CheckpointError(
-            f"model {reference!r}: revisions (@) and adapters (+) are not read yet, "
-            f"and no folder has that name in {tried}"
+            f"model {path!r}: is the folder {folder}, which has no revision {revision!r}; "
+            f"revisions are for hub ids"
         )
-    return _from_hub(reference, tried)
+    if folder is not None:
+        return Place(path, folder)
+    if _is_path(path):
+        raise CheckpointError(f"model {path!r}: no such folder in {_shown(roots)}")
+    folder = _from_hub(path, revision, _shown(roots))
+    return Place(path, folder, folder.name)  # the cache names a snapshot's folder by its commit
 
 
-def _from_hub(reference: str, tried: str) -> Path:
+def _is_path(path: str) -> bool:
+    """Return whether text can only be a path: hub ids are ``name`` or ``owner/name``."""
+    return path.startswith((".", "/", "~")) or path.count("/") > 1
+
+
+def _shown(roots: Sequence[Path]) -> str:
+    return " or ".join(str(root) for root in roots)
+
+
+def _from_hub(path: str, revision: str | None, tried: str) -> Path:
     import huggingface_hub as hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(hub.snapshot_download(reference, allow_patterns=list(WANTED)))
+        folder = Path(hub.snapshot_download(path, revision=revision, allow_patterns=list(WANTED)))
+        if not any(folder.glob("*.safetensors")):
+            patterns = [*WANTED, *PICKLED]
+            folder = Path(hub.snapshot_download(path, revision=revision, allow_patterns=patterns))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
-            f"model {reference!r}: no folder of that name in {tried}, and not to be had from the "
+            f"model {path!r}: no folder of that name in {tried}, and not to be had from the "
             f"hub: {str(error).splitlines()[0]}"
         ) from error
+    return folder
 
 
 def relative_to(folder: Path, where: Path) -> str:

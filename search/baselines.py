@@ -32,7 +32,7 @@ def baselines(spec: StudySpec, space: Space) -> list[Baseline]:
     """Return a study's baselines in the order of their trials."""
     data = spec.template.data
     based = any(method.base != "none" for method in spec.template.methods())
-    base = data.get("base_model") if based else None  # else it is a parent like the others
+    base = spec.template.base() if based else None  # else it is a parent like the others
     models = [name for name in spec.template.references() if name != base]
     types = {k: data[k].removeprefix("torch.") for k in ("dtype", "out_dtype") if k in data}
     found = [Baseline(BASE, _mean([base], types))] if base else []

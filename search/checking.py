@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from merge_core import recipe_reader
-from merge_core.document import read as read_document
-from merge_core.errors import CheckpointError
-from merge_core.parent import tensor_names
-from merge_core.references import is_path, local_folder
+from merge_core.document import read_all
+from merge_core.references import locate_here, not_local
+from merge_core.weight_files import tensor_names
 from search import study_file
 from search.space import Space
 from search.study_file import StudySpec
@@ -34,12 +33,8 @@ def check(path: Path) -> Checked:
         CheckpointError: A model that must be a folder is not there.
     """
     file = path / study_file.FILE if path.is_dir() else path
-    document = read_document(file)
-    if (
-        isinstance(document.data, dict)
-        and "recipe" not in document.data
-        and ("merge_method" in document.data)
-    ):
+    data = [document.data for document in read_all(file)]
+    if all(isinstance(x, dict) and "recipe" not in x and "merge_method" in x for x in data):
         return _recipe(file)
     return _study(study_file.read(file))
 
@@ -70,7 +65,7 @@ def _study(spec: StudySpec) -> Checked:
         "trials": spec.search.trials,
         "storage": spec.storage,
     }
-    main = local_folder(spec.template.base_or_first(), spec.roots)
+    main = locate_here(spec.template.base_or_first(), spec.roots)
     if main is None:
         warnings.append("dimensions are not counted: the model's files are not here")
         return Checked(facts, warnings)
@@ -88,9 +83,5 @@ def _study(spec: StudySpec) -> Checked:
 
 
 def _absent(references: tuple[str, ...], roots: tuple[Path, ...]) -> list[str]:
-    absent = [name for name in references if local_folder(name, roots) is None]
-    for name in absent:
-        if is_path(name):
-            tried = " or ".join(str(root) for root in roots)
-            raise CheckpointError(f"model {name!r}: no such folder in {tried}")
-    return [f"{name}: no folder of that name; it will be looked up on the hub" for name in absent]
+    absent = [part for name in references for part in not_local(name, roots)]
+    return [f"{part}: no folder of that name; it will be looked up on the hub" for part in absent]

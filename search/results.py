@@ -27,7 +27,7 @@ def write(bench: Workbench, winner: Settled, summary: Mapping[str, Any]) -> Path
         f"# Winner of the mergetune study {summary['study']!r}: trial {winner.number}, seed "
         f"{summary['seed']}.\n# Local models are named relative to this file.\n"
     )
-    recipe = writer.portable_yaml(winner.recipe, bench.parents, folder)
+    recipe = writer.portable(winner.recipe, bench.parents, folder).to_yaml()
     write_whole(folder / RECIPE, head + recipe)
     if _digest_of(folder / MODEL) != winner.weights_digest:
         export(bench, winner, folder / MODEL, overwrite=True)
@@ -43,7 +43,7 @@ def export(bench: Workbench, trial: Settled, out: Path, *, overwrite: bool = Fal
     """
     expected = trial.weights_digest or None  # a failed trial may have none
     plan = bench.plan(trial.recipe)
-    return writer.write(plan, bench.parents, out, overwrite=overwrite, expected=expected)
+    return writer.write(plan, out, overwrite=overwrite, expected=expected)
 
 
 def _digest_of(folder: Path) -> str | None:

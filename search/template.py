@@ -14,9 +14,11 @@ from merge_core.document import join
 from merge_core.errors import hint
 from merge_core.methods.declaration import Method, shown
 from merge_core.methods.registry import METHODS, method
+from merge_core.plain_data import model_reference
 from search import knobs
 from search.knobs import Knob, Place, Problems
 
+NOT_SEARCHED = ("slices", "modules", "documents", "tokenizer", "tokenizer_source")
 _POSITION = re.compile(r"(?<=models\[)\d+")
 
 
@@ -56,13 +58,18 @@ class Template:
 
     def references(self) -> tuple[str, ...]:
         """Return every model that the recipe names, the base included."""
-        base = self.data.get("base_model")
-        listed = [source["model"] for source in self.data["models"]]
+        listed = [_reference(source["model"]) for source in self.data["models"]]
+        base = self.base()
         return tuple(dict.fromkeys([*listed, *([base] if base else [])]))
+
+    def base(self) -> str | None:
+        """Return the base model, if the recipe names one."""
+        base = self.data.get("base_model")
+        return _reference(base) if base else None
 
     def base_or_first(self) -> str:
         """Return the model that config and tokenizer come from."""
-        return str(self.data.get("base_model") or self.data["models"][0]["model"])
+        return self.base() or self.references()[0]
 
 
 def parse(data: Any, path: str, problems: Problems) -> Template | None:
@@ -72,6 +79,11 @@ def parse(data: Any, path: str, problems: Problems) -> Template | None:
     that is wrong itself hides nothing else.
     """
     found: Problems = []
+    given = [key for key in NOT_SEARCHED if isinstance(data, dict) and key in data]
+    if given:
+        rule = "a study searches plain `models:` recipes; merge this to a folder and name that"
+        problems.extend((join(path, key), rule) for key in given)
+        return None
     read = list(_knobs(data, (), path, found))
     bad = tuple(where for where, knob in read if knob is None)
     good = tuple(knob for _, knob in read if knob is not None)
@@ -146,6 +158,11 @@ def _leave_out(data: dict[str, Any], chosen: Method, others: tuple[Method, ...])
         given = owner.get("parameters") if isinstance(owner, dict) else None
         if isinstance(given, dict):
             owner["parameters"] = {k: v for k, v in given.items() if k not in useless}
+
+
+def _reference(data: Any) -> str:
+    """Return a reference as text; it has been checked."""
+    return str(model_reference(data, "", []))
 
 
 def _sources(data: Mapping[str, Any]) -> list[Any]:

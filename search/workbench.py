@@ -7,9 +7,8 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from merge_core import architecture
 from merge_core.candidate import Candidate
-from merge_core.errors import EvaluationError
+from merge_core.errors import EvaluationError, MergeError
 from merge_core.parent import Parent, open_parents
 from merge_core.plan import Plan, plan
 from merge_core.recipe import Recipe
@@ -52,8 +51,7 @@ class Workbench:
         names = tuple(dict.fromkeys([*spec.template.references(), *extra]))
         self.parents: Mapping[str, Parent] = open_parents(names, spec.roots)
         self._main = self.parents[spec.template.base_or_first()]
-        self._architecture = architecture.read(self._main.folder)
-        self._candidate = Candidate(self.parents, _device(spec.engine.device))
+        self._candidate = Candidate(_device(spec.engine.device))
         self._live: LiveModel | None = None
         self.evaluators = _open_evaluators(spec, self._tokenizer)
         self.weights = [score.weight for score in spec.scores]
@@ -80,8 +78,17 @@ class Workbench:
         return found
 
     def plan(self, recipe: Recipe) -> Plan:
-        """Plan a recipe on the open parents."""
-        return plan(recipe, self.parents, self._architecture)
+        """Plan a recipe on the open parents.
+
+        Raises:
+            MergeError: It cannot be planned, or has a tokenizer of its own.
+        """
+        if recipe.tokenizer is not None:
+            raise MergeError(
+                "a study keeps one tokenizer for all candidates; merge the recipe with "
+                "`tokenizer:` to a folder and name that folder"
+            )
+        return plan(recipe, self.parents)
 
     def build(self, recipe: Recipe) -> str:
         """Build a recipe into the live candidate and return its weights digest.

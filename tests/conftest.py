@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")
 
-KINDS = ("llama-tied", "llama", "gpt-neox", "pythia")  # pythia: gpt-neox with old buffers stored
 MODELS = ("base", "one", "two", "three")
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 CHARACTERS = string.digits + string.ascii_lowercase + " .,:;?!+-*/=()\n"
@@ -109,25 +108,54 @@ def _old_buffers(dtype: Any) -> dict[str, Tensor]:
     return buffers
 
 
-def _model(kind: str) -> Any:
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
+HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1}
+CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {  # class -> what its config has beside SIZES
+    "llama-tied": ("Llama", {**HEADS, "tie_word_embeddings": True}),
+    "llama": ("Llama", {**HEADS, "tie_word_embeddings": False}),
+    "gpt-neox": ("GPTNeoX", {"num_hidden_layers": 3}),
+    "pythia": ("GPTNeoX", {"num_hidden_layers": 3}),
+    "mistral": ("Mistral", HEADS),
+    "qwen2": ("Qwen2", {**HEADS, "layer_types": ["full_attention"] * 4}),
+    "qwen3": ("Qwen3", {**HEADS, "head_dim": 8}),
+    "gemma2": ("Gemma2", {**HEADS, "head_dim": 8}),
+    "gemma3": (
+        "Gemma3",
+        {**HEADS, "head_dim": 8, "layer_types": ["sliding_attention", "full_attention"] * 2},
+    ),
+    "phi3": ("Phi3", HEADS),
+    "olmo2": ("Olmo2", HEADS),
+    "mixtral": ("Mixtral", {**HEADS, "num_local_experts": 3}),
+    "gpt2": ("GPT2", {"n_embd": 16, "n_layer": 4, "n_head": 2, "n_positions": 128}),
+    "bert": ("Bert", {}),
+    "t5": ("T5", {"d_model": 16, "d_ff": 24, "d_kv": 8, "num_heads": 2, "num_decoder_layers": 4}),
+}
+SIZES = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 4,
+    "max_position_embeddings": 128,
+}
+CONFIG_NAMES = {"Gemma3": "Gemma3TextConfig"}
+HEADED = {"GPT2": "GPT2LMHeadModel", "Bert": "BertForMaskedLM", "T5": "T5ForConditionalGeneration"}
 
-    sizes: dict[str, Any] = {
+
+def _model(kind: str) -> Any:
+    import transformers
+
+    name, own = CONFIGS[kind]
+    tokens = {
         "vocab_size": len(SPECIAL) + len(CHARACTERS),
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_attention_heads": 2,
-        "max_position_embeddings": 128,
         "pad_token_id": 0,
         "bos_token_id": 1,
         "eos_token_id": 2,
     }
-    if kind in ("gpt-neox", "pythia"):
-        return GPTNeoXForCausalLM(GPTNeoXConfig(num_hidden_layers=3, **sizes))
-    tied = kind == "llama-tied"
-    return LlamaForCausalLM(
-        LlamaConfig(num_hidden_layers=4, num_key_value_heads=1, tie_word_embeddings=tied, **sizes)
-    )
+    sizes = {} if name in ("GPT2", "T5") else SIZES
+    if name == "T5":
+        sizes = {"num_layers": 3}
+    config = getattr(transformers, CONFIG_NAMES.get(name, f"{name}Config"))
+    model = getattr(transformers, HEADED.get(name, f"{name}ForCausalLM"))
+    return model(config(**{**sizes, **tokens, **own}))
 
 
 def _tokenizer() -> Any:

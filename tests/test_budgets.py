@@ -12,7 +12,7 @@ LAYERS = ("merge_core", "evaluators", "search")
 FILES = sorted(file for layer in LAYERS for file in (ROOT / layer).rglob("*.py"))
 LINES_OF_A_FILE = 350
 LINES_OF_A_FUNCTION = 50
-LINES_OF_ALL = 9000  # was 6000: contracts in docstrings and the shipped test suites are a third
+LINES_OF_ALL = 13000  # was 9000: the dialect whole, with adapters, tokenizers, slices, documents
 
 
 def lines(source: str) -> int:

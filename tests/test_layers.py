@@ -10,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
-    "merge_core": {"torch", "numpy", "safetensors", "transformers", "yaml", "huggingface_hub"},
+    "merge_core": {
+        *("torch", "numpy", "safetensors", "transformers", "yaml", "huggingface_hub", "jinja2"),
+    },
     "evaluators": {
         *("merge_core.errors", "merge_core.registry"),  # nothing else of it
         *("torch", "transformers", "lm_eval", "numpy", "pydantic", "datasets"),

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
-from merge_core import architecture, document, recipe_reader
+from merge_core import document, recipe_reader
 from merge_core.candidate import Candidate
-from merge_core.parent import SINGLE, Parent, open_parents
+from merge_core.parent import Parent, open_parents
 from merge_core.plan import Plan, plan
 from merge_core.recipe import Recipe
+from merge_core.weight_files import SINGLE
 from merge_core.writer import write
 
 if TYPE_CHECKING:
@@ -22,12 +24,7 @@ if TYPE_CHECKING:
 
 def read_recipe(text: str) -> Recipe:
     """Read a recipe from YAML text."""
-    found = document.parse(text, "recipe.yaml")
-    problems: list[tuple[str, str]] = []
-    recipe = recipe_reader.parse(found.data, "", problems)
-    found.fail(problems)
-    assert recipe is not None
-    return recipe
+    return recipe_reader.of_documents(document.parse_all(text, "recipe.yaml"))
 
 
 def change(folder: Path, **tensors: Tensor | None) -> None:
@@ -47,37 +44,68 @@ class Planned:
     """A plan and its parents."""
 
     plan: Plan
-    parents: dict[str, Parent]
+
+    @property
+    def parents(self) -> dict[str, Parent]:
+        """The opened parents."""
+        return dict(self.plan.opened)
 
     def build(self) -> tuple[str, Any]:
         """Return weights digest and live model of a new candidate."""
-        candidate = Candidate(self.parents)
+        candidate = Candidate()
         return candidate.build(self.plan), candidate.model
 
     def write(self, out: Path, **options: Any) -> str:
         """Write the model folder; return its weights digest."""
-        return write(self.plan, self.parents, out, **options)
-
-
-@pytest.fixture(scope="session")
-def facts() -> dict[Path, architecture.Architecture]:
-    return {}
+        return write(self.plan, out, **options)
 
 
 @pytest.fixture
-def planned(
-    family: Callable[..., Path], facts: dict[Path, architecture.Architecture]
-) -> Callable[..., Planned]:
+def planned(family: Callable[..., Path]) -> Callable[..., Planned]:
     """Return the plan of a recipe text on a family, or on the models in ``root``."""
 
     def get(
         text: str, kind: str = "llama-tied", dtype: str = "float32", root: Path | None = None
     ) -> Planned:
         recipe = read_recipe(text)
-        parents = open_parents(recipe.references(), [root or family(kind, dtype)])
-        folder = parents[recipe.base_model or recipe.models[0].model].folder
-        if root is not None or folder not in facts:
-            facts[folder] = architecture.read(folder)
-        return Planned(plan(recipe, parents, facts[folder]), parents)
+        return Planned(
+            plan(recipe, open_parents(recipe.references(), [root or family(kind, dtype)]))
+        )
 
     return get
+
+
+@pytest.fixture
+def mergekit(tmp_path: Path) -> Callable[[str, Path], dict[str, Tensor]]:
+    """Return the weights that mergekit's own YAML path writes for a recipe of ours."""
+    pytest.importorskip("mergekit", reason="the oracle is a development dependency")
+    from mergekit.config import MergeConfiguration
+    from mergekit.merge import run_merge
+    from mergekit.options import MergeOptions
+    from safetensors.torch import load_file
+
+    def run(text: str, root: Path) -> dict[str, Tensor]:
+        recipe = read_recipe(text)
+        places = {name: str(root / name) for name in recipe.references()}
+        data = yaml.safe_load(recipe.with_references(places).to_yaml())
+        options = MergeOptions(copy_tokenizer=False, write_model_card=False, quiet=True)
+        run_merge(MergeConfiguration.model_validate(data), str(tmp_path / "mergekit"), options)
+        (file,) = (tmp_path / "mergekit").glob("*.safetensors")
+        return load_file(file)
+
+    return run
+
+
+@pytest.fixture
+def ours(
+    planned: Callable[..., Planned], tmp_path: Path
+) -> Callable[..., tuple[dict[str, Tensor], set[str]]]:
+    """Return the weights that we write for a recipe, and what was dropped."""
+    from safetensors.torch import load_file
+
+    def run(text: str, kind: str, dtype: str) -> tuple[dict[str, Tensor], set[str]]:
+        made = planned(text, kind, dtype)
+        made.write(tmp_path / "ours", overwrite=True)
+        return load_file(tmp_path / "ours" / SINGLE), set(made.plan.dropped)
+
+    return run

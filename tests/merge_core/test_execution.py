@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from merge_core.errors import CheckpointError, NonFiniteError, ParameterError
-from merge_core.execution import carry_out
-from merge_core.parent import SINGLE
+from merge_core.execution import Execution
+from merge_core.weight_files import SINGLE
 from tests.merge_core.conftest import change
 from tests.merge_core.recipes import DARE_TIES, LINEAR, TASK_ARITHMETIC, TIES
 
@@ -15,7 +15,7 @@ NORM = "model.norm.weight"
 
 def out_of(made, tensor=NORM):
     (step,) = (step for step in made.plan.steps if step.tensor == tensor)
-    return carry_out(made.plan, step, made.parents)
+    return Execution(made.plan).carry_out(step)
 
 
 def test_result_is_that_of_the_formula(planned, family):
@@ -85,8 +85,8 @@ def test_whole_numbers_that_differ_are_refused(planned, own_family):
 
 def test_step_alone_gives_the_bits_it_gives_in_a_full_run(planned):
     made = planned(DARE_TIES)
-    full = {step.tensor: carry_out(made.plan, step, made.parents) for step in made.plan.steps}
+    full = {step.tensor: Execution(made.plan).carry_out(step) for step in made.plan.steps}
     again = planned(DARE_TIES)
     for step in reversed(again.plan.steps):
         alone = dataclasses.replace(again.plan, steps=(step,))
-        assert carry_out(alone, step, again.parents).equal(full[step.tensor])
+        assert Execution(alone).carry_out(step).equal(full[step.tensor])

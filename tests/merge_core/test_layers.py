@@ -60,12 +60,45 @@ def test_model_without_layers_has_none():
     assert (stack, stack.place("head.weight")) == (Layers(None, 0), 0.0)
 
 
-def test_several_stacks_are_refused():
-    names = ["encoder.layer.0.w", "decoder.layer.0.w", "decoder.layer.1.w"]
+TWO = [
+    "model.shared.weight",
+    "model.encoder.layers.0.w",
+    "model.encoder.norm",
+    "model.decoder.embed",
+    *[f"model.decoder.layers.{i}.w" for i in range(2)],
+    "lm_head.weight",
+]
+
+
+def test_several_stacks_are_refused_where_one_is_asked_for():
     with pytest.raises(
-        CheckpointError, match=r"several layer stacks \(decoder.layer, encoder.layer\); only models"
+        CheckpointError,
+        match=r"several layer stacks \(model.decoder.layers, model.enc",
     ):
-        layers.of(names)
+        layers.of(TWO)
+
+
+def test_several_stacks_make_modules_named_by_the_word_in_which_they_differ():
+    found = {module.name: module for module in layers.modules_of(TWO)}
+    assert list(found) == ["shared", "encoder", "decoder", "lm_head"]
+    assert found["encoder"].layers == Layers("model.encoder.layers", 1)
+    assert found["encoder"].after == ("model.encoder.norm",)
+    assert found["decoder"].layers == Layers("model.decoder.layers", 2)
+    assert found["decoder"].before == ("model.decoder.embed",)
+    assert found["lm_head"].before == ("lm_head.weight",)
+    assert found["lm_head"].layers.count == 0
+
+
+def test_one_stack_makes_the_module_default_with_what_is_ahead_and_behind():
+    (module,) = layers.modules_of(LLAMA)
+    assert module.name == "default"
+    assert module.before == ("model.embed_tokens.weight",)
+    assert module.after == ("model.norm.weight", "lm_head.weight")
+
+
+def test_stack_inside_another_is_refused():
+    with pytest.raises(CheckpointError, match=r"one layer stack stands inside another: h, h.x"):
+        layers.modules_of(["h.0.w", "h.x.0.w"])
 
 
 def test_missing_layers_are_named():

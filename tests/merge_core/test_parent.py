@@ -6,7 +6,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from merge_core.errors import CheckpointError
-from merge_core.parent import INDEX, SINGLE, Parent, TensorInfo, open_parents, tensor_names
+from merge_core.parent import Checkpoint, open_parents
+from merge_core.references import at
+from merge_core.weight_files import INDEX, PICKLE, PICKLE_INDEX, SINGLE, TensorInfo, tensor_names
 
 A = {
     "b.weight": torch.arange(6, dtype=torch.bfloat16).reshape(2, 3),
@@ -26,6 +28,10 @@ def folder_with(folder, shards, index=None):
     return folder
 
 
+def opened(folder):
+    return Checkpoint(at(folder))
+
+
 @pytest.fixture
 def single(tmp_path):
     return folder_with(tmp_path / "single", {SINGLE: A})
@@ -41,7 +47,7 @@ def sharded(tmp_path):
 
 
 def test_headers_are_read_without_tensors(single):
-    parent = Parent("x", single)
+    parent = opened(single)
     assert parent.tensors == {
         "a.weight": TensorInfo(SINGLE, (2,), "F32"),
         "b.weight": TensorInfo(SINGLE, (2, 3), "BF16"),
@@ -53,7 +59,7 @@ def test_headers_are_read_without_tensors(single):
 
 def test_tensors_come_as_stored_from_one_file_and_from_shards(single, sharded):
     for folder in (single, sharded):
-        parent = Parent("x", folder)
+        parent = opened(folder)
         for name, tensor in A.items():
             assert parent.tensor(name).dtype == tensor.dtype
             assert parent.tensor(name).equal(tensor)
@@ -68,21 +74,19 @@ def test_digest_is_the_same_in_shards_and_is_the_sha256_of_names_types_shapes_an
     sixteen = bytes.fromhex("0000803f004040408040a040")
     sha.update(b"b.weight\x1ftorch.bfloat16\x1f(2, 3)\x1f" + sixteen)
     sha.update(b"step\x1ftorch.int64\x1f()\x1f" + (7).to_bytes(8, "little"))
-    assert Parent("x", single).digest == sha.hexdigest()
-    assert Parent("other name", sharded).digest == sha.hexdigest()
+    assert opened(single).digest == sha.hexdigest()
+    assert opened(sharded).digest == sha.hexdigest()
 
 
 def test_digest_changes_with_a_single_value(single, tmp_path):
     other = {**A, "a.weight": torch.tensor([0.5, 0.0])}
-    assert Parent("x", folder_with(tmp_path / "o", {SINGLE: other})).digest != (
-        Parent("x", single).digest
-    )
+    assert opened(folder_with(tmp_path / "o", {SINGLE: other})).digest != (opened(single).digest)
 
 
 def test_missing_shard_is_named(sharded):
     (sharded / "2.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"sharded/2\.safetensors: the shard is missing"):
-        Parent("x", sharded)
+        opened(sharded)
 
 
 @pytest.mark.parametrize("size", [0, 4, 20, 200, -1])
@@ -92,7 +96,7 @@ def test_truncated_file_is_refused_when_opened(single, size):
     with pytest.raises(
         CheckpointError, match=r"model\.safetensors: damaged or no safetensors file"
     ):
-        Parent("x", single)
+        opened(single)
 
 
 def test_file_of_another_format_is_refused(single):
@@ -100,7 +104,7 @@ def test_file_of_another_format_is_refused(single):
     with pytest.raises(
         CheckpointError, match=r"model\.safetensors: damaged or no safetensors file"
     ):
-        Parent("x", single)
+        opened(single)
 
 
 @pytest.mark.parametrize("change", [{"c.weight": "1.safetensors"}, {"step": "1.safetensors"}])
@@ -110,7 +114,7 @@ def test_index_that_names_a_tensor_where_it_is_not_is_refused(sharded, change):
     index["weight_map"] |= change
     (sharded / INDEX).write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match=rf"names {name} in {file}, where it is not"):
-        Parent("x", sharded)
+        opened(sharded)
 
 
 def test_tensor_that_the_index_does_not_list_is_refused(sharded):
@@ -118,36 +122,82 @@ def test_tensor_that_the_index_does_not_list_is_refused(sharded):
     del index["weight_map"]["step"]
     (sharded / INDEX).write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match="does not list step, which is there"):
-        Parent("x", sharded)
+        opened(sharded)
 
 
 def test_tensor_in_two_shards_is_refused(tmp_path):
     shards = {"1.safetensors": A, "2.safetensors": {"step": A["step"]}}
     index = dict.fromkeys(("a.weight", "b.weight"), "1.safetensors") | {"step": "2.safetensors"}
     with pytest.raises(CheckpointError, match="step stands in two shards"):
-        Parent("x", folder_with(tmp_path / "twice", shards, index))
+        opened(folder_with(tmp_path / "twice", shards, index))
 
 
 @pytest.mark.parametrize("text", ["{}", '{"weight_map": []}', '{"weight_map": {}}'])
 def test_index_without_a_map_is_refused(sharded, text):
     (sharded / INDEX).write_text(text)
     with pytest.raises(CheckpointError, match=r"index\.json: has no weight_map"):
-        Parent("x", sharded)
+        opened(sharded)
 
 
-def test_pickled_weights_alone_are_refused_by_name(single):
-    (single / SINGLE).rename(single / "pytorch_model.bin")
+def pickled(folder, data, file=PICKLE):
+    (folder / SINGLE).unlink(missing_ok=True)
+    torch.save(data, folder / file)
+    return folder
+
+
+def test_pickle_of_plain_weights_is_read_as_they_are(single):
+    parent = opened(pickled(single, {**A, "t": A["b.weight"].T}))
+    assert parent.tensors["b.weight"] == TensorInfo(PICKLE, (2, 3), "BF16")
+    assert parent.tensors["step"] == TensorInfo(PICKLE, (), "I64")
+    assert all(parent.tensor(name).equal(tensor) for name, tensor in A.items())
+    assert parent.tensor("t").is_contiguous()
+    assert tensor_names(single) == ("a.weight", "b.weight", "step", "t")
+
+
+def test_sharded_pickles_are_read_through_their_index(single):
+    pickled(single, {"a.weight": A["a.weight"]}, "1.bin")
+    pickled(single, {"step": A["step"]}, "2.bin")
+    placed = {"a.weight": "1.bin", "step": "2.bin"}
+    (single / PICKLE_INDEX).write_text(json.dumps({"weight_map": placed}))
+    assert opened(single).tensors.keys() == placed.keys()
+
+
+class Payload:
+    def __reduce__(self):
+        return (pytest.fail, ("the pickle was run",))
+
+
+@pytest.mark.parametrize("data", [{**A, "x": Payload()}, Payload()])
+def test_pickle_that_is_not_plain_weights_is_refused_and_never_run(single, data):
+    pickled(single, data)
     with pytest.raises(
-        CheckpointError,
-        match=r"no model\.safetensors and no .*; pytorch_model\.bin is a pickle, save it as",
+        CheckpointError, match=r"pytorch_model\.bin: not a pickle of plain weights: .*; save it as"
     ):
-        Parent("x", single)
+        opened(single)
+
+
+@pytest.mark.parametrize("data", [[A["step"]], {"model": A}])
+def test_pickle_of_other_things_than_named_tensors_is_refused(single, data):
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: holds other things than named"):
+        opened(pickled(single, data))
+
+
+def test_truncated_pickle_is_refused(single):
+    path = pickled(single, A) / PICKLE
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: not a pickle of plain weights"):
+        opened(single)
+
+
+def test_safetensors_go_before_pickles(single):
+    torch.save({"x": torch.zeros(1)}, single / PICKLE)
+    assert opened(single).tensors.keys() == A.keys()
 
 
 def test_folder_without_weights_is_refused(single):
     (single / SINGLE).unlink()
-    with pytest.raises(CheckpointError, match=rf"no {SINGLE} and no {INDEX}$"):
-        Parent("x", single)
+    with pytest.raises(CheckpointError, match=rf"no {SINGLE}, no {INDEX}, and no {PICKLE}$"):
+        opened(single)
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "\xff"])
@@ -156,29 +206,29 @@ def test_config_that_cannot_be_read_is_refused(single, text):
     if text is not None:
         (single / "config.json").write_text(text, encoding="latin-1")
     with pytest.raises(CheckpointError, match=r"single/config\.json: cannot be read: "):
-        Parent("x", single)
+        opened(single)
 
 
 def test_config_that_is_no_object_is_refused(single):
     (single / "config.json").write_text("[]")
     with pytest.raises(CheckpointError, match=r"config\.json: expected a JSON object"):
-        Parent("x", single)
+        opened(single)
 
 
 def test_type_that_cannot_be_merged_is_refused(tmp_path):
     tensors = {"w": torch.zeros(2, dtype=torch.float8_e4m3fn)}
     with pytest.raises(CheckpointError, match=r"model\.safetensors: w is F8_E4M3, not mergeable"):
-        Parent("x", folder_with(tmp_path / "f8", {SINGLE: tensors}))
+        opened(folder_with(tmp_path / "f8", {SINGLE: tensors}))
 
 
-def test_parents_open_by_reference_and_know_whether_they_come_from_the_hub(family, monkeypatch):
+def test_parents_open_by_reference_and_know_the_commit_they_come_from(family, monkeypatch):
     import huggingface_hub
 
     root = family()
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(root / "two"))
     parents = open_parents(["one", "owner/two"], [root])
-    assert [(p.reference, p.folder, p.from_hub) for p in parents.values()] == [
-        ("one", root / "one", False),
-        ("owner/two", root / "two", True),
+    assert [(p.reference, p.folder, p.located.pinned()) for p in parents.values()] == [
+        ("one", root / "one", None),
+        ("owner/two", root / "two", "owner/two@two"),
     ]
     assert parents["one"].tensors.keys() == load_file(root / "one" / SINGLE).keys()

@@ -16,14 +16,11 @@ import math
 
 import pytest
 import torch
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 
 from merge_core.methods.registry import method
-from merge_core.parent import SINGLE
-from tests.merge_core.conftest import read_recipe
+from tests.merge_core.distances import difference, ulps
 from tests.merge_core.methods.merging import merge, random_models
 from tests.merge_core.recipes import LINEAR, SLERP, TASK_ARITHMETIC, TIES
 
@@ -89,50 +86,6 @@ RECIPES = {
     "dare_ties, whole": DARE_TIES_WHOLE,
 }
 WHOLE = [name for name in RECIPES if not name.startswith("ties")]  # nothing is trimmed
-
-
-@pytest.fixture
-def mergekit(tmp_path):
-    """Return the weights that mergekit's own YAML path writes for a recipe of ours."""
-    pytest.importorskip("mergekit", reason="the oracle is a development dependency")
-    from mergekit.config import MergeConfiguration
-    from mergekit.merge import run_merge
-    from mergekit.options import MergeOptions
-
-    def run(text, root):
-        recipe = read_recipe(text)
-        places = {name: str(root / name) for name in recipe.references()}
-        data = yaml.safe_load(recipe.with_references(places).to_yaml())
-        options = MergeOptions(copy_tokenizer=False, write_model_card=False, quiet=True)
-        run_merge(MergeConfiguration.model_validate(data), str(tmp_path / "mergekit"), options)
-        (file,) = (tmp_path / "mergekit").glob("*.safetensors")
-        return load_file(file)
-
-    return run
-
-
-@pytest.fixture
-def ours(planned, tmp_path):
-    """Return the weights that we write for a recipe, and what was dropped."""
-
-    def run(text, kind, dtype):
-        made = planned(text, kind, dtype)
-        made.write(tmp_path / "ours")
-        return load_file(tmp_path / "ours" / SINGLE), set(made.plan.dropped)
-
-    return run
-
-
-def difference(a, b):
-    """Largest difference over largest magnitude."""
-    return float((a.double() - b.double()).abs().max() / b.double().abs().max())
-
-
-def ulps(a, b):
-    """Largest number of steps between neighbours of the type from ``a`` to ``b``."""
-    bits = (x.view(torch.int16).long() for x in (a, b))
-    left, right = (torch.where(x < 0, -(x & 0x7FFF), x) for x in bits)
-    return int((left - right).abs().max())
 
 
 def assert_same_names(left, dropped, right):

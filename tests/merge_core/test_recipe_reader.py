@@ -7,6 +7,7 @@ from merge_core import recipe_reader
 from merge_core.errors import DocumentError, MergeError
 from merge_core.methods.registry import METHODS
 from merge_core.recipe import Conditional, Source
+from merge_core.settings_reader import leaves
 from tests.merge_core.conftest import read_recipe
 from tests.merge_core.recipes import RECIPES
 
@@ -43,9 +44,16 @@ models:
 {more}"""
 
 
+def sliced(sources, more=""):
+    """A linear recipe of one slice, whose sources are line 3."""
+    return (
+        f"merge_method: linear\nslices:\n  - sources: {sources}\n{more}parameters: {{weight: 1}}\n"
+    )
+
+
 KNOWN = ", ".join(METHODS.names())
 UNKNOWN = "'ties' has no such parameter"
-IT_HAS = "it has weight, density, normalize, rescale, lambda, int8_mask"
+IT_HAS = "it has weight, density, normalize, rescale, lambda, int8_mask, consensus, trim"
 RESCALE = "true or false or 'l1' or 'inverse_density' or 'none'"
 MOVE = "one value for the whole merge; move it to recipe parameters"
 WEIGHT = "7: models[1].parameters.weight"
@@ -58,18 +66,90 @@ CASES = {
         ties(more="    wieght: 1\n    nmae: x\n"),
         ["8: models[1].wieght: unknown key", "9: models[1].nmae: unknown key"],
     ),
-    "key that mergekit has": (
-        ties(more="tokenizer_source: base\nchat_template: auto\n"),
+    "two forms at once": (
+        ties(
+            more="slices: [{sources: [{model: a, layer_range: [0, 1], parameters: {weight: 1}}]}]\n"
+        ),
+        ["8: slices: expected one of models, slices and modules, got models too"],
+    ),
+    "tokenizer twice": (
+        ties(more="tokenizer_source: base\ntokenizer: {source: union}\n"),
+        ["8: tokenizer_source: expected one of tokenizer and tokenizer_source, got both"],
+    ),
+    "unknown key of the tokenizer": (
+        ties(more="tokenizer: {suorce: union}\n"),
+        ["8: tokenizer.suorce: unknown key, did you mean 'source'?"],
+    ),
+    "unknown chat template": (
+        ties(more="chat_template: chatlm\n"),
         [
-            "8: tokenizer_source: mergekit key that mergetune does not read yet",
-            "9: chat_template: mergekit key that mergetune does not read yet",
+            (
+                "8: chat_template: expected auto, alpaca, chatml, exaone, llama3, mistral, or "
+                "Jinja text, got 'chatlm', did you mean 'chatml'?"
+            )
         ],
     ),
-    "slices": (
+    "slice without sources": (
         "merge_method: linear\nslices:\n  - sources: []\n",
+        ["3: slices[0].sources: expected a list of models, got an empty list"],
+    ),
+    "slices of different lengths": (
+        sliced("[{model: a, layer_range: [0, 2]}, {model: b, layer_range: [0, 3]}]"),
+        ["3: slices[0].sources: expected equally many layers from each source, got 2, 3"],
+    ),
+    "layer range that is none": (
+        sliced("[{model: a, layer_range: 4}, {model: b, layer_range: [3, 1]}, {model: c}]"),
         [
-            "1: models: required",
-            "2: slices: mergekit key that mergetune does not read yet",
+            (
+                "3: slices[0].sources[0].layer_range: expected [first layer, layer after the "
+                "last], got 4"
+            ),
+            "3: slices[0].sources[1].layer_range: expected 0 <= first <= last, got [3, 1]",
+            (
+                "3: slices[0].sources[2].layer_range: expected [first layer, layer after the "
+                "last], got nothing"
+            ),
+        ],
+    ),
+    "model twice in a slice": (
+        sliced("[{model: a, layer_range: [0, 1]}, {model: a, layer_range: [1, 2]}]"),
+        ["3: slices[0].sources[1].model: 'a' is listed twice"],
+    ),
+    "unknown parameter of a slice": (
+        sliced("[{model: a, layer_range: [0, 1]}]", more="    parameters: {wieght: 1}\n"),
+        [
+            (
+                "4: slices[0].parameters.wieght: 'linear' has no such parameter, did you mean "
+                "'weight'?; it has weight, normalize"
+            ),
+        ],
+    ),
+    "parameter missing in one slice": (
+        (
+            "merge_method: slerp\nbase_model: a\nslices:\n"
+            "  - sources: [{model: a, layer_range: [0, 1]}, {model: b, layer_range: [0, 1]}]\n"
+        ),
+        ["1: parameters.t: required by merge_method 'slerp'"],
+    ),
+    "module without models or slices": (
+        "merge_method: linear\nmodules:\n  encoder: {parameters: {weight: 1}}\n",
+        ["3: modules.encoder: expected {models} or {slices}, and parameters"],
+    ),
+    "unknown key of a module": (
+        (
+            "merge_method: linear\nparameters: {weight: 1}\nmodules:\n"
+            "  encoder: {models: [{model: a}], paramters: 1}\n"
+        ),
+        ["4: modules.encoder.paramters: unknown key, did you mean 'parameters'?"],
+    ),
+    "unknown key of a reference": (
+        (
+            "merge_method: linear\nparameters: {weight: 1}\nmodels:\n"
+            "  - {model: {model: {path: a, rev: b}, loar: {path: c}}}\n"
+        ),
+        [
+            "4: models[0].model.loar: unknown key, did you mean 'lora'?",
+            "4: models[0].model.model.rev: unknown key",
         ],
     ),
     "unknown parameter of a model": (
@@ -196,7 +276,7 @@ CASES = {
         ties(more="  - model: one\n    parameters: {weight: 1}\n"),
         ["8: models[2].model: 'one' is listed twice"],
     ),
-    "no models": ("merge_method: linear\n", ["1: models: required"]),
+    "no models": ("merge_method: linear\n", ["1: models: required (or slices, or modules)"]),
     "empty list of models": (
         "merge_method: linear\nmodels: []\n",
         ["2: models: expected a list of models, got an empty list"],
@@ -227,7 +307,7 @@ CASES = {
     "list instead of a recipe": ("- a\n", ["1: (file): expected a recipe (a mapping), got a list"]),
     "nothing but a document mark": (
         "---\n",
-        ["2: (file): expected a recipe (a mapping), got nothing"],
+        ["1: (file): expected one YAML document, got 0"],
     ),
     "many at once": (
         (
@@ -318,7 +398,7 @@ def test_base_of_a_method_without_one_may_be_a_listed_model():
 def test_paths_start_where_the_recipe_stands_in_its_document():
     problems = []
     assert recipe_reader.parse({"merge_method": "linear"}, "recipe", problems) is None
-    assert problems == [("recipe.models", "required")]
+    assert problems == [("recipe.models", "required (or slices, or modules)")]
 
 
 def test_file_that_is_not_there_is_named(tmp_path):
@@ -328,7 +408,7 @@ def test_file_that_is_not_there_is_named(tmp_path):
 
 def test_leaves_name_every_plain_value():
     setting = (Conditional("mlp", (0, 1)), Conditional(None, 2))
-    assert list(recipe_reader.leaves(setting, "w")) == [
+    assert list(leaves(setting, "w")) == [
         ("w[0].value[0]", 0),
         ("w[0].value[1]", 1),
         ("w[1].value", 2),

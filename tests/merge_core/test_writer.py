@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from merge_core import recipe_reader
-from merge_core.architecture import read as read_architecture
 from merge_core.candidate import Candidate
 from merge_core.errors import MergeError, NonFiniteError, OutputExistsError
-from merge_core.parent import INDEX, SINGLE, Parent, open_parents
+from merge_core.parent import Checkpoint, open_parents
 from merge_core.plan import plan
-from merge_core.writer import portable_yaml, write
+from merge_core.references import Located, Place, at
+from merge_core.weight_files import INDEX, SINGLE
+from merge_core.writer import portable, write
 from tests.merge_core.conftest import change
 from tests.merge_core.recipes import DARE_TIES, LINEAR, RECIPES, SLERP, TIES
 
@@ -33,9 +33,7 @@ def loaded(folder):
 def again(folder):
     """Merge the recipe that stands in a written folder, live; return its digest."""
     recipe = recipe_reader.read(folder / "recipe.yaml")
-    parents = open_parents(recipe.references(), [folder])
-    first = parents[recipe.base_model or recipe.models[0].model]
-    return Candidate(parents).build(plan(recipe, parents, read_architecture(first.folder)))
+    return Candidate().build(plan(recipe, open_parents(recipe.references(), [folder])))
 
 
 def test_folder_holds_weights_config_tokenizer_recipe_and_card(planned, tmp_path):
@@ -72,10 +70,11 @@ def test_recipe_in_the_folder_names_hub_parents_by_their_ids_and_folders_relativ
     planned, tmp_path
 ):
     made = planned(SLERP)
-    made.parents["one"].from_hub = True
+    one = made.parents["one"]
+    one.located = Located("one", Place("one", one.folder, "c0ffee"))
     (tmp_path / "out").mkdir()
-    data = yaml.safe_load(portable_yaml(made.plan.recipe, made.parents, tmp_path / "out"))
-    assert data["models"][0]["model"] == "one"
+    data = portable(made.plan.recipe, made.parents, tmp_path / "out").plain()
+    assert data["models"][0]["model"] == "one@c0ffee"
     base = data["base_model"]
     assert base.startswith("../")
     assert (tmp_path / "out" / base).resolve() == made.parents["base"].folder.resolve()
@@ -89,7 +88,7 @@ def test_shards_hold_the_same_weights_and_load_in_transformers(
     made = planned(f"dtype: {dtype}{TIES}")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert made.write(whole) == made.write(parts, shard_bytes=shard_bytes)
-    assert Parent("x", parts).digest == Parent("x", whole).digest
+    assert Checkpoint(at(parts)).digest == Checkpoint(at(whole)).digest
     a, b = loaded(whole).state_dict(), loaded(parts).state_dict()
     assert a.keys() == b.keys()
     assert all(a[name].equal(b[name]) for name in a)
@@ -159,7 +158,7 @@ def test_card_names_method_parents_recipe_and_digest(planned, tmp_path):
     digest = made.write(tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: transformers\n")
-    assert f"```yaml\n{made.plan.recipe.to_yaml()}```" in card
+    assert f"```yaml\n{(tmp_path / 'out' / 'recipe.yaml').read_text()}```" in card
     assert digest in card
     assert "arXiv:2306.01708" in card
     assert all(parent.digest in card for parent in made.parents.values())
@@ -206,7 +205,7 @@ def test_crash_in_the_middle_leaves_nothing(planned, tmp_path, monkeypatch):
         assert list((tmp_path / "place").glob(".out*/model*")), "weights should be written by now"
         raise KeyboardInterrupt("stop")
 
-    monkeypatch.setattr("merge_core.writer._copy_config", crash)
+    monkeypatch.setattr("merge_core.writer._write_config", crash)
     with pytest.raises(KeyboardInterrupt, match="stop"):
         planned(TIES).write(tmp_path / "place" / "out")
     assert names(tmp_path / "place") == []
@@ -251,6 +250,6 @@ def test_record_is_the_last_file(planned, tmp_path, monkeypatch):
 
     made = planned(TIES)
     monkeypatch.setattr(Path, "write_text", note)
-    write(made.plan, made.parents, tmp_path / "out", shard_bytes=2000)
+    write(made.plan, tmp_path / "out", shard_bytes=2000)
     assert written[-1] == "mergetune.json"
     assert written.count("mergetune.json") == 1

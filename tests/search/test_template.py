@@ -278,3 +278,16 @@ def test_config_comes_from_the_base_or_else_from_the_first_model() -> None:
 def test_methods_are_the_one_named_or_all_choices_in_order() -> None:
     assert [m.name for m in parsed(TIES).methods()] == ["ties"]
     assert [m.name for m in parsed(CHOICE).methods()] == ["ties", "linear", "task_arithmetic"]
+
+
+@pytest.mark.parametrize("key", ["slices", "modules", "tokenizer", "tokenizer_source"])
+def test_forms_that_are_not_searched_are_refused_by_their_key(key):
+    rule = "a study searches plain `models:` recipes; merge this to a folder and name that"
+    assert problems_of({**data_of(TIES), key: "x"}) == [(f"recipe.{key}", rule)]
+
+
+def test_reference_in_its_mapping_form_is_the_same_as_in_its_short_form():
+    mapping = {"model": {"path": "one", "revision": "v1"}, "lora": {"path": "a"}}
+    found = parsed(TIES, "models", 1, "model", mapping)
+    assert found.references() == ("base", "one@v1+a", "two")
+    assert parsed(TIES, "base_model", {"path": "base"}).base_or_first() == "base"

@@ -1,0 +1,216 @@
+"""The files that hold a model's weights: one or many, safetensors, or pickles of plain tensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from merge_core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+MERGEABLE = ("F64", "F32", "F16", "BF16", "BOOL", "U8", "I8", "I16", "I32", "I64")
+_HEADER_BYTES = 10**8  # the format's own limit
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a file says of one tensor; ``dtype`` in the words of safetensors, such as ``BF16``."""
+
+    file: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class WeightFile(Protocol):
+    """One opened file."""
+
+    def infos(self) -> Mapping[str, TensorInfo]:
+        """Return what it holds."""
+
+    def tensor(self, name: str) -> Tensor:
+        """Return a tensor as stored, a view of the file's pages; do not write to it."""
+        ...
+
+
+def open_folder(folder: Path) -> tuple[dict[str, TensorInfo], dict[str, WeightFile]]:
+    """Open a folder's weights.
+
+    Returns:
+        Tensor name -> info, and file name -> opened file.
+
+    Raises:
+        CheckpointError: A file is missing, damaged or no weights file; the index names a tensor
+            that is not there; a tensor has a type that cannot be merged.
+    """
+    names, index = files_of(folder)
+    files = {name: open_file(folder / name) for name in names}
+    tensors: dict[str, TensorInfo] = {}
+    for file, opened in files.items():
+        for name, info in opened.infos().items():
+            if info.dtype not in MERGEABLE:
+                raise CheckpointError(f"{folder / file}: {name} is {info.dtype}, not mergeable")
+            if name in tensors:
+                raise CheckpointError(f"{folder}: {name} stands in two shards")
+            tensors[name] = info
+    if index is not None:
+        _check_index(folder / index, tensors)
+    return tensors, files
+
+
+def files_of(folder: Path) -> tuple[list[str], str | None]:
+    """Return the names of a folder's weight files, and of their index if they have one.
+
+    Raises:
+        CheckpointError: There are none, or the index is damaged.
+    """
+    for index, single in ((INDEX, SINGLE), (PICKLE_INDEX, PICKLE)):
+        if (folder / index).is_file():
+            placed = read_json(folder / index).get("weight_map")
+            if not isinstance(placed, dict) or not placed:
+                raise CheckpointError(f"{folder / index}: has no weight_map")
+            return sorted({str(file) for file in placed.values()}), index
+        if (folder / single).is_file():
+            return [single], None
+    raise CheckpointError(f"{folder}: no {SINGLE}, no {INDEX}, and no {PICKLE}")
+
+
+def open_file(path: Path) -> WeightFile:
+    """Open one file; its name tells which kind it is.
+
+    Raises:
+        CheckpointError: It is missing, damaged, or a pickle that holds more than tensors.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: the shard is missing")
+    return _Safetensors(path) if path.suffix == ".safetensors" else _Pickle(path)
+
+
+def tensor_names(folder: Path) -> tuple[str, ...]:
+    """Return the names of all tensors of a model folder, sorted; torch is loaded for pickles only.
+
+    Raises:
+        CheckpointError: A file is missing or damaged.
+    """
+    names: set[str] = set()
+    for file in files_of(folder)[0]:
+        path = folder / file
+        names.update(_header(path) if path.suffix == ".safetensors" else open_file(path).infos())
+    return tuple(sorted(names - {"__metadata__"}))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        CheckpointError: The file cannot be read, or holds something else.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path}: expected a JSON object")
+    return data
+
+
+class _Safetensors:
+    def __init__(self, path: Path) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        self._name = path.name
+        try:
+            self._file: Any = safe_open(str(path), framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"{path}: damaged or no safetensors file: {error}; fetch it again"
+            ) from error
+
+    def infos(self) -> Mapping[str, TensorInfo]:
+        parts = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118
+        return {
+            name: TensorInfo(self._name, tuple(part.get_shape()), part.get_dtype())
+            for name, part in parts.items()
+        }
+
+    def tensor(self, name: str) -> Tensor:
+        found: Tensor = self._file.get_tensor(name)
+        return found
+
+
+class _Pickle:
+    """Read by ``torch.load`` with ``weights_only``: it refuses everything but plain tensors."""
+
+    def __init__(self, path: Path) -> None:
+        import pickle
+
+        import torch
+
+        self._name = path.name
+        try:
+            data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+            first = (str(error) or repr(error)).splitlines()[0]
+            raise CheckpointError(
+                f"{path}: not a pickle of plain weights: {first}; save it as safetensors first"
+            ) from error
+        plain = isinstance(data, dict) and all(isinstance(x, torch.Tensor) for x in data.values())
+        if not plain:
+            raise CheckpointError(
+                f"{path}: holds other things than named tensors; save the weights as safetensors"
+            )
+        self._tensors: dict[str, Tensor] = data
+
+    def infos(self) -> Mapping[str, TensorInfo]:
+        return {
+            name: TensorInfo(self._name, tuple(x.shape), _word(x.dtype))
+            for name, x in self._tensors.items()
+        }
+
+    def tensor(self, name: str) -> Tensor:
+        return self._tensors[name].contiguous()
+
+
+def _word(dtype: Any) -> str:
+    """Return a torch type in the words of safetensors."""
+    import torch
+
+    words = {
+        torch.float64: "F64",
+        torch.float32: "F32",
+        torch.float16: "F16",
+        torch.bfloat16: "BF16",
+        torch.bool: "BOOL",
+        torch.uint8: "U8",
+        torch.int8: "I8",
+        torch.int16: "I16",
+        torch.int32: "I32",
+        torch.int64: "I64",
+    }
+    return words.get(dtype, str(dtype))
+
+
+def _header(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(min(size, _HEADER_BYTES)))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: no safetensors file: {error}") from error
+    return dict(header)
+
+
+def _check_index(index: Path, tensors: Mapping[str, TensorInfo]) -> None:
+    placed = read_json(index)["weight_map"]
+    for name, file in placed.items():
+        if name not in tensors or tensors[name].file != file:
+            raise CheckpointError(f"{index}: names {name} in {file}, where it is not")
+    unlisted = sorted(set(tensors) - set(placed))
+    if unlisted:
+        raise CheckpointError(f"{index}: does not list {unlisted[0]}, which is there")
