@@ -104,7 +104,6 @@ def open_parents(references: Sequence[str], roots: Sequence[Path]) -> dict[str, 
 def _open(located: Located) -> Parent:
     from merge_core.adapter import Adapted
 
-    checkpoint = Checkpoint(located)
     if located.lora is None:
-        return checkpoint
-    return Adapted(located, checkpoint)
+        return Checkpoint(located)
+    return Adapted(located, Checkpoint(Located(located.model.path, located.model)))
