@@ -122,6 +122,29 @@ def best(study: Study, as_json: Json = False) -> None:
 
 
 @app.command()
+def inspect(
+    recipe: Annotated[Path, typer.Argument(help="A recipe in the mergekit dialect.")],
+    html: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Also write heat maps into this file.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a recipe's task vectors and what its density keeps, before any merge."""
+    from merge_core.files import write_whole
+    from merge_core.folder import planned
+    from merge_core.inspection import inspect as inspected
+    from search import heat_map, inspect_console
+
+    found = inspected(planned(recipe))
+    if html is not None:
+        write_whole(html, heat_map.page(found))
+    if as_json:
+        _print_json(found.plain())
+    else:
+        inspect_console.show(found)
+
+
+@app.command()
 def merge(
     recipe: Annotated[Path, typer.Argument(help="A recipe in the mergekit dialect.")],
     out: Out,
