@@ -1,11 +1,14 @@
-"""Question: does building a candidate cost what copying the model in memory costs?
+"""Question: does building a candidate cost what moving its bytes costs?
 
-Prints the ratio build / copy for every merge method, from one process: *build* overwrites the live
-model with a merge of bfloat16 parents (whose pages are in memory) and hashes the result, *copy* is
-``copy_`` of the same tensors from memory to memory. A ratio travels between machines; a number of
-seconds does not. 1 would be a copy and no arithmetic.
+Prints build / roof for every merge method, from one process. *build* overwrites the live model with
+a merge of bfloat16 parents (whose pages are in memory), checks that it is finite and hashes it;
+every round has other weights, so that all tensors change. *roof* is the time of moving the same
+bytes with plain copies: all parents read once, the result written once. What a study computes once
+(thresholds, ranks, dot products) is computed in a first build and shown by itself.
 
-    python benchmarks/candidate_build.py --millions 25 --experts 2 --threads 2
+With ``--mergekit METHOD ...`` also the time of ``mergekit-yaml`` on the same recipe, whole process.
+
+    python benchmarks/candidate_build.py --millions 250 --experts 2 4 --threads 2
 """
 
 from __future__ import annotations
@@ -16,11 +19,11 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-LAYERS, VOCABULARY = 8, 8192
+LAYERS, VOCABULARY = 8, 32000
 
 
 def make_parents(folder: Path, millions: float, experts: int) -> list[str]:
@@ -80,83 +83,141 @@ def recipe_for(found: Any, names: list[str]) -> Any:
     )
 
 
-def seconds(act: Callable[[], Any], at_least: float = 0.0) -> float:
-    """Return how long ``act`` takes, on average over ``at_least`` that many seconds."""
+def touched(recipe: Any, i: int) -> Any:
+    """Return the recipe of round ``i``: other weights where the method has any."""
+    from dataclasses import replace
+
+    def moved(settings: Any) -> Any:
+        return tuple((k, v * (1 + i / 1000) if k == "weight" else v) for k, v in settings)
+
+    models = tuple(replace(source, parameters=moved(source.parameters)) for source in recipe.models)
+    return replace(recipe, models=models)
+
+
+def seconds(act: Callable[[], Any]) -> float:
+    """Return how long ``act`` takes."""
     start = time.perf_counter()
-    n = 0
-    while n == 0 or time.perf_counter() - start < at_least:
-        act()
-        n += 1
-    return (time.perf_counter() - start) / n
+    act()
+    return time.perf_counter() - start
 
 
-def measure(candidate: Any, plan: Any, parents: Mapping[str, Any], rounds: int) -> dict[str, Any]:
-    """Return the ratio of paired rounds, the first of which only warms up."""
-    source = [parents["base"].tensor(step.tensor).clone() for step in plan.steps]
-    target = [tensor.clone() for tensor in source]
+class Roof:
+    """Plain copies of a model's tensors, from memory to memory."""
 
-    def copy() -> None:
-        for to, tensor in zip(target, source, strict=True):
-            to.copy_(tensor)
+    def __init__(self, parent: Any) -> None:
+        self._source = [parent.tensor(name).clone() for name in sorted(parent.tensors)]
+        self._target = [tensor.clone() for tensor in self._source]
 
+    def seconds(self, models: int) -> float:
+        """Return the time of reading ``models`` models and writing one."""
+
+        def copy() -> None:
+            for to, tensor in zip(self._target, self._source, strict=True):
+                to.copy_(tensor)
+
+        return seconds(copy) * (models + 1) / 2  # a copy reads one and writes one
+
+
+def measure(
+    method: Any, names: list[str], parents: Any, roof: Roof, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Return one row: medians of rounds, each beside the roof of the same moment."""
+    from merge_core.candidate import Candidate
+    from merge_core.plan import plan
+
+    recipe = recipe_for(method, names)
+    used = {name: parents[name] for name in recipe.references()}
+    candidate = Candidate(fuse=not options.blocked)
+    candidate.build(plan(touched(recipe, 0), used))
     pairs = []
-    for _ in range(rounds + 1):
-        build = seconds(lambda: candidate.build(plan))
-        # as long as the build, so that other programs on the machine slow both
-        pairs.append((build, seconds(copy, at_least=build)))
-    ratios = [build / copied for build, copied in pairs[1:]]
+    for i in range(1, options.rounds + 1):
+        made = plan(touched(recipe, i), used)
+        candidate.touch()
+        pairs.append((seconds(lambda made=made: candidate.build(made)), roof.seconds(len(used))))
     return {
-        "ratio": statistics.median(ratios),
-        "min": min(ratios),
-        "max": max(ratios),
-        "n": rounds,
-        "build_seconds": statistics.median(build for build, _ in pairs[1:]),
-        "copy_seconds": statistics.median(copied for _, copied in pairs[1:]),
-        "models": len(plan.steps[0].inputs()),
+        "method": method.name,
+        "experts": len(names) - 1,
+        "seconds": statistics.median(build for build, _ in pairs),
+        "over_roof": statistics.median(build / least for build, least in pairs),
+        "path": candidate.path,
+        "models": len(used),
+        "roof_s": statistics.median(least for _, least in pairs),
+        "once_s": candidate.known.seconds,
+        "once_mib": candidate.known.used / 2**20,
     }
+
+
+def by_mergekit(method: Any, names: list[str], folder: Path, threads: int) -> float:
+    """Return the seconds of ``mergekit-yaml``, the whole process, in float32 arithmetic."""
+    import shutil
+    import subprocess
+    import sys
+
+    text = recipe_for(method, names).to_yaml().replace("dtype: bfloat16", "dtype: float32")
+    (folder / "recipe.yaml").write_text(f"{text}out_dtype: bfloat16\n")
+    program = Path(sys.executable).with_name("mergekit-yaml")
+    command = [str(program), "recipe.yaml", "out", "--no-copy-tokenizer", "--quiet"]
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    return seconds(
+        lambda: subprocess.run(
+            command, cwd=folder, check=True, env=environment, capture_output=True
+        )
+    )
 
 
 def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure every method asked for, printing as it goes."""
     import torch
 
-    from merge_core.candidate import Candidate
     from merge_core.methods.registry import METHODS, method
     from merge_core.parent import open_parents
-    from merge_core.plan import plan
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    names = make_parents(folder, options.millions, options.experts)
+    names = make_parents(folder, options.millions, max(options.experts))
     parents = open_parents(names, [folder])
-    shapes = [info.shape for info in parents["base"].tensors.values()]
-    count = sum(torch.Size(shape).numel() for shape in shapes)
-    candidate = Candidate()
-    found = {}
-    for name in options.methods or METHODS.names():
-        made = plan(recipe_for(method(name), names), parents)
-        found[name] = measure(candidate, made, options.rounds)
-        if not options.json:
-            shown = "{ratio:6.2f} (min {min:.2f}, max {max:.2f}, n={n})".format(**found[name])
-            print(f"{name:16} build/copy {shown}", flush=True)
-    return {
+    roof = Roof(parents["base"])
+    rows = []
+    for count in options.experts:
+        for name in options.methods or METHODS.names():
+            row = measure(method(name), names[: count + 1], parents, roof, options)
+            rows.append(row)
+            if not options.json:
+                print(
+                    f"{name:16} {count} experts: build/roof {row['over_roof']:6.2f} "
+                    f"({row['seconds']:.3f} s, {row['path']}; once {row['once_s']:.2f} s, "
+                    f"{row['once_mib']:.0f} MiB)",
+                    flush=True,
+                )
+    found = {
         "benchmark": "candidate_build",
-        "parameters": count,
-        "experts": options.experts,
+        "parameters": sum(x.numel() for x in roof._source),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "methods": found,
+        "roof_s": statistics.median(row["roof_s"] for row in rows),
+        "rows": rows,
+        "mergekit": [],
     }
+    for name in options.mergekit:
+        took = by_mergekit(method(name), names[:3], folder, torch.get_num_threads())
+        ours = next(r["seconds"] for r in rows if r["method"] == name and r["experts"] == 2)
+        found["mergekit"].append({"method": name, "seconds": took, "ratio": took / ours})
+        if not options.json:
+            print(f"{name:16} mergekit-yaml/build {took / ours:.1f} ({took:.1f} s)", flush=True)
+    return found
 
 
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--millions", type=float, default=25, help="parameters of a model")
-    parser.add_argument("--experts", type=int, default=2, help="models beside the base")
+    parser.add_argument("--experts", type=int, nargs="+", default=[2], help="beside the base")
     parser.add_argument("--threads", type=int, help="of torch; its own choice if not given")
-    parser.add_argument("--rounds", type=int, default=5, help="paired rounds of each method")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of each method")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="all if not given")
+    parser.add_argument("--mergekit", nargs="*", default=[], metavar="NAME", help="compare these")
+    parser.add_argument("--blocked", action="store_true", help="without fused kernels")
     parser.add_argument("--json", action="store_true", help="print the JSON line only")
     options = parser.parse_args()
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

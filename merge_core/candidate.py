@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from merge_core import architecture, digest
 from merge_core.errors import CheckpointError
 from merge_core.execution import Execution
-from merge_core.plan import Plan
+from merge_core.known import Known
+from merge_core.parent import Parent
+from merge_core.plan import Plan, Step
 from merge_core.weight_files import read_json
 
 if TYPE_CHECKING:
@@ -29,13 +31,19 @@ class Candidate:
 
     Args:
         device: torch's name of the device that the live model sits on.
+        fuse: Merge by fused kernels: the same bits, faster once they are compiled.
     """
 
-    def __init__(self, device: str = "cpu") -> None:
-        self._device = device
+    def __init__(self, device: str = "cpu", *, fuse: bool = False) -> None:
+        self._device, self._fuse = device, fuse
         self._model: Any = None
         self._made_for: tuple[str, str] | None = None  # how it behaves, and its type
         self._places: dict[str, Tensor] = {}
+        self._held: dict[str, Any] = {}  # what every live tensor was made from
+        self._digests: dict[str, int] = {}
+        self._known = Known()
+        self._seen: dict[str, int] = {}
+        self._open: dict[str, Parent] = {}  # keeps parents, whose ids are looked at, alive
 
     @property
     def model(self) -> Any:
@@ -45,6 +53,20 @@ class Candidate:
         """
         assert self._model is not None, "build first"
         return self._model
+
+    @property
+    def known(self) -> Known:
+        """What was computed once for all builds on the same parents."""
+        return self._known
+
+    @property
+    def path(self) -> str:
+        """How tensors are merged: ``fused`` or ``blocked``."""
+        return "fused" if self._fuse else "blocked"
+
+    def touch(self) -> None:
+        """Forget what the live tensors hold: the next build writes all of them."""
+        self._held.clear()
 
     def build(self, plan: Plan) -> str:
         """Overwrite the live model with the plan's weights.
@@ -60,24 +82,50 @@ class Candidate:
         import torch
 
         self._prepare(plan)
-        execution = Execution(plan)
-        hashes = []
+        execution = Execution(plan, self._known_of(plan), fuse=self._fuse)
         with torch.no_grad():
             for step in plan.steps:
-                merged = execution.carry_out(step)
-                self._places[step.tensor].copy_(merged)
-                hashes.append(digest.tensor_digest(step.tensor, merged))
-        return digest.combined(hashes)
+                self._fill(plan, execution, step)
+        return digest.combined(self._digests[step.tensor] for step in plan.steps)
+
+    def _fill(self, plan: Plan, execution: Execution, step: Step) -> None:
+        """Overwrite one tensor, unless it holds the step's result already."""
+        wanted = (plan.method.name, step, tuple(map(id, self._parents_of(plan, step))))
+        if self._held.get(step.tensor) == wanted and not _looks_at_others(step):
+            return
+        self._held.pop(step.tensor, None)  # until it is whole again
+        merged = execution.carry_out(step, self._places[step.tensor])
+        self._digests[step.tensor] = digest.tensor_digest(step.tensor, merged, fuse=self._fuse)
+        self._held[step.tensor] = wanted
+
+    def _parents_of(self, plan: Plan, step: Step) -> list[Parent]:
+        return [plan.parents[operand.parent] for operand in step.inputs()]
+
+    def _known_of(self, plan: Plan) -> Known:
+        """Return what is known of the plan's parents; others by the same names are forgotten."""
+        parents = {name: id(parent) for name, parent in plan.parents.items()}
+        if any(self._seen.get(name, parent) != parent for name, parent in parents.items()):
+            self._known.forget()
+            self._seen.clear()
+        self._seen.update(parents)
+        self._open.update(plan.parents)
+        return self._known
 
     def _prepare(self, plan: Plan) -> None:
         tokens = plan.parents[plan.tokens_from].folder
         wanted = (_behaviour(plan.config, tokens), plan.dtype)
         if self._made_for != wanted:
             self._model = _load(plan).to(self._device)
+            self._held.clear()
             self._places = dict(_places(self._model))
             self._made_for = wanted
         _check_places(plan, _as_stored(plan, self._places, self._model.base_model_prefix))
         self._places = _as_stored(plan, self._places, self._model.base_model_prefix)
+
+
+def _looks_at_others(step: Step) -> bool:
+    """Return whether a tensor depends on other tensors of its models."""
+    return step.shared.get("trim") == "global"
 
 
 def _behaviour(config: Mapping[str, Any], folder: Path) -> str:

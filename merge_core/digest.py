@@ -1,54 +1,98 @@
 """Two names for weights: a cheap integer hash for live candidates, SHA-256 for parents.
 
-``weights_digest`` sums one hash per element, and integer sums do not care about order: equal for
-every thread count and device, in memory and on disk, in one file or in many shards.
+``weights_digest`` sums hashes of a few words each, and integer sums do not care about order: equal
+for every thread count and device, in memory and on disk, in one file or in many shards.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_BLOCK = 2**16  # words per step: 512 KiB, stays in cache
+WORD = 2**32 - 1
+_BLOCK = 2**15  # columns of eight words: 1 MiB
+LANES = 8  # words that are folded into one before they are mixed
+_STEP, _LANE = 0x9E3779B1, 0x85EBCA77  # odd: 2**32 over the golden ratio, and Murmur3's first
 
 
-def tensor_digest(name: str, tensor: Tensor) -> int:
+def tensor_digest(name: str, tensor: Tensor, *, fuse: bool = False) -> int:
     """Return a 64-bit hash of a tensor's name, type, shape and bits, as an unsigned integer.
 
-    The bits are taken in words of 8 bytes, little-endian, the last one filled up with zeros.
+    The bits are taken in words of 4 bytes, little-endian, the last one filled up with zeros. Of
+    ``n`` words those at ``i, i + n // 8, i + 2 (n // 8), ...`` are folded into one, which is mixed
+    with ``i``; two sums of all these, each modulo ``2**32``, are the two halves.
+
+    Args:
+        name: The tensor's.
+        tensor: Of any type and shape.
+        fuse: Use a fused kernel: the same hash.
     """
     import torch
 
     data = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-    whole = data.numel() // 8 * 8
-    last = torch.zeros(8, dtype=torch.uint8, device=data.device)
-    last[: data.numel() - whole] = data[whole:]
-    if data.storage_offset() % 8:
+    if data.storage_offset() % 4:
         data = data.clone()  # a view of other width starts at a multiple of it
+    whole = data.numel() // (4 * LANES) * (4 * LANES)
     text = f"{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}".encode()
     key = int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
-    total = key + _hashed(data[:whole].view(torch.int64), 0, key)
-    if whole < data.numel():
-        total += _hashed(last.view(torch.int64), whole // 8, key)
+    words = torch.tensor([_signed(key >> 32), _signed(key & WORD)], dtype=torch.int32)
+    rest = torch.zeros(4 * LANES, dtype=torch.uint8, device=data.device)
+    rest[: data.numel() - whole] = data[whole:]
+    total = key
+    for part, first in ((data[:whole], 0), (rest, 1)):
+        table = part.view(torch.int32).view(LANES, -1)
+        keys = words.to(table.device) + first
+        fold = _fused() if fuse and part.numel() >= 2**18 else _by_blocks
+        high, low = fold(table, keys)
+        total += ((int(high) & WORD) << 32) + (int(low) & WORD)
     return total % 2**64
 
 
-def _hashed(words: Tensor, first: int, key: int) -> int:
-    """Return the sum of the hashes of ``(n,)`` int64 words, the first at place ``first``."""
+def _by_blocks(table: Tensor, keys: Tensor) -> tuple[int, int]:
+    """Return what :func:`_folded` does, with temporaries that stay in the cache."""
+    high = low = 0
+    for start in range(0, table.shape[1], _BLOCK):
+        more = _folded(table[:, start : start + _BLOCK], keys, start)
+        high, low = high + int(more[0]), low + int(more[1])
+    return high, low
+
+
+def _folded(table: Tensor, keys: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
+    """Return two sums over ``(8, n)`` int32 words, each modulo ``2**32``.
+
+    Args:
+        table: The words.
+        keys: ``(2,)`` int32.
+        start: Place of the first column.
+    """
     import torch
 
-    total = 0
-    for start in range(0, words.numel(), _BLOCK):
-        block = words[start : start + _BLOCK]
-        counter = torch.arange(block.numel(), device=block.device).add_(first + start)
-        mixed = counter.mul_(_signed(0x9E3779B97F4A7C15)).add_(_signed(key)).bitwise_xor_(block)
-        total += int(_mix(mixed).sum())
-    return total
+    high = low = keys[0] ^ keys[1]
+    for lane in range(LANES):
+        row = table[lane]
+        row = row ^ ((row >> 15) & 0x1FFFF)  # two flipped sign bits must not cancel out
+        high = high + row * _signed((_STEP * (2 * lane + 1)) & WORD)
+        low = low + row * _signed((_LANE * (2 * lane + 1)) & WORD)
+    places = torch.arange(table.shape[1], dtype=torch.int32, device=table.device) + start
+    high = _mixed(high + places * _signed(_STEP) + keys[0])
+    low = _mixed(low ^ (places * _signed(_LANE) + keys[1]))
+    return high.sum(dtype=torch.int32), low.sum(dtype=torch.int32)
+
+
+@functools.cache
+def _fused() -> Callable[[Tensor, Tensor], tuple[Any, Any]]:
+    import torch
+
+    compiled: Callable[[Tensor, Tensor], tuple[Any, Any]] = torch.compile(
+        _folded, dynamic=True, fullgraph=True
+    )
+    return compiled
 
 
 def weights_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
@@ -72,13 +116,13 @@ def content_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
     return state.hexdigest()
 
 
-def _mix(x: Tensor) -> Tensor:
-    """Finalise ``(n,)`` int64 in place as splitmix64 does (Steele, Lea and Flood, 2014)."""
-    for by, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        x = x.bitwise_xor_((x >> by).bitwise_and_((1 << (64 - by)) - 1)).mul_(_signed(factor))
-    return x
+def _mixed(x: Tensor) -> Tensor:
+    """Return ``(n,)`` int32 mixed by lowbias32 (Wellons, Hash Function Prospector, 2018)."""
+    x = (x ^ ((x >> 16) & 0xFFFF)) * 0x7FEB352D
+    x = (x ^ ((x >> 15) & 0x1FFFF)) * _signed(0x846CA68B)
+    return x ^ ((x >> 16) & 0xFFFF)
 
 
 def _signed(word: int) -> int:
-    """Return the int64 that has the same bits as the unsigned 64-bit ``word``."""
-    return word - 2**64 if word >= 2**63 else word
+    """Return the int32 that has the same bits as the unsigned 32-bit ``word``."""
+    return word - 2**32 if word >= 2**31 else word

@@ -6,12 +6,13 @@ Live candidates and exported folders both come from here, so they are the same b
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from merge_core import whole_vector
+from merge_core import blocks, fused, whole_vector
 from merge_core.errors import CheckpointError, NonFiniteError, ParameterError
+from merge_core.known import Known
 from merge_core.layout import Operand
 from merge_core.methods.declaration import Cut, Inputs
 from merge_core.plan import Plan, Step
@@ -25,14 +26,20 @@ class Execution:
 
     Args:
         plan: Its parents stay open.
+        known: Keeps what other plans on the same parents need again; None keeps nothing.
+        fuse: Use fused kernels: the same bits, faster once they are compiled.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, known: Known | None = None, *, fuse: bool = False) -> None:
+        self._plan, self._known, self._fuse = plan, known, fuse
         self._cuts: dict[str, dict[str, Cut]] = {}  # parent -> output tensor -> what to keep
 
-    def carry_out(self, step: Step) -> Tensor:
+    def carry_out(self, step: Step, out: Tensor | None = None) -> Tensor:
         """Compute one output tensor in float32 and round it once.
+
+        Args:
+            step: One of the plan's.
+            out: Where to write it: ``step.shape``, of the type that is returned; None makes one.
 
         Returns:
             ``step.shape``, of type ``plan.dtype``, or as stored where the step copies.
@@ -42,28 +49,56 @@ class Execution:
             ParameterError: The method refuses the parameters it has for this tensor.
             CheckpointError: Whole-number tensors differ between the parents.
         """
-        import torch
-
         if step.copied:
-            return self._copied(step)
+            found = self._copied(step)
+            return found if out is None else out.copy_(found)
         models = [self._read(operand) for operand in step.operands]
         base = None if step.base is None else self._read(step.base)
         cuts = self._cuts_of(step)
-        inputs = Inputs(models, base, step.values, step.shared, step.keys, cuts)
+        once = None if self._known is None else self._remember(step)
+        inputs = Inputs(models, base, step.values, step.shared, step.keys, cuts, once)
         name = self._plan.method.name
         try:
-            merged = self._plan.method.merge(inputs).to(getattr(torch, self._plan.dtype))
+            merged, finite = self._merge(inputs, step.shape, out)
         except ParameterError as error:
             raise ParameterError(f"{step.tensor}: {error}") from error
         except NonFiniteError as error:
             raise NonFiniteError(f"{step.tensor}: {name}: {error}") from error
-        ends = torch.aminmax(merged) if merged.numel() else ()  # nan anywhere is nan at both ends
-        if not all(map(math.isfinite, ends)):
+        if not (finite or _is_finite(merged)):
             raise NonFiniteError(
                 f"{step.tensor}: the merge by {name!r} is not finite in {self._plan.dtype}; "
                 f"parameters {[dict(v) for v in step.values]} {dict(step.shared)}"
             )
         return merged
+
+    def _merge(
+        self, inputs: Inputs, shape: tuple[int, ...], out: Tensor | None
+    ) -> tuple[Tensor, bool]:
+        """Return the merged tensor, and whether it is surely finite."""
+        import torch
+
+        method, dtype = self._plan.method, getattr(torch, self._plan.dtype)
+        if method.prepare is None:
+            merged = method.merge(inputs).to(dtype)
+            return merged if out is None else out.copy_(merged), False
+        if out is not None and not out.is_contiguous():  # a part of a fused tensor
+            merged, finite = self._merge(inputs, shape, None)
+            return out.copy_(merged), finite
+        made = torch.empty(shape, dtype=dtype) if out is None else out
+        if self._fuse:
+            return made, fused.merge(method, inputs, made)
+        return made, blocks.merge_blocks(method, inputs, method.prepare(inputs), made)
+
+    def _remember(self, step: Step) -> Callable[[Any, tuple[int, ...], Callable[[], Any]], Any]:
+        """Return the memory of one step: its quantities are named by the tensors they are of."""
+        known, base = self._known, step.base
+        assert known is not None
+
+        def once(what: Any, models: tuple[int, ...], compute: Callable[[], Any]) -> Any:
+            of = (base, *(step.operands[i] for i in models))
+            return known.get((what, of), compute)
+
+        return once
 
     def _read(self, operand: Operand) -> Tensor:
         return self._plan.parents[operand.parent].tensor(operand.tensor)
@@ -113,3 +148,10 @@ class Execution:
         for step, i in steps:
             assert step.base is not None
             yield self._read(step.operands[i]).float() - self._read(step.base).float()
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    import torch
+
+    ends = torch.aminmax(tensor) if tensor.numel() else ()  # nan anywhere is nan at both ends
+    return all(map(math.isfinite, ends))

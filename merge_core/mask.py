@@ -7,14 +7,15 @@ dozen integer operations for each element.
 
 from __future__ import annotations
 
+import math
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
-_BLOCK = 2**20  # elements hashed at once: 4 MiB of int32, and an aligned block has one high word
+
+WORD = 2**32 - 1
 
 
 def key_for(seed: int, tensor: str, parent: str) -> int:
@@ -30,79 +31,66 @@ def key_for(seed: int, tensor: str, parent: str) -> int:
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
 
 
-def kept(key: int, density: float, count: int, device: torch.device | str = "cpu") -> Tensor:
+def kept(key: int, density: float, count: int) -> Tensor:
     """Draw ``count`` independent bits that are True with probability ``density``.
 
     Args:
         key: See :func:`key_for`.
         density: In (0, 1], resolved to 2**-32.
-        count: Number of elements.
-        device: Where the mask is made; the bits are the same everywhere.
+        count: Number of entries, below ``2**31``.
 
     Returns:
         ``(count,)`` bool.
     """
     import torch
 
-    bound = round(density * 2**32)
-    mask = torch.ones(count, dtype=torch.bool, device=device)
-    if bound >= 2**32:
-        return mask
-    for start in range(0, count, _BLOCK):
-        stop = min(start + _BLOCK, count)
-        bits = _bits(key, start, stop, device)
-        # unsigned comparison by flipping the sign bit of both sides
-        mask[start:stop] = bits.bitwise_xor_(_signed(0x80000000)) < bound - 2**31
-    return mask
+    return coins(torch.arange(count, dtype=torch.int32), *split(key)) <= highest(density)
 
 
-def kept_each(key: int, probabilities: Tensor) -> Tensor:
-    """Draw independent bits, each True with a probability of its own.
+def split(key: int) -> tuple[int, int]:
+    """Return start and step of a key's sequence as signed 32-bit words, for :func:`coins`.
 
-    The coins are those of :func:`kept`: where it keeps an element at a density, this one keeps it
-    at the same probability.
+    The step is the lower half, made odd; the start is the upper half and, so that no bit of the key
+    is lost, a multiple of the lower one.
+    """
+    high, low = key >> 32, key & WORD
+    return _signed((high + low * 0x9E3779B9) & WORD), _signed(low | 1)
+
+
+def highest(density: float) -> int:
+    """Return the highest coin that stays with probability ``density``, in (0, 1].
+
+    Coins are whole numbers from ``-2**31`` to ``2**31 - 1``; ``ceil(density 2**32)`` of them stay.
+    """
+    return min(math.ceil(density * 2**32), 2**32) - 1 - 2**31
+
+
+def coins(index: Tensor, start: Any, step: Any) -> Tensor:
+    """Return one random whole number for each entry: a keyed Weyl sequence, mixed by lowbias32.
+
+    Each key has a sequence of its own step, ``index * step + start``: no mask is another one
+    shifted. The mixer is that of lowest bias found (Wellons, Hash Function Prospector, 2018).
 
     Args:
-        key: See :func:`key_for`.
-        probabilities: ``(count,)`` float64 in [0, 1], resolved to 2**-32.
+        index: ``(n,)`` int32: the entries' places in the flat tensor, modulo ``2**32``.
+        start: See :func:`split`; xor the places' upper word.
+        step: See :func:`split`.
 
     Returns:
-        ``(count,)`` bool, on the device of ``probabilities``.
+        ``(n,)`` int32, uniform from ``-2**31`` to ``2**31 - 1``.
     """
-    count = probabilities.numel()
-    mask = probabilities.new_empty(count, dtype=probabilities.bool().dtype)
-    for start in range(0, count, _BLOCK):
-        stop = min(start + _BLOCK, count)
-        bounds = (probabilities[start:stop] * 2**32).round_().long() - 2**31
-        bits = _bits(key, start, stop, mask.device)
-        mask[start:stop] = bits.bitwise_xor_(_signed(0x80000000)) < bounds
-    return mask
+    return _round(index * step + start) ^ _signed(0x80000000)
 
 
-def _bits(key: int, start: int, stop: int, device: torch.device | str) -> Tensor:
-    """Return 32 random bits for each index in one aligned block: ``(stop - start,)`` int32."""
-    import torch
-
-    high, low = divmod(start, 2**32)
-    index = torch.arange(stop - start, dtype=torch.int32, device=device).add_(_signed(low))
-    return _hash(index, (key >> 32) ^ high, key & 0xFFFFFFFF)
+def _round(x: Tensor) -> Tensor:
+    x = (x ^ _shifted(x, 16)) * 0x7FEB352D
+    x = (x ^ _shifted(x, 15)) * _signed(0x846CA68B)
+    return x ^ _shifted(x, 16)
 
 
-def _hash(index: Tensor, high: int, low: int) -> Tensor:
-    """Hash ``(n,)`` int32 in place: two keyed rounds of lowbias32 (Wellons, 2018)."""
-    x = index.mul_(_signed(0x9E3779B1)).add_(_signed(low))
-    for word in (high, None):
-        x = _xor_shift(x, 16).mul_(0x7FEB352D)
-        x = _xor_shift(x, 15).mul_(_signed(0x846CA68B))
-        x = _xor_shift(x, 16)
-        if word is not None:
-            x = x.bitwise_xor_(_signed(word & 0xFFFFFFFF)).add_(_signed(0x9E3779B9))
-    return x
-
-
-def _xor_shift(x: Tensor, by: int) -> Tensor:
-    """Return ``x ^ (x >>> by)``; torch's shift copies the sign bit, so the copies go."""
-    return x.bitwise_xor_((x >> by).bitwise_and_((1 << (32 - by)) - 1))
+def _shifted(x: Tensor, by: int) -> Tensor:
+    """Return ``x >>> by``; torch's shift copies the sign bit, so the copies go."""
+    return (x >> by) & ((1 << (32 - by)) - 1)
 
 
 def _signed(word: int) -> int:

@@ -7,7 +7,7 @@ the runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,3 +56,28 @@ def kth_smallest(x: Tensor, k: int) -> float:
     if x.device.type == "cpu":  # eight times as fast as kthvalue (dev/LOG.md)
         return float(np.partition(x.numpy(), k)[k])
     return float(x.kthvalue(k + 1).values)
+
+
+def dots(part: Callable[[int, int], Iterable[Tensor]], count: int, k: int) -> list[list[float]]:
+    """Return the products ``sum x_i x_j`` of ``k`` vectors, accumulated in float64.
+
+    Args:
+        part: Gives entries ``start`` to ``stop`` of all vectors, float64.
+        count: Length of the vectors.
+        k: How many there are.
+    """
+    import torch
+
+    pairs = [(i, j) for i in range(k) for j in range(i, k)]
+    sums: list[list[Tensor]] = [[] for _ in pairs]
+    for start in range(0, count, RUN):
+        vectors = list(part(start, min(start + RUN, count)))
+        for place, (i, j) in enumerate(pairs):
+            sums[place].append((vectors[i] * vectors[j]).sum())
+    found = [[0.0] * k for _ in range(k)]
+    for place, (i, j) in enumerate(pairs):
+        runs = sums[place]
+        while len(runs) > 1:
+            runs = [torch.stack(runs[n : n + RUN]).sum() for n in range(0, len(runs), RUN)]
+        found[i][j] = found[j][i] = float(runs[0]) if runs else 0.0
+    return found

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from merge_core.errors import NonFiniteError
 from merge_core.execution import Execution
-from merge_core.methods.declaration import Cut, Inputs, Method, Values
-from merge_core.methods.sparsify import EPSILON, GAMMA, beyond, largest, middle, probabilities
+from merge_core.methods import sparsify
+from merge_core.methods.declaration import Inputs, Method
+from merge_core.methods.sparsify import EPSILON, GAMMA, Rule
 from merge_core.plan import Plan, Step
 from merge_core.reduction import RUN, dot, l1
 
@@ -163,27 +164,30 @@ class _Survey:
         if method.draws and EPSILON not in method.params:
             kept = (density * whole.entries, density * whole.l1, density * whole.squares)
         else:
-            assert inputs.base is not None
-            delta = inputs.models[i].float() - inputs.base.float()
-            stays = _stays(method, delta, values, inputs.cuts[i] if inputs.cuts else None)
-            left = delta * stays
-            # probabilities are spaced evenly around the density
-            entries = density * whole.entries if stays.is_floating_point() else int(stays.sum())
-            kept = (entries, l1(left), dot(left, delta))
+            kept = _kept(inputs, _rule(method), i)
+            if method.draws:  # probabilities are spaced evenly around the density
+                kept = (density * whole.entries, *kept[1:])
         return replace(whole, **dict(zip(_KEPT, kept, strict=True)))
 
 
 _KEPT = ("kept_entries", "kept_l1", "kept_squares")
 
 
-def _stays(method: Method, delta: Tensor, values: Values, cut: Cut | None) -> Tensor:
-    """Return which entries stay, bool, or how probably each does, float64: ``(*shape)``."""
-    density = float(values["density"])
+def _rule(method: Method) -> Rule:
     if EPSILON in method.params:
-        return probabilities(delta, density, float(values["epsilon"]))
-    if GAMMA in method.params:
-        return middle(delta, density, float(values["gamma"]))
-    return largest(delta, density) if cut is None else beyond(delta, cut)
+        return Rule("ranks")
+    return Rule("middle" if GAMMA in method.params else "largest")
+
+
+def _kept(inputs: Inputs, rule: Rule, i: int) -> tuple[float, float, float]:
+    """Return entries, L1 norm and squares of what stays; of ranks, what is to be expected."""
+    entries, size, squares = 0, 0.0, 0.0
+    for delta, stays in sparsify.chosen(inputs, rule, i):
+        left = delta * stays
+        entries += int((stays > 0).sum())
+        size += l1(left)
+        squares += dot(left, delta)
+    return entries, size, squares
 
 
 def _streamed(base: Tensor, models: Sequence[Tensor]) -> tuple[list[Vector], list[Product]]:

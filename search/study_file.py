@@ -59,12 +59,14 @@ class Engine(_Section):
     """What runs the model; ``device`` in torch's words, ``auto``: the accelerator, if any.
 
     ``threads`` of the CPU decide the last bits of a score, so a study keeps the number it began
-    with; None takes torch's own.
+    with; None takes torch's own. ``kernels`` says how candidates are merged, with the same bits:
+    ``fused``, ``blocked``, or ``auto``: fused where there is a compiler and the model is large.
     """
 
     device: str = "auto"
     batch_size: int = Field(64, ge=1)
     threads: int | None = Field(None, ge=1)
+    kernels: Literal["auto", "fused", "blocked"] = "auto"
 
 
 @dataclass(frozen=True)

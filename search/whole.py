@@ -40,6 +40,7 @@ def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> dict[str, A
         progress.stage("opening models and tasks")
         record = open_for(spec)
         bench = Workbench(spec, record.about)
+        progress.stage(f"candidates are merged by {bench.kernels} kernels")
         if not search(spec, record, bench, progress, stop):
             return None
         chosen = selection.select(record, bench, progress)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from merge_core import fused
 from merge_core.candidate import Candidate
 from merge_core.errors import EvaluationError, MergeError
 from merge_core.parent import Parent, open_parents
@@ -51,7 +53,9 @@ class Workbench:
         names = tuple(dict.fromkeys([*spec.template.references(), *extra]))
         self.parents: Mapping[str, Parent] = open_parents(names, spec.roots)
         self._main = self.parents[spec.template.base_or_first()]
-        self._candidate = Candidate(_device(spec.engine.device))
+        device = _device(spec.engine.device)
+        entries = sum(math.prod(info.shape) for info in self._main.tensors.values())
+        self._candidate = Candidate(device, fuse=fused.wanted(spec.engine.kernels, device, entries))
         self._live: LiveModel | None = None
         self.evaluators = _open_evaluators(spec, self._tokenizer)
         self.weights = [score.weight for score in spec.scores]
@@ -71,6 +75,17 @@ class Workbench:
     def space(self) -> Space:
         """The study's dimensions."""
         return Space(self.spec.template, self._main.tensors)
+
+    @property
+    def kernels(self) -> str:
+        """How candidates are merged: ``fused`` or ``blocked``."""
+        return self._candidate.path
+
+    @property
+    def once(self) -> str:
+        """What was computed once for all candidates so far, in words."""
+        known = self._candidate.known
+        return f"{known.seconds:.1f} s, {known.used / 2**20:.0f} MiB"
 
     def pool(self, name: str) -> Pool:
         """Return the pool of that name: ``search``, ``select`` or ``report``."""

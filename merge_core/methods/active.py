@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from merge_core.methods.declaration import Inputs, Param
+from merge_core.methods.declaration import Block, Param
+from merge_core.methods.weighted_sum import summed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,18 +24,15 @@ def epsilon() -> Param:
     )
 
 
-def counted(inputs: Inputs) -> tuple[list[Tensor], list[Tensor], Tensor]:
+def counted(block: Block) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """Return task vectors, their active entries, and the number of models active at each entry.
 
     Args:
-        inputs: With ``epsilon`` shared.
+        block: With the number ``epsilon``.
 
     Returns:
-        ``(*shape)`` float32 for each model, ``(*shape)`` bool for each, ``(*shape)`` float32.
+        Float32 of the block's shape: for each model, for each (0 or 1), and one.
     """
-    deltas = inputs.deltas()
-    active = [delta.abs() > inputs.number("epsilon") for delta in deltas]
-    count = deltas[0].new_zeros(deltas[0].shape)
-    for where in active:
-        count += where
-    return deltas, active, count
+    deltas = block.deltas()
+    active = [(delta.abs() > block.numbers["epsilon"][0]).float() for delta in deltas]
+    return deltas, active, summed(active)

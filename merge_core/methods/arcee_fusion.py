@@ -3,46 +3,69 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from merge_core.methods.declaration import Inputs, Method
-from merge_core.reduction import kth_smallest
-from merge_core.rows import rows_of
+from merge_core.blocks import row_blocks
+from merge_core.cuts import ranked
+from merge_core.methods.declaration import Block, Inputs, Method, Prepared
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _merge(inputs: Inputs) -> Tensor:
-    """``out = W_b + d_1`` where ``importance >= median + 1.5 (Q3 - Q1)``, else ``W_b``.
+def _prepare(inputs: Inputs) -> Prepared:
+    """Return each row's divergence, and the least importance that is taken over.
 
     ``importance = |d_1| KL(softmax(W_1) || softmax(W_b))`` with the softmax along the last axis and
-    one divergence per row; quantiles are the sorted entry at ``floor(q (n - 1))`` over the whole
-    tensor, exact at every size (mergekit samples above a million entries).
-
-    Returns:
-        ``(*shape)`` float32.
+    one divergence per row. Taken over is what reaches ``median + 1.5 (Q3 - Q1)``; quantiles are the
+    sorted entry at ``floor(q (n - 1))`` over the whole tensor, exact at every size (mergekit
+    samples above a million entries).
     """
-    assert inputs.base is not None
-    base, model = inputs.base.float(), inputs.models[0].float()
-    delta = model - base
-    p = rows_of(model, True).softmax(-1) + 1e-8
-    q = rows_of(base, True).softmax(-1) + 1e-8
-    divergence = (p.double() * (p / q).log().double()).sum(-1).float()
-    importance = rows_of(delta.abs(), True) * divergence.unsqueeze(-1)
-    flat = importance.reshape(-1)
-    low, middle, high = (_quantile(flat, share) for share in (0.25, 0.5, 0.75))
-    keep = importance >= middle + 1.5 * (high - low)
-    return base + delta * keep.reshape(delta.shape)
+    divergence, least = inputs.remembered("importance", [0], lambda: _importance(inputs))
+    return Prepared({"least": [least]}, rows={"divergence": [divergence]})
 
 
-def _quantile(flat: Tensor, share: float) -> float:
-    return kth_smallest(flat, math.floor(share * (flat.numel() - 1)))
+def _importance(inputs: Inputs) -> tuple[Tensor, float]:
+    import torch
+
+    found = [_divergence(block) for block in row_blocks(inputs, Prepared())]
+    divergence = torch.cat(found) if found else torch.zeros(0, 1)
+
+    def sizes() -> Iterator[Tensor]:
+        for block in row_blocks(inputs, Prepared(rows={"divergence": [divergence]})):
+            yield _sizes(block)
+
+    last = inputs.models[0].numel() - 1
+    places = [max(0, math.floor(share * last)) for share in (0.25, 0.5, 0.75)]
+    low, middle, high = (cut.threshold for cut in ranked(sizes, places, first_equal_last=False))
+    return divergence, middle + 1.5 * (high - low)
+
+
+def _divergence(block: Block) -> Tensor:
+    """Return ``(rows, 1)``."""
+    assert block.base is not None
+    p = block.models[0].softmax(-1) + 1e-8
+    q = block.base.softmax(-1) + 1e-8
+    return (p.double() * (p / q).log().double()).sum(-1, keepdim=True).float()
+
+
+def _sizes(block: Block) -> Tensor:
+    """Return the importance of a block's entries; below 0 only by rounding, so 0 there."""
+    return (block.deltas()[0].abs() * block.numbers["divergence"][0]).clamp(min=0)
+
+
+def _entry(block: Block) -> Tensor:
+    """``out = W_b + d_1`` where the importance is at least the least, else ``W_b``."""
+    assert block.base is not None
+    (delta,) = block.deltas()
+    return block.base + delta * (_sizes(block) >= block.numbers["least"][0]).float()
 
 
 METHOD = Method(
     name="arcee_fusion",
-    merge=_merge,
+    prepare=_prepare,
+    entry=_entry,
     params=(),
     base="required",
     models=(2, 2),

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from merge_core.methods.declaration import Inputs, Method
-from merge_core.methods.sparsify import GAMMA, params, trimmed
-from merge_core.methods.task_vectors import merged
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from merge_core.methods.declaration import Inputs, Method, Prepared
+from merge_core.methods.sparsify import GAMMA, Rule
+from merge_core.methods.task_vectors import entry, params, prepared
 
 
-def _merge(inputs: Inputs) -> Tensor:
-    """Keep the middle of ``|d_i|``, and merge. Returns ``(*shape)`` float32."""
-    return merged(inputs, trimmed(inputs), elect=False)
+def _prepare(inputs: Inputs) -> Prepared:
+    """Keep the middle of ``|d_i|``, and add."""
+    return prepared(inputs, Rule("middle"), elect=False)
 
 
 METHOD = Method(
     name="breadcrumbs",
-    merge=_merge,
+    prepare=_prepare,
+    entry=entry,
     params=params(GAMMA, start=0.9, normalized=False, rescaled=False),
     base="required",
     models=(2, None),

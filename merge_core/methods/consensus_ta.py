@@ -4,36 +4,52 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from merge_core.methods.declaration import Inputs, Method, Param
-from merge_core.methods.task_vectors import LAMBDA, WEIGHT, onto_base, summed
+from merge_core.methods.declaration import Block, Inputs, Method, Param, Prepared
+from merge_core.methods.task_vectors import LAMBDA, WEIGHT
+from merge_core.methods.weighted_sum import summed, weighted
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _merge(inputs: Inputs) -> Tensor:
+def _prepare(inputs: Inputs) -> Prepared:
+    """Take the parameters."""
+    return Prepared(
+        {
+            "weight": inputs.numbers("weight"),
+            "tall_lambda": inputs.numbers("tall_lambda"),
+            "agreement": [round(inputs.number("agreement"))],
+            "share": [inputs.number("lambda")],
+        }
+    )
+
+
+def _entry(block: Block) -> Tensor:
     """``out = W_b + lambda * d [sum_i m_i >= agreement]``, per entry, ``d = sum_i weight_i d_i``.
 
     ``m_i`` is model i's mask: where ``|d_i| >= tall_lambda_i |d - d_i|``, its own change against
     that of the others. Entries that one model alone needs ("selfish") or none ("catastrophic")
     go, where ``agreement`` is 2; with more than there are models all go.
 
-    Returns:
-        ``(*shape)`` float32.
-
     Source: TALL masks and Consensus Merging, arXiv:2405.07813; there ``weight`` is 1.
     """
-    deltas = inputs.deltas()
-    total = summed(deltas, inputs.numbers("weight"))
-    masks = total.new_zeros(total.shape)
-    for delta, factor in zip(deltas, inputs.numbers("tall_lambda"), strict=True):
-        masks += delta.abs() >= (total - delta).abs() * factor
-    return onto_base(inputs, total * (masks >= round(inputs.number("agreement"))))
+    assert block.base is not None
+    deltas, numbers = block.deltas(), block.numbers
+    total = weighted(deltas, numbers["weight"])
+    masks = summed(
+        [
+            (delta.abs() >= (total - delta).abs() * factor).float()
+            for delta, factor in zip(deltas, numbers["tall_lambda"], strict=True)
+        ]
+    )
+    stays = (masks >= numbers["agreement"][0]).float()
+    return total * stays * numbers["share"][0] + block.base
 
 
 METHOD = Method(
     name="consensus_ta",
-    merge=_merge,
+    prepare=_prepare,
+    entry=_entry,
     params=(
         WEIGHT,
         Param(

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from merge_core.methods.declaration import Inputs, Method
-from merge_core.methods.sparsify import dropped, params
-from merge_core.methods.task_vectors import merged
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from merge_core.methods.declaration import Inputs, Method, Prepared
+from merge_core.methods.sparsify import Rule
+from merge_core.methods.task_vectors import entry, params, prepared
 
 
-def _merge(inputs: Inputs) -> Tensor:
-    """Drop entries of ``d_i`` at random, rescale, and merge. Returns ``(*shape)`` float32."""
-    return merged(inputs, dropped(inputs), elect=False)
+def _prepare(inputs: Inputs) -> Prepared:
+    """Drop entries of ``d_i`` at random, rescale, and add."""
+    return prepared(inputs, Rule("coins"), elect=False)
 
 
 METHOD = Method(
     name="dare_linear",
-    merge=_merge,
+    prepare=_prepare,
+    entry=entry,
     params=params(start=0.5, normalized=False, rescaled=True),
     base="required",
     models=(2, None),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Value = bool | float | str
+Remember = Callable[[Any, tuple[int, ...], Callable[[], Any]], Any]
 Values = Mapping[str, Value]
 
 
@@ -78,15 +80,15 @@ def shown(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Cut:
-    """What stays of one tensor of a task vector that is trimmed as a whole.
+    """Where a vector's entries are divided into small and large ones.
 
     Args:
-        threshold: Entries with ``|d| > threshold`` stay.
-        equal: Of those with ``|d| == threshold``, so many stay, the first in flat order.
+        threshold: Smaller entries are on the small side, larger ones on the large side.
+        place: Divides the entries that equal the threshold, by their place in the flat tensor.
     """
 
     threshold: float
-    equal: int
+    place: int
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,9 @@ class Inputs:
         values: One mapping per entry of ``models``: the parameters of scope ``model``.
         shared: The parameters of scope ``shared``.
         keys: One 64-bit key per entry of ``models`` for its random mask; see ``merge_core.mask``.
-        cuts: One per entry of ``models``, from ``merge_core.whole_vector``; None, and none at all:
-            the tensor is its model's whole task vector.
+        cuts: One per entry of ``models`` where whole task vectors are trimmed; none at all: the
+            tensor is its model's whole task vector.
+        once: Remembers what a study needs again and again; see :meth:`remembered`.
     """
 
     models: Sequence[Tensor]
@@ -110,6 +113,17 @@ class Inputs:
     shared: Values
     keys: Sequence[int]
     cuts: Sequence[Cut | None] = ()
+    once: Remember | None = None
+
+    def remembered(self, what: Any, models: Sequence[int], compute: Callable[[], Any]) -> Any:
+        """Return ``compute()``, or what it gave before on the same tensors.
+
+        Args:
+            what: Names the quantity, with all numbers that it depends on.
+            models: Places in ``models`` of the tensors that it depends on, beside the base.
+            compute: Gives the quantity; without a memory it is called each time.
+        """
+        return compute() if self.once is None else self.once(what, tuple(models), compute)
 
     def numbers(self, name: str) -> list[float]:
         """Return the parameter ``name`` of every model."""
@@ -126,28 +140,93 @@ class Inputs:
         return [model.float() - base for model in self.models]
 
 
+class Block(NamedTuple):
+    """Some entries of one tensor, as an entry function sees them.
+
+    Args:
+        models: Float32 each, of one shape.
+        base: The same, or None.
+        numbers: See :class:`Prepared`; plain floats, or tensors that broadcast over the block.
+        flags: See :class:`Prepared`.
+        words: See :class:`Prepared`.
+        arrays: See :class:`Prepared`, the block's part.
+        places: The entries' places in the flat tensor, modulo ``2**32``, as int32; None where
+            nothing is drawn.
+    """
+
+    models: Sequence[Tensor]
+    base: Tensor | None
+    numbers: Mapping[str, Sequence[float]]
+    flags: tuple[Value, ...]
+    words: Mapping[str, Sequence[int]]
+    arrays: Mapping[str, Sequence[Tensor]]
+    places: Tensor | None
+
+    def deltas(self) -> list[Tensor]:
+        """Return ``W_i - W_b`` for every model."""
+        assert self.base is not None
+        return [model - self.base for model in self.models]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that an entry function needs to know of a whole tensor.
+
+    Args:
+        numbers: Name -> floats, such as one weight per model.
+        flags: What the entry function branches on.
+        words: Name -> 32-bit integers, such as parts of mask keys.
+        changes: ``(entry, numbers)`` pairs in order: from that flat place on these numbers hold.
+        rows: Name -> tensors of ``(rows, 1)``: numbers of each row of the tensor's last axis.
+        columns: Name -> tensors of ``(1, columns)``: numbers of each column.
+        arrays: Name -> tensors of the tensor's own shape.
+    """
+
+    numbers: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    flags: tuple[Value, ...] = ()
+    words: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    changes: Sequence[tuple[int, Mapping[str, Sequence[float]]]] = ()
+    rows: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
+    columns: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
+    arrays: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Method:
-    """A merge method: a function plus facts.
+    """A merge method: functions plus facts.
+
+    Either ``merge``, or ``prepare`` and ``entry``: then a tensor is merged block by block, in the
+    cache, or by a fused kernel made from ``entry``.
 
     Args:
         name: As written under ``merge_method``.
-        merge: Gives the merged tensor, ``(*shape)`` float32, a new tensor.
         params: Every parameter that a recipe may give; the first number is the one that a
             one-dimensional search would turn.
         base: ``required``, ``optional``, or ``none``: the method has no use for one.
         models: Least and greatest number of models that go in, the base included; None: no limit.
-        draws: Whether the result depends on random masks.
         reference: The source.
+        merge: Gives the merged tensor, ``(*shape)`` float32, a new tensor. Made from ``prepare``
+            and ``entry`` if they are given.
+        draws: Whether the result depends on random masks.
+        prepare: Reads the whole tensors as far as it must: sums, thresholds, ranks.
+        entry: Gives the merged block, float32; entry by entry, nothing of other entries goes in.
     """
 
     name: str
-    merge: Callable[[Inputs], Tensor]
     params: tuple[Param, ...]
     base: Literal["required", "optional", "none"]
     models: tuple[int, int | None]
     reference: str
+    merge: Callable[[Inputs], Tensor] = None  # type: ignore[assignment]  # set below
     draws: bool = False
+    prepare: Callable[[Inputs], Prepared] | None = None
+    entry: Callable[[Block], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if self.merge is None:
+            from merge_core.blocks import merge_whole
+
+            object.__setattr__(self, "merge", partial(merge_whole, self))
 
     def param(self, name: str) -> Param | None:
         """Return the parameter of that name, or None."""

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from merge_core.methods.declaration import Inputs, Method
-from merge_core.methods.sparsify import EPSILON, dropped_by_rank, params
-from merge_core.methods.task_vectors import CONSENSUS, merged
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from merge_core.methods.declaration import Inputs, Method, Prepared
+from merge_core.methods.sparsify import EPSILON, Rule
+from merge_core.methods.task_vectors import CONSENSUS, entry, params, prepared
 
 
-def _merge(inputs: Inputs) -> Tensor:
-    """Drop entries of ``d_i`` by rank, rescale, and merge. Returns ``(*shape)`` float32."""
-    return merged(inputs, dropped_by_rank(inputs), elect=True)
+def _prepare(inputs: Inputs) -> Prepared:
+    """Drop entries of ``d_i`` by rank, rescale, elect signs, add what agrees."""
+    return prepared(inputs, Rule("ranks"), elect=True)
 
 
 METHOD = Method(
     name="della",
-    merge=_merge,
+    prepare=_prepare,
+    entry=entry,
     params=(*params(EPSILON, start=0.5, normalized=True, rescaled=True), CONSENSUS),
     base="required",
     models=(2, None),

@@ -3,66 +3,78 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Any
 
-from merge_core.methods.declaration import Inputs, Method, Param
-from merge_core.reduction import dot, norm
+from merge_core.methods.declaration import Inputs, Method, Param, Prepared
+from merge_core.methods.weighted_sum import products_of, vector_sum
 
-if TYPE_CHECKING:
-    from torch import Tensor
+OPPOSITE = 1e-6  # so close to the opposite of the mean a model pulls nowhere in particular
 
 
-def _merge(inputs: Inputs) -> Tensor:
-    """The mean direction of the models, all alike, times the mean of their norms.
+def _prepare(inputs: Inputs) -> Prepared:
+    """Return a factor for each model, from dot products alone: the mean is a sum of the models.
 
     Starts at the normalized mean of the unit vectors and goes along ``sum theta/sin(theta) (u_i -
-    cos(theta) m) / k`` until that is shorter than ``tol`` or ``max_iter`` steps are made. Models of
-    norm <= ``tol`` have no direction, but count in the mean of the norms.
-
-    Returns:
-        ``(*shape)`` float32.
+    cos(theta) m) / k`` until that is shorter than ``tol`` or ``max_iter`` steps are made. The mean
+    direction is then made as long as the models are on average. Models of norm <= ``tol`` have no
+    direction, but count in the mean of the norms.
 
     Source: Buss and Fillmore, Spherical averages, ACM ToG 20 (2001), algorithm A1.
     """
-    tol = inputs.number("tol")
-    models = [model.float() for model in inputs.models]
-    norms = [norm(model) for model in models]
-    units = [m / n for m, n in zip(models, norms, strict=True) if n > tol]
-    if not units:
-        return models[0].new_zeros(models[0].shape)
-    share = 1 / len(units)
-    mean = _mean(units, tol)
-    for _ in range(round(inputs.number("max_iter"))):
-        step = _tangent(units, mean, share, tol)
-        length = norm(step)
+    import numpy as np
+
+    tol, steps = inputs.number("tol"), round(inputs.number("max_iter"))
+    products = np.array(products_of(inputs.models, inputs, from_base=False))
+    norms = np.sqrt(products.diagonal())
+    chosen = np.flatnonzero(norms > tol)
+    factors = np.zeros(len(norms))
+    if not np.isfinite(products).all():
+        factors[:] = np.nan  # and so the result
+    elif len(chosen):
+        scale = 1 / norms[chosen]
+        units = products[np.ix_(chosen, chosen)] * scale * scale[:, None]
+        factors[chosen] = _mean(units, tol, steps) * scale * norms.mean()
+    return Prepared({"factor": factors.tolist()})
+
+
+def _mean(units: Any, tol: float, steps: int) -> Any:
+    """Return the factors of the unit vectors in their mean direction.
+
+    Args:
+        units: ``(k, k)`` dot products of the unit vectors.
+        tol: Length of a step that ends the iteration.
+        steps: The most steps.
+    """
+    import numpy as np
+
+    k = len(units)
+    mean = np.full(k, 1 / k)
+    if _length(units, mean) < tol:
+        mean = np.eye(k)[0]
+    mean = mean / _length(units, mean)
+    for _ in range(steps):
+        cosines = np.clip(units @ mean, -1, 1)
+        angles = np.arccos(cosines)
+        far = (angles >= tol) & (angles <= math.pi - OPPOSITE)
+        shares = np.where(far, angles / np.where(far, np.sin(angles), 1) / k, 0)
+        step = shares - mean * float(shares @ cosines)
+        length = _length(units, step)
         if length < tol:
             break
-        mean = (mean * math.cos(length)).add_(step * (math.sin(length) / length))
-        mean /= norm(mean)
-    return mean * (sum(norms) / len(norms))
+        mean = mean * math.cos(length) + step * (math.sin(length) / length)
+        mean = mean / _length(units, mean)
+    return mean
 
 
-def _mean(units: list[Tensor], tol: float) -> Tensor:
-    out = units[0].clone()
-    for unit in units[1:]:
-        out += unit
-    length = norm(out) / len(units)
-    return units[0].clone() if length < tol else out.div_(length * len(units))
-
-
-def _tangent(units: list[Tensor], mean: Tensor, share: float, tol: float) -> Tensor:
-    step = mean.new_zeros(mean.shape)
-    for unit in units:
-        cosine = max(-1.0, min(1.0, dot(unit, mean)))
-        theta = math.acos(cosine)
-        if theta >= tol:
-            step += (unit - mean * cosine) * (share * theta / math.sin(theta))
-    return step
+def _length(products: Any, factors: Any) -> float:
+    """Return the norm of a sum of vectors with these dot products."""
+    return math.sqrt(max(0.0, float(factors @ products @ factors)))
 
 
 METHOD = Method(
     name="karcher",
-    merge=_merge,
+    prepare=_prepare,
+    entry=vector_sum,
     params=(
         Param(
             "max_iter",

@@ -5,37 +5,41 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from merge_core.errors import ParameterError
-from merge_core.methods.declaration import Inputs, Method, Param
+from merge_core.methods.declaration import Block, Inputs, Method, Param, Prepared
+from merge_core.methods.weighted_sum import weighted
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _merge(inputs: Inputs) -> Tensor:
-    """``out = sum_i weight_i W_i``, divided by ``sum_i weight_i`` where ``normalize`` is true.
-
-    Returns:
-        ``(*shape)`` float32.
+def _prepare(inputs: Inputs) -> Prepared:
+    """Check the weights.
 
     Raises:
         ParameterError: ``normalize`` is true and the weights sum to zero.
     """
     weights = inputs.numbers("weight")
     total = sum(weights)
-    if inputs.shared["normalize"] and abs(total) < 1e-8:
+    normalized = bool(inputs.shared["normalize"])
+    if normalized and abs(total) < 1e-8:
         raise ParameterError(
             f"the weights of 'linear' sum to {total:g} and cannot be normalized; got {weights}. "
             f"Set normalize: false or other weights"
         )
-    out = inputs.models[0].float() * weights[0]
-    for model, weight in zip(inputs.models[1:], weights[1:], strict=True):
-        out += model.float() * weight
-    return out.div_(total) if inputs.shared["normalize"] else out
+    return Prepared({"weight": weights, "total": [total]}, (normalized,))
+
+
+def _entry(block: Block) -> Tensor:
+    """``out = sum_i weight_i W_i``, divided by ``sum_i weight_i`` where ``normalize`` is true."""
+    (normalized,) = block.flags
+    out = weighted(block.models, block.numbers["weight"])
+    return out / block.numbers["total"][0] if normalized else out
 
 
 METHOD = Method(
     name="linear",
-    merge=_merge,
+    prepare=_prepare,
+    entry=_entry,
     params=(
         Param("weight", "factor on the model's weights", low=0, high=1, start=1),
         Param(

@@ -3,47 +3,53 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Any
 
 from merge_core.errors import ParameterError
-from merge_core.methods.declaration import Inputs, Method, Param
-from merge_core.reduction import dot, norm
+from merge_core.methods.declaration import Inputs, Method, Param, Prepared
+from merge_core.methods.weighted_sum import products_of, vector_sum
 
-if TYPE_CHECKING:
-    from torch import Tensor
+PARALLEL_NOISE = 3e-8  # what is left of a sum of float32 vectors that cancel out
 
 
-def _merge(inputs: Inputs) -> Tensor:
-    """One exponential-map step on the sphere, scaled to the weighted mean of the norms.
+def _prepare(inputs: Inputs) -> Prepared:
+    """Return a factor for each vector, from dot products alone.
 
     With units ``u_i = v_i / (|v_i| + eps)`` of the models (of the task vectors, if there is a base)
     and ``m`` the normalized ``sum weight_i u_i``: tangents ``u_i - <u_i, m> m``, their weighted sum
-    ``s`` of length ``n``, and ``out = (m cos n + s sin(n) / n) sum weight_i |v_i|``. One model is
-    returned as it is, whatever its weight.
-
-    Returns:
-        ``(*shape)`` float32.
+    ``s`` of length ``n``, and ``out = (m cos n + s sin(n) / n) sum weight_i |v_i|``. All of them
+    are sums of the ``u_i``. One model is returned as it is, whatever its weight.
 
     Raises:
         ParameterError: The weights sum to zero, or three or more vectors cancel out.
     """
+    import numpy as np
+
     if len(inputs.models) == 1:
-        return inputs.models[0].float().clone()
+        return Prepared({"factor": [1.0]}, ("alone",))
     eps = inputs.number("eps")
-    vectors = inputs.deltas() if inputs.base is not None else [m.float() for m in inputs.models]
-    weights = _weights(inputs)
-    norms = [norm(vector) for vector in vectors]
-    units = [vector / (length + eps) for vector, length in zip(vectors, norms, strict=True)]
-    mean = _sum(units, weights)
-    length = norm(mean)
-    if length < eps:
-        if len(vectors) > 2 and max(norms) > eps:  # vectors of no length have nothing to cancel
+    weights = np.array(_weights(inputs))
+    products = np.array(products_of(inputs.models, inputs, from_base=True))
+    if not np.isfinite(products).all():
+        return Prepared({"factor": [math.nan] * len(weights)})  # and so is the result
+    norms = np.sqrt(products.diagonal())
+    scale = 1 / (norms + eps)
+    units = products * scale * scale[:, None]  # dot products of the units
+    length = _length(units, weights)
+    if length < max(eps, PARALLEL_NOISE):
+        if len(weights) > 2 and max(norms) > eps:  # vectors of no length have nothing to cancel
             raise ParameterError("the models cancel out and have no spherical mean")
-        out = _sum(vectors, weights)
-    else:
-        out = _stepped(units, weights, mean.div_(length), eps)
-        out *= sum(weight * size for weight, size in zip(weights, norms, strict=True))
-    return out if inputs.base is None else out.add_(inputs.base.float())
+        return Prepared({"factor": weights.tolist()})
+    mean = weights / length
+    step = weights - mean * float(weights @ (units @ mean))
+    n = _length(units, step) + eps
+    reached = mean * math.cos(n) + step * (math.sin(n) / n)
+    return Prepared({"factor": (reached * float(weights @ norms) * scale).tolist()})
+
+
+def _length(products: Any, factors: Any) -> float:
+    """Return the norm of a sum of vectors with these dot products."""
+    return math.sqrt(max(0.0, float(factors @ products @ factors)))
 
 
 def _weights(inputs: Inputs) -> list[float]:
@@ -56,24 +62,10 @@ def _weights(inputs: Inputs) -> list[float]:
     return [weight / total for weight in weights]
 
 
-def _sum(tensors: list[Tensor], weights: list[float]) -> Tensor:
-    out = tensors[0] * weights[0]
-    for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
-        out += tensor * weight
-    return out
-
-
-def _stepped(units: list[Tensor], weights: list[float], mean: Tensor, eps: float) -> Tensor:
-    """Return the unit vector that the exponential map reaches from ``mean``."""
-    tangents = [unit - mean * dot(unit, mean) for unit in units]
-    step = _sum(tangents, weights)
-    length = norm(step) + eps
-    return (mean * math.cos(length)).add_(step * (math.sin(length) / length))
-
-
 METHOD = Method(
     name="multislerp",
-    merge=_merge,
+    prepare=_prepare,
+    entry=vector_sum,
     params=(
         Param("weight", "share of the model", low=0, high=1, start=1),
         Param(

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from merge_core.methods.declaration import Inputs, Method, Param
+from merge_core.methods.declaration import Block, Inputs, Method, Param, Prepared
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _merge(inputs: Inputs) -> Tensor:
+def _prepare(inputs: Inputs) -> Prepared:
+    """Take the distance."""
+    return Prepared({"t": [inputs.number("t")]})
+
+
+def _entry(block: Block) -> Tensor:
     """``out = w W_1 + (1 - w) W_b`` with ``w = clamp(t / max(|d_1|, 1e-6), 0, 1)`` per entry.
 
-    Returns:
-        ``(*shape)`` float32; entries within ``t`` of the base are those of the other model.
+    Entries within ``t`` of the base are those of the other model.
     """
-    assert inputs.base is not None
-    base, model = inputs.base.float(), inputs.models[0].float()
-    distance = (base - model).abs_().clamp_(min=1e-6)
-    share = (inputs.number("t") / distance).clamp_(0, 1)
-    return (model * share).add_(base * (1 - share))
+    assert block.base is not None
+    distance = (block.base - block.models[0]).abs().clamp(min=1e-6)
+    share = (block.numbers["t"][0] / distance).clamp(0, 1)
+    return block.models[0] * share + block.base * (1 - share)
 
 
 METHOD = Method(
     name="nearswap",
-    merge=_merge,
+    prepare=_prepare,
+    entry=_entry,
     params=(
         Param(
             "t",

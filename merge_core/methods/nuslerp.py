@@ -2,60 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from merge_core.errors import ParameterError
-from merge_core.methods.declaration import Inputs, Method, Param
-from merge_core.rows import row_dots, row_norms, rows_of
+from merge_core.methods.declaration import Inputs, Method, Param, Prepared
+from merge_core.methods.weighted_sum import (
+    column_products,
+    products_of,
+    row_products,
+    vector_sum,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _merge(inputs: Inputs) -> Tensor:
-    """``out = W_b + slerp(d_1, d_2)``, or ``slerp(W_1, W_2)`` without a base.
+def _prepare(inputs: Inputs) -> Prepared:
+    """Return the factors of the two vectors: one each per tensor, per row, or per column.
 
     ``t = weight_2 / (weight_1 + weight_2)``, 0.5 where the sum is below 1e-6 in size. One vector
     per tensor (``nuslerp_flatten``), else per row; ``nuslerp_row_wise`` then means per *column*, as
     the dialect has it. Vectors that point the same or opposite ways are interpolated linearly.
 
-    Returns:
-        ``(*shape)`` float32.
-
     Raises:
         ParameterError: There are not two models beside the base.
     """
+    import torch
+
     if len(inputs.models) != 2:
         raise ParameterError(f"expected two models beside the base, got {len(inputs.models)}")
     weights = inputs.numbers("weight")
     total = sum(weights)
     t = weights[1] / total if abs(total) >= 1e-6 else 0.5
-    ends = inputs.deltas() if inputs.base is not None else [m.float() for m in inputs.models]
-    flat = bool(inputs.shared["nuslerp_flatten"])
-    turned = bool(inputs.shared["nuslerp_row_wise"]) and not flat and ends[0].dim() > 1
-    if turned:
-        ends = [end.transpose(0, -1).contiguous() for end in ends]
-    out = _slerp(rows_of(ends[0], not flat), rows_of(ends[1], not flat), t).reshape(ends[0].shape)
-    if turned:
-        out = out.transpose(0, -1).contiguous()
-    return out if inputs.base is None else out.add_(inputs.base.float())
+    if inputs.shared["nuslerp_flatten"] or inputs.models[0].dim() < 2:
+        plain = products_of(inputs.models, inputs, from_base=True)
+        products = [[torch.tensor(x, dtype=torch.float64) for x in row] for row in plain]
+        return Prepared({"factor": [float(x) for x in _factors(products, t)]})
+    if inputs.shared["nuslerp_row_wise"]:
+        factors = _factors(column_products(inputs), t)
+        return Prepared(columns={"factor": [x.float().reshape(1, -1) for x in factors]})
+    factors = _factors(row_products(inputs), t)
+    return Prepared(rows={"factor": [x.float().unsqueeze(-1) for x in factors]})
 
 
-def _slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """Interpolate each row of ``(rows, n)`` float32 along the arc; returns the same shape."""
-    cosine = row_dots(a, b) / (row_norms(a).clamp(min=1e-7) * row_norms(b).clamp(min=1e-7))
-    theta = cosine.clamp(-1, 1).arccos()
+def _factors(products: Sequence[Sequence[Tensor]], t: float) -> tuple[Tensor, Tensor]:
+    """Return ``sin((1-t) theta)/sin(theta)`` and ``sin(t theta)/sin(theta)``, float64.
+
+    Args:
+        products: Dot products of the two vectors, of any shape.
+        t: The place on the arc between them.
+    """
+    a, b = (products[i][i].sqrt().clamp(min=1e-7) for i in (0, 1))
+    theta = (products[0][1] / (a * b)).clamp(-1, 1).arccos()
     sine = theta.sin()
     straight = sine <= 1e-6  # a float64 cosine of -1 + 2**-53 already has a sine of 1.5e-8
     sine = sine.masked_fill(straight, 1.0)
-    first = (((1 - t) * theta).sin() / sine).masked_fill(straight, 1 - t).float().unsqueeze(-1)
-    second = ((t * theta).sin() / sine).masked_fill(straight, t).float().unsqueeze(-1)
-    return (a * first).add_(b * second)
+    first = (((1 - t) * theta).sin() / sine).masked_fill(straight, 1 - t)
+    return first, ((t * theta).sin() / sine).masked_fill(straight, t)
 
 
 METHOD = Method(
     name="nuslerp",
-    merge=_merge,
+    prepare=_prepare,
+    entry=vector_sum,
     params=(
         Param("weight", "share of the model, relative to the other's", low=0, high=1, start=0.5),
         Param(

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from merge_core.methods.declaration import Inputs, Method, Param
+from merge_core.methods.declaration import Block, Inputs, Method, Param, Prepared
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _merge(inputs: Inputs) -> Tensor:
-    """``out = scale W_1``. Returns ``(*shape)`` float32."""
-    return inputs.models[0].float() * inputs.numbers("scale")[0]
+def _prepare(inputs: Inputs) -> Prepared:
+    """Take the factor."""
+    return Prepared({"scale": inputs.numbers("scale")})
+
+
+def _entry(block: Block) -> Tensor:
+    """``out = scale W_1``."""
+    return block.models[0] * block.numbers["scale"][0]
 
 
 METHOD = Method(
     name="passthrough",
-    merge=_merge,
+    prepare=_prepare,
+    entry=_entry,
     params=(Param("scale", "factor on the model's weights", low=0, high=2, default=1.0),),
     base="none",
     models=(1, 1),

@@ -5,29 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from merge_core.methods.active import counted, epsilon
-from merge_core.methods.declaration import Inputs, Method
+from merge_core.methods.declaration import Block, Inputs, Method, Prepared
+from merge_core.methods.weighted_sum import summed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _merge(inputs: Inputs) -> Tensor:
-    """``out = W_b + sum_i a_i d_i / max(1, sum_i a_i)``, ``a_i`` where ``|d_i| > epsilon``.
+def _prepare(inputs: Inputs) -> Prepared:
+    """Take the least change."""
+    return Prepared({"epsilon": [inputs.number("epsilon")]})
 
-    Returns:
-        ``(*shape)`` float32.
-    """
-    assert inputs.base is not None
-    deltas, active, count = counted(inputs)
-    mixed = count.new_zeros(count.shape)
-    for delta, where in zip(deltas, active, strict=True):
-        mixed += delta * where
-    return (mixed / count.clamp_(min=1)).add_(inputs.base.float())
+
+def _entry(block: Block) -> Tensor:
+    """``out = W_b + sum_i a_i d_i / max(1, sum_i a_i)``, ``a_i`` where ``|d_i| > epsilon``."""
+    assert block.base is not None
+    deltas, active, count = counted(block)
+    mixed = summed([delta * where for delta, where in zip(deltas, active, strict=True)])
+    return mixed / count.clamp(min=1) + block.base
 
 
 METHOD = Method(
     name="ram",
-    merge=_merge,
+    prepare=_prepare,
+    entry=_entry,
     params=(epsilon(),),
     base="required",
     models=(2, None),

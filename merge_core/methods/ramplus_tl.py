@@ -4,38 +4,62 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from merge_core.blocks import flat_blocks
 from merge_core.methods.active import counted, epsilon
-from merge_core.methods.declaration import Inputs, Method, Param
+from merge_core.methods.declaration import Block, Inputs, Method, Param, Prepared
+from merge_core.methods.weighted_sum import summed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _merge(inputs: Inputs) -> Tensor:
-    """As ``ram``, what only model ``i`` changed times ``1 + r clamp(shared_i/unique_i, 0, alpha)``.
+def _prepare(inputs: Inputs) -> Prepared:
+    """Return the boost of each model's own changes: ``r clamp(shared_i/unique_i, 0, alpha)``.
 
     ``shared_i`` and ``unique_i`` count, in this tensor, the entries that model ``i`` changed
     together with others and alone.
-
-    Returns:
-        ``(*shape)`` float32.
     """
-    assert inputs.base is not None
-    deltas, active, count = counted(inputs)
-    alone = count == 1
-    mixed = count.new_zeros(count.shape)
-    for delta, where in zip(deltas, active, strict=True):
-        unique = where & alone
-        least = max(int(unique.sum()), inputs.number("epsilon")) or 1  # none alone: no matter what
-        overlap = int((where & ~alone).sum()) / least
-        factor = 1 + inputs.number("r") * min(max(overlap, 0.0), inputs.number("alpha"))
-        mixed += delta * where * (unique * (factor - 1) + 1)
-    return (mixed / count.clamp_(min=1)).add_(inputs.base.float())
+    epsilon_of = inputs.number("epsilon")
+    numbers = {"epsilon": [epsilon_of]}
+    counts = inputs.remembered(
+        ("overlaps", epsilon_of),
+        range(len(inputs.models)),
+        lambda: _overlaps(inputs, Prepared(numbers)),
+    )
+    boosts = []
+    for shared, unique in counts:
+        least = max(unique, epsilon_of) or 1  # none alone: no matter what
+        boosts.append(inputs.number("r") * min(max(shared / least, 0.0), inputs.number("alpha")))
+    return Prepared({**numbers, "boost": boosts})
+
+
+def _overlaps(inputs: Inputs, prepared: Prepared) -> list[tuple[int, int]]:
+    """Return, for every model, the entries changed with others and those changed alone."""
+    found = [(0, 0)] * len(inputs.models)
+    for _, block in flat_blocks(inputs, prepared):
+        _, active, count = counted(block)
+        for i, where in enumerate(active):
+            both = int((where * (count > 1)).sum())
+            found[i] = (found[i][0] + both, found[i][1] + int(where.sum()) - both)
+    return found
+
+
+def _entry(block: Block) -> Tensor:
+    """As ``ram``, what only model ``i`` changed times ``1 + boost_i``."""
+    assert block.base is not None
+    deltas, active, count = counted(block)
+    alone = (count == 1).float()
+    terms = [
+        delta * where * (alone * boost + 1)
+        for delta, where, boost in zip(deltas, active, block.numbers["boost"], strict=True)
+    ]
+    return summed(terms) / count.clamp(min=1) + block.base
 
 
 METHOD = Method(
     name="ramplus_tl",
-    merge=_merge,
+    prepare=_prepare,
+    entry=_entry,
     params=(
         Param("r", "strength of the boost", low=0, high=1, minimum=0, default=0.1, scope="shared"),
         Param(

@@ -7,12 +7,14 @@ Both would make a merge depend on the machine.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from merge_core.errors import NonFiniteError
 from merge_core.methods import task_vectors
-from merge_core.methods.declaration import Inputs
+from merge_core.methods.declaration import Block, Inputs, Prepared
+from merge_core.methods.weighted_sum import weighted
 from merge_core.threads import one_thread
 
 if TYPE_CHECKING:
@@ -67,7 +69,30 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         return a @ b
 
 
+def toward(inputs: Inputs, merged: Callable[[], Tensor], *numbers: float) -> Prepared:
+    """Return what :func:`entry` needs: a direction for the whole tensor.
+
+    Args:
+        inputs: With ``weight`` per model, ``lambda`` shared.
+        merged: Gives the direction of a matrix, float32.
+        numbers: What the direction depends on beside the weights.
+    """
+    weights = inputs.numbers("weight")
+    first = inputs.models[0]
+    direction = inputs.remembered(
+        ("direction", *numbers, *weights),
+        range(len(weights)),
+        merged if first.dim() == 2 else lambda: mean(inputs),
+    )
+    return Prepared({"share": [inputs.number("lambda")]}, arrays={"direction": [direction]})
+
+
+def entry(block: Block) -> Tensor:
+    """``out = W_b + lambda D``."""
+    assert block.base is not None
+    return block.arrays["direction"][0] * block.numbers["share"][0] + block.base
+
+
 def mean(inputs: Inputs) -> Tensor:
     """Return ``sum_i weight_i d_i / k``, ``(*shape)`` float32: for tensors that are no matrices."""
-    deltas = inputs.deltas()
-    return task_vectors.summed(deltas, inputs.numbers("weight")).div_(len(deltas))
+    return weighted(inputs.deltas(), inputs.numbers("weight")) / len(inputs.models)

@@ -5,44 +5,49 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from merge_core.methods.declaration import Inputs, Method, Param
-from merge_core.reduction import dot, norm
+from merge_core.methods.declaration import Block, Inputs, Method, Param, Prepared
+from merge_core.methods.weighted_sum import products_of, weighted
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+
 NEARLY_PARALLEL = 0.9995  # |cos| from which the sine in the denominator is too small: lerp instead
 
 
-def _merge(inputs: Inputs) -> Tensor:
-    """``out = sin((1-t) theta)/sin(theta) W_b + sin(t theta)/sin(theta) W_1``.
+def _prepare(inputs: Inputs) -> Prepared:
+    """Return the factors: ``sin((1-t) theta)/sin(theta)`` of the base, ``sin(t theta)/sin(theta)``.
 
     ``theta`` is the angle between the two tensors as flat vectors. Where they are nearly parallel
-    or nearly opposite (|cos theta| > 0.9995) the result is ``(1-t) W_b + t W_1``. ``t`` may lie
+    or nearly opposite (|cos theta| > 0.9995) the factors are ``1-t`` and ``t``. ``t`` may lie
     outside [0, 1] and then extrapolates. A vector of norm <= 1e-8 counts as having norm 1.
-
-    Returns:
-        ``(*shape)`` float32. ``t = 0`` is the base, ``t = 1`` the other model.
 
     Source: Shoemake 1985; thresholds as in the mergekit dialect.
     """
     assert inputs.base is not None
     t = inputs.number("t")
-    a, b = inputs.base.float(), inputs.models[0].float()
-    norms = [n if n > 1e-8 else 1.0 for n in (norm(a), norm(b))]
-    cosine = max(-1.0, min(1.0, dot(a, b) / (norms[0] * norms[1])))
+    products = products_of([inputs.base, *inputs.models], inputs, from_base=False)
+    lengths = [n if n > 1e-8 else 1.0 for n in (products[i][i] ** 0.5 for i in (0, 1))]
+    cosine = max(-1.0, min(1.0, products[0][1] / (lengths[0] * lengths[1])))
     if abs(cosine) > NEARLY_PARALLEL:
         first, second = 1 - t, t
     else:
         theta = math.acos(cosine)
         first = math.sin((1 - t) * theta) / math.sin(theta)
         second = math.sin(t * theta) / math.sin(theta)
-    return (a * first).add_(b * second)
+    return Prepared({"factor": [first, second]})
+
+
+def _entry(block: Block) -> Tensor:
+    """``out = first W_b + second W_1``: ``t = 0`` is the base, ``t = 1`` the other model."""
+    assert block.base is not None
+    return weighted([block.base, *block.models], block.numbers["factor"])
 
 
 METHOD = Method(
     name="slerp",
-    merge=_merge,
+    prepare=_prepare,
+    entry=_entry,
     params=(
         Param("t", "0 is the base, 1 the other model", low=0, high=1, scope="shared", start=0.5),
     ),

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
+from merge_core import cuts, mass
 from merge_core.errors import ParameterError
-from merge_core.mask import kept, kept_each
-from merge_core.methods.declaration import Cut, Inputs, Param, Value, Values
-from merge_core.methods.task_vectors import INT8_MASK, LAMBDA, WEIGHT, density, normalize
-from merge_core.reduction import kth_smallest, l1
+from merge_core.mask import coins, highest, split
+from merge_core.methods.declaration import Block, Cut, Inputs, Param, Prepared
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
+PART = 2**20  # entries that are looked at together
+GRID = 100  # densities of a hundredth and its multiples are found all at once
 GAMMA = Param(
     "gamma",
     "share of task vector entries, the largest, that are dropped",
@@ -47,221 +49,302 @@ def rescale(default: bool) -> Param:
     )
 
 
-def params(*own: Param, start: float, normalized: bool, rescaled: bool) -> tuple[Param, ...]:
-    """Return the parameters of a method that sparsifies task vectors.
+@dataclass(frozen=True)
+class Rule:
+    """A way to choose entries.
 
     Args:
-        own: What this method has beside the others.
-        start: Density of an unsearched recipe.
-        normalized: Default of ``normalize``.
-        rescaled: Default of ``rescale``.
+        name: ``largest`` (TIES, arXiv:2306.01708, step 1): the ``max(1, floor(density n))`` of
+            greatest magnitude, of equals those of lowest index. ``middle`` (Model Breadcrumbs,
+            arXiv:2312.06795, section 3): without the ``floor(gamma n)`` largest, ``floor(density
+            n)`` below them; where that is more than there are, the smallest stay and the largest
+            go; equals rank by index. ``coins`` (DARE, arXiv:2311.03099, equation 1): each with
+            probability ``density``. ``ranks`` (DELLA, arXiv:2406.11617, MagPrune): the same with a
+            probability that rises evenly with the rank of the magnitude in its row, from ``density
+            - epsilon`` to ``density + epsilon``; a tensor of one dimension is one row.
     """
-    common = (normalize(normalized), rescale(rescaled), LAMBDA, INT8_MASK)
-    return (WEIGHT, density(1.0, start), *own, *common)
+
+    name: Literal["largest", "middle", "coins", "ranks"]
 
 
-def largest(delta: Tensor, density: float) -> Tensor:
-    """Return which entries are among the ``max(1, floor(density * n))`` of largest magnitude.
+@dataclass(frozen=True)
+class Kept:
+    """What the entry function needs to choose entries, and the factor on those chosen."""
 
-    Exactly that many: among equals at the threshold, those with the lowest index.
-
-    Args:
-        delta: ``(*shape)`` float32.
-        density: In (0, 1].
-
-    Returns:
-        ``(*shape)`` bool.
-
-    Source: TIES-Merging, arXiv:2306.01708, step 1, for each tensor by itself.
-    """
-    return first_largest(delta.abs(), max(1, math.floor(density * delta.numel())))
+    scales: Sequence[float]
+    numbers: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    words: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    changes: Sequence[tuple[int, Mapping[str, Sequence[float]]]] = ()
+    arrays: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
 
 
-def first_largest(size: Tensor, count: int) -> Tensor:
-    """Return the ``count`` largest entries; of equals at the threshold those of lowest index.
+def kept(inputs: Inputs, rule: Rule | None) -> Kept:
+    """Return what stays of every task vector, and by how much it is scaled.
 
-    Args:
-        size: ``(*shape)`` float32.
-        count: From 0 to the number of entries; more than there are means all.
-
-    Returns:
-        ``(*shape)`` bool.
-    """
-    return first_smallest(-size, count)
-
-
-def first_smallest(size: Tensor, count: int) -> Tensor:
-    """Return the ``count`` smallest entries; of equals at the threshold those of lowest index.
-
-    Args:
-        size: ``(*shape)`` float32.
-        count: From 0 to the number of entries; more than there are means all.
-
-    Returns:
-        ``(*shape)`` bool.
-    """
-    n = size.numel()
-    if count <= 0 or n == 0:
-        return size.new_zeros(size.shape).bool()
-    threshold = kth_smallest(size.reshape(-1), min(count, n) - 1)
-    sure = size < threshold
-    return sure | _first(size == threshold, count - int(sure.sum()))
-
-
-def beyond(delta: Tensor, cut: Cut) -> Tensor:
-    """Return which entries are larger than the threshold, or among the first that equal it.
-
-    Args:
-        delta: ``(*shape)`` float32, one tensor of the task vector that ``cut`` was made for.
-        cut: Of this tensor.
-
-    Returns:
-        ``(*shape)`` bool.
-
-    Source: TIES-Merging, arXiv:2306.01708, step 1, for the whole task vector.
-    """
-    size = delta.abs()
-    return (size > cut.threshold) | _first(size == cut.threshold, cut.equal)
-
-
-def _first(where: Tensor, count: int) -> Tensor:
-    """Return the first ``count`` true entries in flat order, ``(*shape)`` bool."""
-    return where & (where.reshape(-1).cumsum(0).reshape(where.shape) <= count)
-
-
-def drawn(delta: Tensor, density: float, key: int) -> Tensor:
-    """Return an independent coin for each entry, True with probability ``density``.
-
-    Args:
-        delta: ``(*shape)``; only its shape and device count.
-        density: In (0, 1].
-        key: Of the counter-based mask, see ``merge_core.mask``.
-
-    Returns:
-        ``(*shape)`` bool.
-
-    Source: DARE, arXiv:2311.03099, equation 1 (drop rate ``1 - density``).
-    """
-    return kept(key, density, delta.numel(), delta.device).reshape(delta.shape)
-
-
-def masked(delta: Tensor, keep: Tensor, density: float, mode: Value) -> Tensor:
-    """Return ``delta`` with the other entries zero, rescaled as ``mode`` says.
-
-    Args:
-        delta: ``(*shape)`` float32.
-        keep: ``(*shape)`` bool.
-        density: In (0, 1]; the divisor of ``inverse_density``.
-        mode: ``l1`` (or True): times L1(delta) / L1(kept), unless either is below 1e-7, as the
-            mergekit dialect does; ``inverse_density``: divided by ``density``, as the DARE paper
-            does, unbiased; ``none`` (or False).
-
-    Returns:
-        ``(*shape)`` float32, a new tensor.
-    """
-    out = delta * keep
-    if mode in (True, "l1"):
-        before, after = l1(delta), l1(out)
-        if before >= 1e-7 and after >= 1e-7:
-            out *= before / after
-    elif mode == "inverse_density":
-        out /= density
-    return out
-
-
-def sparsified(inputs: Inputs, keep: Callable[[Tensor, Values, int], Tensor]) -> list[Tensor]:
-    """Return every task vector with only the entries that ``keep`` chooses, rescaled.
-
-    Args:
-        inputs: With ``density`` per model, ``rescale`` shared; density 1 keeps all, draws nothing.
-        keep: Gets a task vector, its model's parameters and place; gives ``(*shape)`` bool.
-
-    Returns:
-        ``(*shape)`` float32 for each model.
-    """
-    deltas = inputs.deltas()
-    for i, values in enumerate(inputs.values):
-        share = float(values["density"])
-        if share < 1:
-            chosen = keep(deltas[i], values, i)
-            deltas[i] = masked(deltas[i], chosen, share, inputs.shared["rescale"])
-    return deltas
-
-
-def dropped(inputs: Inputs) -> list[Tensor]:
-    """Return every task vector with a random share of its entries dropped (DARE)."""
-    return sparsified(
-        inputs, lambda d, values, i: drawn(d, float(values["density"]), inputs.keys[i])
-    )
-
-
-def middle(delta: Tensor, density: float, gamma: float) -> Tensor:
-    """Return which entries stay when the largest and the smallest go.
-
-    Of ``n`` entries ``floor(gamma n)`` of the largest go, ``floor(density n)`` below them stay, and
-    the rest goes; where that is more than there are, the smallest stay and the largest go. Equals
-    rank by index.
-
-    Args:
-        delta: ``(*shape)`` float32.
-        density: In (0, 1].
-        gamma: In [0, 1].
-
-    Returns:
-        ``(*shape)`` bool.
-
-    Source: Model Breadcrumbs, arXiv:2312.06795, section 3.
-    """
-    size = delta.abs()
-    wanted, top = math.floor(density * size.numel()), math.floor(gamma * size.numel())
-    bottom = max(0, size.numel() - wanted - top)
-    return first_smallest(size, bottom + wanted) & ~first_smallest(size, bottom)
-
-
-def trimmed(inputs: Inputs) -> list[Tensor]:
-    """Return every task vector without its largest and smallest entries (Model Breadcrumbs)."""
-    return sparsified(
-        inputs, lambda d, values, _: middle(d, float(values["density"]), float(values["gamma"]))
-    )
-
-
-def probabilities(delta: Tensor, density: float, epsilon: float) -> Tensor:
-    """Return the keep probability of every entry: from its rank by magnitude in its row.
-
-    From ``density - epsilon`` for a row's smallest entry to ``density + epsilon`` for its largest,
-    evenly in rank; ``density`` in rows of one entry. A tensor of one dimension is one row.
-
-    Args:
-        delta: ``(*shape)`` float32.
-        density: In (0, 1).
-        epsilon: Such that both ends are in (0, 1).
-
-    Returns:
-        ``(*shape)`` float64.
+    The factor is 1 where ``rescale`` is none; ``1 / density`` for ``inverse_density``, unbiased, as
+    in the DARE paper; for ``l1`` (or true) it is ``L1(d_i) / L1(kept)``, or 1 where either is below
+    1e-7, as the mergekit dialect has it. Density 1 keeps all, and draws nothing.
 
     Raises:
-        ParameterError: An end is not in (0, 1).
-
-    Source: DELLA, arXiv:2406.11617, MagPrune.
+        ParameterError: ``density - epsilon`` or ``density + epsilon`` is not in (0, 1).
     """
-    if not (density - epsilon > 0 and density + epsilon < 1):
-        raise ParameterError(
-            f"density - epsilon and density + epsilon must be in (0, 1), got density {density} "
-            f"and epsilon {epsilon}"
+    count = len(inputs.models)
+    if rule is None:
+        return Kept([1.0] * count)
+    found = _FINDERS[rule.name](inputs)
+    scales = [_scale(inputs, found, rule, i) for i in range(count)]
+    return Kept(scales, found.numbers, found.words, found.changes, found.arrays)
+
+
+def sparse(block: Block, rule: str) -> list[Tensor]:
+    """Return the task vectors of a block, zero where the rule keeps nothing; nan stays."""
+    deltas = block.deltas()
+    if not rule:
+        return deltas
+    return [delta * _stays(block, rule, i, delta) for i, delta in enumerate(deltas)]
+
+
+def _stays(block: Block, rule: str, i: int, delta: Tensor) -> Tensor:
+    """Return 1 for the entries of model ``i`` that stay, 0 for the others: float32."""
+    if rule == "largest":
+        return (delta.abs() >= block.numbers["least"][i]).float()
+    if rule == "middle":
+        size = delta.abs()
+        inside = (size >= block.numbers["least"][i]) & (size < block.numbers["most"][i])
+        return inside.float()
+    assert block.places is not None
+    words = block.words
+    flips = coins(block.places, words["start"][i], words["step"][i])
+    if rule == "coins":
+        return (flips <= words["highest"][i]).float()
+    # the coin's upper 24 bits as a float in [0, 1): what float32 holds exactly
+    return (((flips >> 8) + 2**23).float() * 2.0**-24 < _chance(block, i)).float()
+
+
+def _chance(block: Block, i: int) -> Tensor:
+    """Return how probably each entry of model ``i`` stays, from its rank: float32."""
+    rank = _rank(block.arrays["rank"][i])
+    return rank.float() * block.numbers["step"][i] + block.numbers["low"][i]
+
+
+def _rank(stored: Tensor) -> Tensor:
+    """Return ranks as whole numbers; see :func:`_ranks_of`."""
+    import torch
+
+    if stored.dtype == torch.int32:
+        return stored
+    return (stored.float().view(torch.int32) >> 16) & 0xFFFF
+
+
+def chosen(inputs: Inputs, rule: Rule, i: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the task vector of one model, block by block, and what share of every entry stays.
+
+    The share is 0 or 1, and for ``ranks`` the probability.
+    """
+    for block in _alone(inputs, _FINDERS[rule.name](inputs), i):
+        (delta,) = block.deltas()
+        stays = _chance(block, 0).clamp(max=1) if rule.name == "ranks" else None
+        yield delta, _stays(block, rule.name, 0, delta) if stays is None else stays
+
+
+def _alone(inputs: Inputs, found: Kept, i: int) -> Iterator[Block]:
+    from merge_core.blocks import of_model
+
+    prepared = Prepared(found.numbers, (), found.words, found.changes, arrays=found.arrays)
+    return of_model(inputs, prepared, i, PART)
+
+
+def _sizes(inputs: Inputs, i: int) -> Callable[[], Iterator[Tensor]]:
+    """Return a source of ``|d_i|``, part by part, float32."""
+    model, base = inputs.models[i].reshape(-1), inputs.base
+    assert base is not None
+    flat = base.reshape(-1)
+
+    def parts() -> Iterator[Tensor]:
+        for start in range(0, model.numel(), PART):
+            part = slice(start, start + PART)
+            yield (model[part].float() - flat[part].float()).abs_()
+
+    return parts
+
+
+def _cut(inputs: Inputs, i: int, place: int, *, first_equal_last: bool) -> Cut:
+    """Return the cut at a place of the ascending order of ``|d_i|``; those of the grid at once."""
+    n = inputs.models[i].numel()
+    parts = _sizes(inputs, i)
+    if inputs.once is not None and first_equal_last:
+        grid = inputs.remembered(
+            "cuts of the grid",
+            [i],
+            lambda: _grid_of_cuts(parts, n),
         )
-    rows = delta.abs().reshape(1, -1) if delta.dim() < 2 else delta.abs()
-    n = rows.shape[1]
-    if n == 1:
-        return (delta * 0).double() + density
-    ranks = rows.argsort(dim=1, stable=True).argsort(dim=1)  # 0 for the smallest
-    return (ranks.double() / (n - 1) * (2 * epsilon) + (density - epsilon)).reshape(delta.shape)
+        if place in grid:
+            found: Cut = grid[place]
+            return found
+    what = ("cut", place, first_equal_last)
+    (one,) = inputs.remembered(
+        what, [i], lambda: cuts.ranked(parts, [place], first_equal_last=first_equal_last)
+    )
+    assert isinstance(one, Cut)
+    return one
 
 
-def dropped_by_rank(inputs: Inputs) -> list[Tensor]:
-    """Return every task vector with entries dropped at random, small ones more often (DELLA)."""
+def _grid_of_cuts(parts: cuts.Parts, n: int) -> dict[int, Cut]:
+    places = sorted({n - max(1, math.floor(j / GRID * n)) for j in range(1, GRID)})
+    found = cuts.ranked(parts, places, first_equal_last=True)
+    return dict(zip(places, found, strict=True))
 
-    def keep(delta: Tensor, values: Values, i: int) -> Tensor:
-        chances = probabilities(delta, float(values["density"]), float(values["epsilon"]))
-        return kept_each(inputs.keys[i], chances.reshape(-1)).reshape(delta.shape)
 
-    return sparsified(inputs, keep)
+def _largest(inputs: Inputs) -> Kept:
+    least: list[float] = []
+    later: list[tuple[int, int, float]] = []  # place, model, what holds from there on
+    for i, values in enumerate(inputs.values):
+        share, n = float(values["density"]), inputs.models[i].numel()
+        if share >= 1 or n == 0:
+            least.append(0.0)
+            continue
+        wanted = max(1, math.floor(share * n))
+        given = _given_cut(inputs, i)
+        cut = given or _cut(inputs, i, n - wanted, first_equal_last=True)
+        least.append(cut.threshold)
+        later.append((cut.place, i, above(cut.threshold)))
+    return Kept([], {"least": least}, changes=_changes({"least": least}, {"least": later}))
+
+
+def _given_cut(inputs: Inputs, i: int) -> Cut | None:
+    """Return the cut of the whole task vector, if it is asked for and this tensor is not all."""
+    return inputs.cuts[i] if inputs.shared.get("trim") == "global" and inputs.cuts else None
+
+
+def _middle(inputs: Inputs) -> Kept:
+    numbers: dict[str, list[float]] = {"least": [], "most": []}
+    later: dict[str, list[tuple[int, int, float]]] = {"least": [], "most": []}
+    for i, values in enumerate(inputs.values):
+        share, n = float(values["density"]), inputs.models[i].numel()
+        bottom, top = 0, n
+        if share < 1 and n:
+            wanted, over = math.floor(share * n), math.floor(float(values["gamma"]) * n)
+            bottom = max(0, n - wanted - over)
+            top = min(bottom + wanted, n)
+        for name, place in (("least", bottom), ("most", top)):
+            if place in (0, n):
+                numbers[name].append(0.0 if place == 0 else math.inf)
+                continue
+            cut = _cut(inputs, i, place, first_equal_last=False)
+            # equals ahead of the place are on the small side of the cut
+            numbers[name].append(above(cut.threshold) if cut.place else cut.threshold)
+            if cut.place:
+                later[name].append((cut.place, i, cut.threshold))
+    return Kept([], numbers, changes=_changes(numbers, later))
+
+
+def above(threshold: float) -> float:
+    """Return the float32 next above a float32."""
+    import numpy as np
+
+    return float(np.nextafter(np.float32(threshold), np.float32(math.inf)))
+
+
+def _changes(
+    numbers: Mapping[str, Sequence[float]], later: Mapping[str, list[tuple[int, int, float]]]
+) -> list[tuple[int, Mapping[str, Sequence[float]]]]:
+    """Return the changes in order of place, each with all values of its name."""
+    events = sorted((place, name, i, value) for name in later for place, i, value in later[name])
+    now = {name: list(values) for name, values in numbers.items()}
+    changes: list[tuple[int, Mapping[str, Sequence[float]]]] = []
+    for place, name, i, value in events:
+        now[name][i] = value
+        changes.append((place, {name: tuple(now[name])}))
+    return changes
+
+
+def _coins(inputs: Inputs) -> Kept:
+    ends = [highest(float(values["density"])) for values in inputs.values]
+    return Kept([], words={**_words(inputs), "highest": ends})
+
+
+def _words(inputs: Inputs) -> dict[str, list[int]]:
+    pairs = [split(key) for key in inputs.keys]
+    return {"start": [start for start, _ in pairs], "step": [step for _, step in pairs]}
+
+
+def _ranks(inputs: Inputs) -> Kept:
+    lows, steps, ranks = [], [], []
+    for i, values in enumerate(inputs.values):
+        share, spread = float(values["density"]), float(values["epsilon"])
+        width = row_width(inputs.models[i])
+        if share >= 1:
+            lows.append(2.0)
+            steps.append(0.0)
+        elif not (share - spread > 0 and share + spread < 1):
+            raise ParameterError(
+                f"density - epsilon and density + epsilon must be in (0, 1), got density {share} "
+                f"and epsilon {spread}"
+            )
+        else:
+            lows.append(share if width < 2 else share - spread)
+            steps.append(0.0 if width < 2 else 2 * spread / (width - 1))
+        ranks.append(inputs.remembered("ranks", [i], partial(_ranks_of, inputs, i)))
+    return Kept([], {"low": lows, "step": steps}, _words(inputs), arrays={"rank": ranks})
+
+
+def row_width(x: Tensor) -> int:
+    """Return the length of a row: of the second axis, or of a tensor of one dimension."""
+    return x.numel() if x.dim() < 2 else x.shape[1]
+
+
+def _ranks_of(inputs: Inputs, i: int) -> Tensor:
+    """Return the rank of ``|d_i|`` in its row, 0 for the smallest: ``(*shape)``.
+
+    In rows of up to ``2**16`` entries a rank is 16 bits, which pass for a bfloat16: a type that
+    kernels read many at a time, where they would read an int16 one by one. Else it is an int32.
+    """
+    import torch
+
+    model, base = inputs.models[i], inputs.base
+    assert base is not None
+    width = row_width(model)
+    if model.numel() == 0:
+        return torch.empty(model.shape, dtype=torch.int32)
+    table = model.reshape(-1, width) if model.dim() < 3 else model.flatten(2).transpose(1, 2)
+    ground = base.reshape(-1, width) if base.dim() < 3 else base.flatten(2).transpose(1, 2)
+    ranks = torch.empty(table.shape, dtype=torch.int16 if width <= 2**16 else torch.int32)
+    order = torch.arange(width).to(ranks.dtype)  # 40,000 wraps around to a negative int16
+    step = max(1, PART // max(width, 1))
+    for start in range(0, table.shape[0], step):
+        part = slice(start, start + step)
+        sizes = (table[part].float() - ground[part].float()).abs_()
+        places = sizes.sort(dim=-1, stable=True).indices
+        ranks[part] = ranks[part].scatter(-1, places, order.expand(places.shape))
+    if model.dim() > 2:
+        ranks = ranks.transpose(1, 2).contiguous()
+    ranks = ranks.reshape(model.shape)
+    return ranks.view(torch.bfloat16) if ranks.dtype == torch.int16 else ranks
+
+
+def _scale(inputs: Inputs, found: Kept, rule: Rule, i: int) -> float:
+    values = inputs.values[i]
+    share, mode = float(values["density"]), inputs.shared["rescale"]
+    if share >= 1 or mode in (False, "none"):
+        return 1.0
+    if mode == "inverse_density":
+        return 1.0 / share
+    parts = _sizes(inputs, i)
+    unit = mass.unit(inputs.remembered("largest", [i], lambda: mass.largest(parts)))
+    before = inputs.remembered("l1", [i], lambda: mass.total(parts, unit))
+    what = ("kept l1", rule.name, share, values.get("epsilon"), values.get("gamma"), inputs.keys[i])
+    after = inputs.remembered(
+        (*what, _given_cut(inputs, i)),
+        [i],
+        lambda: mass.total(lambda: _kept_sizes(inputs, found, rule, i), unit),
+    )
+    return before / after if before >= 1e-7 and after >= 1e-7 else 1.0
+
+
+def _kept_sizes(inputs: Inputs, found: Kept, rule: Rule, i: int) -> Iterator[Tensor]:
+    """Yield ``|d_i|`` where it is kept, else 0, part by part."""
+    for block in _alone(inputs, found, i):
+        yield sparse(block, rule.name)[0].abs()
+
+
+_FINDERS = {"largest": _largest, "middle": _middle, "coins": _coins, "ranks": _ranks}

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from merge_core.methods.declaration import Inputs, Method
-from merge_core.methods.task_vectors import INT8_MASK, LAMBDA, WEIGHT, merged, normalize
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from merge_core.methods.declaration import Inputs, Method, Prepared
+from merge_core.methods.task_vectors import INT8_MASK, LAMBDA, WEIGHT, entry, normalize, prepared
 
 
-def _merge(inputs: Inputs) -> Tensor:
-    """``out = W_b + lambda * sum_i weight_i d_i``. Returns ``(*shape)`` float32."""
-    return merged(inputs, inputs.deltas(), elect=False)
+def _prepare(inputs: Inputs) -> Prepared:
+    """``out = W_b + lambda * sum_i weight_i d_i``."""
+    return prepared(inputs, elect=False)
 
 
 METHOD = Method(
     name="task_arithmetic",
-    merge=_merge,
+    prepare=_prepare,
+    entry=entry,
     params=(WEIGHT, normalize(False), LAMBDA, INT8_MASK),
     base="required",
     models=(1, None),

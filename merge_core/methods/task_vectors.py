@@ -1,12 +1,15 @@
-"""What the task-vector methods share: weighted deltas, a sign election or none, one sum."""
+"""What the task-vector methods share: sparse weighted deltas, a sign election or none, one sum."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from merge_core.errors import ParameterError
-from merge_core.methods.declaration import Inputs, Param
+from merge_core.methods import sparsify
+from merge_core.methods.declaration import Block, Inputs, Param, Prepared
+from merge_core.methods.sparsify import Rule
+from merge_core.methods.weighted_sum import summed, weighted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,97 +59,98 @@ def normalize(default: bool) -> Param:
     )
 
 
-def added(inputs: Inputs, deltas: Sequence[Tensor]) -> Tensor:
-    """Return ``W_b + lambda * sum_i weight_i d_i``, the sum normalized on request.
+def params(*own: Param, start: float, normalized: bool, rescaled: bool) -> tuple[Param, ...]:
+    """Return the parameters of a method that sparsifies task vectors.
 
     Args:
-        inputs: With ``weight`` per model, ``normalize`` and ``lambda`` shared.
-        deltas: ``(*shape)`` float32 each, already sparsified; left as they are.
+        own: What this method has beside the others.
+        start: Density of an unsearched recipe.
+        normalized: Default of ``normalize``.
+        rescaled: Default of ``rescale``.
+    """
+    common = (normalize(normalized), sparsify.rescale(rescaled), LAMBDA, INT8_MASK)
+    return (WEIGHT, density(1.0, start), *own, *common)
+
+
+def prepared(inputs: Inputs, rule: Rule | None = None, *, elect: bool) -> Prepared:
+    """Return what :func:`entry` needs: weights, and what the rule keeps of each task vector.
+
+    Args:
+        inputs: With ``weight`` per model, ``normalize`` and ``lambda`` shared; with ``density`` and
+            ``rescale`` where there is a rule, ``consensus`` where signs are elected.
+        rule: Which entries stay; None keeps all.
+        elect: Whether entries that have not the elected sign drop out.
 
     Raises:
-        ParameterError: ``normalize`` is true and the weights sum to zero.
+        ParameterError: ``normalize`` is true, no signs are elected, and the weights sum to zero.
     """
     weights = inputs.numbers("weight")
-    mixed = summed(deltas, weights)
-    if inputs.shared["normalize"]:
-        total = sum(weights)
-        if abs(total) < 1e-8:
-            raise ParameterError(
-                f"the weights sum to {total:g} and cannot be normalized; got {weights}. "
-                f"Set normalize: false or other weights"
-            )
-        mixed /= total
-    return onto_base(inputs, mixed)
+    share = inputs.number("lambda")
+    normalized = bool(inputs.shared["normalize"])
+    if normalized and not elect and weights:
+        share /= _sum(weights)
+    kept = sparsify.kept(inputs, rule)
+    factors = [scale * weight for scale, weight in zip(kept.scales, weights, strict=True)]
+    count = inputs.shared.get("consensus") == "count"
+    numbers = {"weight": weights, "factor": factors, "share": [share]}
+    return Prepared(
+        {**numbers, **kept.numbers},
+        (elect, normalized, count, rule.name if rule else ""),
+        kept.words,
+        kept.changes,
+        arrays=kept.arrays,
+    )
 
 
-def summed(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Return ``sum_i weight_i d_i``.
-
-    Args:
-        deltas: ``(*shape)`` float32 each, at least one; left as they are.
-        weights: One for each.
-    """
-    mixed = deltas[0] * weights[0]
-    for delta, weight in zip(deltas[1:], weights[1:], strict=True):
-        mixed += delta * weight
-    return mixed
+def _sum(weights: Sequence[float]) -> float:
+    total = sum(weights)
+    if abs(total) < 1e-8:
+        raise ParameterError(
+            f"the weights sum to {total:g} and cannot be normalized; got {weights}. "
+            f"Set normalize: false or other weights"
+        )
+    return total
 
 
-def elected(inputs: Inputs, deltas: Sequence[Tensor]) -> Tensor:
-    """Return the base plus, entry by entry, the sum of the deltas that have the elected sign.
+def entry(block: Block) -> Tensor:
+    """Return ``W_b + lambda * sum_i weight_i d_i``, or the elected part of that sum.
 
     The sign of an entry is that of ``sum_i weight_i d_i``, or of ``sum_i sign(weight_i d_i)`` where
     ``consensus`` is ``count`` (zero counts as plus); deltas of the other sign, and zeros, drop out.
-    ``normalize`` divides each entry by the sum of the weights of those that stayed.
+    ``normalize`` divides by the sum of the weights, with an election by that of those that stayed.
 
-    Args:
-        inputs: With ``weight`` per model, ``consensus``, ``normalize`` and ``lambda`` shared.
-        deltas: ``(*shape)`` float32 each, already sparsified; left as they are.
+    Returns:
+        The block, float32. No models beside the base give the base.
 
     Source: TIES-Merging, arXiv:2306.01708, section 3, steps 2 and 3 (vote by weighted sum).
     """
-    weights = inputs.numbers("weight")
-    weighted = [delta * weight for delta, weight in zip(deltas, weights, strict=True)]
-    mixed = weighted[0].new_zeros(weighted[0].shape)
-    divisor = mixed.clone()
-    agree = agreeing(weighted, count=inputs.shared["consensus"] == "count")
-    for term, weight, stays in zip(weighted, weights, agree, strict=True):
-        mixed += term * stays
-        divisor += stays * weight
-    if inputs.shared["normalize"]:
-        mixed /= divisor.masked_fill_(divisor == 0, 1.0)
-    return onto_base(inputs, mixed)
+    elect, normalized, count, rule = block.flags
+    assert block.base is not None
+    if not block.models:
+        return block.base.clone()
+    numbers = block.numbers
+    deltas = sparsify.sparse(block, str(rule))
+    if not elect:
+        return weighted(deltas, numbers["factor"]) * numbers["share"][0] + block.base
+    terms = [delta * factor for delta, factor in zip(deltas, numbers["factor"], strict=True)]
+    return _elected(terms, numbers, bool(normalized), bool(count)) + block.base
 
 
-def agreeing(terms: Sequence[Tensor], *, count: bool = False) -> list[Tensor]:
-    """Return where each term has the sign of the sum of all; a sum of zero counts as plus.
+def _elected(
+    terms: Sequence[Tensor], numbers: Mapping[str, Sequence[float]], normalized: bool, count: bool
+) -> Tensor:
+    import torch
 
-    Args:
-        terms: ``(*shape)`` float32 each; zeros agree with nothing.
-        count: Sum the signs of the terms instead.
-
-    Returns:
-        ``(*shape)`` bool for each term.
-    """
-    vote = terms[0].new_zeros(terms[0].shape)
-    for term in terms:
-        vote += term.sign() if count else term
-    positive = vote >= 0
-    return [((term > 0) & positive) | ((term < 0) & ~positive) for term in terms]
-
-
-def onto_base(inputs: Inputs, mixed: Tensor) -> Tensor:
-    """Return ``W_b + lambda * mixed``. ``mixed``: ``(*shape)`` float32, reused for the result."""
-    assert inputs.base is not None
-    factor = inputs.number("lambda")
-    if factor != 1:
-        mixed *= factor
-    return mixed.add_(inputs.base.float())
-
-
-def merged(inputs: Inputs, deltas: Sequence[Tensor], *, elect: bool) -> Tensor:
-    """Return :func:`elected` or :func:`added`; no models beside the base give the base."""
-    if not deltas:
-        assert inputs.base is not None
-        return inputs.base.float().clone()
-    return elected(inputs, deltas) if elect else added(inputs, deltas)
+    vote = summed([term.sign() for term in terms] if count else terms)
+    sign = torch.where(vote >= 0, 1.0, -1.0)  # times 1 or -1 is exact
+    agreeing = [(term * sign).relu() for term in terms]  # nan stays nan
+    mixed = summed(agreeing)
+    if normalized:
+        weights = numbers["weight"]
+        took_part = [
+            torch.where(term > 0, weight, 0.0)
+            for term, weight in zip(agreeing, weights, strict=True)
+        ]
+        divisor = summed(took_part)
+        mixed = mixed / torch.where(divisor == 0, 1.0, divisor)
+    return mixed * sign * numbers["share"][0]

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from merge_core.methods.declaration import Inputs, Method, Param, Values
-from merge_core.methods.sparsify import beyond, largest, params, sparsified
-from merge_core.methods.task_vectors import CONSENSUS, merged
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from merge_core.methods.declaration import Inputs, Method, Param, Prepared
+from merge_core.methods.sparsify import Rule
+from merge_core.methods.task_vectors import CONSENSUS, entry, params, prepared
 
 
-def _merge(inputs: Inputs) -> Tensor:
+def _prepare(inputs: Inputs) -> Prepared:
     """Trim ``d_i`` to its ``density`` of largest entries, elect signs, add what agrees.
 
     ``trim`` says of what ``density`` is a share: of each tensor, or of the model's whole task
     vector, as in the paper. ``rescale`` sees one tensor either way.
-
-    Returns:
-        ``(*shape)`` float32.
     """
-    whole = inputs.shared["trim"] == "global" and inputs.cuts
-
-    def keep(delta: Tensor, values: Values, i: int) -> Tensor:
-        cut = inputs.cuts[i] if whole else None
-        return largest(delta, float(values["density"])) if cut is None else beyond(delta, cut)
-
-    return merged(inputs, sparsified(inputs, keep), elect=True)
+    return prepared(inputs, Rule("largest"), elect=True)
 
 
 TRIM = Param(
@@ -39,7 +25,8 @@ TRIM = Param(
 )
 METHOD = Method(
     name="ties",
-    merge=_merge,
+    prepare=_prepare,
+    entry=entry,
     params=(*params(start=0.5, normalized=True, rescaled=False), CONSENSUS, TRIM),
     base="required",
     models=(1, None),

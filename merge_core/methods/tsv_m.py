@@ -5,35 +5,33 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from merge_core.methods.declaration import Inputs, Method, Param
-from merge_core.methods.singular import WEIGHT, decomposed, isometry, mean, product
-from merge_core.methods.task_vectors import LAMBDA, onto_base
+from merge_core.methods.declaration import Inputs, Method, Param, Prepared
+from merge_core.methods.singular import WEIGHT, decomposed, entry, isometry, product, toward
+from merge_core.methods.task_vectors import LAMBDA
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _merge(inputs: Inputs) -> Tensor:
-    """``out = W_b + lambda * U' diag(s) V'^T``, ``U'`` and ``V'`` the isometries nearest ``U, V``.
+def _prepare(inputs: Inputs) -> Prepared:
+    """Return the direction ``U' diag(s) V'^T``, ``U'`` and ``V'`` the isometries nearest ``U, V``.
 
     Of every ``d_i = U_i diag(s_i) V_i^T`` the first ``max(1, floor(rank_share * min(m, n) / k))``
     columns stay, but none of singular value zero; ``U``, ``V`` and ``s`` are these side by side,
     ``s_i`` times ``weight_i``. A tensor that is no matrix gets ``lambda`` times the mean of the
     ``weight_i d_i``.
 
-    Returns:
-        ``(*shape)`` float32.
-
     Raises:
         NonFiniteError: A matrix has NaN or infinite entries.
 
     Source: TSV-Merge, arXiv:2412.00081; there ``rank_share`` and ``weight`` are 1.
     """
-    assert inputs.base is not None
-    if inputs.base.dim() != 2:
-        return onto_base(inputs, mean(inputs))
+    return toward(inputs, lambda: _direction(inputs), inputs.number("rank_share"))
+
+
+def _direction(inputs: Inputs) -> Tensor:
     u, s, vt = _joined(inputs)
-    return onto_base(inputs, product(isometry(u) * s, isometry(vt)).float())
+    return product(isometry(u) * s, isometry(vt)).float()
 
 
 def _joined(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,7 +52,8 @@ def _joined(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
 
 METHOD = Method(
     name="tsv_m",
-    merge=_merge,
+    prepare=_prepare,
+    entry=entry,
     params=(
         LAMBDA,
         WEIGHT,

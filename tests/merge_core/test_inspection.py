@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from merge_core.errors import CheckpointError, NonFiniteError, ParameterError
 from merge_core.inspection import inspect
-from merge_core.methods.sparsify import largest, middle, probabilities
 from merge_core.weight_files import SINGLE
 from tests.merge_core.conftest import change
+from tests.merge_core.methods.merging import largest, middle, probabilities
 from tests.merge_core.recipes import LINEAR, SLERP
 
 ADDED = """
@@ -80,8 +80,8 @@ def test_every_number_of_every_row_is_that_of_numpy(planned, family, kind, dtype
         norm = np.linalg.norm(joined(base, names))
         assert row.parameters == d["one"].size
         for one in row.models:
-            assert one.norm == pytest.approx(np.linalg.norm(d[one.model]), rel=1e-12)
-            assert one.relative == pytest.approx(one.norm / norm, rel=1e-12)
+            assert one.norm == pytest.approx(np.linalg.norm(d[one.model]), rel=1e-7)
+            assert one.relative == pytest.approx(one.norm / norm, rel=1e-7)
             assert one.kept is None
         for pair in row.pairs:
             a, b = (d[name] for name in pair.models)
@@ -100,7 +100,7 @@ def test_total_is_over_all_tensors(planned, family):
     d = {name: joined(deltas(family(), name), names) for name in found.models}
     assert [one.model for one in found.total.models] == ["one", "two", "three"]
     for one in found.total.models:
-        assert one.norm == pytest.approx(np.linalg.norm(d[one.model]), rel=1e-12)
+        assert one.norm == pytest.approx(np.linalg.norm(d[one.model]), rel=1e-7)
     assert [pair.models for pair in found.total.pairs] == list(combinations(d, 2))
     for pair in found.total.pairs:
         a, b = (d[name] for name in pair.models)
@@ -173,7 +173,7 @@ def test_signs_of_entries_whose_product_underflows_are_seen(own_family, planned)
     for name, x in (("base", 0 * tiny), ("one", tiny), ("two", -tiny)):
         change(root / name, model__norm__weight=x)
     pair = row_of(inspect(planned(ADDED, root=root).plan), NORM).pairs[0]
-    assert (pair.cosine, pair.sign_disagreement) == (pytest.approx(-1.0, rel=1e-12), 1.0)
+    assert (pair.cosine, pair.sign_disagreement) == (pytest.approx(-1.0, rel=1e-7), 1.0)
 
 
 def test_norm_over_a_base_of_zeros_is_not_defined(own_family, planned):
@@ -187,9 +187,9 @@ def test_norm_over_a_base_of_zeros_is_not_defined(own_family, planned):
 def assert_kept(found, delta, stays):
     """``stays``: share or probability of every entry."""
     d = np.abs(delta)
-    assert found.entries == pytest.approx(stays.mean(), rel=1e-12)
-    assert found.l1 == pytest.approx((stays * d).sum() / d.sum(), rel=1e-12)
-    assert found.squares == pytest.approx((stays * d**2).sum() / (d**2).sum(), rel=1e-12)
+    assert found.entries == pytest.approx(stays.mean(), rel=1e-7)
+    assert found.l1 == pytest.approx((stays * d).sum() / d.sum(), rel=1e-7)
+    assert found.squares == pytest.approx((stays * d**2).sum() / (d**2).sum(), rel=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_without_a_base_differences_are_from_the_first_model(planned, family):
     assert found.measured_from == ("three",)
     assert found.models == ("one", "two")
     norm = np.linalg.norm(deltas(family(), "one", base="three")[Q])
-    assert row_of(found).models[0].norm == pytest.approx(norm, rel=1e-12)
+    assert row_of(found).models[0].norm == pytest.approx(norm, rel=1e-7)
 
 
 def test_base_that_the_method_has_no_use_for_is_measured_from_all_the_same(planned):
@@ -282,7 +282,7 @@ def test_rows_of_slices_are_the_layers_of_the_result(planned, family):
     last = rows["model.layers", 5, "mlp.up_proj"]
     assert [x.model for x in last.models] == ["two", "three"]
     norm = np.linalg.norm(deltas(family(), "two")["model.layers.3.mlp.up_proj.weight"])
-    assert last.models[0].norm == pytest.approx(norm, rel=1e-12)
+    assert last.models[0].norm == pytest.approx(norm, rel=1e-7)
     assert found.models == ("one", "two", "three")
 
 
@@ -290,9 +290,9 @@ def test_total_of_a_model_that_is_in_some_slices_is_over_these(planned, family):
     found = inspect(planned(SLICED).plan)
     one = next(x for x in found.total.models if x.model == "one")
     parts = [x for row in found.rows for x in row.models if x.model == "one"]
-    assert one.norm == pytest.approx(math.sqrt(sum(x.norm**2 for x in parts)), rel=1e-12)
+    assert one.norm == pytest.approx(math.sqrt(sum(x.norm**2 for x in parts)), rel=1e-7)
     bases = sum((x.norm / x.relative) ** 2 for x in parts)
-    assert one.relative == pytest.approx(one.norm / math.sqrt(bases), rel=1e-12)
+    assert one.relative == pytest.approx(one.norm / math.sqrt(bases), rel=1e-7)
 
 
 def test_stacked_layers_of_single_models_have_no_task_vectors(planned):

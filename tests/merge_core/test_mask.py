@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from merge_core import mask
-from merge_core.mask import kept, kept_each, key_for
+from merge_core.mask import coins, highest, kept, key_for, split
 from merge_core.testing import threads
 
 N = 100_000
@@ -24,12 +23,9 @@ def lowbias32(x):
 def word(key, index):
     """The 32 bits of one element, in Python's own integers."""
     index_high, index_low = divmod(index, 2**32)
-    x = lowbias32(index_low * 0x9E3779B1 + key & WORD)
-    return lowbias32((x ^ key >> 32 ^ index_high) + 0x9E3779B9 & WORD)
-
-
-def unsigned(bits):
-    return [x & WORD for x in bits.tolist()]
+    low = key & WORD
+    start = (key >> 32) + low * 0x9E3779B9 & WORD
+    return lowbias32(index_low * (low | 1) + (start ^ index_high) & WORD)
 
 
 def packed(bits):
@@ -42,9 +38,9 @@ def test_golden_mask():
     # Made once with `word` above and density 0.3: an independent program, in Python's own integers.
     bits = kept(KEY, 0.3, 4096)
     assert hashlib.sha256(packed(bits)).hexdigest() == (
-        "4bfb9c17b01d5ee86c48ae7755d6d17b845235e5b52302e46fd527b9d3341fb6"
+        "7aeb9ff6bbc10d8d5f59a5d61ec3052ed65f2beb38043e40ec594bea358e2ada"
     )
-    assert bits.tolist() == [word(KEY, i) < round(0.3 * 2**32) for i in range(4096)]
+    assert bits.tolist() == [word(KEY, i) < math.ceil(0.3 * 2**32) for i in range(4096)]
 
 
 def test_golden_key():
@@ -59,24 +55,32 @@ def test_key_changes_with_seed_tensor_and_parent():
     assert len(keys) == 12
 
 
-@pytest.mark.parametrize("start", [0, 2**20, 2**31 - 2**20, 2**31, 2**32 - 2**20, 2**32, 2**35])
-def test_bits_are_those_of_the_hash_at_any_place(start):
-    bits = mask._bits(KEY, start, start + 50, "cpu")
-    assert unsigned(bits) == [word(KEY, start + i) for i in range(50)]
+@pytest.mark.parametrize("start", [0, 2**20, 2**31 - 50, 2**31, 2**32 - 50])
+def test_coins_are_those_of_the_hash_at_any_place(start):
+    places = torch.arange(start, start + 50).to(torch.int32)  # wraps around as places do
+    flips = coins(places, *split(KEY))
+    assert [x + 2**31 for x in flips.tolist()] == [word(KEY, start + i) for i in range(50)]
+
+
+def test_upper_word_of_a_place_goes_into_the_upper_half_of_the_key():
+    start, step = split(KEY)
+    flips = coins(torch.arange(50, dtype=torch.int32), start ^ 8, step)
+    assert [x + 2**31 for x in flips.tolist()] == [word(KEY, 8 * 2**32 + i) for i in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("density", "stay"), [(1.0, 2**32), (0.5, 2**31), (2**-32, 1), (2**-40, 1), (0.3, 1288490189)]
+)
+def test_as_many_coins_stay_as_the_density_says_rounded_up(density, stay):
+    assert highest(density) + 2**31 == stay - 1
 
 
 def test_bit_depends_on_key_and_index_only_and_not_on_how_many_are_drawn():
-    long = kept(KEY, 0.5, 2**20 + 1000)  # two blocks
+    long = kept(KEY, 0.5, 2**20 + 1000)
     for count in (1, 7, 2**16, 2**20 - 1, 2**20, 2**20 + 1):
         assert kept(KEY, 0.5, count).equal(long[:count])
     around = range(2**20 - 20, 2**20 + 20)
     assert long[around.start : around.stop].tolist() == [word(KEY, i) < 2**31 for i in around]
-
-
-def test_block_size_does_not_matter(monkeypatch):
-    before = kept(KEY, 0.4, 5000)
-    monkeypatch.setattr(mask, "_BLOCK", 2**7)
-    assert kept(KEY, 0.4, 5000).equal(before)
 
 
 def test_thread_count_does_not_matter():
@@ -93,9 +97,8 @@ def test_share_kept_is_the_density_within_binomial_error(density):
     assert abs(share - density) <= 4 * stderr
 
 
-def test_density_1_keeps_all_and_a_density_below_the_resolution_keeps_none():
+def test_density_1_keeps_all():
     assert bool(kept(KEY, 1.0, N).all())
-    assert not bool(kept(KEY, 2**-34, N).any())
 
 
 def test_entries_kept_at_a_density_are_kept_at_every_higher_one():
@@ -136,31 +139,3 @@ def test_every_column_of_a_matrix_has_its_share(width):
     shares = kept(KEY, 0.5, rows * width).reshape(rows, width).float().mean(0)
     # the largest of up to 1,024 columns; 5 standard errors are passed by one column in 1.7 million
     assert float((shares - 0.5).abs().max()) <= 5 * 0.5 / math.sqrt(rows)
-
-
-def each(density, count):
-    return kept_each(KEY, torch.full((count,), density, dtype=torch.float64))
-
-
-@pytest.mark.parametrize("density", [2**-34, 0.001, 0.3, 0.5, 0.77, 1 - 2**-32, 1.0])
-def test_one_probability_for_all_gives_the_mask_of_that_density(density):
-    assert each(density, N).equal(kept(KEY, density, N))
-
-
-def test_blocks_of_probabilities_are_those_of_the_mask(monkeypatch):
-    monkeypatch.setattr(mask, "_BLOCK", 2**7)
-    assert each(0.4, 1000).equal(kept(KEY, 0.4, 1000))
-
-
-def test_every_element_is_kept_with_its_own_probability():
-    densities = torch.tensor([0.0, 0.2, 0.7, 1.0], dtype=torch.float64)
-    bits = kept_each(KEY, densities.repeat(N))
-    for i, density in enumerate(densities.tolist()):
-        share = float(bits[i::4].double().mean())
-        stderr = (density * (1 - density) / N) ** 0.5
-        assert abs(share - density) <= 4 * stderr
-        assert bits[i::4].equal(kept(KEY, density, 4 * N)[i::4])
-
-
-def test_no_probability_gives_an_empty_mask():
-    assert each(0.5, 0).tolist() == []

@@ -19,7 +19,7 @@ def mean(inputs):
 
 def suite(merge=None, **changes):
     """The contract of a method that is fine but for ``merge`` and ``changes``."""
-    fine = Method("mean", mean, (WEIGHT,), "none", (1, None), "by hand")
+    fine = Method("mean", (WEIGHT,), "none", (1, None), "by hand", merge=mean)
 
     class Suite(MethodContract):
         method = replace(fine, **changes, **({"merge": merge} if merge else {}))

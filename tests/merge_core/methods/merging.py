@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from merge_core.blocks import flat_blocks
 from merge_core.methods.declaration import Inputs, Method
+from merge_core.methods.sparsify import Rule, chosen, sparse
 
 
 def inputs_for(method: Method, base: Tensor | None, models: list[Tensor], **given: Any) -> Inputs:
@@ -42,3 +44,36 @@ def random_models(
     stream = torch.Generator().manual_seed(seed)
     base = torch.randn(n, generator=stream)
     return base, [base + spread * torch.randn(n, generator=stream) for _ in range(count)]
+
+
+def shares(delta: Tensor, rule: str, key: int = 1, **values: float) -> Tensor:
+    """What share of every entry of a task vector a rule keeps, with these parameters."""
+    defaults = {"gamma": 0.0, "epsilon": 0.15}
+    inputs = Inputs([delta], torch.zeros_like(delta), [{**defaults, **values}], {}, [key])
+    parts = [part for _, part in chosen(inputs, Rule(rule), 0)]
+    return torch.cat(parts).reshape(delta.shape) if parts else delta.new_zeros(delta.shape)
+
+
+def largest(delta: Tensor, density: float) -> Tensor:
+    return shares(delta, "largest", density=density) > 0
+
+
+def middle(delta: Tensor, density: float, gamma: float) -> Tensor:
+    return shares(delta, "middle", density=density, gamma=gamma) > 0
+
+
+def probabilities(delta: Tensor, density: float, epsilon: float) -> Tensor:
+    return shares(delta, "ranks", density=density, epsilon=epsilon)
+
+
+def sparse_deltas(method: Method, base: Tensor, models: list[Tensor], **given: Any) -> list[Tensor]:
+    """The task vectors as the method adds them up, each times its rescale and weight."""
+    inputs = inputs_for(method, base, models, **given)
+    assert method.prepare is not None
+    prepared = method.prepare(inputs)
+    rule = str(prepared.flags[3])
+    parts = [sparse(block, rule) for _, block in flat_blocks(inputs, prepared)]
+    return [
+        torch.cat([part[i] for part in parts]).reshape(base.shape) * prepared.numbers["factor"][i]
+        for i in range(len(models))
+    ]

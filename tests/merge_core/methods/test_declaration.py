@@ -77,7 +77,7 @@ def test_delta_is_taken_in_float32_not_in_the_stored_type():
 
 def test_method_finds_its_parameters_by_name():
     method = Method(
-        "m", lambda inputs: inputs.models[0], (FREE, FLAG), "none", (1, None), "by hand"
+        "m", (FREE, FLAG), "none", (1, None), "by hand", merge=lambda inputs: inputs.models[0]
     )
     assert method.param("normalize") is FLAG
     assert method.param("normalise") is None

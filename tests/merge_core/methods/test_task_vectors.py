@@ -1,18 +1,22 @@
 import pytest
-import torch
 
 from merge_core.errors import ParameterError
-from merge_core.methods.task_vectors import added, agreeing, density, elected, merged, summed
-from merge_core.methods.ties import METHOD
-from tests.merge_core.methods.merging import inputs_for, tensor
+from merge_core.methods import task_arithmetic, ties
+from merge_core.methods.task_vectors import density
+from merge_core.methods.weighted_sum import summed, weighted
+from tests.merge_core.methods.merging import merge, tensor
 
 BASE = tensor(10, 20, 30, 40)
+WAYS = ("sum", "count")
 DELTAS = [tensor(4, 4, -3, 0), tensor(2, -2, 3, -1)]
 
 
-def run(function, **given):
-    inputs = inputs_for(METHOD, BASE, [BASE, BASE], **{"normalize": False, **given})
-    return (function(inputs, DELTAS) - BASE).tolist()
+def run(method, **given):
+    models = [BASE + delta for delta in DELTAS]
+    return (merge(method, BASE, models, **{"normalize": False, **given}) - BASE).tolist()
+
+
+added, elected = task_arithmetic.METHOD, ties.METHOD
 
 
 def test_golden_sums():
@@ -46,14 +50,17 @@ def test_golden_elections_by_count():
 
 
 def test_many_small_terms_outvote_a_large_one_only_where_they_are_counted():
-    terms = [tensor(-5, 5), tensor(1, -1), tensor(1, -1)]
-    by_sum, by_count = agreeing(terms), agreeing(terms, count=True)
-    assert [x.tolist() for x in by_sum] == [[True, True], [False, False], [False, False]]
-    assert [x.tolist() for x in by_count] == [[False, False], [True, True], [True, True]]
+    base = tensor(0, 0)
+    models = [tensor(-5, 5), tensor(1, -1), tensor(1, -1)]
+    by = {way: merge(elected, base, models, normalize=False, consensus=way) for way in WAYS}
+    assert by["sum"].tolist() == [-5, 5]
+    assert by["count"].tolist() == [2, -2]
 
 
-def test_golden_sum_with_weights():
-    assert summed(DELTAS, [1, -0.5]).tolist() == [3.0, 5.0, -4.5, 0.5]
+def test_golden_sums_in_order():
+    assert weighted(DELTAS, [1, -0.5]).tolist() == [3.0, 5.0, -4.5, 0.5]
+    assert summed(DELTAS).tolist() == [6.0, 2.0, 0.0, -1.0]
+    assert weighted(DELTAS, [1, 1]).equal(summed(DELTAS))
 
 
 def test_negative_weight_votes_for_the_other_sign():
@@ -67,15 +74,7 @@ def test_weights_that_cancel_in_an_entry_leave_the_sum_undivided():
 
 
 def test_entry_in_which_nobody_moves_stays_at_the_base():
-    inputs = inputs_for(METHOD, BASE, [BASE], normalize=True)
-    assert elected(inputs, [torch.zeros(4)]).equal(BASE)
-
-
-def test_deltas_are_left_as_they_are():
-    before = [delta.clone() for delta in DELTAS]
-    run(added, weight=[1, 0.5], normalize=True, lambda_=3)
-    run(elected, weight=[1, 0.5], normalize=True, lambda_=3)
-    assert all(a.equal(b) for a, b in zip(DELTAS, before, strict=True))
+    assert merge(elected, BASE, [BASE], normalize=True).equal(BASE)
 
 
 def test_sum_of_weights_that_is_zero_up_to_rounding_is_refused():
@@ -85,12 +84,9 @@ def test_sum_of_weights_that_is_zero_up_to_rounding_is_refused():
         run(added, weight=[0.1 + 0.2, -0.3], normalize=True)
 
 
-def test_merged_takes_the_way_it_is_told():
-    inputs = inputs_for(METHOD, BASE, [BASE, BASE], normalize=False)
-    assert merged(inputs, DELTAS, elect=True).equal(elected(inputs, DELTAS))
-    assert merged(inputs, DELTAS, elect=False).equal(added(inputs, DELTAS))
-    alone = inputs_for(METHOD, BASE.bfloat16(), [])
-    assert merged(alone, [], elect=True).equal(BASE)
+@pytest.mark.parametrize("method", [added, elected])
+def test_no_models_beside_the_base_give_the_base(method):
+    assert merge(method, BASE.bfloat16(), []).equal(BASE)
 
 
 @pytest.mark.parametrize(("value", "rule"), [(0, "0"), (-0.1, "-0.1"), (1.01, "1.01")])

@@ -1,0 +1,67 @@
+"""What a study needs of its parents again and again, computed once: thresholds, sums, ranks.
+
+Nothing here depends on a knob that is not in the name of the quantity, so a value that is kept is
+the value that would be computed. The oldest go first when there is no more room.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any
+
+ROOM = 8 * 2**30  # bytes
+OF_A_NUMBER = 200  # bytes, roughly, of what is no tensor
+
+
+class Known:
+    """Values by name, as many as there is room for.
+
+    Args:
+        room: Bytes.
+    """
+
+    def __init__(self, room: int = ROOM) -> None:
+        self._room = room
+        self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self.used = 0  # bytes
+        self.seconds = 0.0  # spent on computing
+        self._depth = 0
+
+    def get(self, name: Hashable, compute: Callable[[], Any]) -> Any:
+        """Return the value of that name, computed if it is not there."""
+        if name in self._values:
+            self._values.move_to_end(name)
+            return self._values[name][0]
+        start = time.perf_counter()
+        self._depth += 1  # one quantity may need another: count the time once
+        try:
+            value = compute()
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                self.seconds += time.perf_counter() - start
+        size = _bytes(value)
+        if size <= self._room:
+            self._values[name] = (value, size)
+            self.used += size
+        while self.used > self._room:
+            _, (_, freed) = self._values.popitem(last=False)
+            self.used -= freed
+        return value
+
+    def forget(self) -> None:
+        """Forget everything."""
+        self._values.clear()
+        self.used = 0
+
+
+def _bytes(value: Any) -> int:
+    if hasattr(value, "element_size"):
+        return int(value.numel() * value.element_size())
+    if isinstance(value, dict):
+        return sum(_bytes(member) for member in value.values()) + OF_A_NUMBER
+    if isinstance(value, list | tuple):
+        return sum(_bytes(member) for member in value) + OF_A_NUMBER
+    return OF_A_NUMBER

@@ -1,0 +1,150 @@
+"""Fused kernels against blocks: the same bits, for every method and in every form."""
+
+import itertools
+
+import pytest
+import torch
+
+from merge_core import digest, fused
+from merge_core.blocks import merge_blocks
+from merge_core.candidate import Candidate
+from merge_core.errors import CheckpointError
+from merge_core.methods.declaration import Inputs
+from merge_core.methods.registry import METHODS, method
+from tests.merge_core.recipes import RECIPES
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not fused.available("cpu"), reason="kernels need a C++ compiler"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # torch's own, while it compiles
+]
+SHAPES = [(257, 401), (70_001,)]  # over WORTH, odd
+
+
+def inputs_for(found, shape, dtype, seed=0, **given):
+    """Random parents of a stored type, many of whose task vectors' sizes are equal."""
+    stream = torch.Generator().manual_seed(seed)
+    least, most = found.models
+    count = max(least, 3 if most is None else min(most, 3)) - (found.base != "none")
+    base = torch.randn(shape, generator=stream).to(dtype)
+    models = [
+        (base.float() + 0.1 * torch.randn(shape, generator=stream)).to(dtype) for _ in range(count)
+    ]
+    values, shared = {}, {}
+    for param in found.params:
+        value = param.default if param.start is None else param.start
+        place = shared if param.scope == "shared" else values
+        place[param.name] = given.get(param.name, value)
+    own = [
+        {k: v * (1 - i / 10) if k == "weight" else v for k, v in values.items()}
+        for i in range(count)
+    ]
+    keys = [7 * 2**40 + 11 * i for i in range(count)]
+    return Inputs(models, base if found.base != "none" else None, own, shared, keys)
+
+
+def both(found, inputs, dtype):
+    """The tensor by blocks, and by a kernel."""
+    made = []
+    for way in (lambda out: merge_blocks(found, inputs, found.prepare(inputs), out), None):
+        out = torch.full(inputs.models[0].shape, 9.0, dtype=dtype)
+        assert way(out) if way else fused.merge(found, inputs, out)
+        made.append(out)
+    return made
+
+
+@pytest.mark.parametrize(("stored", "written"), [("bfloat16", "bfloat16"), ("float32", "float16")])
+@pytest.mark.parametrize("name", METHODS.names())
+def test_kernel_gives_the_bits_of_blocks(name, stored, written):
+    found = method(name)
+    for shape in SHAPES if name not in ("tsv_m", "iso_c") else SHAPES[1:]:
+        inputs = inputs_for(found, shape, getattr(torch, stored))
+        blocks, kernel = both(found, inputs, getattr(torch, written))
+        assert kernel.view(torch.int16).equal(blocks.view(torch.int16))
+
+
+FORMS = {
+    "ties": {"normalize": [True, False], "consensus": ["sum", "count"], "rescale": [True]},
+    "dare_ties": {"normalize": [True], "rescale": [True, "inverse_density", "none"]},
+    "della": {"density": [0.4, 1.0], "epsilon": [0.2]},
+    "breadcrumbs": {"density": [0.9, 1.0], "gamma": [0.0, 0.1]},
+    "model_stock": {"filter_wise": [True]},
+    "nuslerp": {"nuslerp_flatten": [False], "nuslerp_row_wise": [True, False]},
+    "sce": {"select_topk": [0.3]},
+}
+CASES = [
+    (name, dict(zip(values, chosen, strict=True)))
+    for name, values in FORMS.items()
+    for chosen in itertools.product(*values.values())
+]
+
+
+@pytest.mark.parametrize(("name", "given"), CASES)
+def test_kernel_gives_the_bits_of_blocks_in_every_form(name, given):
+    found = method(name)
+    inputs = inputs_for(found, SHAPES[0], torch.bfloat16, **given)
+    blocks, kernel = both(found, inputs, torch.bfloat16)
+    assert kernel.view(torch.int16).equal(blocks.view(torch.int16))
+
+
+def test_numbers_are_inputs_of_one_kernel():
+    found = method("ties")
+    fused.merge(found, inputs_for(found, SHAPES[0], torch.bfloat16), torch.empty(SHAPES[0]))
+    before = len(fused._KERNELS)
+    for i, density in enumerate((0.11, 0.5, 0.87)):
+        inputs = inputs_for(found, (300 + i, 401), torch.bfloat16, seed=i, density=density)
+        fused.merge(found, inputs, torch.empty(300 + i, 401))
+    assert len(fused._KERNELS) == before
+
+
+def test_kernels_do_not_flush_small_numbers_neither_in_them_nor_after_them():
+    found = method("linear")
+    small = torch.full((fused.WORTH,), 1e-40)
+    inputs = Inputs([small, small], None, [{"weight": 1.0}] * 2, {"normalize": False}, [0, 0])
+    out = torch.empty(fused.WORTH)
+    fused.merge(found, inputs, out)
+    assert out.equal(small + small)
+    assert float((small * 1.0)[0]) > 0
+
+
+@pytest.mark.parametrize(
+    ("choice", "entries", "compiler", "fuse"),
+    [
+        ("auto", 10**8, True, True),
+        ("auto", 10**6, True, False),
+        ("auto", 10**8, False, False),
+        ("fused", 1, True, True),
+        ("blocked", 10**8, True, False),
+    ],
+)
+def test_choice_of_kernels(monkeypatch, choice, entries, compiler, fuse):
+    monkeypatch.setattr(fused, "available", lambda device: compiler)
+    assert fused.wanted(choice, "cpu", entries) == fuse
+
+
+def test_fused_without_a_compiler_is_refused(monkeypatch):
+    monkeypatch.setattr(fused, "available", lambda device: False)
+    with pytest.raises(CheckpointError, match=r"^engine.kernels: fused needs a C\+\+ compiler"):
+        fused.wanted("fused", "cpu", 1)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
+def test_kernel_says_that_a_result_may_not_be_finite(broken):
+    found = method("linear")
+    inputs = inputs_for(found, SHAPES[1], torch.float32)
+    inputs.models[1][-1] = broken
+    assert not fused.merge(found, inputs, torch.empty(SHAPES[1]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
+@pytest.mark.parametrize("count", [2**20, 2**20 + 3, 5 * 2**18 + 1])
+def test_fused_digest_is_the_digest(dtype, count):
+    tensor = torch.arange(count).to(dtype)
+    assert digest.tensor_digest("x", tensor, fuse=True) == digest.tensor_digest("x", tensor)
+
+
+@pytest.mark.parametrize("name", ["ties", "dare_ties", "slerp"])
+def test_candidate_by_kernels_is_the_candidate_by_blocks(planned, monkeypatch, name):
+    monkeypatch.setattr(fused, "WORTH", 1)
+    made = planned(f"dtype: bfloat16\n{RECIPES[name]}")
+    assert Candidate(fuse=True).build(made.plan) == Candidate().build(made.plan)
