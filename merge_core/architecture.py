@@ -9,11 +9,11 @@ import copy
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-from merge_core import layers
+from merge_core import architecture_cache, layers
 from merge_core.errors import CheckpointError
 
 # Buffers that old checkpoints store for every layer (Llama 2, Pythia) and today's classes compute;
@@ -98,6 +98,29 @@ class _Unreadable(Exception):
 
 @lru_cache(maxsize=64)
 def _read(config: str) -> Architecture:
+    kept = architecture_cache.read(config)
+    if kept is not None:
+        return _of_facts(kept)
+    found = _made(config)
+    architecture_cache.keep(config, _facts(found))
+    return found
+
+
+def _facts(found: Architecture) -> dict[str, Any]:
+    return {**asdict(found), "vocabulary": sorted(found.vocabulary)}
+
+
+def _of_facts(facts: Mapping[str, Any]) -> Architecture:
+    return Architecture(
+        {name: tuple(shape) for name, shape in facts["shapes"].items()},
+        facts["tied"],
+        frozenset(facts["vocabulary"]),
+        tuple(facts["not_loaded"]),
+        facts["prefix"],
+    )
+
+
+def _made(config: str) -> Architecture:
     import torch
     from huggingface_hub.errors import StrictDataclassError
 

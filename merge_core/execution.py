@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import astuple, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,22 @@ from merge_core.plan import Plan, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def ordered(step: Step) -> Step:
+    """Return the step with its operands in the order of their names: sums do not commute.
+
+    So the result has the same bytes however the recipe lists the models.
+    """
+    places = sorted(range(len(step.operands)), key=lambda i: astuple(step.operands[i]))
+    if places == list(range(len(places))):
+        return step
+    return replace(
+        step,
+        operands=tuple(step.operands[i] for i in places),
+        values=tuple(step.values[i] for i in places) if step.values else (),
+        keys=tuple(step.keys[i] for i in places) if step.keys else (),
+    )
 
 
 class Execution:
@@ -52,6 +69,7 @@ class Execution:
         if step.copied:
             found = self._copied(step)
             return found if out is None else out.copy_(found)
+        step = ordered(step)
         models = [self._read(operand) for operand in step.operands]
         base = None if step.base is None else self._read(step.base)
         cuts = self._cuts_of(step)
@@ -70,6 +88,16 @@ class Execution:
                 f"parameters {[dict(v) for v in step.values]} {dict(step.shared)}"
             )
         return merged
+
+    def check_copies(self) -> None:
+        """Compare all tensors that are to be equal, before anything is made of them.
+
+        Raises:
+            CheckpointError: Whole-number tensors differ between the parents.
+        """
+        for step in self._plan.steps:
+            if step.copied:
+                self._copied(step)
 
     def _merge(
         self, inputs: Inputs, shape: tuple[int, ...], out: Tensor | None

@@ -14,16 +14,18 @@ from typing import Any
 
 from merge_core import adapter, layers, weight_files
 from merge_core.intermediate import Intermediate
+from merge_core.methods import singular
 from merge_core.methods.declaration import Method
+from merge_core.methods.sparsify import EPSILON
 from merge_core.parent import FLOATS, Checkpoint, Parent
 from merge_core.plan import Plan, Step
 from merge_core.shards import WIDTHS
 from merge_core.survey import Sums, Vector, survey
 
-# The most that a method holds at once beside its inputs, for k models: float32 copies of a tensor.
-# torch's profiler showed at most that, k = 2 and 4, but for arcee_fusion (11 for its 8),
-# multislerp (16 for 14) and tsv_m (19 for 14, and 16 for 10).
+# Float32 copies of a whole tensor that a method without an entry function may hold, for k models,
+# and of a matrix whose singular values are taken, in float64.
 COPIES, COPIES_PER_MODEL = 6, 2
+SCRATCH = 32 * 2**20  # bytes of blocks
 
 
 @dataclass(frozen=True)
@@ -282,11 +284,19 @@ def _result_bytes(plan: Plan) -> int:
 def _temporaries(plan: Plan) -> int:
     """Return the estimate for the step that needs most, and for other documents inside it."""
     used = {x.parent: plan.parents[x.parent] for step in plan.steps for x in step.inputs()}
-    own = [_copies(step, used) * math.prod(step.shape) * 4 for step in plan.steps]
+    own = [_held(plan, step) for step in plan.steps]
     inside = [_temporaries(x.plan) for x in used.values() if isinstance(x, Intermediate)]
     return max(own, default=0) + max(inside, default=0)
 
 
-def _copies(step: Step, parents: Mapping[str, Parent]) -> int:
-    made = sum(not isinstance(parents[x.parent], Checkpoint) for x in step.inputs())
-    return made + (0 if step.copied else COPIES + COPIES_PER_MODEL * len(step.operands))
+def _held(plan: Plan, step: Step) -> int:
+    """Return the bytes that one step holds beside files: result, blocks, what is made for it."""
+    entries, k = math.prod(step.shape), len(step.operands)
+    made = sum(not isinstance(plan.parents[x.parent], Checkpoint) for x in step.inputs())
+    held = entries * (WIDTHS.get(plan.stored_type(step), 1) + 4 * made)
+    if step.copied:
+        return held
+    if plan.method.entry is None or plan.method.entry is singular.entry:
+        return held + entries * 4 * (COPIES + COPIES_PER_MODEL * k)
+    ranks = 2 * k if EPSILON in plan.method.params else 0
+    return held + SCRATCH + entries * ranks

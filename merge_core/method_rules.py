@@ -90,6 +90,8 @@ def _check_group(group: _Group, found: Method, path: str, problems: Problems) ->
             problems.append((join(path, "base_model"), rule))
     models = listed if found.base == "none" else group.models()
     count, (least, most) = len(set(models)), found.models
+    if found.base == "optional" and group.base is not None:
+        least += 1  # the base is none of those that are merged
     if listed and (count < least or (most is not None and count > most)):
         most_shown = "or more" if most is None else f"to {most}"
         wanted = f"{least}" if least == most else f"{least} {most_shown}"

@@ -37,6 +37,7 @@ def write_shards(plan: Plan, folder: Path, limit: int = SHARD_BYTES) -> list[int
     """
     shards = _shards(plan, limit)
     execution = Execution(plan)
+    execution.check_copies()
     hashes: list[int] = []
     for file, steps in shards:
         with (folder / file).open("wb") as stream:

@@ -16,7 +16,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, TypeVar
 
 from merge_core.errors import NonFiniteError
-from merge_core.execution import Execution
+from merge_core.execution import Execution, ordered
 from merge_core.methods import sparsify
 from merge_core.methods.declaration import Inputs, Method
 from merge_core.methods.sparsify import EPSILON, GAMMA, Rule
@@ -123,7 +123,7 @@ class _Survey:
         self._found = Sums()
 
     def sums(self, step: Step) -> Sums:
-        self._step, self._found = step, Sums()
+        self._step, self._found = ordered(step), Sums()
         self._execution.carry_out(step)
         return self._found
 
@@ -151,7 +151,9 @@ class _Survey:
             return inputs.base, self._step.base.parent, list(range(len(inputs.models)))
         names = [operand.parent for operand in self._step.operands]
         base = self._plan.recipe.base_model
-        first = names.index(base) if base in names else 0
+        listed = self._plan.recipe.names()
+        start = base if base in names else min(names, key=listed.index)
+        first = names.index(start)
         others = [i for i in range(len(names)) if i != first]
         return inputs.models[first], names[first], others
 

@@ -20,6 +20,7 @@ os.environ.update(
 
 import shutil
 import string
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from torch import Tensor
 
+os.environ["MERGETUNE_CACHE"] = tempfile.mkdtemp(prefix="mergetune-test-cache-")
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")
 

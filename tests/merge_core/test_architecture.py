@@ -30,8 +30,7 @@ def test_no_weights_are_made(family, monkeypatch):
         return initialise(cls, data, *args, **kwargs)
 
     monkeypatch.setattr(torch.nn.Parameter, "__new__", new)
-    architecture._read.cache_clear()
-    facts_of(family() / "base")
+    architecture._made((family() / "base" / "config.json").read_text())
     assert made
     assert all(data.is_meta for data in made)
 
@@ -74,3 +73,40 @@ def test_config_without_a_model_class_is_refused(own_family, change):
     (folder / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(CheckpointError, match="base: no model class of transformers: "):
         facts_of(folder)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MERGETUNE_CACHE", str(tmp_path / "cache"))
+    architecture._read.cache_clear()
+    yield tmp_path / "cache"
+    architecture._read.cache_clear()
+
+
+@pytest.mark.parametrize("kind", ["llama-tied", "gpt-neox", "mixtral", "bert", "pythia"])
+def test_facts_kept_between_runs_are_the_facts(family, cache, monkeypatch, kind):
+    folder = family(kind) / "base"
+    fresh = facts_of(folder)
+    architecture._read.cache_clear()
+    monkeypatch.setattr(architecture, "_made", lambda _: pytest.fail("asked transformers again"))
+    kept = facts_of(folder)
+    assert kept == fresh
+    assert list(kept.shapes) == list(fresh.shapes)  # their order tells what stands ahead
+    assert kept.modules == fresh.modules
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 0}'])
+def test_damaged_file_of_kept_facts_is_made_anew(family, cache, text):
+    fresh = facts_of(family() / "base")
+    (file,) = (cache / "architectures").iterdir()
+    file.write_text(text)
+    architecture._read.cache_clear()
+    assert facts_of(family() / "base") == fresh
+    assert file.read_text() != text
+
+
+def test_home_that_cannot_be_written_to_costs_nothing(family, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MERGETUNE_CACHE", str(tmp_path / "file"))
+    architecture._read.cache_clear()
+    assert facts_of(family() / "base").prefix == "model"

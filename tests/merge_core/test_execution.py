@@ -2,10 +2,13 @@ import dataclasses
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
+from merge_core import shards
 from merge_core.errors import CheckpointError, NonFiniteError, ParameterError
 from merge_core.execution import Execution
+from merge_core.methods.registry import METHODS, method
 from merge_core.weight_files import SINGLE
 from tests.merge_core.conftest import change
 from tests.merge_core.recipes import DARE_TIES, LINEAR, TASK_ARITHMETIC, TIES
@@ -90,3 +93,42 @@ def test_step_alone_gives_the_bits_it_gives_in_a_full_run(planned):
     for step in reversed(again.plan.steps):
         alone = dataclasses.replace(again.plan, steps=(step,))
         assert Execution(alone).carry_out(step).equal(full[step.tensor])
+
+
+def reversed_models(text):
+    data = yaml.safe_load(text)
+    data["models"] = data["models"][::-1]
+    return yaml.safe_dump(data)
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_order_of_the_models_does_not_change_a_bit(planned, name):
+    found = method(name)
+    least, most = found.models
+    models = ["one", "two", "three"][: 3 if most is None else most - (found.base != "none")]
+    own = {p.name: 0.7 for p in found.params if p.scope == "model" and p.name == "weight"}
+    entries = [
+        {"model": model, "parameters": {key: x - i / 10 for key, x in own.items()}}
+        for i, model in enumerate(models)
+    ]
+    shared = {p.name: p.start for p in found.params if p.scope == "shared" and p.start is not None}
+    recipe = {"merge_method": name, "base_model": "base", "models": entries, "parameters": shared}
+    if found.base == "none":
+        entries.append({"model": "base", "parameters": own})
+        entries[:] = entries[-1:] if most == 1 else entries
+    text = yaml.safe_dump(recipe)
+    assert least <= len(entries) + (found.base != "none")
+    assert planned(text).build()[0] == planned(reversed_models(text)).build()[0]
+
+
+def test_whole_numbers_that_differ_are_refused_before_a_file_is_begun(
+    planned, own_family, tmp_path, monkeypatch
+):
+    root = own_family()
+    for i, name in enumerate(("base", "one", "two")):
+        change(root / name, model__steps=torch.tensor([i // 2]))
+    made = planned(LINEAR, root=root)
+    monkeypatch.setattr(shards, "_write", lambda *_: pytest.fail("a file was begun"))
+    with pytest.raises(CheckpointError, match=r"^model.steps: the parents' whole-number tensors"):
+        made.write(tmp_path / "out")
+    assert not list(tmp_path.glob("*out*"))

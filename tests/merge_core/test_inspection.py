@@ -380,9 +380,14 @@ def test_parameters_and_bytes_are_those_of_the_files(planned, family, tmp_path):
     assert found.memory.parents == sum(sizes)
 
 
-def test_temporaries_are_a_number_of_float32_copies_of_the_largest_tensor(planned, family):
-    largest_size = max(x.numel() for x in weights(family(), "base").values())
-    assert inspect(planned(ADDED).plan).memory.temporaries == (6 + 2 * 3) * 4 * largest_size
+def test_temporaries_are_blocks_and_what_a_method_makes_of_the_largest_tensor(planned, family):
+    size = max(x.numel() for x in weights(family(), "base").values())
+    by_entry = inspect(planned(ADDED).plan).memory.temporaries
+    assert by_entry == 32 * 2**20 + 4 * size
+    ranked = planned(trimmed("della", "{density: 0.5, weight: 1}")).plan
+    assert inspect(ranked).memory.temporaries == by_entry + 2 * 2 * size
+    whole = planned(trimmed("iso_c", "{weight: 1}")).plan
+    assert inspect(whole).memory.temporaries == 4 * size + (6 + 2 * 2) * 4 * size
 
 
 def test_plain_form_is_json_and_has_every_row(planned):

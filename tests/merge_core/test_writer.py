@@ -1,9 +1,13 @@
 import json
+import os
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from merge_core import recipe_reader
@@ -253,3 +257,60 @@ def test_record_is_the_last_file(planned, tmp_path, monkeypatch):
     write(made.plan, tmp_path / "out", shard_bytes=2000)
     assert written[-1] == "mergetune.json"
     assert written.count("mergetune.json") == 1
+
+
+@pytest.mark.slow
+def test_bytes_do_not_depend_on_hash_seed_or_threads(family, tmp_path):
+    (tmp_path / "r.yaml").write_text(
+        DARE_TIES.replace("model: ", f"model: {family()}/").replace(
+            "base_model: base", f"base_model: {family()}/base"
+        )
+    )
+    code = "import sys; from search.cli import main; main()"
+    for seed, threads in (("1", "1"), ("2", "2")):
+        command = [sys.executable, "-c", code, "merge", "r.yaml", f"out{seed}"]
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": threads}
+        environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+        subprocess.run(command, check=True, cwd=tmp_path, env=environment, capture_output=True)
+    first, second = tmp_path / "out1", tmp_path / "out2"
+    assert names(first) == names(second)
+    for name in names(first):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def card_head(folder):
+    return yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
+
+
+def test_card_names_the_licences_that_the_parents_cards_state(planned, own_family, tmp_path):
+    root = own_family()
+    for name in ("base", "one"):
+        (root / name / "README.md").write_text("---\nlicense: apache-2.0\n---\nA model.\n")
+    planned(SLERP, root=root).write(tmp_path / "same")
+    assert card_head(tmp_path / "same")["license"] == "apache-2.0"
+    (root / "one" / "README.md").write_text("---\nlicense: llama3\ntags: [x]\n---\n")
+    planned(SLERP, root=root).write(tmp_path / "mixed")
+    assert "license" not in card_head(tmp_path / "mixed")
+    text = (tmp_path / "mixed" / "README.md").read_text()
+    assert "licence llama3" in text
+    assert "licence apache-2.0" in text
+
+
+@pytest.mark.parametrize("card", ["no head", "---\nlicense: [\n---\n", "---\n- x\n---\n", "---\n"])
+def test_card_without_a_licence_states_none(planned, own_family, tmp_path, card):
+    root = own_family()
+    (root / "one" / "README.md").write_text(card)
+    planned(SLERP, root=root).write(tmp_path / "out")
+    assert "`one`, licence not stated" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_hub_parents_are_pinned_in_what_is_written(planned, tmp_path):
+    made = planned(SLERP)
+    one = made.parents["one"]
+    one.located = Located("one", Place("one", one.folder, "c0ffee"))
+    made.write(tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "mergetune.json").read_text())
+    assert record["pinned"] == {"one": "one@c0ffee"}
+    recipe = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())
+    assert recipe["models"][0]["model"] == "one@c0ffee"
+    assert card_head(tmp_path / "out")["base_model"] == ["one"]
