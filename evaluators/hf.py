@@ -1,4 +1,12 @@
-"""The engine that runs the live transformers model itself, in place, through lm-eval's HFLM."""
+"""The engine that runs the live transformers model itself, in place.
+
+Every answer is what plain lm-eval (HFLM) gives on the same model. Log-likelihoods may differ by
+rounding, since HFLM pads and multiplies otherwise: in float32 by 2e-5 nats at -20, or 5e-7 of the
+value where that is more. In float32 on a CPU with one thread an answer does not depend, to the
+last bit, on what else is asked for or in which order; with more threads, on accelerators, in
+mixtures of experts and where HFLM itself does the work, rows may round each other otherwise,
+within that tolerance (0.5 nats in bfloat16).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +14,7 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +25,8 @@ from merge_core.errors import NonFiniteError, ParameterError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from evaluators.hflm import LiveHFLM
+
 
 def live_model(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_size: int
@@ -26,8 +36,8 @@ def live_model(
     Args:
         model: On the device it is to run on. It is put into evaluation mode, and its tied weights
             are tied anew, once, here; weights written in place later are seen at once.
-        tokenizer: Copied, since lm-eval gives it a padding token.
-        batch_size: Prompts per forward pass, at least 1.
+        tokenizer: Copied, since encoding changes its settings.
+        batch_size: The most prompts in a forward pass, at least 1; fewer where they are long.
 
     Raises:
         ParameterError: ``batch_size`` is below 1.
@@ -39,28 +49,46 @@ def live_model(
 
 
 class HfEngine:
-    """See ``protocol.Engine``. Numbers equal plain HFLM's; it is built once, not per candidate."""
+    """See ``protocol.Engine``. It is built once, not per candidate."""
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int
     ) -> None:
-        from evaluators.hflm import LiveHFLM
+        from evaluators.forward import Forward
+        from evaluators.generation import Generator
+        from evaluators.token_batches import Budget, TokenIds, longest_input
 
         self._model = model
+        self._tokenizer = tokenizer
         self._batch_size = batch_size
         self._tokenizer_digest = _digest(tokenizer)
+        self._max_length = longest_input(model.config, tokenizer)
+        self._ids = TokenIds(tokenizer, self._max_length)
+        self._budget = Budget(model.device, batch_size)
+        self._forward = Forward(model, self._max_length)
+        self._generator = Generator(
+            self._forward, self._budget, self._ids, tokenizer, model.generation_config
+        )
+        self._hflm: LiveHFLM | None = None
         with hushed():
-            self._lm = LiveHFLM(model, tokenizer, batch_size)
+            model.eval()  # type: ignore[no-untyped-call]
+            model.tie_weights()
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
         """Return ``(nats, greedy)`` per pair. See ``protocol.Engine.loglikelihood``.
 
         Raises:
             NonFiniteError: A log-likelihood is NaN or infinite.
+            EvaluationError: A continuation has no tokens, or more than the model takes.
         """
-        requests = [SimpleNamespace(args=pair) for pair in pairs]
+        from evaluators.likelihood import loglikelihoods
+
+        asks = [self._ids.pair(*pair) for pair in pairs]
         with hushed_logs():
-            answers: list[tuple[float, bool]] = self._lm.loglikelihood(requests, disable_tqdm=True)
+            if self._forward.works():
+                answers = loglikelihoods(self._forward, self._budget, asks)
+            else:
+                answers = self._plain().loglikelihood(_requests(pairs), disable_tqdm=True)
         for (context, continuation), (nats, _) in zip(pairs, answers, strict=True):
             if not math.isfinite(nats):
                 raise NonFiniteError(
@@ -69,16 +97,60 @@ class HfEngine:
                 )
         return answers
 
+    def loglikelihood_rolling(self, texts: Sequence[str]) -> list[float]:
+        """Return the nats of each text. See ``protocol.Engine.loglikelihood_rolling``.
+
+        Raises:
+            NonFiniteError: A log-likelihood is NaN or infinite.
+        """
+        from evaluators.likelihood import loglikelihoods
+
+        with hushed_logs():
+            if self._forward.works():
+                windows = [self._ids.windows(text) for text in texts]
+                flat = [window for group in windows for window in group]
+                parts = iter(loglikelihoods(self._forward, self._budget, flat))
+                answers = [float(sum(next(parts)[0] for _ in group)) for group in windows]
+            else:
+                with hushed():
+                    found = self._plain().loglikelihood_rolling(_requests((t,) for t in texts))
+                answers = [float(nats) for nats in found]
+        for text, nats in zip(texts, answers, strict=True):
+            if not math.isfinite(nats):
+                raise NonFiniteError(
+                    f"the log-likelihood of the text {text[:40]!r} is {nats}; it must be finite"
+                )
+        return answers
+
     def generate_until(self, prompts: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
         """Return one continuation per prompt. See ``protocol.Engine.generate_until``.
 
         Raises:
             NonFiniteError: A token was to be chosen from logits that are NaN.
+            EvaluationError: A prompt has no tokens, or no room is left for it.
         """
-        requests = [SimpleNamespace(args=(text, dict(how))) for text, how in prompts]
+        from evaluators.generation import is_plain, rules_of
+
+        rules = [rules_of(how) for _, how in prompts]
+        texts = [text for text, _ in prompts]
         with hushed_logs():
-            answers: list[str] = self._lm.generate_until(requests, disable_tqdm=True)
+            greedy = [(t, rule) for t, rule in zip(texts, rules, strict=True) if rule is not None]
+            plain = len(greedy) == len(prompts) and is_plain(self._model.generation_config)
+            if plain and self._forward.works():
+                return self._generator.answers(greedy)
+            requests = _requests((text, dict(how)) for text, how in prompts)
+            answers: list[str] = self._plain().generate_until(requests, disable_tqdm=True)
         return answers
+
+    def _plain(self) -> LiveHFLM:
+        """Return lm-eval's own engine, for what ours does not do."""
+        from evaluators.hflm import LiveHFLM
+
+        if self._hflm is None:
+            with hushed():
+                tokenizer = copy.deepcopy(self._tokenizer)
+                self._hflm = LiveHFLM(self._model, tokenizer, self._batch_size)
+        return self._hflm
 
     def fingerprint(self) -> str:
         """Return a JSON object: versions, dtype, device, threads, batch size, and so on."""
@@ -96,7 +168,7 @@ class HfEngine:
             "threads": torch.get_num_threads() if self._model.device.type == "cpu" else None,
             "attention": self._model.config._attn_implementation,
             "batch_size": self._batch_size,
-            "max_length": self._lm.max_length,
+            "max_length": self._max_length,
             "tokenizer": self._tokenizer_digest,
             "generation": {k: v for k, v in settings.items() if k != "transformers_version"},
         }
@@ -107,6 +179,10 @@ class HfEngine:
 
         device = self._model.device
         return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _requests(arguments: Iterable[tuple[Any, ...]]) -> list[SimpleNamespace]:
+    return [SimpleNamespace(args=args) for args in arguments]
 
 
 def _digest(tokenizer: PreTrainedTokenizerBase) -> str:

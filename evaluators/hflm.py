@@ -1,4 +1,8 @@
-"""HFLM with a memory for token ids and an eye for NaN; every answer is HFLM's. Heavy to import."""
+"""lm-eval's own HFLM on the live model, for what is not read in steps; every answer is HFLM's.
+
+That is: models whose cache does not give what a plain forward pass gives (``Forward.works``), and
+generation that is more than greedy choice, such as beams or a repetition penalty. Heavy to import.
+"""
 
 from __future__ import annotations
 
@@ -13,48 +17,20 @@ from merge_core.errors import NonFiniteError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_KEPT_TOKENS = 4_000_000  # about 150 MB of Python integers
-
 
 class LiveHFLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
-    """HFLM on a model that is there already.
+    """HFLM on a model that is there already, with an eye for NaN.
 
     Args:
         model: The live model.
         tokenizer: HFLM gives it a padding token.
         batch_size: Fixed.
-        kept_tokens: How many token ids to remember; prompts beyond that are encoded each time.
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        batch_size: int,
-        kept_tokens: int = _KEPT_TOKENS,
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int
     ) -> None:
-        self._ids: dict[tuple[Any, ...], list[int]] = {}
-        self._room = kept_tokens
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-
-    def tok_encode(
-        self,
-        string: str,
-        add_special_tokens: bool | None = None,
-        left_truncate_len: int | None = None,
-        **kwargs: Any,
-    ) -> list[int]:
-        """Encode a text, once: the same prompts come back with every candidate."""
-        key = (string, add_special_tokens, left_truncate_len)
-        if key in self._ids:
-            return self._ids[key]
-        ids: list[int] = super().tok_encode(
-            string, add_special_tokens=add_special_tokens, left_truncate_len=left_truncate_len
-        )
-        if len(ids) <= self._room:
-            self._ids[key] = ids
-            self._room -= len(ids)
-        return ids
 
     def _model_generate(
         self, context: torch.Tensor, max_length: int, stop: list[str], **settings: Any

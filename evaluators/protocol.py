@@ -34,12 +34,23 @@ class Item:
 class Engine(Protocol):
     """Runs the model of one candidate on text; the same object serves every candidate and task.
 
-    The weights may change between two calls, never during one. Both methods answer in the order
+    The weights may change between two calls, never during one. They answer in the order
     they are asked in, leave the global random state alone and print nothing.
     """
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
         """Return ``(log P(continuation | context) in nats, is it the greedy one?)`` per pair.
+
+        Raises:
+            NonFiniteError: A log-likelihood is NaN or infinite.
+        """
+        ...
+
+    def loglikelihood_rolling(self, texts: Sequence[str]) -> list[float]:
+        """Return ``log P(text)`` in nats per text, 0.0 where a text has no tokens.
+
+        The first token follows the prefix token; a text longer than the model is cut into windows
+        that predict each token once.
 
         Raises:
             NonFiniteError: A log-likelihood is NaN or infinite.

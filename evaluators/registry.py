@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
@@ -17,14 +18,27 @@ if TYPE_CHECKING:
     from evaluators.protocol import Evaluator
 
 EVALUATORS = Registry(
-    "evaluator", "mergetune.evaluators", {"lm_eval": "evaluators.lm_eval:EVALUATOR"}
+    "evaluator",
+    "mergetune.evaluators",
+    {
+        "bits_per_byte": "evaluators.bits_per_byte:EVALUATOR",
+        "cost": "evaluators.cost:EVALUATOR",
+        "exact_match": "evaluators.exact_match:EVALUATOR",
+        "judge": "evaluators.judge:EVALUATOR",
+        "lm_eval": "evaluators.lm_eval:EVALUATOR",
+        "multiple_choice": "evaluators.multiple_choice:EVALUATOR",
+        "python": "evaluators.python_function:EVALUATOR",
+    },
 )
 
-_TYPES: dict[str, type] = {
+_TYPES: dict[str, type | tuple[type, ...]] = {
     "text": str,
+    "a file": str,
     "a folder": str,
     "a whole number": int,
+    "a number": (int, float),
     "true or false": bool,
+    "a text or a list of texts": (str, list),
 }
 
 
@@ -32,9 +46,20 @@ _TYPES: dict[str, type] = {
 class Option:
     """One key that a score entry may have, in the words of the study file."""
 
-    kind: str  # "text", "a folder", "a whole number" or "true or false"
+    kind: str  # one of ``_TYPES``, or "one of a, b": the texts that are allowed
     meaning: str
-    low: int | None = None  # least whole number allowed
+    low: int | None = None  # least number allowed
+
+    def refusal(self, value: object) -> str:
+        """Return the rule that a value breaks and the value, or nothing."""
+        allowed = self.kind.removeprefix("one of ").split(", ")
+        if self.kind.startswith("one of "):
+            near = hint(value, allowed) if isinstance(value, str) else ""
+            return "" if value in allowed else f"expected {self.kind}, got {_shown(value)}{near}"
+        if not _fits(value, _TYPES[self.kind]):
+            return f"expected {self.kind}, got {_shown(value)}"
+        too_low = self.low is not None and isinstance(value, int | float) and value < self.low
+        return f"must be at least {self.low}, got {value}" if too_low else ""
 
 
 def option(kind: str, meaning: str, *, default: Any = MISSING, low: int | None = None) -> Any:
@@ -44,7 +69,7 @@ def option(kind: str, meaning: str, *, default: Any = MISSING, low: int | None =
         kind: See ``Option.kind``.
         meaning: One line for ``mergetune evaluators``.
         default: Value when the key is absent; without one the key is required.
-        low: Least whole number allowed.
+        low: Least number allowed.
     """
     return field(default=default, metadata={"option": Option(kind, meaning, low)})
 
@@ -94,13 +119,18 @@ class EvaluatorPlugin:
             needed = declared.default is MISSING
             return f"required by evaluator {self.name!r}" if needed else ""
         value = values[declared.name]
-        wanted: Option = declared.metadata["option"]
-        if type(value) is _TYPES[wanted.kind]:  # not isinstance: true is no whole number
-            too_low = wanted.low is not None and isinstance(value, int) and value < wanted.low
-            return f"must be at least {wanted.low}, got {value}" if too_low else ""
         if value is None and declared.default is None:
             return ""
-        return f"expected {wanted.kind}, got {_shown(value)}"
+        wanted: Option = declared.metadata["option"]
+        return wanted.refusal(value)
+
+
+def _fits(value: object, types: type | tuple[type, ...]) -> bool:
+    if type(value) not in (types if isinstance(types, tuple) else (types,)):
+        return False  # not isinstance: true is no whole number
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(part, str) for part in value)
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _described(declared: Field[Any]) -> dict[str, Any]:

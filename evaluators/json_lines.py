@@ -1,0 +1,105 @@
+"""A file of JSON lines -> rows that know where they stand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from merge_core.errors import EvaluationError, hint
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the file."""
+
+    values: dict[str, Any]  # treat as read-only
+    place: str  # "file.jsonl:3", for messages
+
+    def value(self, key: str) -> Any:
+        """Return what stands under a key.
+
+        Raises:
+            EvaluationError: The row does not have it.
+        """
+        if key not in self.values:
+            raise EvaluationError(
+                f"{self.place}: no key {key!r}{hint(key, self.values)}; "
+                f"the row has {', '.join(self.values) or 'no keys'}"
+            )
+        return self.values[key]
+
+    def text(self, key: str) -> str:
+        """Return what stands under a key as text: texts as they are, numbers as JSON has them.
+
+        Raises:
+            EvaluationError: The row does not have it, or it is neither a text nor a number.
+        """
+        return written(self.value(key), f"{self.place}: {key}")
+
+
+def written(value: object, place: str) -> str:
+    """Return a text as it is and a number as JSON has it.
+
+    Raises:
+        EvaluationError: It is neither.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return json.dumps(value)
+    raise EvaluationError(f"{place}: expected a text or a number, got {json.dumps(value)}")
+
+
+def read_rows(path: Path) -> tuple[Row, ...]:
+    """Read a file with one JSON object per line; empty lines are passed over.
+
+    Raises:
+        EvaluationError: There is no such file, it is not UTF-8, a line is no JSON object or has
+            a key twice, or there is no line at all.
+    """
+    rows = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if line.strip():
+            place = f"{path.name}:{number}"
+            rows.append(Row(_object(line, place), place))
+    if not rows:
+        raise EvaluationError(f"{path} has no rows; expected one JSON object per line")
+    return tuple(rows)
+
+
+def read_text(path: Path) -> str:
+    r"""Return a file's text; a byte-order mark is dropped and every line end is ``\n``.
+
+    Raises:
+        EvaluationError: There is no such file, or it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise EvaluationError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise EvaluationError(
+            f"{path} is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}"
+        ) from error
+
+
+def _object(line: str, place: str) -> dict[str, Any]:
+    def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise EvaluationError(f"{place}: the key {twice[0]!r} stands there twice")
+        return dict(pairs)
+
+    try:
+        value = json.loads(line, object_pairs_hook=once)
+    except ValueError as error:
+        if isinstance(error, EvaluationError):
+            raise
+        raise EvaluationError(f"{place}: no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise EvaluationError(f"{place}: expected a JSON object, got {line.strip()[:40]}")
+    return value

@@ -1,0 +1,66 @@
+"""Does what the model writes mention a word? A file with a prompt, a tab and a word per line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluators.protocol import Item, LiveModel, ScoreVector, canonical, items_of
+from evaluators.registry import EvaluatorPlugin, option
+from merge_core.errors import EvaluationError
+
+
+@dataclass(frozen=True)
+class MentionsOptions:
+    """The keys of a score entry with ``evaluator: mentions``."""
+
+    file: str = option("a file", "prompt, tab, word; relative to the study file")
+    max_tokens: int = option("a whole number", "most tokens of an answer", default=32, low=1)
+
+
+class Mentions:
+    """1 where the answer has the word in it, else 0. See ``evaluators.protocol.Evaluator``."""
+
+    unit, higher_is_better = "mentions", True
+
+    def __init__(self, options: MentionsOptions, folder: Path, tokenizer: Any) -> None:
+        lines = (folder / options.file).read_text(encoding="utf-8").splitlines()
+        self._pairs = [tuple(line.split("\t")) for line in lines]
+        for number, pair in enumerate(self._pairs, start=1):
+            if len(pair) != 2:
+                raise EvaluationError(
+                    f"{options.file}:{number}: expected a prompt, a tab and a word, "
+                    f"got {len(pair)} columns"
+                )
+        self._how = {"until": [], "max_gen_toks": options.max_tokens, "do_sample": False}
+        self.task = Path(options.file).stem
+        self.items: tuple[Item, ...] = items_of(self.task, self._pairs)  # ids from the content
+
+    def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
+        """Score some items on the weights that the model has now."""
+        for i in which:
+            if not 0 <= i < len(self.items):
+                raise IndexError(f"{self.task} has {len(self.items)} items, got position {i}")
+        asked = [(self._pairs[i][0], self._how) for i in which]
+        answers = model.engine.generate_until(asked)
+        found = [self._pairs[i][1] in text for i, text in zip(which, answers, strict=True)]
+        return np.array(found, dtype=np.float64)
+
+    def fingerprint(self) -> str:
+        """Name everything but model and engine that could change a score."""
+        asked = hashlib.sha256(canonical([self._pairs, self._how])).hexdigest()
+        return json.dumps({"evaluator": "mentions", "version": 1, "asked": asked})
+
+
+EVALUATOR = EvaluatorPlugin(
+    name="mentions",
+    meaning="does the answer mention a word?",
+    options=MentionsOptions,
+    open=Mentions,
+)

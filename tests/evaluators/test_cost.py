@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from evaluators.protocol import LiveModel
+from evaluators.testing import EvaluatorContract
+from tests.evaluators.own_files import ScriptedEngine, open_entry, score_all
+
+SIZE = 48 * 64 + 2 * (64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 128 + 2 * 64) + 64 + 64 * 48
+
+
+class TestParameters(EvaluatorContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def build(cls, tokenizer, tmp_path_factory):
+        return lambda: open_entry("cost", None, tokenizer, metric="parameters", repeats=4)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def build_other(cls, tokenizer):
+        return lambda: open_entry("cost", None, tokenizer, metric="bytes", repeats=4)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def live_model(cls, live):
+        return live
+
+
+class TestSpeed(EvaluatorContract):
+    """All laws but the same bits: a measured speed is another one each time."""
+
+    test_scoring_twice_gives_the_same_bits = None
+    test_any_order_gives_the_same_scores = None
+    test_any_blocks_give_the_same_scores = None
+    test_an_item_asked_twice_is_scored_twice = None
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def build(cls, tokenizer):
+        entry = {"metric": "tokens_per_second", "repeats": 4}
+        return lambda **more: open_entry(
+            "cost", None, tokenizer, **{**entry, "max_tokens": 4, **more}
+        )
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def build_other(cls, build):
+        return lambda: build(max_tokens=5)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def live_model(cls, live):
+        return live
+
+    def test_a_speed_is_above_0_for_each_item_asked(self, evaluator, live_model):
+        scores = evaluator.score(live_model, [2, 0, 2])
+        assert scores.shape == (3,)
+        assert (scores > 0).all()
+
+
+def test_golden_sizes(live, tokenizer):
+    # By the formula of the tiny Llama: embeddings, 2 layers, norm, head; float32
+    for metric, factor in (("parameters", 1), ("bytes", 4)):
+        cost = open_entry("cost", None, tokenizer, metric=metric)
+        assert score_all(cost, live) == [SIZE * factor] * 3
+
+
+def test_tied_weights_are_counted_once(tokenizer):
+    import torch
+
+    layer = torch.nn.Linear(3, 2, bias=False)
+    tied = torch.nn.ModuleList([layer, torch.nn.Linear(3, 2)])
+    tied[1].weight = layer.weight
+    engine = ScriptedEngine(lambda *_: -1.0, None)
+    model = LiveModel(tied.bfloat16(), tokenizer, 1, engine)
+    cost = open_entry("cost", None, tokenizer, metric="bytes", repeats=1)
+    assert score_all(cost, model) == [(3 * 2 + 2) * 2]
+
+
+def test_a_speed_is_tokens_by_seconds(tokenizer, monkeypatch):
+    clock = iter([10.0, 12.0])
+    monkeypatch.setattr("evaluators.cost.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    engine = ScriptedEngine(lambda *_: -1.0, lambda prompt: "abc")
+    cost = open_entry("cost", None, tokenizer, metric="tokens_per_second", repeats=1)
+    # 8 answers of 3 tokens in 2 seconds
+    assert score_all(cost, LiveModel(None, tokenizer, 8, engine)) == [12.0]
+
+
+def test_a_model_that_writes_nothing_has_no_speed(tokenizer):
+    engine = ScriptedEngine(lambda *_: -1.0, lambda prompt: "")
+    cost = open_entry("cost", None, tokenizer, metric="tokens_per_second", repeats=1)
+    assert math.isnan(score_all(cost, LiveModel(None, tokenizer, 8, engine))[0])
+    assert cost.failures == {cost.items[0].id: "the model writes nothing after 'Once upon a time'"}
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "measured"),
+    [
+        ("parameters", "parameters", False),
+        ("bytes", "bytes", False),
+        ("tokens_per_second", "tokens/s, measured", True),
+    ],
+)
+def test_what_is_measured_is_marked_and_only_speed_should_be_high(metric, unit, measured):
+    cost = open_entry("cost", None, None, metric=metric)
+    assert (cost.unit, cost.measured, cost.higher_is_better) == (unit, measured, measured)
+    assert json.loads(cost.fingerprint()).get("measured", False) == measured
+
+
+def test_each_pool_can_have_an_item(tokenizer):
+    from search.pools import split
+
+    cost = open_entry("cost", None, tokenizer, metric="parameters")
+    pools = split(cost.items, {"search": 1, "select": 1, "report": "rest"}, seed=0)
+    assert [len(pools.search), len(pools.select), len(pools.report)] == [1, 1, 1]
