@@ -20,6 +20,23 @@ app = typer.Typer(
 Study = Annotated[str, typer.Argument(help="A study file, its folder, or a storage URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")]
+
+
+def _load_plugins(files: list[Path] | None) -> list[Path]:
+    if files:
+        from evaluators.plugin_file import load
+
+        for file in files:
+            load(file)
+    return files or []
+
+
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin", callback=_load_plugins, help="A Python file of yours that declares evaluators."
+    ),
+]
 Out = Annotated[Path, typer.Argument(help="The model folder to make.")]
 
 
@@ -45,6 +62,7 @@ def _print_json(data: Any) -> None:
 @app.command()
 def check(
     study: Annotated[Path, typer.Argument(help="A study file, its folder, or a recipe file.")],
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Read a study or a recipe and say what it would do, or all that is wrong with it."""
@@ -64,6 +82,7 @@ def check(
 @app.command()
 def run(
     study: Annotated[Path, typer.Argument(help="A study file or its folder.")],
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Start a study, or resume it, and report its winner."""
@@ -81,7 +100,7 @@ def run(
 
 
 @app.command()
-def trials(study: Study, as_json: Json = False) -> None:
+def trials(study: Study, plugin: Plugins = None, as_json: Json = False) -> None:
     """List a study's trials."""
     from search import console
     from search.opening import open_study
@@ -107,7 +126,7 @@ def trials(study: Study, as_json: Json = False) -> None:
 
 
 @app.command()
-def best(study: Study, as_json: Json = False) -> None:
+def best(study: Study, plugin: Plugins = None, as_json: Json = False) -> None:
     """Show a finished study's report and its winning recipe."""
     from search import console
     from search.opening import open_study, winner
@@ -167,6 +186,7 @@ def export(
     out: Out,
     trial: Annotated[str, typer.Option(help="A trial's number, or best.")] = "best",
     overwrite: Overwrite = False,
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Write the model folder of one trial."""
@@ -187,6 +207,7 @@ def export(
 def reproduce(
     study: Study,
     trial: Annotated[str, typer.Option(help="A trial's number, best, or all.")] = "all",
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Rebuild trials from the database and compare weights and item scores."""
@@ -221,7 +242,7 @@ def methods(as_json: Json = False) -> None:
 
 
 @app.command()
-def evaluators(as_json: Json = False) -> None:
+def evaluators(plugin: Plugins = None, as_json: Json = False) -> None:
     """List the evaluators and the keys of their score entries."""
     from search import listing
 

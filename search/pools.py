@@ -80,7 +80,7 @@ def split(items: Sequence[ItemRef], counts: Mapping[str, int | str], seed: int) 
     Raises:
         ParameterError: The counts are not what is described above, ask for more items than there
             are, or leave a task without an item in a pool; an item is there twice; items of the
-            same content cannot stay together at these counts.
+            same content, in one task or in several, cannot stay together at these counts.
     """
     asked = _checked(counts)
     ids: dict[str, list[str]] = {}
@@ -93,7 +93,27 @@ def split(items: Sequence[ItemRef], counts: Mapping[str, int | str], seed: int) 
     places = [
         _placed(task, ids[task], numbers, seed) for task, numbers in zip(tasks, wanted, strict=True)
     ]
+    _check_together(tasks, ids, places)
     return Pools(*(Pool(tasks, positions) for positions in zip(*places, strict=True)))
+
+
+def _check_together(
+    tasks: Sequence[str],
+    ids: Mapping[str, Sequence[str]],
+    places: Sequence[tuple[tuple[int, ...], ...]],
+) -> None:
+    """Refuse a split that has one item in two pools: one task asked twice, by two metrics."""
+    seen: dict[str, tuple[str, str]] = {}
+    for task, pools in zip(tasks, places, strict=True):
+        for name, positions in zip(NAMES, pools, strict=True):
+            for content in {ids[task][i].partition("#")[0] for i in positions}:
+                other, there = seen.setdefault(content, (task, name))
+                if there != name:
+                    raise ParameterError(
+                        f"items: {other} and {task} have the same items, and one of them would be "
+                        f"in {there} for the first and in {name} for the second; ask for numbers "
+                        f"of items that the {len(tasks)} tasks share evenly"
+                    )
 
 
 def _checked(counts: Mapping[str, int | str]) -> tuple[int, int, int | None]:

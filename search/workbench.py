@@ -77,6 +77,11 @@ class Workbench:
         return Space(self.spec.template, self._main.tensors)
 
     @property
+    def measured(self) -> frozenset[str]:
+        """Tasks whose scores are measured times, which no run gives twice."""
+        return frozenset(t for t, e in self.evaluators.items() if getattr(e, "measured", False))
+
+    @property
     def kernels(self) -> str:
         """How candidates are merged: ``fused`` or ``blocked``."""
         return self._candidate.path
@@ -137,7 +142,11 @@ class Workbench:
             found = [float(x) for x in evaluator.score(self._live, chosen.of(task))]
             missing = sum(x != x for x in found)  # nan: the item failed
             if missing:
-                raise EvaluationError(f"{task}: {missing} of {len(found)} items have no score")
+                reasons: Mapping[str, str] = getattr(evaluator, "failures", {})
+                first = next((f"; {item}: {why}" for item, why in reasons.items()), "")
+                raise EvaluationError(
+                    f"{task}: {missing} of {len(found)} items have no score{first}"
+                )
             scores[task] = found
         return scores
 

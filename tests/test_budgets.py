@@ -12,9 +12,7 @@ LAYERS = ("merge_core", "evaluators", "search")
 FILES = sorted(file for layer in LAYERS for file in (ROOT / layer).rglob("*.py"))
 LINES_OF_A_FILE = 350
 LINES_OF_A_FUNCTION = 50
-LINES_OF_ALL = (
-    14000  # was 9000: the dialect whole (adapters, tokenizers, slices, documents), inspect
-)
+LINES_OF_ALL = 17500  # was 9000: the whole dialect, kernels, six evaluators, an own engine
 
 
 def lines(source: str) -> int:

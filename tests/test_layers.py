@@ -15,7 +15,7 @@ MAY_IMPORT = {
     },
     "evaluators": {
         *("merge_core.errors", "merge_core.registry"),  # nothing else of it
-        *("torch", "transformers", "lm_eval", "numpy", "pydantic", "datasets"),
+        *("torch", "transformers", "lm_eval", "numpy", "pydantic", "datasets", "jinja2", "pyarrow"),
     },
     "search": {
         *("merge_core", "evaluators", "optuna", "cmaes", "numpy", "scipy", "yaml", "pydantic"),

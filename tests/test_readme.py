@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from evaluators.registry import EVALUATORS
 from merge_core.document import Document
 from search import cli, study_file
 from search.checking import check
@@ -21,10 +22,11 @@ def test_every_command_of_the_readme_exists():
 
 
 def test_study_file_in_the_readme_is_valid():
-    (text,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
-    document = Document("README.md", yaml.safe_load(text), {})
-    spec = study_file.of_document(document, ROOT)
+    study, scores = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL))
+    spec = study_file.of_document(Document("README.md", study, {}), ROOT)
     assert len(spec.template.knobs) == 5
+    own = study_file.of_document(Document("README.md", {**study, **scores}, {}), ROOT)
+    assert {score.plugin.name for score in own.scores} == set(EVALUATORS.names()) - {"lm_eval"}
 
 
 def test_defaults_in_the_readme_are_the_defaults():
@@ -34,7 +36,7 @@ def test_defaults_in_the_readme_are_the_defaults():
     assert rows["search"] == (
         f"{search.sampler}, {search.seed}, {search.trials}, no limit, {search.finalists}"
     )
-    assert rows["engine"] == f"{engine.device}, {engine.batch_size}, torch's own"
+    assert rows["engine"] == f"{engine.device}, {engine.batch_size}, torch's own, {engine.kernels}"
 
 
 SHIPPED = [*ROOT.glob("studies/*/study.yaml"), *ROOT.glob("studies/examples/**/*.yaml")]

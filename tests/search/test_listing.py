@@ -96,7 +96,7 @@ def test_the_table_of_methods_has_every_parameter_and_its_range(
 def test_a_method_without_parameters_stands_in_the_table_too(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bare = Method("bare", lambda inputs: inputs.models[0], (), "none", (1, 1), "nobody")
+    bare = Method("bare", (), "none", (1, 1), "nobody", merge=lambda inputs: inputs.models[0])
     monkeypatch.setitem(METHODS._added, "bare", bare)
     listing.methods(as_json=False)
     assert any("bare" in line for line in capsys.readouterr().out.splitlines())

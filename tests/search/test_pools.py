@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from merge_core.errors import ParameterError
-from search.pools import Pool, Pools, split
+from search.pools import NAMES, Pool, Pools, split
 
 repeatable = settings(derandomize=True, database=None, deadline=None, max_examples=50)
 GOLDEN = Pools(
@@ -207,3 +207,15 @@ def test_pairs_that_would_have_to_part_are_refused() -> None:
 def test_pools_are_frozen_values() -> None:
     found = items(a=100)
     assert hash(split(found, REST, 1)) == hash(split(found, REST, 1))
+
+
+def test_items_of_two_metrics_of_one_task_are_in_the_same_pools_or_refused():
+    both = [ItemRef(task, f"{i:04x}") for task in ("q", "q:margin") for i in range(100)]
+    pools = split(both, {"search": 60, "select": 40, "report": "rest"}, 3)
+    for name in NAMES:
+        pool = getattr(pools, name)
+        assert sorted(pool.of("q")) == sorted(pool.of("q:margin"))
+    with pytest.raises(
+        ParameterError, match=r"^items: q and q:margin have the same items, and one of them would"
+    ):
+        split(both, {"search": 61, "select": 40, "report": "rest"}, 3)

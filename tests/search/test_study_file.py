@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from evaluators.registry import EVALUATORS
 from merge_core import document
 from merge_core.errors import DocumentError, MergeError
 from search import baselines, study_file
@@ -39,13 +40,14 @@ engine: {batch: 2}
 storage: 7
 baselines: [mine.yaml]
 """
+KNOWN = ", ".join(EVALUATORS.names())
 PROBLEMS = """\
 study.yaml:2: name: expected a text, got 3
 study.yaml:3: recpe: unknown key, did you mean 'recipe'?
 study.yaml:7: recipe.dtyp: unknown key, did you mean 'dtype'?
 study.yaml:11: recipe.models[0].parameters.weight: low must be below high, got low 2 and high 1
 study.yaml:12: recipe.models[0].parameters.density: must be in (0, 1], got 1.5
-study.yaml:14: score[0].evaluator: expected one of lm_eval, got 'lm_evl', did you mean 'lm_eval'?
+study.yaml:14: score[0].evaluator: expected one of KNOWN, got 'lm_evl', did you mean 'lm_eval'?
 study.yaml:15: score[1].weight: expected a number above 0, got 0
 study.yaml:15: score[1].task: required by evaluator 'lm_eval'
 study.yaml:16: score[2].taks: unknown key, did you mean 'task'?
@@ -82,7 +84,7 @@ def problems_of(**changes: Any) -> list[tuple[str, str]]:
 def test_every_problem_of_a_bad_file_comes_at_once_with_its_line() -> None:
     with pytest.raises(DocumentError, match="recpe: unknown key") as caught:
         spec_of(BAD, Path("/nowhere"))
-    assert str(caught.value) == PROBLEMS
+    assert str(caught.value) == PROBLEMS.replace("KNOWN", KNOWN)
 
 
 def test_an_empty_study_says_what_is_required() -> None:
@@ -151,7 +153,7 @@ def test_cma_es_is_refused_where_something_has_choices() -> None:
     ("entry", "path", "rule"),
     [
         ("gsm8k", "score[1]", "expected {evaluator, ...}, got 'gsm8k'"),
-        ({"task": "x"}, "score[1].evaluator", "expected one of lm_eval, got nothing"),
+        ({"task": "x"}, "score[1].evaluator", f"expected one of {KNOWN}, got nothing"),
         ({"evaluator": "lm_eval", "task": 3}, "score[1].task", "expected text, got 3"),
         ({"evaluator": "lm_eval", "task": "x", "k": 3}, "score[1].k", "unknown key"),
     ],
