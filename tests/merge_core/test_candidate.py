@@ -6,7 +6,9 @@ import torch
 from merge_core.candidate import Candidate
 from merge_core.digest import weights_digest
 from merge_core.errors import CheckpointError, NonFiniteError
-from tests.merge_core.conftest import change
+from merge_core.execution import Execution
+from merge_core.plan import plan
+from tests.merge_core.conftest import change, read_recipe
 from tests.merge_core.recipes import DARE_TIES, LINEAR, RECIPES, SLERP, TASK_ARITHMETIC, TIES
 
 PROMPT = torch.tensor([[5, 9, 20, 11, 7]])
@@ -193,3 +195,79 @@ def test_config_that_does_not_fit_the_shapes_is_refused(planned, own_family):
         change_config(root / name, intermediate_size=32)
     with pytest.raises(CheckpointError, match=r"class of base has \(16, 32\), the parents"):
         planned(SLERP, root=root).build()
+
+
+def counted(monkeypatch):
+    """Names of the tensors that are merged from now on."""
+    made = []
+    carry_out = Execution.carry_out
+
+    def count(self, step, out=None):
+        made.append(step.tensor)
+        return carry_out(self, step, out)
+
+    monkeypatch.setattr(Execution, "carry_out", count)
+    return made
+
+
+def test_only_tensors_whose_numbers_changed_are_merged_again(planned, monkeypatch):
+    candidate, usual = Candidate(), planned(TIES)
+    candidate.build(usual.plan)
+    made = counted(monkeypatch)
+    text = TIES.replace("[{filter: mlp,", "[{filter: .2.mlp, value: 0.9}, {filter: mlp,")
+    digest = candidate.build(plan(read_recipe(text), usual.parents))
+    assert sorted(made) == [f"model.layers.2.mlp.{x}_proj.weight" for x in ("down", "gate", "up")]
+    assert digest == planned(text).build()[0]
+    assert_same_model(candidate.model, planned(text).build()[1])
+
+
+def test_same_recipe_again_merges_nothing(planned, monkeypatch):
+    candidate = Candidate()
+    first = candidate.build(planned(DARE_TIES).plan)
+    made = counted(monkeypatch)
+    made_again = planned(DARE_TIES)
+    again = Candidate()
+    again.build(made_again.plan)
+    made.clear()
+    assert again.build(made_again.plan) == first
+    assert made == []
+
+
+def test_touched_candidate_is_merged_whole(planned, monkeypatch):
+    made_plan = planned(TIES).plan
+    candidate = Candidate()
+    digest = candidate.build(made_plan)
+    made = counted(monkeypatch)
+    candidate.touch()
+    assert candidate.build(made_plan) == digest
+    assert len(made) == len(made_plan.steps)
+
+
+def test_tensor_that_failed_is_merged_again_by_the_next_build(planned):
+    candidate, usual = Candidate(), planned(f"dtype: float16{TASK_ARITHMETIC}")
+    digest = candidate.build(usual.plan)
+    broken = f"dtype: float16{TASK_ARITHMETIC}".replace("weight: 0.25", "weight: 3.0e+6")
+    with pytest.raises(NonFiniteError, match="not finite in float16"):
+        candidate.build(plan(read_recipe(broken), usual.parents))
+    assert candidate.build(usual.plan) == digest
+    assert_same_model(candidate.model, usual.build()[1])
+
+
+def test_what_is_known_of_parents_is_not_taken_for_others_of_the_same_name(planned, own_family):
+    root = own_family()
+    candidate = Candidate()
+    candidate.build(planned(TIES).plan)
+    change(root / "one", model__norm__weight=torch.linspace(-1, 1, 16))
+    other = planned(TIES, root=root)
+    assert candidate.build(other.plan) == other.build()[0]
+
+
+def test_second_build_on_the_same_parents_takes_its_thresholds_from_memory(planned):
+    candidate = Candidate()
+    candidate.build(planned(TIES).plan)
+    made = planned(TIES)
+    candidate.build(made.plan)
+    first = candidate.known.used
+    candidate.touch()
+    candidate.build(made.plan)
+    assert candidate.known.used == first > 0

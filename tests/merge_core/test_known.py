@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from merge_core.known import OF_A_NUMBER, Known
+
+
+def test_value_is_computed_once():
+    known, calls = Known(), []
+
+    def compute():
+        calls.append(1)
+        return 7
+
+    assert [known.get("a", compute) for _ in range(3)] == [7, 7, 7]
+    assert len(calls) == 1
+    assert known.get("b", compute) == 7
+    assert len(calls) == 2
+
+
+def test_oldest_go_when_there_is_no_more_room():
+    known = Known(room=100)
+    for name in "abc":
+        known.get(name, lambda: torch.zeros(10))  # 40 bytes
+    known.get("b", lambda: pytest.fail("b was forgotten"))
+    assert known.used == 80
+    assert known.get("a", lambda: "again") == "again"
+
+
+def test_value_that_is_used_again_is_not_the_oldest():
+    known = Known(room=100)
+    known.get("a", lambda: torch.zeros(10))
+    known.get("b", lambda: torch.zeros(10))
+    known.get("a", lambda: pytest.fail("a was forgotten"))
+    known.get("c", lambda: torch.zeros(10))
+    known.get("a", lambda: pytest.fail("a was forgotten"))
+
+
+def test_value_larger_than_the_room_is_given_and_not_kept():
+    known = Known(room=100)
+    assert known.get("a", lambda: torch.zeros(100)).numel() == 100
+    assert known.used == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [
+        (1.5, OF_A_NUMBER),
+        (torch.zeros(3, dtype=torch.int16), 6),
+        ([torch.zeros(2), 1], 8 + 2 * OF_A_NUMBER),
+        ({"a": torch.zeros(2)}, 8 + OF_A_NUMBER),
+    ],
+)
+def test_size_is_that_of_all_tensors_inside(value, size):
+    known = Known()
+    known.get("a", lambda: value)
+    assert known.used == size
+
+
+def test_everything_is_forgotten_on_request():
+    known = Known()
+    known.get("a", lambda: 1)
+    known.forget()
+    assert known.used == 0
+    assert known.get("a", lambda: 2) == 2
+
+
+def test_seconds_of_a_value_inside_another_count_once():
+    known = Known()
+    known.get("outer", lambda: known.get("inner", lambda: sum(range(200_000))))
+    once = known.seconds
+    assert once > 0
+    known.get("outer", lambda: pytest.fail("computed again"))
+    assert known.seconds == once
