@@ -1,8 +1,8 @@
 """The engine that runs the live transformers model itself, in place.
 
 Every answer is what plain lm-eval (HFLM) gives on the same model. Log-likelihoods may differ by
-rounding, since HFLM pads and multiplies otherwise: in float32 by 2e-5 nats at -20, or 5e-7 of the
-value where that is more. In float32 on a CPU with one thread an answer does not depend, to the
+rounding, since HFLM pads and multiplies otherwise: in float32 by 4e-5 nats, or 5e-7 of the value
+where that is more. In float32 on a CPU with one thread an answer does not depend, to the
 last bit, on what else is asked for or in which order; with more threads, on accelerators, in
 mixtures of experts and where HFLM itself does the work, rows may round each other otherwise,
 within that tolerance (0.5 nats in bfloat16).

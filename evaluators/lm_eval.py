@@ -4,13 +4,10 @@ Not used, on purpose: ``evaluate`` (it averages, and rebuilds every prompt), ``s
 request cache and the response cache (each gives wrong numbers without a word when weights or
 subsets change), bootstrap.
 
-What is guaranteed: the mean over all items, scored in one call and taken as lm-eval takes it,
-equals what ``lm_eval.simple_evaluate`` gives with the same model, batch size and seed, to the last
-digit; and the same block gives the same bits, in whatever order it is asked for. Another block
-means other neighbours in a batch, so other padding, and that rounds differently: log-likelihoods
-of small models moved by up to 2e-5 nats in float32 and 0.5 in bfloat16 (CPU). A score of right or
-wrong changes only where two answers are that close: never in 40 generated answers in float32, in
-up to 3 of 40 in bfloat16. Who needs the same bits asks for the same blocks.
+What is guaranteed: an item's value is what ``lm_eval.simple_evaluate`` gives with the same model
+and seed, within the rounding that ``evaluators.hf`` states; a score of right or wrong differs only
+where two answers are that close. The same block gives the same bits in whatever order it is asked
+for, and in float32 on a CPU with one thread so does every other block.
 """
 
 from __future__ import annotations
