@@ -43,6 +43,9 @@ bench: .venv/ready-dev
 	$(BIN)/python benchmarks/candidate_build.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/sampler_replay.py
+	$(BIN)/python benchmarks/peak_memory.py
+	$(BIN)/python benchmarks/time_merge.py
+	$(BIN)/python benchmarks/evaluator_speed.py
 
 clean:
 	rm -rf .venv build *.egg-info
