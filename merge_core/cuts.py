@@ -72,9 +72,13 @@ def _counts(digits: Iterable[Bits], size: int) -> NDArray[np.int64]:
     import numpy as np
 
     counts = np.zeros(size, dtype=np.int64)
+    waiting: list[Bits] = []
     for part in digits:
-        counts += np.bincount(part, minlength=size)
-    return counts
+        waiting.append(part)
+        if sum(map(len, waiting)) >= size:  # a histogram of few is mostly zeros to be added
+            counts += np.bincount(np.concatenate(waiting), minlength=size)
+            waiting.clear()
+    return counts + np.bincount(np.concatenate([*waiting, counts[:0]]), minlength=size)
 
 
 def _bucket(ends: NDArray[np.int64], place: int) -> int:

@@ -109,7 +109,8 @@ class Execution:
         if method.prepare is None:
             merged = method.merge(inputs).to(dtype)
             return merged if out is None else out.copy_(merged), False
-        if out is not None and not out.is_contiguous():  # a part of a fused tensor
+        away = out is not None and out.device != _device_of(inputs)
+        if out is not None and (away or not out.is_contiguous()):  # a part of a fused tensor
             merged, finite = self._merge(inputs, shape, None)
             return out.copy_(merged), finite
         made = torch.empty(shape, dtype=dtype) if out is None else out
@@ -176,6 +177,11 @@ class Execution:
         for step, i in steps:
             assert step.base is not None
             yield self._read(step.operands[i]).float() - self._read(step.base).float()
+
+
+def _device_of(inputs: Inputs) -> Any:
+    """Return where the parents' tensors are, and so where they are merged."""
+    return (inputs.models[0] if inputs.models else inputs.base).device  # type: ignore[union-attr]
 
 
 def _is_finite(tensor: Tensor) -> bool:

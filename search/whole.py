@@ -43,6 +43,7 @@ def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> dict[str, A
         progress.stage(f"candidates are merged by {bench.kernels} kernels")
         if not search(spec, record, bench, progress, stop):
             return None
+        progress.stage(f"computed once for all candidates: {bench.once}")
         chosen = selection.select(record, bench, progress)
         selection.measure(record, bench, REPORT, list(chosen.named.values()), progress)
         summary = selection.summary(record, bench, chosen)
