@@ -4,7 +4,8 @@ Left out, beside what ``test_parity_with_mergekit`` leaves out:
 
 - Slices with different numbers of sources: mergekit gives the tensors behind the layers as many
   sources as the first slice has, and drops the rest without a word.
-- Slices of GPT-2 and of classes whose config mergekit does not know how to lengthen.
+- Slices of Qwen2 and others whose config lists a kind for each layer: mergekit changes the count,
+  not the list, and transformers refuses its config. ``test_slices`` has them.
 - Ranges of one layer with whole numbers or flags in a gradient: there both take the last value.
 - arcee_fusion on equal tensors, where 0/0 decides.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from merge_core.methods.registry import method
@@ -24,7 +25,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:numpy.core is deprecated:DeprecationWarning"),
 ]
 
-KINDS = ("llama", "qwen2", "mistral")
+FORMS = [
+    *(("llama", False), ("qwen2", False), ("mistral", False)),
+    *(("llama", True), ("phi3", True), ("mistral", True)),
+]
 LAYERS = 4
 EXPERTS = ("one", "two", "three")
 FILTERS = ("mlp", "self_attn", "layernorm", "up_proj", "embed", ".1.")
@@ -106,10 +110,22 @@ def recipes(draw, name, sliced):
     return recipe
 
 
-@pytest.mark.parametrize("sliced", [False, True], ids=["models", "slices"])
-@pytest.mark.parametrize("kind", KINDS)
+def beyond_rounding(a, b):
+    """Steps of bfloat16 from ``a`` to ``b``, where they differ by more than float32 results may.
+
+    Where base and task vectors nearly cancel out, 1e-6 of the largest entry is many steps.
+    """
+    far = (a.double() - b.double()).abs() > 1e-6 * b.double().abs().max()
+    return ulps(a[far], b[far]) if far.any() else 0
+
+
+@pytest.mark.parametrize(("kind", "sliced"), FORMS)
 @pytest.mark.parametrize("name", DRAWN)
-@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=3,
+    phases=[Phase.generate],  # a smaller example costs minutes of merges, and the recipe is shown
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data())
 def test_merge_is_that_of_mergekit(mergekit, ours, family, name, kind, sliced, data):
     dtype = data.draw(st.sampled_from(["float32", "bfloat16"]))
@@ -122,4 +138,4 @@ def test_merge_is_that_of_mergekit(mergekit, ours, family, name, kind, sliced, d
         if dtype == "float32":
             assert difference(value, theirs[tensor]) <= 1e-6, tensor
         else:
-            assert ulps(value, theirs[tensor]) <= 1, tensor
+            assert beyond_rounding(value, theirs[tensor]) <= 1, tensor
