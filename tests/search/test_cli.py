@@ -139,7 +139,8 @@ def test_methods_and_evaluators_print_tables_and_json(mergetune):
     assert "task_arithmetic" in mergetune("methods")[1]
     names = [row["name"] for row in json.loads(mergetune("methods", "--json")[1])]
     assert {"linear", "slerp", "ties", "dare_ties"} <= set(names)
-    assert json.loads(mergetune("evaluators", "--json")[1])[0]["name"] == "lm_eval"
+    names = [row["name"] for row in json.loads(mergetune("evaluators", "--json")[1])]
+    assert {"lm_eval", "exact_match", "judge"} <= set(names)
     assert "include_path" in mergetune("evaluators")[1]
 
 
@@ -156,3 +157,17 @@ def test_first_interrupt_ends_after_the_running_trial_and_keeps_what_is_settled(
     shown = int(line.split()[1])  # trial 18 of 60 ...
     _, record = open_study(str(study))
     assert shown <= len(record.trials) < 60
+
+
+def test_plugin_file_is_read_before_the_study(mergetune, tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "from evaluators.python_function import scorer\n\n"
+        "@scorer(name='shortness')\ndef shortness(answer, item):\n    return 1.0\n"
+    )
+    code, out, err = mergetune("evaluators", "--plugin", str(plugin), "--json")
+    assert code == 0, err
+    assert json.loads(out)
+    code, _, err = mergetune("evaluators", "--plugin", str(tmp_path / "nowhere.py"))
+    assert code == 1
+    assert "nowhere.py cannot be read" in err
