@@ -78,7 +78,7 @@ def _rule_broken_by(setting: str) -> str | None:
 
 
 def _compile(text: str) -> None:
-    from jinja2 import TemplateSyntaxError
+    from jinja2 import TemplateError, TemplateSyntaxError
     from transformers.utils.chat_template_utils import render_jinja_template
 
     conversation = [{"role": "user", "content": ""}]
@@ -88,8 +88,8 @@ def _compile(text: str) -> None:
         raise ParameterError(
             f"chat_template: no valid Jinja in its line {error.lineno}: {error.message}"
         ) from error
-    except Exception:  # it compiles; what it demands of a conversation is its own affair
-        return
+    except (TemplateError, LookupError, TypeError, ValueError, AttributeError):
+        return  # it compiles; what it demands of a conversation is its own affair
 
 
 def _template_of(folder: Path) -> str | None:
