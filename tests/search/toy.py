@@ -154,6 +154,8 @@ class Toy(Workbench):
         tasks: The tasks, if not those of the study file.
     """
 
+    kernels, once = "toy", "nothing"  # no tensor is merged
+
     def __init__(
         self,
         spec: StudySpec,
