@@ -38,7 +38,8 @@ class Candidate:
         self._device, self._fuse = device, fuse
         self._model: Any = None
         self._made_for: tuple[str, str] | None = None  # how it behaves, and its type
-        self._places: dict[str, Tensor] = {}
+        self._own_places: dict[str, Tensor] = {}  # as the class names them
+        self._places: dict[str, Tensor] = {}  # as the plan names them
         self._held: dict[str, Any] = {}  # what every live tensor was made from
         self._digests: dict[str, int] = {}
         self._known = Known()
@@ -117,10 +118,10 @@ class Candidate:
         if self._made_for != wanted:
             self._model = _load(plan).to(self._device)
             self._held.clear()
-            self._places = dict(_places(self._model))
+            self._own_places = dict(_places(self._model))
             self._made_for = wanted
-        _check_places(plan, _as_stored(plan, self._places, self._model.base_model_prefix))
-        self._places = _as_stored(plan, self._places, self._model.base_model_prefix)
+        self._places = _as_stored(plan, self._own_places, self._model.base_model_prefix)
+        _check_places(plan, self._places)
 
 
 def _looks_at_others(step: Step) -> bool:

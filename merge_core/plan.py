@@ -127,10 +127,11 @@ def _plan(recipe: Recipe, parents: Mapping[str, Parent], opened: Mapping[str, Pa
         axes = dict.fromkeys(parents[config_from].architecture.vocabulary, 0)
         tokens = vocabulary(recipe.tokenizer, parents, recipe.base_model, used, axes)
         parents = {**parents, **{name: tokens.reindexed(name) for name in used}}
-    names = {name: _to_merge(parents[name]) for name in dict.fromkeys([*used, config_from])}
+    unloaded = {name: _unloaded(parents[name]) for name in dict.fromkeys([*used, config_from])}
+    names = {name: _to_merge(parents[name], left) for name, left in unloaded.items()}
     layout = lay_out(recipe, config_from, names, with_base=with_base)
     _check_fit(layout, parents)
-    dropped = {name: why for parent in used for name, why in _unloaded(parents[parent]).items()}
+    dropped = {name: why for parent in used for name, why in unloaded[parent].items()}
     dropped |= _left_out(layout, used, names)
     resolver = _Resolver(recipe, found, parents)
     return Plan(
@@ -156,8 +157,7 @@ def _unloaded(parent: Parent) -> dict[str, str]:
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
-def _to_merge(parent: Parent) -> list[str]:
-    unloaded = _unloaded(parent)
+def _to_merge(parent: Parent, unloaded: Mapping[str, str]) -> list[str]:
     return parent.architecture.in_order(name for name in parent.tensors if name not in unloaded)
 
 
