@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from merge_core.methods.declaration import Inputs, Method, Param, Prepared
-from merge_core.methods.weighted_sum import products_of, vector_sum
+from merge_core.methods.weighted_sum import length_of, products_of, vector_sum
 
 OPPOSITE = 1e-6  # so close to the opposite of the mean a model pulls nowhere in particular
 
@@ -49,26 +49,21 @@ def _mean(units: Any, tol: float, steps: int) -> Any:
 
     k = len(units)
     mean = np.full(k, 1 / k)
-    if _length(units, mean) < tol:
+    if length_of(units, mean) < tol:
         mean = np.eye(k)[0]
-    mean = mean / _length(units, mean)
+    mean = mean / length_of(units, mean)
     for _ in range(steps):
         cosines = np.clip(units @ mean, -1, 1)
         angles = np.arccos(cosines)
         far = (angles >= tol) & (angles <= math.pi - OPPOSITE)
         shares = np.where(far, angles / np.where(far, np.sin(angles), 1) / k, 0)
         step = shares - mean * float(shares @ cosines)
-        length = _length(units, step)
+        length = length_of(units, step)
         if length < tol:
             break
         mean = mean * math.cos(length) + step * (math.sin(length) / length)
-        mean = mean / _length(units, mean)
+        mean = mean / length_of(units, mean)
     return mean
-
-
-def _length(products: Any, factors: Any) -> float:
-    """Return the norm of a sum of vectors with these dot products."""
-    return math.sqrt(max(0.0, float(factors @ products @ factors)))
 
 
 METHOD = Method(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from merge_core.errors import ParameterError
 from merge_core.methods.declaration import Inputs, Method, Param, Prepared
-from merge_core.methods.weighted_sum import products_of, vector_sum
+from merge_core.methods.weighted_sum import length_of, products_of, vector_sum
 
 PARALLEL_NOISE = 3e-8  # what is left of a sum of float32 vectors that cancel out
 
@@ -35,21 +34,16 @@ def _prepare(inputs: Inputs) -> Prepared:
     norms = np.sqrt(products.diagonal())
     scale = 1 / (norms + eps)
     units = products * scale * scale[:, None]  # dot products of the units
-    length = _length(units, weights)
+    length = length_of(units, weights)
     if length < max(eps, PARALLEL_NOISE):
         if len(weights) > 2 and max(norms) > eps:  # vectors of no length have nothing to cancel
             raise ParameterError("the models cancel out and have no spherical mean")
         return Prepared({"factor": weights.tolist()})
     mean = weights / length
     step = weights - mean * float(weights @ (units @ mean))
-    n = _length(units, step) + eps
+    n = length_of(units, step) + eps
     reached = mean * math.cos(n) + step * (math.sin(n) / n)
     return Prepared({"factor": (reached * float(weights @ norms) * scale).tolist()})
-
-
-def _length(products: Any, factors: Any) -> float:
-    """Return the norm of a sum of vectors with these dot products."""
-    return math.sqrt(max(0.0, float(factors @ products @ factors)))
 
 
 def _weights(inputs: Inputs) -> list[float]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from merge_core.blocks import row_blocks
 from merge_core.methods.declaration import Block, Inputs, Prepared
@@ -63,6 +64,16 @@ def products_of(tensors: Sequence[Tensor], inputs: Inputs, *, from_base: bool) -
         lambda: dots(part, flat[0].numel(), len(flat)),
     )
     return found
+
+
+def length_of(products: Any, factors: Any) -> float:
+    """Return the norm of ``sum_i factor_i x_i``, from the dot products of the ``x_i``.
+
+    Args:
+        products: numpy, float64 ``(models, models)``.
+        factors: numpy, float64 ``(models,)``.
+    """
+    return math.sqrt(max(0.0, float(factors @ products @ factors)))
 
 
 def row_products(inputs: Inputs) -> list[list[Tensor]]:
