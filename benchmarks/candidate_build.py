@@ -4,7 +4,9 @@ Prints build / roof for every merge method, from one process. *build* overwrites
 a merge of bfloat16 parents (whose pages are in memory), checks that it is finite and hashes it;
 every round has other weights, so that all tensors change. *roof* is the time of moving the same
 bytes with plain copies: all parents read once, the result written once. What a study computes once
-(thresholds, ranks, dot products) is computed in a first build and shown by itself.
+(thresholds, ranks, dot products) is computed in a first build and shown by itself. *band*: a build
+after a change in one of the eight layers alone, over a full build, beside their share of the
+entries. *extra*: the greatest anonymous memory of builds, without the live model and what is kept.
 
 With ``--mergekit METHOD ...`` also the time of ``mergekit-yaml`` on the same recipe, whole process.
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import tempfile
@@ -23,18 +26,33 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from memory import Peak, anonymous
 from parents import make_parents, recipe_for
 
+BAND = ".3."  # of the names of a layer's tensors
 
-def touched(recipe: Any, i: int) -> Any:
-    """Return the recipe of round ``i``: other weights where the method has any."""
+
+def touched(recipe: Any, i: int, band: str | None = None) -> Any:
+    """Return the recipe of round ``i``: other weights, or other ``t``, where the method has any.
+
+    Args:
+        recipe: With plain numbers.
+        i: The round.
+        band: Change them for tensors with this in their name only.
+    """
     from dataclasses import replace
 
+    from merge_core.recipe import Conditional
+
     def moved(settings: Any) -> Any:
-        return tuple((k, v * (1 + i / 1000) if k == "weight" else v) for k, v in settings)
+        return tuple((k, other(v) if k in ("weight", "t") else v) for k, v in settings)
+
+    def other(value: float) -> Any:
+        changed = value * (1 + i / 1000)
+        return changed if band is None else (Conditional(band, changed), Conditional(None, value))
 
     models = tuple(replace(source, parameters=moved(source.parameters)) for source in recipe.models)
-    return replace(recipe, models=models)
+    return replace(recipe, models=models, parameters=moved(recipe.parameters))
 
 
 def seconds(act: Callable[[], Any]) -> float:
@@ -70,6 +88,7 @@ def measure(
 
     recipe = recipe_for(method, names)
     used = {name: parents[name] for name in recipe.references()}
+    before = anonymous(os.getpid())
     candidate = Candidate(fuse=not options.blocked)
     candidate.build(plan(touched(recipe, 0), used))
     pairs = []
@@ -77,17 +96,45 @@ def measure(
         made = plan(touched(recipe, i), used)
         candidate.touch()
         pairs.append((seconds(lambda made=made: candidate.build(made)), roof.seconds(len(used))))
+    full = statistics.median(build for build, _ in pairs)
+    with Peak() as peak:
+        candidate.touch()
+        candidate.build(made)
+    kept = candidate.known.used + sum(x.nbytes for x in candidate.model.parameters())
     return {
         "method": method.name,
         "experts": len(names) - 1,
-        "seconds": statistics.median(build for build, _ in pairs),
+        "seconds": full,
         "over_roof": statistics.median(build / least for build, least in pairs),
         "path": candidate.path,
         "models": len(used),
         "roof_s": statistics.median(least for _, least in pairs),
         "once_s": candidate.known.seconds,
         "once_mib": candidate.known.used / 2**20,
+        "extra_mib": (peak.bytes - before - kept) / 2**20,
+        **band(candidate, recipe, used, full, options.rounds),
     }
+
+
+def band(
+    candidate: Any, recipe: Any, used: Any, full: float, rounds: int
+) -> dict[str, float | None]:
+    """Return what a change in one band of layers costs over a full build, and the band's share.
+
+    None where the method has neither weights nor ``t``.
+    """
+    from merge_core.plan import plan
+
+    if touched(recipe, 1) == recipe:
+        return {"band_over_full": None, "band_share": None}
+    candidate.build(plan(touched(recipe, 0, BAND), used))
+    took = []
+    for i in range(1, rounds + 1):
+        made = plan(touched(recipe, i, BAND), used)
+        took.append(seconds(lambda made=made: candidate.build(made)))
+    sizes = {step.tensor: math.prod(step.shape) for step in made.steps}
+    share = sum(size for name, size in sizes.items() if BAND in name) / sum(sizes.values())
+    return {"band_over_full": statistics.median(took) / full, "band_share": share}
 
 
 def by_mergekit(method: Any, names: list[str], folder: Path, threads: int) -> float:
@@ -130,7 +177,12 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 print(
                     f"{name:16} {count} experts: build/roof {row['over_roof']:6.2f} "
                     f"({row['seconds']:.3f} s, {row['path']}; once {row['once_s']:.2f} s, "
-                    f"{row['once_mib']:.0f} MiB)",
+                    f"{row['once_mib']:.0f} MiB; extra {row['extra_mib']:.0f} MiB"
+                    + (
+                        f"; band {row['band_over_full']:.3f} for {row['band_share']:.3f})"
+                        if row["band_share"]
+                        else ")"
+                    ),
                     flush=True,
                 )
     found = {

@@ -20,17 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from memory import anonymous
 from parents import make_parents, recipe_for
-
-
-def anonymous(pid: int) -> int:
-    """Return the anonymous resident memory of a process in bytes; 0 if it is gone."""
-    try:
-        text = Path(f"/proc/{pid}/status").read_text()
-    except OSError:  # it has ended
-        return 0
-    found = [line.split()[1] for line in text.splitlines() if line.startswith("RssAnon:")]
-    return int(found[0]) * 1024 if found else 0
 
 
 def peak(command: list[str], folder: Path) -> tuple[int, float]:

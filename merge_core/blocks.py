@@ -7,7 +7,6 @@ temporary to memory and reading it back: three to ten times the parents' own byt
 from __future__ import annotations
 
 import bisect
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -42,18 +41,11 @@ def merge_whole(method: Method, inputs: Inputs) -> Tensor:
     return out
 
 
-def merge_blocks(method: Method, inputs: Inputs, prepared: Prepared, out: Tensor) -> bool:
-    """Merge one tensor into ``out``, ``(*shape)`` contiguous, rounding once.
-
-    Returns:
-        Whether the result is surely finite; if not it must be looked at.
-    """
+def merge_blocks(method: Method, inputs: Inputs, prepared: Prepared, out: Tensor) -> None:
+    """Merge one tensor into ``out``, ``(*shape)`` contiguous, rounding once."""
     assert method.entry is not None
-    sums = []
     for block, into in _blocks(inputs, prepared, out):
         into.copy_(method.entry(block))
-        sums.append(into.float().sum())
-    return all(map(math.isfinite, sums))
 
 
 def _blocks(inputs: Inputs, prepared: Prepared, out: Tensor) -> Iterator[tuple[Block, Tensor]]:

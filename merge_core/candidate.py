@@ -95,8 +95,8 @@ class Candidate:
         if self._held.get(step.tensor) == wanted and not _looks_at_others(step):
             return
         self._held.pop(step.tensor, None)  # until it is whole again
-        merged = execution.carry_out(step, self._places[step.tensor])
-        self._digests[step.tensor] = digest.tensor_digest(step.tensor, merged, fuse=self._fuse)
+        execution.carry_out(step, self._places[step.tensor])
+        self._digests[step.tensor] = execution.digests[step.tensor]
         self._held[step.tensor] = wanted
 
     def _parents_of(self, plan: Plan, step: Step) -> list[Parent]:

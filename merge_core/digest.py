@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable
+import struct
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
+
+from merge_core.compiled import compiled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +21,12 @@ if TYPE_CHECKING:
 WORD = 2**32 - 1
 _BLOCK = 2**15  # columns of eight words: 1 MiB
 LANES = 8  # words that are folded into one before they are mixed
+FUSED = 2**10  # bytes from which a kernel call costs less than a few blocks
+BITS = {  # type -> which bits of a word are no sign; what carries an infinity into the sign
+    "torch.bfloat16": (0x7FFF7FFF, 0x00800080),
+    "torch.float16": (0x7FFF7FFF, 0x04000400),
+    "torch.float32": (0x7FFFFFFF, 0x00800000),
+}
 _STEP, _LANE = 0x9E3779B1, 0x85EBCA77  # odd: 2**32 over the golden ratio, and Murmur3's first
 
 
@@ -33,6 +42,19 @@ def tensor_digest(name: str, tensor: Tensor, *, fuse: bool = False) -> int:
         tensor: Of any type and shape.
         fuse: Use a fused kernel: the same hash.
     """
+    return digest_and_finiteness(name, tensor, fuse=fuse)[0]
+
+
+def digest_and_finiteness(name: str, tensor: Tensor, *, fuse: bool = False) -> tuple[int, bool]:
+    """Return :func:`tensor_digest`, and whether all entries are finite, from one look at the bits.
+
+    An entry is finite whose exponent is not the highest, and so is whatever is no float.
+
+    Args:
+        name: The tensor's.
+        tensor: Of any shape; float64 and 8-bit floats take a look of their own.
+        fuse: Use fused kernels: the same result.
+    """
     import torch
 
     data = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
@@ -41,58 +63,88 @@ def tensor_digest(name: str, tensor: Tensor, *, fuse: bool = False) -> int:
     whole = data.numel() // (4 * LANES) * (4 * LANES)
     text = f"{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}".encode()
     key = int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
-    words = torch.tensor([_signed(key >> 32), _signed(key & WORD)], dtype=torch.int32)
-    rest = torch.zeros(4 * LANES, dtype=torch.uint8, device=data.device)
-    rest[: data.numel() - whole] = data[whole:]
-    total = key
-    for part, first in ((data[:whole], 0), (rest, 1)):
-        table = part.view(torch.int32).view(LANES, -1)
-        keys = words.to(table.device) + first
-        fold = _fused() if fuse and part.numel() >= 2**18 else _by_blocks
-        high, low = fold(table, keys)
-        total += ((int(high) & WORD) << 32) + (int(low) & WORD)
-    return total % 2**64
+    keys = key >> 32, key & WORD
+    signless, carry = BITS.get(str(tensor.dtype), (WORD >> 1, 0))
+    total, overflows = key, False
+    if whole:
+        table = data[:whole].view(torch.int32).view(LANES, -1)
+        numbers = [_signed(x & WORD) for x in (*keys, signless, carry)]
+        given = torch.tensor(numbers, dtype=torch.int32).to(data.device)
+        fold = _fused(data.device) if fuse and whole >= FUSED else _by_blocks
+        high, low, over = map(int, fold(table, given))
+        total += ((high & WORD) << 32) + (low & WORD)
+        overflows = over != 0
+    rest = bytes(data[whole:].tolist()).ljust(4 * LANES, b"\0")
+    words = struct.unpack(f"<{LANES}I", rest)
+    total += _column(words, [(part + 1) & WORD for part in keys])
+    overflows |= any(((word & signless) + carry) & ~signless & WORD for word in words)
+    if tensor.is_floating_point() and not carry:
+        overflows = not bool(tensor.isfinite().all())
+    return total % 2**64, not overflows
 
 
-def _by_blocks(table: Tensor, keys: Tensor) -> tuple[int, int]:
+def _column(words: Sequence[int], keys: Sequence[int]) -> int:
+    """Return what :func:`_folded` gives for one column, in Python's own integers: 64 bits."""
+    high = low = keys[0] ^ keys[1]
+    for lane, word in enumerate(words):
+        mixed = word ^ word >> 15
+        high += mixed * _STEP * (2 * lane + 1)
+        low += mixed * _LANE * (2 * lane + 1)
+    return (_mixed_word(high + keys[0]) << 32) + _mixed_word((low & WORD) ^ keys[1])
+
+
+def _mixed_word(x: int) -> int:
+    """Return a whole number mixed as :func:`_mixed` mixes: 32 bits."""
+    x = ((x & WORD) ^ (x & WORD) >> 16) * 0x7FEB352D & WORD
+    x = (x ^ x >> 15) * 0x846CA68B & WORD
+    return x ^ x >> 16
+
+
+def _by_blocks(table: Tensor, given: Tensor) -> tuple[int, int, int]:
     """Return what :func:`_folded` does, with temporaries that stay in the cache."""
-    high = low = 0
+    high = low = over = 0
     for start in range(0, table.shape[1], _BLOCK):
-        more = _folded(table[:, start : start + _BLOCK], keys, start)
-        high, low = high + int(more[0]), low + int(more[1])
-    return high, low
+        more = _folded(table[:, start : start + _BLOCK], given, start)
+        high, low, over = high + int(more[0]), low + int(more[1]), max(over, int(more[2]))
+    return high, low, over
 
 
-def _folded(table: Tensor, keys: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
-    """Return two sums over ``(8, n)`` int32 words, each modulo ``2**32``.
+def _folded(table: Tensor, given: Tensor, start: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Return two sums over ``(8, n)`` int32 words, each modulo ``2**32``, and what overflows.
 
     Args:
-        table: The words.
-        keys: ``(2,)`` int32.
+        table: The words, at least 8.
+        given: ``(4,)`` int32: the two halves of the key; the bits that are no sign; what carries
+            the highest exponent, and no other, into the sign.
         start: Place of the first column.
+
+    Returns:
+        The sums, and 0 where no number of the words has the highest exponent.
     """
     import torch
 
-    high = low = keys[0] ^ keys[1]
+    high = low = given[0] ^ given[1]
+    signless, carry = given[2], given[3]
+    over = (table[0] & signless) + carry
     for lane in range(LANES):
         row = table[lane]
+        over = over | ((row & signless) + carry)
         row = row ^ ((row >> 15) & 0x1FFFF)  # two flipped sign bits must not cancel out
         high = high + row * _signed((_STEP * (2 * lane + 1)) & WORD)
         low = low + row * _signed((_LANE * (2 * lane + 1)) & WORD)
     places = torch.arange(table.shape[1], dtype=torch.int32, device=table.device) + start
-    high = _mixed(high + places * _signed(_STEP) + keys[0])
-    low = _mixed(low ^ (places * _signed(_LANE) + keys[1]))
-    return high.sum(dtype=torch.int32), low.sum(dtype=torch.int32)
+    high = _mixed(high + places * _signed(_STEP) + given[0])
+    low = _mixed(low ^ (places * _signed(_LANE) + given[1]))
+    signs = ((over & ~signless) >> 15) & 0x10001
+    return high.sum(dtype=torch.int32), low.sum(dtype=torch.int32), signs.amax()
 
 
 @functools.cache
-def _fused() -> Callable[[Tensor, Tensor], tuple[Any, Any]]:
+def _fused(device: Any) -> Callable[[Tensor, Tensor], tuple[Any, Any, Any]]:
     import torch
 
-    compiled: Callable[[Tensor, Tensor], tuple[Any, Any]] = torch.compile(
-        _folded, dynamic=True, fullgraph=True
-    )
-    return compiled
+    table = torch.empty(LANES, 2**17, dtype=torch.int32, device=device)
+    return compiled(_folded, [table, torch.empty(4, dtype=torch.int32, device=device)])
 
 
 def weights_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:

@@ -5,13 +5,12 @@ Live candidates and exported folders both come from here, so they are the same b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from merge_core import blocks, fused, whole_vector
+from merge_core import blocks, digest, fused, whole_vector
 from merge_core.errors import CheckpointError, NonFiniteError, ParameterError
 from merge_core.known import Known
 from merge_core.layout import Operand
@@ -27,7 +26,8 @@ def ordered(step: Step) -> Step:
 
     So the result has the same bytes however the recipe lists the models.
     """
-    places = sorted(range(len(step.operands)), key=lambda i: astuple(step.operands[i]))
+    named = [(operand.parent, operand.tensor) for operand in step.operands]
+    places = sorted(range(len(named)), key=named.__getitem__)
     if places == list(range(len(places))):
         return step
     return replace(
@@ -50,6 +50,7 @@ class Execution:
     def __init__(self, plan: Plan, known: Known | None = None, *, fuse: bool = False) -> None:
         self._plan, self._known, self._fuse = plan, known, fuse
         self._cuts: dict[str, dict[str, Cut]] = {}  # parent -> output tensor -> what to keep
+        self.digests: dict[str, int] = {}  # of the tensors that were made
 
     def carry_out(self, step: Step, out: Tensor | None = None) -> Tensor:
         """Compute one output tensor in float32 and round it once.
@@ -68,6 +69,7 @@ class Execution:
         """
         if step.copied:
             found = self._copied(step)
+            self.digests[step.tensor] = digest.tensor_digest(step.tensor, found)
             return found if out is None else out.copy_(found)
         step = ordered(step)
         models = [self._read(operand) for operand in step.operands]
@@ -77,12 +79,14 @@ class Execution:
         inputs = Inputs(models, base, step.values, step.shared, step.keys, cuts, once)
         name = self._plan.method.name
         try:
-            merged, finite = self._merge(inputs, step.shape, out)
+            merged = self._merge(inputs, step.shape, out)
         except ParameterError as error:
             raise ParameterError(f"{step.tensor}: {error}") from error
         except NonFiniteError as error:
             raise NonFiniteError(f"{step.tensor}: {name}: {error}") from error
-        if not (finite or _is_finite(merged)):
+        code, finite = digest.digest_and_finiteness(step.tensor, merged, fuse=self._fuse)
+        self.digests[step.tensor] = code
+        if not finite:
             raise NonFiniteError(
                 f"{step.tensor}: the merge by {name!r} is not finite in {self._plan.dtype}; "
                 f"parameters {[dict(v) for v in step.values]} {dict(step.shared)}"
@@ -99,24 +103,22 @@ class Execution:
             if step.copied:
                 self._copied(step)
 
-    def _merge(
-        self, inputs: Inputs, shape: tuple[int, ...], out: Tensor | None
-    ) -> tuple[Tensor, bool]:
-        """Return the merged tensor, and whether it is surely finite."""
+    def _merge(self, inputs: Inputs, shape: tuple[int, ...], out: Tensor | None) -> Tensor:
         import torch
 
         method, dtype = self._plan.method, getattr(torch, self._plan.dtype)
         if method.prepare is None:
             merged = method.merge(inputs).to(dtype)
-            return merged if out is None else out.copy_(merged), False
+            return merged if out is None else out.copy_(merged)
         away = out is not None and out.device != _device_of(inputs)
         if out is not None and (away or not out.is_contiguous()):  # a part of a fused tensor
-            merged, finite = self._merge(inputs, shape, None)
-            return out.copy_(merged), finite
+            return out.copy_(self._merge(inputs, shape, None))
         made = torch.empty(shape, dtype=dtype) if out is None else out
         if self._fuse:
-            return made, fused.merge(method, inputs, made)
-        return made, blocks.merge_blocks(method, inputs, method.prepare(inputs), made)
+            fused.merge(method, inputs, made)
+        else:
+            blocks.merge_blocks(method, inputs, method.prepare(inputs), made)
+        return made
 
     def _remember(self, step: Step) -> Callable[[Any, tuple[int, ...], Callable[[], Any]], Any]:
         """Return the memory of one step: its quantities are named by the tensors they are of."""
@@ -182,10 +184,3 @@ class Execution:
 def _device_of(inputs: Inputs) -> Any:
     """Return where the parents' tensors are, and so where they are merged."""
     return (inputs.models[0] if inputs.models else inputs.base).device  # type: ignore[union-attr]
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    import torch
-
-    ends = torch.aminmax(tensor) if tensor.numel() else ()  # nan anywhere is nan at both ends
-    return all(map(math.isfinite, ends))

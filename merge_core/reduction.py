@@ -39,25 +39,6 @@ def dot(a: Tensor, b: Tensor) -> float:
     return _total(lambda i, j: x[i:j].double() * y[i:j].double(), x.numel())
 
 
-def norm(x: Tensor) -> float:
-    """Return the Frobenius norm over all entries, accumulated in float64. ``x``: any shape."""
-    return float(dot(x, x) ** 0.5)
-
-
-def kth_smallest(x: Tensor, k: int) -> float:
-    """Return the entry that has ``k`` entries before it in ascending order.
-
-    Args:
-        x: ``(n,)`` float32.
-        k: From 0 to n - 1.
-    """
-    import numpy as np
-
-    if x.device.type == "cpu":  # eight times as fast as kthvalue (dev/LOG.md)
-        return float(np.partition(x.numpy(), k)[k])
-    return float(x.kthvalue(k + 1).values)
-
-
 def dots(part: Callable[[int, int], Iterable[Tensor]], count: int, k: int) -> list[list[float]]:
     """Return the products ``sum x_i x_j`` of ``k`` vectors, accumulated in float64.
 

@@ -1,4 +1,4 @@
-"""Norms and dot products of every row, in float64, with bits that no thread count changes."""
+"""Dot products of every row, in float64, with bits that no thread count changes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,6 @@ from merge_core.reduction import dot
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-def rows_of(x: Tensor, each_row: bool) -> Tensor:
-    """Return ``x`` as ``(rows, n)``: its own rows, or all of it as one row.
-
-    A tensor of one dimension is one row either way.
-    """
-    if each_row and x.dim() > 1:
-        return x.reshape(-1, x.shape[-1])
-    return x.reshape(1, -1)
 
 
 def row_dots(a: Tensor, b: Tensor) -> Tensor:
@@ -34,8 +24,3 @@ def row_dots(a: Tensor, b: Tensor) -> Tensor:
     if a.shape[0] == 1:
         return a.new_tensor([dot(a, b)], dtype=a.double().dtype)
     return (a.double() * b.double()).sum(-1)
-
-
-def row_norms(x: Tensor) -> Tensor:
-    """Return the Euclidean norm of every row: ``(rows,)`` float64."""
-    return row_dots(x, x).sqrt()

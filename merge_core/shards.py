@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from merge_core import digest
 from merge_core.execution import Execution
 from merge_core.plan import Plan, Step
 from merge_core.weight_files import INDEX, SINGLE
@@ -89,7 +88,7 @@ def _write(plan: Plan, execution: Execution, steps: Sequence[Step], stream: Bina
     hashes = []
     for step in ordered:
         tensor = execution.carry_out(step).contiguous()
-        hashes.append(digest.tensor_digest(step.tensor, tensor))
+        hashes.append(execution.digests[step.tensor])
         stream.write(_memory(tensor))
     return hashes
 

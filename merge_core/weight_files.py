@@ -125,6 +125,7 @@ class _Safetensors:
         from safetensors import SafetensorError, safe_open
 
         self._name = path.name
+        self._views: dict[str, Tensor] = {}  # making one takes as long as merging 50,000 entries
         try:
             self._file: Any = safe_open(str(path), framework="pt")
         except (SafetensorError, OSError) as error:
@@ -140,8 +141,9 @@ class _Safetensors:
         }
 
     def tensor(self, name: str) -> Tensor:
-        found: Tensor = self._file.get_tensor(name)
-        return found
+        if name not in self._views:
+            self._views[name] = self._file.get_tensor(name)
+        return self._views[name]
 
 
 class _Pickle:

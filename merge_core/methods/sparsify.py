@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PART = 2**20  # entries that are looked at together
+COINS = 2.0**32  # different ones, half of them below zero
 GRID = 100  # densities of a hundredth and its multiples are found all at once
 GAMMA = Param(
     "gamma",
@@ -96,35 +97,39 @@ def kept(inputs: Inputs, rule: Rule | None) -> Kept:
     return Kept(scales, found.numbers, found.words, found.changes, found.arrays)
 
 
-def sparse(block: Block, rule: str) -> list[Tensor]:
-    """Return the task vectors of a block, zero where the rule keeps nothing; nan stays."""
+def terms(block: Block, rule: str, factors: Sequence[float]) -> list[Tensor]:
+    """Return ``factor_i d_i`` of a block, zero where the rule drops an entry; nan stays."""
+    import torch
+
     deltas = block.deltas()
     if not rule:
-        return deltas
-    return [delta * _stays(block, rule, i, delta) for i, delta in enumerate(deltas)]
+        return [delta * factor for delta, factor in zip(deltas, factors, strict=True)]
+    return [
+        delta * torch.where(_dropped(block, rule, i, delta), 0.0, factors[i])
+        for i, delta in enumerate(deltas)
+    ]
 
 
-def _stays(block: Block, rule: str, i: int, delta: Tensor) -> Tensor:
-    """Return 1 for the entries of model ``i`` that stay, 0 for the others: float32."""
+def _dropped(block: Block, rule: str, i: int, delta: Tensor) -> Tensor:
+    """Return which entries of model ``i`` go: bool."""
     if rule == "largest":
-        return (delta.abs() >= block.numbers["least"][i]).float()
+        return delta.abs() < block.numbers["least"][i]
     if rule == "middle":
         size = delta.abs()
-        inside = (size >= block.numbers["least"][i]) & (size < block.numbers["most"][i])
-        return inside.float()
+        return (size < block.numbers["least"][i]) | (size >= block.numbers["most"][i])
     assert block.places is not None
     words = block.words
     flips = coins(block.places, words["start"][i], words["step"][i])
     if rule == "coins":
-        return (flips <= words["highest"][i]).float()
-    # the coin's upper 24 bits as a float in [0, 1): what float32 holds exactly
-    return (((flips >> 8) + 2**23).float() * 2.0**-24 < _chance(block, i)).float()
+        return flips > words["highest"][i]
+    return flips.float() >= _limit(block, i)
 
 
-def _chance(block: Block, i: int) -> Tensor:
-    """Return how probably each entry of model ``i`` stays, from its rank: float32."""
-    rank = _rank(block.arrays["rank"][i])
-    return rank.float() * block.numbers["step"][i] + block.numbers["low"][i]
+def _limit(block: Block, i: int) -> Tensor:
+    """Return below which coin each entry of model ``i`` stays, from its rank: float32."""
+    return (
+        _rank(block.arrays["rank"][i]).float() * block.numbers["step"][i] + block.numbers["low"][i]
+    )
 
 
 def _rank(stored: Tensor) -> Tensor:
@@ -143,8 +148,10 @@ def chosen(inputs: Inputs, rule: Rule, i: int) -> Iterator[tuple[Tensor, Tensor]
     """
     for block in _alone(inputs, _FINDERS[rule.name](inputs), i):
         (delta,) = block.deltas()
-        stays = _chance(block, 0).clamp(max=1) if rule.name == "ranks" else None
-        yield delta, _stays(block, rule.name, 0, delta) if stays is None else stays
+        if rule.name == "ranks":
+            yield delta, (_limit(block, 0) / COINS + 0.5).clamp(max=1)
+        else:
+            yield delta, (~_dropped(block, rule.name, 0, delta)).float()
 
 
 def _alone(inputs: Inputs, found: Kept, i: int) -> Iterator[Block]:
@@ -274,7 +281,7 @@ def _ranks(inputs: Inputs) -> Kept:
         share, spread = float(values["density"]), float(values["epsilon"])
         width = row_width(inputs.models[i])
         if share >= 1:
-            lows.append(2.0)
+            lows.append(COINS)
             steps.append(0.0)
         elif not (share - spread > 0 and share + spread < 1):
             raise ParameterError(
@@ -282,8 +289,9 @@ def _ranks(inputs: Inputs) -> Kept:
                 f"and epsilon {spread}"
             )
         else:
-            lows.append(share if width < 2 else share - spread)
-            steps.append(0.0 if width < 2 else 2 * spread / (width - 1))
+            low, step = (share - spread, 2 * spread / (width - 1)) if width > 1 else (share, 0.0)
+            lows.append((low - 0.5) * COINS)
+            steps.append(step * COINS)
         ranks.append(inputs.remembered("ranks", [i], partial(_ranks_of, inputs, i)))
     return Kept([], {"low": lows, "step": steps}, _words(inputs), arrays={"rank": ranks})
 
@@ -344,7 +352,7 @@ def _scale(inputs: Inputs, found: Kept, rule: Rule, i: int) -> float:
 def _kept_sizes(inputs: Inputs, found: Kept, rule: Rule, i: int) -> Iterator[Tensor]:
     """Yield ``|d_i|`` where it is kept, else 0, part by part."""
     for block in _alone(inputs, found, i):
-        yield sparse(block, rule.name)[0].abs()
+        yield terms(block, rule.name, [1.0])[0].abs()
 
 
 _FINDERS = {"largest": _largest, "middle": _middle, "coins": _coins, "ranks": _ranks}

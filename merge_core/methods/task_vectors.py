@@ -9,7 +9,7 @@ from merge_core.errors import ParameterError
 from merge_core.methods import sparsify
 from merge_core.methods.declaration import Block, Inputs, Param, Prepared
 from merge_core.methods.sparsify import Rule
-from merge_core.methods.weighted_sum import summed, weighted
+from merge_core.methods.weighted_sum import summed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,10 +129,9 @@ def entry(block: Block) -> Tensor:
     if not block.models:
         return block.base.clone()
     numbers = block.numbers
-    deltas = sparsify.sparse(block, str(rule))
+    terms = sparsify.terms(block, str(rule), numbers["factor"])
     if not elect:
-        return weighted(deltas, numbers["factor"]) * numbers["share"][0] + block.base
-    terms = [delta * factor for delta, factor in zip(deltas, numbers["factor"], strict=True)]
+        return summed(terms) * numbers["share"][0] + block.base
     return _elected(terms, numbers, bool(normalized), bool(count)) + block.base
 
 

@@ -81,17 +81,8 @@ def test_size_of_blocks_does_not_change_a_bit(monkeypatch, name):
         prepared = found.prepare(inputs)
         for span in spans(prepared, out.numel(), size):
             assert span.stop - span.start <= size
-        assert merge_blocks(found, inputs, prepared, out)
+        merge_blocks(found, inputs, prepared, out)
         made.append(out)
     assert made[0].equal(made[1])
     assert made[0].equal(made[2])
     assert least <= len(models) + (found.base != "none")
-
-
-@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
-def test_blocks_say_that_a_result_may_not_be_finite(broken):
-    found = method("linear")
-    models = random_models(1000)[1]
-    models[1][999] = broken
-    inputs = inputs_for(found, None, models)
-    assert not merge_blocks(found, inputs, found.prepare(inputs), torch.empty(1000))

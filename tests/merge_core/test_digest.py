@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from merge_core import digest
-from merge_core.digest import combined, content_digest, tensor_digest, weights_digest
+from merge_core.digest import (
+    combined,
+    content_digest,
+    digest_and_finiteness,
+    tensor_digest,
+    weights_digest,
+)
 from merge_core.testing import threads
 
 WORD = 2**32 - 1
@@ -166,3 +172,20 @@ def test_tensors_are_left_as_they_were():
     weights_digest([("w", tensor)])
     content_digest([("w", tensor)])
     assert tensor.equal(before)
+
+
+@pytest.mark.parametrize("place", [*range(19), -1])
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [*TYPES, torch.float8_e5m2])
+def test_one_entry_that_is_not_finite_is_found_wherever_it_stands(dtype, broken, place):
+    tensor = torch.full((21,), torch.finfo(dtype).max, dtype=torch.float64).to(dtype)
+    tensor[::2] = torch.finfo(dtype).min
+    assert digest_and_finiteness("w", tensor) == (tensor_digest("w", tensor), True)
+    tensor[place] = broken
+    assert digest_and_finiteness("w", tensor) == (tensor_digest("w", tensor), False)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, torch.bool])
+def test_whole_numbers_are_finite_whatever_their_bits(dtype):
+    ones = torch.full((160,), -1).to(dtype)
+    assert digest_and_finiteness("w", ones)[1]

@@ -8,7 +8,7 @@ import torch
 from merge_core import digest, fused
 from merge_core.blocks import merge_blocks
 from merge_core.candidate import Candidate
-from merge_core.errors import CheckpointError
+from merge_core.errors import CheckpointError, NonFiniteError
 from merge_core.methods.declaration import Inputs
 from merge_core.methods.registry import METHODS, method
 from tests.merge_core.recipes import RECIPES
@@ -46,9 +46,12 @@ def inputs_for(found, shape, dtype, seed=0, **given):
 def both(found, inputs, dtype):
     """The tensor by blocks, and by a kernel."""
     made = []
-    for way in (lambda out: merge_blocks(found, inputs, found.prepare(inputs), out), None):
+    for way in (
+        lambda out: merge_blocks(found, inputs, found.prepare(inputs), out),
+        lambda out: fused.merge(found, inputs, out),
+    ):
         out = torch.full(inputs.models[0].shape, 9.0, dtype=dtype)
-        assert way(out) if way else fused.merge(found, inputs, out)
+        way(out)
         made.append(out)
     return made
 
@@ -128,19 +131,28 @@ def test_fused_without_a_compiler_is_refused(monkeypatch):
         fused.wanted("fused", "cpu", 1)
 
 
-@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
-def test_kernel_says_that_a_result_may_not_be_finite(broken):
-    found = method("linear")
-    inputs = inputs_for(found, SHAPES[1], torch.float32)
-    inputs.models[1][-1] = broken
-    assert not fused.merge(found, inputs, torch.empty(SHAPES[1]))
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
 @pytest.mark.parametrize("count", [2**20, 2**20 + 3, 5 * 2**18 + 1])
 def test_fused_digest_is_the_digest(dtype, count):
     tensor = torch.arange(count).to(dtype)
     assert digest.tensor_digest("x", tensor, fuse=True) == digest.tensor_digest("x", tensor)
+
+
+@pytest.mark.parametrize("place", [0, 2**17 + 1, 2**18, -1])
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_fused_digest_finds_what_is_not_finite(dtype, broken, place):
+    tensor = torch.full((2**18 + 5,), torch.finfo(dtype).max, dtype=dtype)
+    assert digest.digest_and_finiteness("x", tensor, fuse=True)[1]
+    tensor[place] = broken
+    assert not digest.digest_and_finiteness("x", tensor, fuse=True)[1]
+
+
+def test_sum_that_rounding_makes_infinite_is_refused(planned):
+    text = RECIPES["linear"].replace("weight: 0.2", "weight: 70000.0")
+    made = planned(f"{text}dtype: float16\nparameters: {{normalize: false}}\n")
+    with pytest.raises(NonFiniteError, match="is not finite in float16"):
+        Candidate(fuse=True).build(made.plan)
 
 
 @pytest.mark.parametrize("name", ["ties", "dare_ties", "slerp"])

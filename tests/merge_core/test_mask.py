@@ -13,11 +13,10 @@ WORD = 2**32 - 1
 KEY = key_for(7, "model.layers.0.mlp.up_proj.weight", "parent")
 
 
-def lowbias32(x):
-    """C. Wellons, "Hash Function Prospector" (2018): the function of lowest bias found there."""
+def mixed(x):
+    """C. Wellons' lowbias32 ("Hash Function Prospector", 2018) without its last step."""
     x = (x ^ x >> 16) * 0x7FEB352D & WORD
-    x = (x ^ x >> 15) * 0x846CA68B & WORD
-    return x ^ x >> 16
+    return (x ^ x >> 15) * 0x846CA68B & WORD
 
 
 def word(key, index):
@@ -25,7 +24,8 @@ def word(key, index):
     index_high, index_low = divmod(index, 2**32)
     low = key & WORD
     start = (key >> 32) + low * 0x9E3779B9 & WORD
-    return lowbias32(index_low * (low | 1) + (start ^ index_high) & WORD)
+    found = mixed(index_low * (low | 1) + (start ^ index_high) & WORD)
+    return found ^ 2**31  # the sign bit of a coin set is the lower half
 
 
 def packed(bits):
@@ -38,7 +38,7 @@ def test_golden_mask():
     # Made once with `word` above and density 0.3: an independent program, in Python's own integers.
     bits = kept(KEY, 0.3, 4096)
     assert hashlib.sha256(packed(bits)).hexdigest() == (
-        "7aeb9ff6bbc10d8d5f59a5d61ec3052ed65f2beb38043e40ec594bea358e2ada"
+        "8780cf7ed599bcf4901b9f1d21d271de110ea23aec8e0e58e70d3aa1acfbc69c"
     )
     assert bits.tolist() == [word(KEY, i) < math.ceil(0.3 * 2**32) for i in range(4096)]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from merge_core import reduction
-from merge_core.reduction import dot, kth_smallest, l1, norm
+from merge_core.reduction import dot, l1
 from merge_core.testing import threads
 
 STREAM = torch.Generator().manual_seed(5)
@@ -23,7 +23,6 @@ def test_sums_are_those_of_exact_arithmetic(count):
     error = count * 2**-53
     assert l1(a) == pytest.approx(exact(a.double().abs()), rel=error)
     assert dot(a, b) == pytest.approx(exact(terms), abs=error * exact(terms.abs()))
-    assert norm(a) == pytest.approx(exact(a.double() ** 2) ** 0.5, rel=error + 2**-52)
 
 
 def test_sums_of_many_runs_are_summed_in_runs_again(monkeypatch):
@@ -35,10 +34,11 @@ def test_sums_of_many_runs_are_summed_in_runs_again(monkeypatch):
 def test_values_that_float32_cannot_add_are_added():
     x = torch.tensor([2.0**24, 1.0, 1.0, -(2.0**24)])
     assert dot(x, torch.ones(4)) == 2.0
-    assert norm(torch.tensor([1e30, 1e30])) == pytest.approx(2**0.5 * 1e30)
+    large = torch.tensor([1e30, 1e30])
+    assert dot(large, large) == pytest.approx(2e60)
 
 
-@pytest.mark.parametrize("reduce", [l1, norm, lambda x: dot(x, B)])
+@pytest.mark.parametrize("reduce", [l1, lambda x: dot(x, B)])
 def test_thread_count_does_not_change_a_bit(reduce):
     with threads(1):
         one = reduce(A)
@@ -49,10 +49,3 @@ def test_thread_count_does_not_change_a_bit(reduce):
 def test_order_of_memory_does_not_matter_but_that_of_entries_is_kept():
     assert dot(A.T, B.T) == pytest.approx(dot(A, B), rel=1e-9)
     assert dot(A.T.contiguous(), B.T) == dot(A.T, B.T)
-
-
-def test_kth_smallest_is_the_sorted_entry():
-    x = torch.randn(999, generator=torch.Generator().manual_seed(5))
-    x[::7] = x[0]  # equals
-    ordered = sorted(x.tolist())
-    assert [kth_smallest(x, k) for k in (0, 1, 500, 998)] == [ordered[k] for k in (0, 1, 500, 998)]

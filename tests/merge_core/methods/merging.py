@@ -9,7 +9,7 @@ from torch import Tensor
 
 from merge_core.blocks import flat_blocks
 from merge_core.methods.declaration import Inputs, Method
-from merge_core.methods.sparsify import Rule, chosen, sparse
+from merge_core.methods.sparsify import Rule, chosen, terms
 
 
 def inputs_for(method: Method, base: Tensor | None, models: list[Tensor], **given: Any) -> Inputs:
@@ -72,8 +72,6 @@ def sparse_deltas(method: Method, base: Tensor, models: list[Tensor], **given: A
     assert method.prepare is not None
     prepared = method.prepare(inputs)
     rule = str(prepared.flags[3])
-    parts = [sparse(block, rule) for _, block in flat_blocks(inputs, prepared)]
-    return [
-        torch.cat([part[i] for part in parts]).reshape(base.shape) * prepared.numbers["factor"][i]
-        for i in range(len(models))
-    ]
+    factors = prepared.numbers["factor"]
+    parts = [terms(block, rule, factors) for _, block in flat_blocks(inputs, prepared)]
+    return [torch.cat([part[i] for part in parts]).reshape(base.shape) for i in range(len(models))]

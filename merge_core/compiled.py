@@ -1,0 +1,78 @@
+"""Functions on tensors made into kernels by ``torch.compile``: fused loops of the host's compiler.
+
+A kernel gives the bits of the function it is made from: the compiler is told not to contract
+multiplications and additions.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import shutil
+import subprocess
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+COMPILERS = ("g++", "clang++", "c++")
+Kernel = Callable[..., Any]
+# A value that is used often, or made by many operations, is not to become a loop of its own: a loop
+# without 16-bit floats has half the width, and then theirs are moved by halves of a vector.
+OPTIONS = {
+    "cpp.dynamic_threads": True,
+    "realize_reads_threshold": 10**6,
+    "realize_opcount_threshold": 10**6,
+    "realize_cpu_opcount_threshold": 10**6,
+    "realize_acc_reads_threshold": 10**6,
+    "realize_cpu_acc_reads_threshold": 10**6,
+}
+
+
+def available(device: str) -> bool:
+    """Return whether kernels can be made here: there is a C++ compiler, or an accelerator."""
+    return device != "cpu" or any(map(shutil.which, COMPILERS))
+
+
+def compiled(function: Kernel, examples: Sequence[Any]) -> Kernel:
+    """Return a kernel for tensors of any size, called with its arguments by position.
+
+    It is called without a look at its arguments, which takes as long as merging 50,000 entries: the
+    caller sees to it that number, types, devices and dimensions are those of the examples.
+
+    Args:
+        function: Works on tensors, or lists of them, in place; or returns tensors.
+        examples: Its arguments, large enough to be worth several threads. Sizes that are equal here
+            are equal in every call, sizes of 1 are 1 in every call.
+    """
+    import torch
+
+    made: Any = torch.compile(
+        function, dynamic=True, fullgraph=True, options={**OPTIONS, **_moves()}
+    )
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "bf16 and fp16 are mixed")  # della's ranks beside float16
+        kernel = made.aot_compile((tuple(examples), {}))
+    kernel.disable_guard_check()
+    return cast(Kernel, kernel)
+
+
+@functools.cache
+def _moves() -> dict[str, Any]:
+    """Return what makes g++ move whole vectors.
+
+    torch's kernels load whole numbers through a buffer that g++ fills by halves of a vector; to
+    read it at once the processor then waits until both are written: four times the time of a loop
+    that sums integers (dev/LOG.md).
+    """
+    import torch
+
+    compiler = shutil.which(os.environ.get("CXX", COMPILERS[0]))  # as torch chooses it
+    if compiler is None or platform.machine() != "x86_64":
+        return {}
+    bits = 512 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 256
+    flags = [f"-mmove-max={bits}", f"-mstore-max={bits}"]
+    command = [compiler, *flags, "-E", "-x", "c++", "-"]
+    if subprocess.run(command, input=b"", capture_output=True, check=False).returncode:
+        return {}  # before g++ 12, or clang by that name
+    return {"cpp.march": " ".join(["native", *flags])}
