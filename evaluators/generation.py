@@ -60,11 +60,15 @@ def rules_of(how: Mapping[str, Any]) -> Rules | None:
     if how.get("do_sample") is None and float(how.get("temperature") or 0) > 0:
         return None
     until = how.get("until") or []
-    limits = [how[name] for name in _LIMITS if how.get(name) is not None]
     return Rules(
-        stops=(until,) if isinstance(until, str) else tuple(until),
-        most_tokens=int(limits[0]) if limits else _DEFAULT_LIMIT,
+        stops=(until,) if isinstance(until, str) else tuple(until), most_tokens=most_tokens(how)
     )
+
+
+def most_tokens(how: Mapping[str, Any]) -> int:
+    """Return how many tokens an answer may have by generation settings in lm-eval's words."""
+    limits = [how[name] for name in _LIMITS if how.get(name) is not None]
+    return int(limits[0]) if limits else _DEFAULT_LIMIT
 
 
 def is_plain(settings: GenerationConfig | None) -> bool:

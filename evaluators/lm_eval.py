@@ -6,35 +6,31 @@ subsets change), bootstrap.
 
 What is guaranteed: an item's value is what ``lm_eval.simple_evaluate`` gives with the same model
 and seed, within the rounding that ``evaluators.hf`` states; a score of right or wrong differs only
-where two answers are that close. The same block gives the same bits in whatever order it is asked
-for, and in float32 on a CPU with one thread so does every other block.
+where two answers are that close. A perplexity's items are nats (see ``lm_eval_metrics``). The same
+block gives the same bits in whatever order it is asked for, and in float32 on a CPU with one thread
+so does every other block.
+
+lm-eval cuts what is longer than the model's window, with a line in its log. Here such an item
+fails, unless the score entry says ``too_long: cut``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import inspect
-import json
-import math
-import numbers
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluators.lm_eval_requests import ANSWERABLE, Prepared, prepare
-from evaluators.protocol import Item, LiveModel, ScoreVector, canonical, items_of
+from evaluators.lm_eval_fingerprint import fingerprint_of
+from evaluators.lm_eval_metrics import chance, reduction
+from evaluators.lm_eval_requests import ANSWERABLE, Prepared, PreparedGroup, Prompting, prepare
+from evaluators.protocol import Item, LiveModel, ScoreVector, items_of
 from evaluators.registry import EvaluatorPlugin, option
-from merge_core.errors import (
-    EvaluationError,
-    MergeError,
-    NonFiniteError,
-    UnknownNameError,
-    hint,
-)
+from evaluators.scoring import check_positions
+from evaluators.window import count_tokens, too_long, window_of
+from merge_core.errors import EvaluationError, MergeError, UnknownNameError, hint
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -45,7 +41,9 @@ if TYPE_CHECKING:
 class LmEvalOptions:
     """The keys of a score entry with ``evaluator: lm_eval``."""
 
-    task: str = option("text", "name of one lm-eval task")
+    task: str | Mapping[str, Any] = option(
+        "a text or a mapping", "name of an lm-eval task, group or tag, or one written out"
+    )
     include_path: str | None = option(
         "a folder", "task files of your own, relative to the study file", default=None
     )
@@ -57,69 +55,89 @@ class LmEvalOptions:
     apply_chat_template: bool = option(
         "true or false", "put prompts in the tokenizer's chat template", default=False
     )
+    system_instruction: str | None = option("text", "stands before every prompt", default=None)
+    fewshot_as_multiturn: bool = option(
+        "true or false", "in a chat: examples are turns of their own", default=True
+    )
+    gen_kwargs: Mapping[str, Any] | None = option(
+        "a mapping", "over the task's generation settings", default=None
+    )
     seed: int = option("a whole number", "seed of the few-shot draw", default=1234, low=0)
+    too_long: str = option(
+        "one of fail, cut",
+        "an item longer than the model's window: a failed one, or cut at its start",
+        default="fail",
+    )
 
 
 class LmEvalTask:
     """One lm-eval task with one metric and one filter. See ``protocol.Evaluator``.
 
     Args:
+        prepared: The task with its requests.
         options: What the study file says.
-        include_path: The folder that ``options.include_path`` means.
-        tokenizer: Asked only for its chat template.
+        metric: Its name; None is the task's first.
+        filter: Its name; None is the task's first.
 
     Raises:
-        UnknownNameError: The task, metric or filter does not exist.
-        EvaluationError: The task cannot be loaded, or cannot be scored item by item.
+        UnknownNameError: The metric or filter does not exist.
+        EvaluationError: The task cannot be scored item by item.
     """
 
     def __init__(
-        self,
-        options: LmEvalOptions,
-        include_path: Path | None,
-        tokenizer: PreTrainedTokenizerBase | None,
+        self, prepared: Prepared, options: LmEvalOptions, metric: str | None, filter: str | None
     ) -> None:
-        chat = tokenizer if options.apply_chat_template else None
-        self._prepared: Prepared = prepare(
-            options.task, include_path, options.num_fewshot, options.seed, chat
-        )
-        task = self._prepared.task
-        self.task = options.task
-        self.unit = _chosen("metric", options.metric, list(task.aggregation()), options.task)
-        _refuse_unless_mean(task.aggregation()[self.unit], self.unit, options.task)
-        self.higher_is_better = bool(task.higher_is_better()[self.unit])
+        task = prepared.task
+        self._prepared = prepared
+        self._cut = options.too_long == "cut"
+        self.task = prepared.name
+        self.unit = _chosen("metric", metric, list(task.aggregation()), self.task)
+        self._reduction = reduction(prepared, self.unit)
+        means = self._reduction.aggregation == "mean"
+        self.higher_is_better = means and bool(task.higher_is_better()[self.unit])
+        self.sizes = self._reduction.sizes
+        self.reported = self._reduction.reported
+        self.chance = chance(prepared, self.unit)
         filters = {f.name: f for f in task._filters}
-        self._filter = filters[_chosen("filter", options.filter, list(filters), options.task)]
+        self._filter = filters[_chosen("filter", filter, list(filters), self.task)]
         self.items: tuple[Item, ...] = items_of(
-            options.task, [requests[0].doc for requests in self._prepared.requests]
+            self.task, [requests[0].doc for requests in prepared.requests]
         )
-        self._fingerprint = _fingerprint(options, self.unit, self._filter.name, self._prepared)
+        self.failures: dict[str, str] = {}  # item id -> reason, of the latest call of ``score``
+        self._lengths: dict[int, tuple[int, int]] = {}  # position -> tokens of prompt, of answer
+        facts = {"metric": self.unit, "filter": self._filter.name, "seed": options.seed}
+        names = ("apply_chat_template", "system_instruction", "fewshot_as_multiturn", "too_long")
+        facts |= {name: getattr(options, name) for name in names}
+        self._fingerprint = fingerprint_of(prepared, facts)
 
     def fingerprint(self) -> str:
         """Return a JSON object: versions, choices, and hashes of requests, targets and settings."""
         return self._fingerprint
 
     def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
-        """Score some items. See ``protocol.Evaluator.score``; no item is ever nan."""
-        outside = [i for i in which if not 0 <= i < len(self.items)]
-        if outside:
-            raise IndexError(f"{self.task} has {len(self.items)} items, got positions {outside}")
+        """Score some items. See ``protocol.Evaluator.score``; nan where an item is too long."""
+        check_positions(self.task, self.items, which)
+        reasons = {} if self._cut else self._too_long(model, which)
+        self.failures = {self.items[i].id: reason for i, reason in reasons.items()}
         # Fresh copies: an Instance collects its answers, and `which` may repeat an item.
-        asked = [[_blank(r) for r in self._prepared.requests[i]] for i in which]
+        asked = [[_blank(r) for r in self._prepared.requests[i]] for i in which if i not in reasons]
         try:
             self._answer([r for requests in asked for r in requests], model)
-            values = [self._value(requests) for requests in asked]
+            values = iter([self._value(requests) for requests in asked])
         except MergeError:
             raise
         except Exception as error:
             raise EvaluationError(f"{self.task}: {type(error).__name__}: {error}") from error
-        return np.array(values, dtype=np.float64)
+        scores = [np.nan if i in reasons else next(values) for i in which]
+        return np.array(scores, dtype=np.float64)
 
     def _answer(self, requests: list[Instance], model: LiveModel) -> None:
         for kind in ANSWERABLE:
             some = [r for r in requests if r.request_type == kind for _ in range(r.repeats)]
             if some:
-                answers = getattr(model.engine, kind)([r.args for r in some])
+                whole = kind == "loglikelihood_rolling"  # its arguments are one text
+                asked = [r.args[0] if whole else r.args for r in some]
+                answers = getattr(model.engine, kind)(asked)
                 for request, answer in zip(some, answers, strict=True):
                     request.resps.append(answer)
         if requests:
@@ -127,17 +145,34 @@ class LmEvalTask:
 
     def _value(self, requests: list[Instance]) -> float:
         answers = [r.filtered_resps[self._filter.name] for r in requests]
-        metrics = self._prepared.task.process_results(requests[0].doc, answers)
-        value = metrics.get(self.unit)
-        if not isinstance(value, (numbers.Real, np.bool_)):
-            raise EvaluationError(
-                f"{self.task}: metric {self.unit!r} should be a number for every item, "
-                f"got {value!r}; the task gives {', '.join(metrics) or 'nothing'}"
-            )
-        score = float(value)
-        if not math.isfinite(score):
-            raise NonFiniteError(f"{self.task}: metric {self.unit!r} of an item is {score}")
-        return score
+        return self._reduction.score(self._prepared.task.process_results(requests[0].doc, answers))
+
+    def _too_long(self, model: LiveModel, which: Sequence[int]) -> dict[int, str]:
+        """Return why items do not fit the window; rolling texts are read in windows and do."""
+        window = window_of(model)
+        self._measure(model, [i for i in dict.fromkeys(which) if i not in self._lengths])
+        reasons = {i: too_long(*self._lengths[i], window) for i in which}
+        return {
+            i: f"{reason}; or say `too_long: cut`, as lm-eval does"
+            for i, reason in reasons.items()
+            if reason
+        }
+
+    def _measure(self, model: LiveModel, which: Sequence[int]) -> None:
+        from evaluators.generation import most_tokens
+
+        groups = [
+            [r for r in self._prepared.requests[i] if r.request_type != "loglikelihood_rolling"]
+            for i in which
+        ]
+        texts, answers = [], []
+        for request in (r for group in groups for r in group):
+            generates = request.request_type == "generate_until"
+            texts.append(request.args[0] if generates else "".join(request.args))
+            answers.append(most_tokens(request.args[1]) if generates else 0)
+        lengths = iter(zip(count_tokens(model.tokenizer, texts), answers, strict=True))
+        for i, group in zip(which, groups, strict=True):
+            self._lengths[i] = max((next(lengths) for _ in group), key=sum, default=(0, 0))
 
 
 def open_task(
@@ -150,12 +185,27 @@ def open_task(
         EvaluationError: The task cannot be loaded, or cannot be scored item by item.
     """
     include_path = folder / options.include_path if options.include_path else None
-    return LmEvalTask(options, include_path, tokenizer)
+    prompting = Prompting(
+        num_fewshot=options.num_fewshot,
+        seed=options.seed,
+        system_instruction=options.system_instruction,
+        fewshot_as_multiturn=options.fewshot_as_multiturn,
+        gen_kwargs=options.gen_kwargs,
+    )
+    chat = tokenizer if options.apply_chat_template else None
+    prepared = prepare(options.task, include_path, prompting, chat)
+    if isinstance(prepared, PreparedGroup):
+        members = ", ".join(task.name for task in prepared.tasks())
+        raise EvaluationError(
+            f"{prepared.name!r} is a group of lm-eval tasks, and a score entry takes one task; "
+            f"its members: {members}"
+        )
+    return LmEvalTask(prepared, options, options.metric, options.filter)
 
 
 EVALUATOR = EvaluatorPlugin(
     name="lm_eval",
-    meaning="a task of lm-evaluation-harness: generate_until, loglikelihood or multiple_choice",
+    meaning="a task of lm-evaluation-harness, whatever its output type",
     options=LmEvalOptions,
     open=open_task,
 )
@@ -175,67 +225,3 @@ def _chosen(kind: str, wanted: str | None, known: list[str], task: str) -> str:
             f"known: {', '.join(known)}"
         )
     return known[0] if wanted is None else wanted
-
-
-def _refuse_unless_mean(aggregation: Any, metric: str, task: str) -> None:
-    from lm_eval.api.metrics import mean
-
-    if aggregation is not mean:
-        name = getattr(aggregation, "__name__", repr(aggregation))
-        raise EvaluationError(
-            f"metric {metric!r} of lm-eval task {task!r} is no mean over items (it aggregates by "
-            f"{name}), so items cannot be scored one by one; choose another with `metric:`"
-        )
-
-
-# What these say is in the documents already, or is only a place or a name.
-_WITHOUT_EFFECT = {
-    *("custom_dataset", "dataset_path", "dataset_name", "dataset_kwargs", "metadata"),
-    *("tag", "task_alias"),
-}
-
-
-def _fingerprint(options: LmEvalOptions, metric: str, filter_: str, prepared: Prepared) -> str:
-    task = prepared.task
-    requests = hashlib.sha256()
-    for group in prepared.requests:
-        facts = [[r.request_type, r.arguments, r.idx, r.repeats] for r in group]
-        target = task.doc_to_target(group[0].doc)
-        requests.update(canonical([facts, group[0].doc, target]) + b"\n")
-    settings = {
-        f.name: getattr(task.config, f.name)
-        for f in dataclasses.fields(task.config)
-        if f.name not in _WITHOUT_EFFECT
-    }
-    written = json.dumps(settings, sort_keys=True, default=_named)
-    return json.dumps(
-        {
-            "evaluator": "lm_eval",
-            "lm_eval": version("lm_eval"),
-            "task": options.task,
-            "version": str(task.VERSION),
-            "metric": metric,
-            "filter": filter_,
-            "num_fewshot": task.get_config("num_fewshot"),
-            "seed": options.seed,
-            "apply_chat_template": options.apply_chat_template,
-            "items": len(prepared.requests),
-            "requests": requests.hexdigest(),
-            "settings": hashlib.sha256(written.encode()).hexdigest(),
-        },
-        sort_keys=True,
-    )
-
-
-def _named(value: Any) -> Any:
-    """Stand in for what JSON cannot write: a function by its name and its file's bytes."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if not callable(value):
-        return str(value)
-    try:
-        file = inspect.getsourcefile(value)
-    except TypeError:  # a callable object, or one made in C
-        file = None
-    code = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
-    return [getattr(value, "__qualname__", type(value).__qualname__), code]

@@ -1,4 +1,4 @@
-"""One lm-eval task -> its requests, built once for all documents and kept apart per document.
+"""lm-eval tasks -> their requests, built once for all documents and kept apart per document.
 
 Built for the full set because lm-eval draws few-shot examples from one stream: the prompt of
 document 50 differs between a full run and a run of document 50 alone.
@@ -6,10 +6,11 @@ document 50 differs between a full run and a run of document 50 alone.
 
 from __future__ import annotations
 
+import copy
 import functools
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,70 +19,151 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evaluators.lm_eval_names import Spec, manager_of, name_of
 from evaluators.quiet import hushed
-from merge_core.errors import EvaluationError, MergeError, UnknownNameError, hint
+from merge_core.errors import EvaluationError, MergeError
 
 if TYPE_CHECKING:
+    from lm_eval.api.group import Group
     from lm_eval.api.instance import Instance
     from lm_eval.api.task import Task
-    from lm_eval.tasks import TaskManager
+    from lm_eval.config.group import AggMetricConfig
     from transformers import PreTrainedTokenizerBase
 
-ANSWERABLE = ("loglikelihood", "generate_until")  # request types that give one score per item
+# request types that give one score per item
+ANSWERABLE = ("loglikelihood", "loglikelihood_rolling", "generate_until")
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """How prompts are made of documents, in the words of ``lm_eval.simple_evaluate``.
+
+    Args:
+        num_fewshot: Examples in a prompt; None is what the task says, or 0.
+        seed: Of the few-shot draw.
+        system_instruction: Stands before every prompt.
+        fewshot_as_multiturn: Whether examples are turns of a chat of their own.
+        gen_kwargs: Over the generation settings of the task.
+    """
+
+    num_fewshot: int | None = None
+    seed: int = 1234
+    system_instruction: str | None = None
+    fewshot_as_multiturn: bool = True
+    gen_kwargs: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A loaded task with the requests of each document, in document order."""
 
+    name: str
     task: Task
     requests: tuple[tuple[Instance, ...], ...]  # per document, by ``idx``
 
 
+@dataclass(frozen=True)
+class PreparedGroup:
+    """A group's members, at least one, and how lm-eval aggregates them."""
+
+    name: str
+    members: tuple[Prepared | PreparedGroup, ...]
+    rules: tuple[AggMetricConfig, ...] = ()
+
+    def tasks(self) -> tuple[Prepared, ...]:
+        """Return the tasks of the group and of groups within it, each once."""
+        found: dict[str, Prepared] = {}
+        for member in self.members:
+            for task in member.tasks() if isinstance(member, PreparedGroup) else (member,):
+                found[task.name] = task
+        return tuple(found.values())
+
+
 def prepare(
-    name: str,
+    spec: Spec,
     include_path: Path | None,
-    num_fewshot: int | None,
-    seed: int,
+    prompting: Prompting,
     chat_tokenizer: PreTrainedTokenizerBase | None,
-) -> Prepared:
-    """Load a task and build its requests the way ``lm_eval.simple_evaluate`` does.
+) -> Prepared | PreparedGroup:
+    """Load tasks and build their requests the way ``lm_eval.simple_evaluate`` does.
 
     Args:
-        name: A task; groups and tags are refused.
+        spec: The name of a task, group or tag, or a task or group written out.
         include_path: Folder of task files, searched before lm-eval's own tasks.
-        num_fewshot: Examples in a prompt; ``None`` is what the task says, or 0.
-        seed: Seed of the few-shot draw.
+        prompting: How prompts are made.
         chat_tokenizer: Whose chat template to put the prompts in; ``None`` for plain text.
 
+    Returns:
+        The task, or the group with its members; a tag is a group that aggregates nothing.
+
     Raises:
-        UnknownNameError: No task has that name.
-        EvaluationError: The task cannot be loaded, or cannot be scored item by item.
+        UnknownNameError: No task, group or tag has that name.
+        EvaluationError: A task cannot be loaded, or cannot be scored item by item.
     """
     import datasets  # noqa: F401  first, so that its log handler gets the real stderr
     import lm_eval.api.task  # noqa: F401
 
+    name = name_of(spec)
     chat = _chat_template(name, chat_tokenizer)
-    manager = _manager_of(name, include_path)
-    _refuse_many(name, manager)
+    manager = manager_of(spec, include_path)
+    prepared: dict[str, Prepared] = {}
+    with _lm_eval_seeds():  # as lm-eval: all are loaded, then the requests of all are built
+        with _blamed(name):
+            loaded = manager.load([copy.deepcopy(spec)])
+        for task_name, task in loaded["tasks"].items():
+            with _blamed(task_name):
+                prepared[task_name] = _prepared(task_name, task, prompting, chat)
+    if name in loaded["groups"]:
+        return _tree(loaded["groups"][name], prepared)
+    if name in prepared:
+        return prepared[name]
+    if not prepared:
+        raise EvaluationError(f"lm-eval tag {name!r} has no task")
+    return PreparedGroup(name, tuple(prepared.values()))
+
+
+def _prepared(
+    name: str, task: Task, prompting: Prompting, chat: Callable[..., str] | None
+) -> Prepared:
+    _refuse_special(name, task)
+    if prompting.gen_kwargs and task.get_config("output_type") == "generate_until":
+        task.set_config("generation_kwargs", dict(prompting.gen_kwargs), update=True)
+    _set_fewshot(name, task, prompting)
+    task.build_all_requests(
+        apply_chat_template=chat is not None,
+        chat_template=chat,
+        system_instruction=prompting.system_instruction,
+        fewshot_as_multiturn=prompting.fewshot_as_multiturn,
+    )
+    _refuse_unrepeatable(name, task.instances)
+    requests = _by_document(task.instances)
+    _refuse_empty(name, requests)
+    _read_documents_once(task, [group[0].doc for group in requests])
+    return Prepared(name, task, requests)
+
+
+def _tree(group: Group, prepared: Mapping[str, Prepared]) -> PreparedGroup:
+    members = tuple(
+        prepared[child.task_name] if hasattr(child, "task_name") else _tree(child, prepared)
+        for child in group
+    )
+    if not members:
+        raise EvaluationError(f"lm-eval group {group.name!r} has no task")
+    return PreparedGroup(group.name, members, tuple(group.aggregate_metric_list or ()))
+
+
+@contextmanager
+def _blamed(name: str) -> Iterator[None]:
+    """Say of what task an error is that lm-eval raises, and hush what it prints."""
     try:
-        with hushed(), _lm_eval_seeds():
-            (task,) = manager.load(name)["tasks"].values()
-            _refuse_special(name, task)
-            _set_fewshot(name, task, num_fewshot, seed)
-            task.build_all_requests(
-                apply_chat_template=chat is not None, fewshot_as_multiturn=True, chat_template=chat
-            )
+        with hushed():
+            yield
     except MergeError:
         raise
     except Exception as error:
         raise EvaluationError(
             f"lm-eval task {name!r} cannot be loaded: {type(error).__name__}: {error}"
         ) from error
-    _refuse_unrepeatable(name, task.instances)
-    requests = _by_document(task.instances)
-    _read_documents_once(task, [group[0].doc for group in requests])
-    return Prepared(task, requests)
 
 
 def _by_document(instances: Sequence[Instance]) -> tuple[tuple[Instance, ...], ...]:
@@ -115,60 +197,6 @@ def _kept(method: Callable[..., Any], docs: Sequence[Any]) -> Callable[..., Any]
     return look
 
 
-def _manager_of(name: str, include_path: Path | None) -> TaskManager:
-    """Return an index that has the name, without indexing lm-eval's own 14,000 where avoidable."""
-    places: list[Callable[[], TaskManager]] = []
-    known: list[str] = []
-    if include_path is not None:
-        if not include_path.is_dir():
-            raise EvaluationError(f"include_path {include_path} is not a folder")
-        places.append(functools.partial(_index, include_path))
-    places.append(_own_tasks)
-    for place in places:
-        manager = place()
-        if name in manager.task_index:
-            return manager
-        known += manager.all_tasks
-    where = f" in {include_path} or" if include_path else ""
-    raise UnknownNameError(
-        f"no lm-eval task is named {name!r}{hint(name, known)}; looked{where} among lm-eval's own"
-    )
-
-
-def _index(folder: Path) -> TaskManager:
-    from lm_eval.tasks import TaskManager
-
-    with hushed():
-        return TaskManager(include_path=str(folder), include_defaults=False)
-
-
-@functools.cache
-def _own_tasks() -> TaskManager:
-    """Index the tasks that lm-eval ships: some seconds, so once per process."""
-    from lm_eval.tasks import TaskManager
-
-    with hushed():
-        return TaskManager()
-
-
-def _refuse_many(name: str, manager: TaskManager) -> None:
-    entry = manager.task_index[name]
-    if entry.kind.name not in ("GROUP", "TAG"):
-        return
-    listed = sorted(entry.tags) if entry.kind.name == "TAG" else entry.cfg["task"]
-    members = [
-        m if isinstance(m, str) else str(m.get("task") or m.get("group")) for m in _as_list(listed)
-    ]
-    raise EvaluationError(
-        f"{name!r} is a group of lm-eval tasks, and a score entry takes one task; "
-        f"its members: {', '.join(members)}"
-    )
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
 def _refuse_special(name: str, task: Task) -> None:
     if getattr(task, "UNSAFE_CODE", False):
         raise EvaluationError(f"lm-eval task {name!r} runs code that the model writes; not done")
@@ -176,7 +204,8 @@ def _refuse_special(name: str, task: Task) -> None:
         raise EvaluationError(f"lm-eval task {name!r} needs images or sound; only text is scored")
 
 
-def _set_fewshot(name: str, task: Task, num_fewshot: int | None, seed: int) -> None:
+def _set_fewshot(name: str, task: Task, prompting: Prompting) -> None:
+    num_fewshot = prompting.num_fewshot
     fixed = task.get_config("num_fewshot")
     if num_fewshot and fixed == 0:
         raise EvaluationError(
@@ -185,7 +214,7 @@ def _set_fewshot(name: str, task: Task, num_fewshot: int | None, seed: int) -> N
         )
     wanted = fixed if num_fewshot is None else num_fewshot
     task.set_config("num_fewshot", wanted or 0)
-    task.set_fewshot_seed(seed)
+    task.set_fewshot_seed(prompting.seed)
 
 
 def _refuse_unrepeatable(name: str, instances: Sequence[Instance]) -> None:
@@ -194,13 +223,22 @@ def _refuse_unrepeatable(name: str, instances: Sequence[Instance]) -> None:
     if others:
         raise EvaluationError(
             f"lm-eval task {name!r} asks for {', '.join(others)}; "
-            "supported are generate_until, loglikelihood and multiple_choice"
+            f"supported are {', '.join(ANSWERABLE)} and multiple_choice"
         )
     if any(_samples(i.args[1]) for i in instances if i.request_type == "generate_until"):
         raise EvaluationError(
             f"lm-eval task {name!r} draws its answers at random (do_sample or temperature), "
             "so a score could not be repeated; use a greedy variant of it"
         )
+
+
+def _refuse_empty(name: str, requests: Sequence[Sequence[Instance]]) -> None:
+    """Refuse documents without a text: lm-eval gives them the log-likelihood of a perfect model."""
+    for place, group in enumerate(requests):
+        if any(r.request_type == "loglikelihood_rolling" and not r.args[0] for r in group):
+            raise EvaluationError(
+                f"lm-eval task {name!r}: document {place} is empty; leave it out of the task's data"
+            )
 
 
 def _samples(settings: dict[str, Any]) -> bool:

@@ -81,7 +81,17 @@ class LiveModel:
 
 
 class Evaluator(Protocol):
-    """A live model in, one score per item out. It knows nothing of averages, subsets or trials."""
+    """A live model in, one score per item out. It knows nothing of averages, subsets or trials.
+
+    An evaluator may also have these attributes; each has a default that fits most:
+
+        failures   item id -> why it has no score, of the latest call of ``score``; {}
+        measured   whether scores are measured times, which no run gives twice; False
+        sizes      one positive number per item, what it counts in the task's mean; all the same
+        reported   increasing function from that mean to the number the task reports; as it is
+        chance     score of guessing, in [0, 1); None where that is not known; None
+        notice     one sentence that whoever reads the study's result must know; ""
+    """
 
     @property
     def task(self) -> str:

@@ -39,6 +39,8 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "a number": (int, float),
     "true or false": bool,
     "a text or a list of texts": (str, list),
+    "a text or a mapping": (str, dict),
+    "a mapping": dict,
 }
 
 

@@ -12,7 +12,7 @@ from merge_core.references import locate_here, not_local
 from merge_core.weight_files import tensor_names
 from search import study_file
 from search.space import Space
-from search.study_file import StudySpec
+from search.study_file import Score, StudySpec
 
 TRIALS_PER_DIMENSION = 4  # fewer than that, and a noisy search hardly moves (dev/LOG.md)
 
@@ -57,9 +57,7 @@ def _study(spec: StudySpec) -> Checked:
         "study": spec.name,
         "merge_method": [m.name for m in spec.template.methods()],
         "models": list(references),
-        "tasks": [
-            str(score.options.__dict__.get("task", score.plugin.name)) for score in spec.scores
-        ],
+        "tasks": [_task(score) for score in spec.scores],
         "knobs": len(spec.template.knobs),
         "sampler": spec.search.sampler,
         "trials": spec.search.trials,
@@ -80,6 +78,12 @@ def _study(spec: StudySpec) -> Checked:
     if not dimensions:
         warnings.append("the recipe has no range and no choices: there is nothing to search")
     return Checked(facts, warnings)
+
+
+def _task(score: Score) -> str:
+    """Return the name of a task, which may be written out, or else that of its evaluator."""
+    task = getattr(score.options, "task", score.plugin.name)
+    return str(task.get("group", task.get("task")) if isinstance(task, dict) else task)
 
 
 def _absent(references: tuple[str, ...], roots: tuple[Path, ...]) -> list[str]:

@@ -74,7 +74,7 @@ def _failed_again(bench: Workbench, trial: Settled) -> tuple[Verdict, str]:
     kind = _kind(trial.reason)
     try:
         bench.build(trial.recipe)
-        bench.value(bench.score("search"))
+        bench.value(bench.score("search"), "search")
     except Exception as error:
         again = type(error).__name__
         same = again == kind

@@ -50,7 +50,7 @@ def select(record: Record, bench: Workbench, progress: Progress) -> Selection:
     named = {t.baseline: t for t in done if t.baseline is not None}
     wanted = {t.number: t for t in [*finalists, *named.values()]}
     measure(record, bench, SELECT, list(wanted.values()), progress)
-    value = {n: bench.value(scores)[0] for n, scores in _scores(record, SELECT).items()}
+    value = {n: bench.value(scores, SELECT)[0] for n, scores in _scores(record, SELECT).items()}
     winner = max(finalists, key=lambda t: (value[t.number], -t.number))
     parents = [name for name in named if name.startswith(PARENT)]
     simple = [name for name in named if name.startswith(SIMPLE) or name == DEFAULTS]
@@ -124,7 +124,7 @@ def summary(record: Record, bench: Workbench, selection: Selection) -> dict[str,
         "trials": _counts(record.trials),
         "pools": {name: len(bench.pool(name)) for name in ("search", SELECT, REPORT)},
         "candidates": [
-            {"name": name, "trial": t.number, "report": _estimates(bench, report[t.number])}
+            {"name": name, "trial": t.number, "report": _estimates(bench, report[t.number], REPORT)}
             for name, t in selection.named.items()
         ],
         "best_parent": selection.best_parent,
@@ -133,8 +133,8 @@ def summary(record: Record, bench: Workbench, selection: Selection) -> dict[str,
             "recipe_digest": winner.recipe.digest(),
             "weights_digest": winner.weights_digest,
             "search": {"mean": winner.value},
-            "select": _estimates(bench, chosen[winner.number]),
-            "report": _estimates(bench, report[winner.number]),
+            "select": _estimates(bench, chosen[winner.number], SELECT),
+            "report": _estimates(bench, report[winner.number], REPORT),
             **_differences(bench, selection, report),
         },
         "cost": _cost(record, bench),
@@ -146,14 +146,15 @@ def _counts(trials: list[Settled]) -> dict[str, int]:
     return {"complete": complete, "stopped": 0, "failed": len(trials) - complete}
 
 
-def _estimates(bench: Workbench, scores: Scores) -> dict[str, Any]:
-    vectors = bench.oriented(scores)
+def _estimates(bench: Workbench, scores: Scores, pool: str) -> dict[str, Any]:
+    vectors = bench.oriented(scores, pool)
     tasks = {}
     for (task, evaluator), vector in zip(bench.evaluators.items(), vectors, strict=True):
         found = statistics.mean_interval(vector)
         if not evaluator.higher_is_better:
             found = Estimate(-found.mean, -found.high, -found.low)
-        tasks[task] = found.__dict__
+        reported = getattr(evaluator, "reported", float)  # such as a perplexity of its logarithm
+        tasks[task] = {name: reported(x) for name, x in found.__dict__.items()}
     return {**statistics.combined(vectors, bench.weights).__dict__, "tasks": tasks}
 
 
@@ -165,8 +166,8 @@ def _differences(
     for label, name in rivals.items():
         if name not in selection.named:
             continue
-        ours = bench.oriented(report[selection.winner.number])
-        theirs = bench.oriented(report[selection.named[name].number])
+        ours = bench.oriented(report[selection.winner.number], REPORT)
+        theirs = bench.oriented(report[selection.named[name].number], REPORT)
         difference = statistics.paired_difference(ours, theirs, bench.weights)
         found[f"minus_{label}"] = {
             "estimate": difference.mean,

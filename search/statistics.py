@@ -162,6 +162,24 @@ def standard_error(scores: Sequence[npt.ArrayLike], weights: Sequence[float]) ->
     return _located(parts, _shares(weights, len(parts)), 0.95)[1]
 
 
+def linearised(scores: npt.ArrayLike, sizes: npt.ArrayLike) -> Vector:
+    """Turn scores of items that count by their size into scores that count the same.
+
+    With ``r = sum d_i x_i / sum d_i``, the values ``r + d_i (x_i - r) / mean(d)`` have ``r`` as
+    their mean, and as the variance of that mean the ratio estimator's; those of two models differ,
+    item by item, by what the difference of their ratios is made of. So every function here can be
+    given them. Source: Cochran, Sampling Techniques (1977), section 6.3.
+
+    Args:
+        scores: ``(n,)`` float ``x_i``, n >= 1, any unit.
+        sizes: ``(n,)`` positive ``d_i``; only their ratios matter.
+    """
+    x, d = np.asarray(scores, dtype=np.float64), np.asarray(sizes, dtype=np.float64)
+    ratio = float(d @ x / d.sum())
+    values: Vector = ratio + d * (x - ratio) / d.mean()
+    return values
+
+
 def _joined(parts: Sequence[_Part], weights: Vector, level: float) -> Estimate:
     centre, error, q = _located(parts, weights, level)
     mean = float(weights @ [p.mean for p in parts])

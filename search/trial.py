@@ -26,7 +26,7 @@ class Bench(Protocol):
         """Score what was built on a pool."""
         ...
 
-    def value(self, scores: Mapping[str, Sequence[float]]) -> tuple[float, float]:
+    def value(self, scores: Mapping[str, Sequence[float]], pool: str) -> tuple[float, float]:
         """Return value and standard error."""
         ...
 
@@ -65,7 +65,7 @@ def settle(
         digest = known.weights_digest if known else clock.time("build", lambda: bench.build(recipe))
         known = known or next((t for t in done if t.weights_digest == digest), None)
         scores = known.scores if known else clock.time("model", lambda: bench.score("search"))
-        value, stderr = bench.value(scores)
+        value, stderr = bench.value(scores, "search")
     except Exception:
         return Settled(
             state="failed", error=traceback.format_exc(), seconds=clock.seconds(), **common

@@ -150,18 +150,33 @@ class Workbench:
             scores[task] = found
         return scores
 
-    def oriented(self, scores: Mapping[str, Sequence[float]]) -> list[np.ndarray[Any, Any]]:
-        """Return the tasks' scores in the study's order, negated where lower is better."""
+    def oriented(
+        self, scores: Mapping[str, Sequence[float]], pool: str
+    ) -> list[np.ndarray[Any, Any]]:
+        """Return scores that can be averaged, negated where lower is better.
+
+        Args:
+            scores: Task -> one score per item of the pool, or of the first ones, in its order.
+            pool: ``search``, ``select`` or ``report``.
+
+        Returns:
+            One ``(n_t,)`` float64 vector per task, in the study's order.
+        """
         import numpy as np
 
-        return [
-            np.asarray(scores[task], dtype=np.float64) * (1.0 if e.higher_is_better else -1.0)
-            for task, e in self.evaluators.items()
-        ]
+        found = []
+        for task, evaluator in self.evaluators.items():
+            vector = np.asarray(scores[task], dtype=np.float64)
+            sizes: Sequence[float] | None = getattr(evaluator, "sizes", None)
+            if sizes is not None:  # items that do not count the same, such as long documents
+                here = self.pool(pool).of(task)[: len(vector)]
+                vector = statistics.linearised(vector, [sizes[i] for i in here])
+            found.append(vector * (1.0 if evaluator.higher_is_better else -1.0))
+        return found
 
-    def value(self, scores: Mapping[str, Sequence[float]]) -> tuple[float, float]:
+    def value(self, scores: Mapping[str, Sequence[float]], pool: str) -> tuple[float, float]:
         """Return the weighted mean over tasks, higher is better, and its standard error."""
-        vectors = self.oriented(scores)
+        vectors = self.oriented(scores, pool)
         mean = statistics.combined(vectors, self.weights).mean
         return mean, statistics.standard_error(vectors, self.weights)
 

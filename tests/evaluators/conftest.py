@@ -88,6 +88,15 @@ def live(tokenizer: PreTrainedTokenizerFast) -> LiveModel:
     return live_model(make_model(), tokenizer, batch_size=8)
 
 
+@pytest.fixture(scope="session")
+def model_folder(live: LiveModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of ``live``, saved."""
+    folder = tmp_path_factory.mktemp("model")
+    live.model.save_pretrained(folder)
+    live.tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def fresh_live(tokenizer: PreTrainedTokenizerFast) -> LiveModel:
     """A model of one's own, to spoil."""
@@ -127,7 +136,7 @@ class Tasks:
         (self.folder / f"{name}.yaml").write_text(text)
         return name
 
-    def open(self, task: str, **options: Any) -> LmEvalTask:
+    def open(self, task: str | dict[str, Any], **options: Any) -> LmEvalTask:
         """Open a task as a study's score entry would."""
         chosen = EVALUATOR.options(task=task, include_path=self.folder.name, **options)
         opened = EVALUATOR.open(chosen, self.folder.parent, self._tokenizer)
@@ -142,11 +151,16 @@ def tasks(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Tasks:
 
 @pytest.fixture(scope="session")
 def standard(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any, live: LiveModel) -> Tasks:
-    """One task per output type, ``gen``, ``choice`` and ``ends``; the model is middling at each."""
+    """One task per output type: ``gen``, ``choice``, ``ends`` and ``texts``.
+
+    The model is middling at each; some of the texts are longer than its window.
+    """
     made = Tasks(tmp_path_factory.mktemp("standard") / "tasks", tokenizer)
     made.write("gen", generation_docs(live), **GENERATION)
     made.write("choice", choice_docs(), **CHOICE)
-    made.write("ends", ending_docs(live), output_type="loglikelihood", metric_list=[metric("acc")])
+    both = [metric("acc"), {"metric": "perplexity"}]
+    made.write("ends", ending_docs(live), output_type="loglikelihood", metric_list=both)
+    made.write("texts", text_docs(), **ROLLING)
     return made
 
 
@@ -174,6 +188,15 @@ CHOICE = {
     "output_type": "multiple_choice",
     "doc_to_choice": "choices",
     "metric_list": [metric("acc"), metric("acc_norm")],
+}
+
+ROLLING = {
+    "output_type": "loglikelihood_rolling",
+    "doc_to_text": "",
+    "doc_to_target": "{{text}}",
+    "fewshot_split": None,
+    "metric_list": [{"metric": f"{x}"} for x in ("word_perplexity", "byte_perplexity")]
+    + [{"metric": "bits_per_byte"}],
 }
 
 N = 21  # no multiple of the batch size
@@ -213,6 +236,11 @@ def ending_docs(live: LiveModel) -> list[dict[str, Any]]:
     ]
 
 
+def text_docs() -> list[dict[str, Any]]:
+    """Texts of 1 to 1,300 words, in no order; the long ones take several windows."""
+    return [{"text": " ".join(prompts()[: 1 + i * 7 % 20] * (1 + i % 3))} for i in range(12)]
+
+
 class LmEvalSays(NamedTuple):
     results: dict[str, float]  # "metric,filter" -> score
     samples: list[dict[str, Any]]  # per document and filter
@@ -228,16 +256,19 @@ class LmEvalSays(NamedTuple):
 def lm_eval_says(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> Callable[..., LmEvalSays]:
     """Plain lm-eval on the same model: what to be equal to."""
 
-    def run(live: LiveModel, tasks: Tasks, name: str, **settings: Any) -> LmEvalSays:
+    def run(live: LiveModel | Path, tasks: Tasks, name: str, **settings: Any) -> LmEvalSays:
         import lm_eval.evaluator
         from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager
 
         monkeypatch.setattr(lm_eval.evaluator, "add_env_info", lambda results: None)  # 0.4 s
         manager = TaskManager(include_path=str(tasks.folder), include_defaults=False)
-        lm = HFLM(
-            pretrained=live.model, tokenizer=character_tokenizer(), batch_size=live.batch_size
-        )
+        if isinstance(live, Path):
+            lm = HFLM(pretrained=str(live), device="cpu", dtype="float32", batch_size=8)
+        else:
+            lm = HFLM(
+                pretrained=live.model, tokenizer=character_tokenizer(), batch_size=live.batch_size
+            )
         out = lm_eval.evaluator.simple_evaluate(
             model=lm, tasks=[name], task_manager=manager, bootstrap_iters=0, **settings
         )

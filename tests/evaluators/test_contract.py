@@ -50,3 +50,13 @@ class TestMultipleChoiceInAChat(OnTheStandardTasks):
 class TestLoglikelihood(OnTheStandardTasks):
     options: ClassVar = {"task": "ends"}
     other: ClassVar = {"task": "ends", "num_fewshot": 1}
+
+
+class TestRollingTexts(OnTheStandardTasks):
+    options: ClassVar = {"task": "texts"}
+    other: ClassVar = {"task": "texts", "metric": "bits_per_byte"}
+
+
+class TestPerplexity(OnTheStandardTasks):
+    options: ClassVar = {"task": "ends", "metric": "perplexity", "num_fewshot": 1}
+    other: ClassVar = {"task": "ends", "metric": "perplexity"}

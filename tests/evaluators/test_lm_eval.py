@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 
 from evaluators.lm_eval import EVALUATOR
 from merge_core.errors import EvaluationError, NonFiniteError, UnknownNameError
+from tests.evaluators.conftest import CHOICE
 
 CASES = {
     "generation": ("gen", "exact_match", "first-letter", {}),
@@ -26,6 +28,24 @@ CASES = {
         {"num_fewshot": 2, "apply_chat_template": True},
     ),
     "multiple choice in a chat": ("choice", "acc", "none", {"apply_chat_template": True}),
+    "generation in a chat of one turn, instructed": (
+        "gen",
+        "exact_match",
+        "whole",
+        {
+            "num_fewshot": 2,
+            "apply_chat_template": True,
+            "fewshot_as_multiturn": False,
+            "system_instruction": "be brief",
+        },
+    ),
+    "multiple choice, instructed": ("choice", "acc", "none", {"system_instruction": "be brief"}),
+    "generation with other settings": (
+        "gen",
+        "exact_match",
+        "first-letter",
+        {"gen_kwargs": {"max_gen_toks": 1, "until": ["a"]}},
+    ),
 }
 
 
@@ -50,6 +70,29 @@ def test_mean_of_the_items_is_lm_evals_score_to_the_last_digit(case, standard, l
     assert mean(scores) == theirs.results[f"{metric},{filter_}"]
     assert scores.tolist() == theirs.items(metric, filter_)
     assert prompts(task) == theirs.prompts(filter_)
+
+
+FOLDER_CASES = {
+    "generation": ("gen", "exact_match", "first-letter", {}),
+    "generation with examples": ("gen", "exact_match", "first-letter", {"num_fewshot": 2}),
+    "multiple choice": ("choice", "acc_norm", "none", {}),
+    "multiple choice with examples": ("choice", "acc_norm", "none", {"num_fewshot": 2}),
+    "loglikelihood": ("ends", "acc", "none", {}),
+    "loglikelihood with examples": ("ends", "acc", "none", {"num_fewshot": 2}),
+    "texts": ("texts", "word_perplexity", "none", {}),
+}
+
+
+@pytest.mark.parametrize("case", FOLDER_CASES)
+def test_items_are_those_of_plain_lm_eval_on_the_exported_folder(
+    case, standard, live, model_folder, lm_eval_says
+):
+    name, metric, filter_, more = FOLDER_CASES[case]
+    theirs = lm_eval_says(model_folder, standard, name, **more).items(metric, filter_)
+    scores = all_scores(standard.open(name, metric=metric, filter=filter_, **more), live).tolist()
+    if name == "texts":  # lm-eval keeps (nats, words)
+        theirs = [-nats / words for nats, words in theirs]
+    assert scores == pytest.approx(theirs, rel=5e-7, abs=4e-5)  # the rounding of evaluators.hf
 
 
 @pytest.mark.parametrize("name", ["gen", "choice", "ends"])
@@ -80,7 +123,7 @@ def test_weights_changed_in_place_are_seen_at_once(name, standard, fresh_live, l
     assert mean(after) == theirs.results[f"{task.unit},{json.loads(task.fingerprint())['filter']}"]
 
 
-@pytest.mark.parametrize("name", ["gen", "choice", "ends"])
+@pytest.mark.parametrize("name", ["gen", "choice", "ends", "texts"])
 def test_nan_weights_raise_and_never_score(name, standard, fresh_live):
     import torch
 
@@ -184,6 +227,72 @@ def test_fingerprint_changes_with_the_code_of_a_task(tasks):
     assert prints[0] != prints[1]
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"system_instruction": "be brief"},
+        {"gen_kwargs": {"max_gen_toks": 2}},
+        {"too_long": "cut"},
+        {"fewshot_as_multiturn": False},
+    ],
+    ids=lambda option: next(iter(option)),
+)
+def test_fingerprint_changes_with_the_option(option, standard):
+    assert standard.open("gen", **option).fingerprint() != standard.open("gen").fingerprint()
+
+
+# Longer than the window
+
+
+def test_item_longer_than_the_window_fails_and_says_what_to_do(tasks, live):
+    docs = [{"q": "say a:", "choices": ["a", "b"], "a": 0}]
+    docs += [{"q": "a" * 600, "choices": ["a", "b"], "a": 1}]
+    tasks.write("long", docs, **CHOICE)
+    task = tasks.open("long")
+    scores = task.score(live, [1, 0, 1])
+    assert np.isnan(scores).tolist() == [True, False, True]
+    reason = r"602 tokens do not fit the model's window of 512; .* `too_long: cut`"
+    assert [*task.failures] == [task.items[1].id]
+    assert re.match(reason, task.failures[task.items[1].id])
+    task.score(live, [0])
+    assert task.failures == {}
+
+
+def test_room_for_the_answer_counts(tasks, live):
+    tasks.write("long", [{"q": "a" * 500, "a": "a"}], generation_kwargs={"max_gen_toks": 13})
+    task = tasks.open("long")
+    assert np.isnan(all_scores(task, live)).all()
+    assert "500 tokens and up to 13 of its answer" in task.failures[task.items[0].id]
+    tasks.write("fits", [{"q": "a" * 500, "a": "a"}], generation_kwargs={"max_gen_toks": 12})
+    assert all_scores(tasks.open("fits"), live).tolist() == [0.0]
+
+
+def test_what_is_cut_on_request_is_what_lm_eval_cuts(tasks, live, lm_eval_says):
+    docs = [{"q": f"{i}" * (500 + i), "choices": ["aaaaaaaaa", "bb"], "a": i % 2} for i in range(9)]
+    tasks.write("long", docs, **CHOICE)
+    task = tasks.open("long", too_long="cut", metric="acc_norm")
+    scores = all_scores(task, live)
+    assert scores.tolist() == lm_eval_says(live, tasks, "long").items("acc_norm", "none")
+
+
+# Tasks written out
+
+
+def test_a_task_can_be_written_out_in_the_study(standard, live, lm_eval_says):
+    import yaml
+
+    settings = yaml.safe_load((standard.folder / "choice.yaml").read_text())
+    task = standard.open({**settings, "task": "mine"}, num_fewshot=1)
+    theirs = lm_eval_says(live, standard, "choice", num_fewshot=1).items("acc", "none")
+    assert task.task == "mine"
+    assert all_scores(task, live).tolist() == theirs
+
+
+def test_a_task_written_out_without_a_name_is_refused(standard):
+    with pytest.raises(EvaluationError, match=r"needs its name under `task`.*; got keys doc_to_t"):
+        standard.open({"doc_to_text": "q"})
+
+
 # Refusals
 
 
@@ -199,11 +308,10 @@ def test_unknown_filter_is_answered_with_those_there_are(standard):
         standard.open("gen", filter="strict")
 
 
-@pytest.mark.parametrize("name", ["perplexity", "bleu", "median"])
+@pytest.mark.parametrize("name", ["bleu", "median"])
 def test_metric_that_is_no_mean_is_refused(name, tasks):
-    kind = "loglikelihood" if name == "perplexity" else "generate_until"
     metric = {"metric": "acc" if name == "median" else name, "aggregation": name}
-    tasks.write("corpus", DOCS, output_type=kind, metric_list=[metric])
+    tasks.write("corpus", DOCS, metric_list=[metric])
     with pytest.raises(EvaluationError, match=f"is no mean over items .it aggregates by {name}"):
         tasks.open("corpus")
 

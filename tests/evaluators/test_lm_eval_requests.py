@@ -42,13 +42,6 @@ def test_tag_is_refused_with_its_members(tasks):
         tasks.open("letters")
 
 
-def test_rolling_loglikelihood_is_refused(tasks):
-    rolling = [{"metric": "word_perplexity"}]
-    tasks.write("texts", DOCS, output_type="loglikelihood_rolling", metric_list=rolling)
-    with pytest.raises(EvaluationError, match=r"asks for loglikelihood_rolling; supported are"):
-        tasks.open("texts")
-
-
 @pytest.mark.parametrize("how", [{"do_sample": True, "temperature": 1.0}, {"temperature": 0.7}])
 def test_answers_drawn_at_random_are_refused(how, tasks):
     tasks.write("drawn", DOCS, generation_kwargs={"until": ["\n"], **how})
@@ -115,7 +108,7 @@ def only_local(monkeypatch, tasks):
     """Spare the four seconds that lm-eval takes to index its own tasks."""
     from lm_eval.tasks import TaskManager
 
-    from evaluators import lm_eval_requests
+    from evaluators import lm_eval_names
 
     local = TaskManager(include_path=str(tasks.folder), include_defaults=False)
-    monkeypatch.setattr(lm_eval_requests, "_own_tasks", lambda: local)
+    monkeypatch.setattr(lm_eval_names, "_own_tasks", lambda: local)

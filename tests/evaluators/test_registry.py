@@ -59,8 +59,8 @@ def test_all_problems_are_found_at_once(plugin):
 @pytest.mark.parametrize(
     ("key", "value", "rule"),
     [
-        ("task", 5, "expected text, got 5"),
-        ("task", None, "expected text, got null"),
+        ("task", 5, "expected a text or a mapping, got 5"),
+        ("task", None, "expected a text or a mapping, got null"),
         ("include_path", True, "expected a folder, got true"),
         ("num_fewshot", True, "expected a whole number, got true"),
         ("num_fewshot", 1.5, "expected a whole number, got 1.5"),
@@ -79,9 +79,9 @@ def test_description_is_json_with_every_option(plugin):
     assert told["name"] == "lm_eval"
     assert told["options"][0] == {
         "name": "task",
-        "kind": "text",
+        "kind": "a text or a mapping",
         "required": True,
         "default": None,
-        "meaning": "name of one lm-eval task",
+        "meaning": "name of an lm-eval task, group or tag, or one written out",
     }
     assert all(o["meaning"] for o in told["options"])

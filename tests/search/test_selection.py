@@ -63,7 +63,7 @@ class Scripted(toy.Toy):
         named = name in ("base", "uniform", "defaults") or ":" in name
         recipe = Recipe("linear", (Source(name, (("weight", 1.0),)),))
         scores = self.scores_of(self.same.get(name, name), "search")
-        value, stderr = self.value(scores)
+        value, stderr = self.value(scores, "search")
         return Settled(
             number,
             "complete",
@@ -295,8 +295,8 @@ def test_a_task_where_lower_is_better_counts_against_the_mean_but_is_shown_as_it
 
 
 def test_less_loss_is_a_better_value(bench: Any) -> None:
-    worse, _ = bench.value({"gain": [0.5, 0.4], "loss": [0.3, 0.5]})
-    better, _ = bench.value({"gain": [0.5, 0.4], "loss": [0.2, 0.5]})
+    worse, _ = bench.value({"gain": [0.5, 0.4], "loss": [0.3, 0.5]}, "search")
+    better, _ = bench.value({"gain": [0.5, 0.4], "loss": [0.2, 0.5]}, "search")
     assert better - worse == pytest.approx(0.05 * 0.5 / 1.5)
 
 
@@ -322,7 +322,7 @@ def test_the_optimism_of_the_search_score_is_shown(fill: Any, bench: Any) -> Non
     winner = reported(record, bench)["winner"]
     assert winner["search"] == {"mean": record.trials[7].value}
     for pool in ("select", "report"):
-        value, _ = bench.value(bench.scores_of("good", pool))
+        value, _ = bench.value(bench.scores_of("good", pool), pool)
         assert winner[pool]["mean"] == pytest.approx(value)
     assert winner["search"]["mean"] > winner["select"]["mean"] > winner["report"]["mean"]
 

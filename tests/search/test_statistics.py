@@ -12,6 +12,7 @@ from merge_core.errors import NonFiniteError, ParameterError
 from search.statistics import (
     Estimate,
     combined,
+    linearised,
     mean_interval,
     paired_difference,
     standard_error,
@@ -254,3 +255,39 @@ def test_combined_interval_of_mixed_tasks_covers_the_truth() -> None:
     ]
     share = coverage([combined(x, [1, 1, 1]) for x in draws], (1 + 0.97 + 1) / 3)
     assert 0.93 <= share <= 0.99, share
+
+
+def test_linearised_scores_have_the_ratio_as_their_mean_and_the_jackknifes_variance() -> None:
+    rng = np.random.default_rng(4)
+    sizes = rng.integers(20, 400, 300).astype(float)
+    scores = rng.normal(2.0, 0.5, 300) + 20 / sizes
+    values = linearised(scores, sizes)
+    assert values.mean() == pytest.approx((scores * sizes).sum() / sizes.sum(), rel=1e-13)
+    without = [np.average(np.delete(scores, i), weights=np.delete(sizes, i)) for i in range(300)]
+    jackknife = 299 / 300 * ((without - np.mean(without)) ** 2).sum()
+    assert values.var(ddof=1) / 300 == pytest.approx(jackknife, rel=0.03)  # equal to first order
+
+
+def test_linearised_scores_of_equal_sizes_are_the_scores() -> None:
+    scores = np.array([0.3, 0.9, 0.1])
+    assert linearised(scores, [7, 7, 7]) == pytest.approx(scores, rel=1e-15)
+
+
+def test_difference_of_linearised_scores_is_the_difference_of_the_ratios() -> None:
+    rng = np.random.default_rng(5)
+    sizes, a, b = rng.integers(1, 50, 40), rng.normal(size=40), rng.normal(size=40)
+    found = paired_difference([linearised(a, sizes)], [linearised(b, sizes)], [1])
+    expected = np.average(a, weights=sizes) - np.average(b, weights=sizes)
+    assert found.mean == pytest.approx(expected, rel=1e-12)
+
+
+def test_interval_of_a_ratio_covers_the_truth() -> None:
+    rng = np.random.default_rng(6)  # long documents are easier; truth by integrating a gamma law
+
+    def drawn() -> Estimate:
+        sizes = 50 + rng.gamma(2.0, 100.0, 60)
+        scores = 1.0 + 30 / sizes + rng.normal(0, 0.2, 60)
+        return mean_interval(linearised(scores, sizes))
+
+    truth = 1.0 + 30 / 250  # E[d x] / E[d], as E[d] = 250
+    assert 0.93 <= coverage([drawn() for _ in range(4000)], truth) <= 0.97

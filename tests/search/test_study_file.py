@@ -154,7 +154,11 @@ def test_cma_es_is_refused_where_something_has_choices() -> None:
     [
         ("gsm8k", "score[1]", "expected {evaluator, ...}, got 'gsm8k'"),
         ({"task": "x"}, "score[1].evaluator", f"expected one of {KNOWN}, got nothing"),
-        ({"evaluator": "lm_eval", "task": 3}, "score[1].task", "expected text, got 3"),
+        (
+            {"evaluator": "lm_eval", "task": 3},
+            "score[1].task",
+            "expected a text or a mapping, got 3",
+        ),
         ({"evaluator": "lm_eval", "task": "x", "k": 3}, "score[1].k", "unknown key"),
     ],
 )

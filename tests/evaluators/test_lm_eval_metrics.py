@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from merge_core.errors import EvaluationError
+from tests.evaluators.conftest import CHOICE, ROLLING, choice_docs, metric, text_docs
+
+WEIGHTED = {"word_perplexity": 1.0, "byte_perplexity": 1.0, "bits_per_byte": math.log(2)}
+ROUNDING = 4e-5  # nats, see evaluators.hf
+NOT_SUMS = 1e-13  # a weighted mean of means rounds otherwise than a quotient of sums
+
+
+def scores_of(task, live):
+    return task.score(live, range(len(task.items)))
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_weighted_mean_of_the_texts_is_lm_evals_number(name, standard, live, lm_eval_says):
+    task = standard.open("texts", metric=name)
+    theirs = lm_eval_says(live, standard, "texts")
+    scores, sizes = scores_of(task, live), np.array(task.sizes)
+    pairs = theirs.items(name, "none")
+    assert sizes.tolist() == [size for _, size in pairs]
+    assert scores.tolist() == pytest.approx(
+        [-x / n / WEIGHTED[name] for x, n in pairs], rel=5e-7, abs=ROUNDING
+    )
+    number = task.reported(float(scores @ sizes / sizes.sum()))
+    assert number == pytest.approx(theirs.results[f"{name},none"], rel=1e-6)
+    assert task.higher_is_better is False
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_weighted_mean_of_lm_evals_own_items_is_its_number_to_the_last_digits(
+    name, standard, live, lm_eval_says
+):
+    # the arithmetic alone, without the engine's rounding
+    theirs = lm_eval_says(live, standard, "texts")
+    task = standard.open("texts", metric=name)
+    scores = np.array([task._reduction.score({name: x}) for x in theirs.items(name, "none")])
+    sizes = np.array(task.sizes)
+    number = task.reported(float(scores @ sizes / sizes.sum()))
+    assert number == pytest.approx(theirs.results[f"{name},none"], rel=NOT_SUMS)
+
+
+def test_plain_mean_of_the_texts_is_another_number(standard, live):
+    # guards the tests above: sizes must matter
+    task = standard.open("texts")
+    scores, sizes = scores_of(task, live), np.array(task.sizes)
+    assert abs(scores.mean() - scores @ sizes / sizes.sum()) > 1e-3
+
+
+def test_perplexity_is_that_of_the_mean_of_the_items(standard, live, lm_eval_says):
+    task = standard.open("ends", metric="perplexity", num_fewshot=1)
+    theirs = lm_eval_says(live, standard, "ends", num_fewshot=1)
+    scores = scores_of(task, live)
+    nats = theirs.items("perplexity", "none")
+    assert scores.tolist() == pytest.approx([-x for x in nats], rel=5e-7, abs=ROUNDING)
+    number = task.reported(float(scores.mean()))
+    assert number == pytest.approx(theirs.results["perplexity,none"], rel=1e-5)
+    assert (task.higher_is_better, task.sizes) == (False, None)
+
+
+def test_perplexity_too_large_for_a_number_is_infinite(standard):
+    assert standard.open("texts").reported(800.0) == math.inf
+
+
+def test_empty_text_is_refused(tasks):
+    tasks.write("texts", [*text_docs(), {"text": ""}], **ROLLING)
+    with pytest.raises(EvaluationError, match=r"document 12 is empty; leave it out"):
+        tasks.open("texts")
+
+
+def test_metric_of_the_hub_is_refused_before_anything_is_scored(tasks):
+    tasks.write("summaries", [{"q": "say a:", "a": "a"}], metric_list=[metric("rouge")])
+    with pytest.raises(EvaluationError, match="metric rouge, which neither lm-eval nor"):
+        tasks.open("summaries")
+
+
+def test_chance_is_the_mean_share_of_one_choice(tasks):
+    docs = choice_docs()
+    for doc in docs[:7]:
+        doc["choices"] = doc["choices"][:2]
+        doc["a"] = 0
+    tasks.write("choice", docs, **CHOICE)
+    assert tasks.open("choice").chance == pytest.approx((7 / 2 + 14 / 3) / 21)
+
+
+def test_chance_counts_a_choice_once_where_it_is_asked_twice(tasks):
+    both = [metric("acc"), metric("acc_mutual_info")]
+    tasks.write("choice", choice_docs(), **{**CHOICE, "metric_list": both})
+    assert tasks.open("choice").chance == pytest.approx(1 / 3)
+
+
+def test_free_answers_are_never_right_by_chance(standard):
+    assert standard.open("gen").chance == 0.0
+
+
+@pytest.mark.parametrize("options", [("ends", "acc"), ("texts", "bits_per_byte")])
+def test_chance_of_other_tasks_is_not_known(options, standard):
+    assert standard.open(options[0], metric=options[1]).chance is None
