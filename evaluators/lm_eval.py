@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evaluators.lm_eval_fingerprint import fingerprint_of
+from evaluators.lm_eval_groups import shares_of
 from evaluators.lm_eval_metrics import chance, reduction
-from evaluators.lm_eval_requests import ANSWERABLE, Prepared, PreparedGroup, Prompting, prepare
-from evaluators.protocol import Item, LiveModel, ScoreVector, items_of
+from evaluators.lm_eval_requests import ANSWERABLE, Prepared, Prompting, prepare
+from evaluators.protocol import Item, LiveModel, ScoreVector, Suite, items_of
 from evaluators.registry import EvaluatorPlugin, option
 from evaluators.scoring import check_positions
 from evaluators.window import count_tokens, too_long, window_of
@@ -73,6 +74,8 @@ class LmEvalOptions:
 class LmEvalTask:
     """One lm-eval task with one metric and one filter. See ``protocol.Evaluator``.
 
+    ``filter`` is that filter's name; ``unit`` is the metric's.
+
     Args:
         prepared: The task with its requests.
         options: What the study file says.
@@ -100,12 +103,13 @@ class LmEvalTask:
         self.chance = chance(prepared, self.unit)
         filters = {f.name: f for f in task._filters}
         self._filter = filters[_chosen("filter", filter, list(filters), self.task)]
+        self.filter = self._filter.name
         self.items: tuple[Item, ...] = items_of(
             self.task, [requests[0].doc for requests in prepared.requests]
         )
         self.failures: dict[str, str] = {}  # item id -> reason, of the latest call of ``score``
         self._lengths: dict[int, tuple[int, int]] = {}  # position -> tokens of prompt, of answer
-        facts = {"metric": self.unit, "filter": self._filter.name, "seed": options.seed}
+        facts = {"metric": self.unit, "filter": self.filter, "seed": options.seed}
         names = ("apply_chat_template", "system_instruction", "fewshot_as_multiturn", "too_long")
         facts |= {name: getattr(options, name) for name in names}
         self._fingerprint = fingerprint_of(prepared, facts)
@@ -144,7 +148,7 @@ class LmEvalTask:
             self._filter.apply(requests)
 
     def _value(self, requests: list[Instance]) -> float:
-        answers = [r.filtered_resps[self._filter.name] for r in requests]
+        answers = [r.filtered_resps[self.filter] for r in requests]
         return self._reduction.score(self._prepared.task.process_results(requests[0].doc, answers))
 
     def _too_long(self, model: LiveModel, which: Sequence[int]) -> dict[int, str]:
@@ -177,8 +181,8 @@ class LmEvalTask:
 
 def open_task(
     options: LmEvalOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
-) -> LmEvalTask:
-    """Prepare the task that a score entry names; relative paths start from ``folder``.
+) -> LmEvalTask | Suite:
+    """Prepare the task or group that a score entry names; relative paths start from ``folder``.
 
     Raises:
         UnknownNameError: The task, metric or filter does not exist.
@@ -194,18 +198,18 @@ def open_task(
     )
     chat = tokenizer if options.apply_chat_template else None
     prepared = prepare(options.task, include_path, prompting, chat)
-    if isinstance(prepared, PreparedGroup):
-        members = ", ".join(task.name for task in prepared.tasks())
-        raise EvaluationError(
-            f"{prepared.name!r} is a group of lm-eval tasks, and a score entry takes one task; "
-            f"its members: {members}"
-        )
-    return LmEvalTask(prepared, options, options.metric, options.filter)
+    if isinstance(prepared, Prepared):
+        return LmEvalTask(prepared, options, options.metric, options.filter)
+
+    def opened(member: Prepared, metric: str | None, filter: str | None) -> LmEvalTask:
+        return LmEvalTask(member, options, options.metric or metric, options.filter or filter)
+
+    return Suite(prepared.name, tuple(shares_of(prepared, opened)))
 
 
 EVALUATOR = EvaluatorPlugin(
     name="lm_eval",
-    meaning="a task of lm-evaluation-harness, whatever its output type",
+    meaning="tasks and groups of lm-evaluation-harness, whatever their output type",
     options=LmEvalOptions,
     open=open_task,
 )

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from lm_eval.api.task import Task
     from lm_eval.config.group import AggMetricConfig
+    from lm_eval.tasks import TaskManager
+    from lm_eval.tasks.manager import TaskDict
     from transformers import PreTrainedTokenizerBase
 
 # request types that give one score per item
@@ -70,14 +72,6 @@ class PreparedGroup:
     members: tuple[Prepared | PreparedGroup, ...]
     rules: tuple[AggMetricConfig, ...] = ()
 
-    def tasks(self) -> tuple[Prepared, ...]:
-        """Return the tasks of the group and of groups within it, each once."""
-        found: dict[str, Prepared] = {}
-        for member in self.members:
-            for task in member.tasks() if isinstance(member, PreparedGroup) else (member,):
-                found[task.name] = task
-        return tuple(found.values())
-
 
 def prepare(
     spec: Spec,
@@ -109,7 +103,7 @@ def prepare(
     prepared: dict[str, Prepared] = {}
     with _lm_eval_seeds():  # as lm-eval: all are loaded, then the requests of all are built
         with _blamed(name):
-            loaded = manager.load([copy.deepcopy(spec)])
+            loaded = _loaded(spec, manager)
         for task_name, task in loaded["tasks"].items():
             with _blamed(task_name):
                 prepared[task_name] = _prepared(task_name, task, prompting, chat)
@@ -120,6 +114,26 @@ def prepare(
     if not prepared:
         raise EvaluationError(f"lm-eval tag {name!r} has no task")
     return PreparedGroup(name, tuple(prepared.values()))
+
+
+def _loaded(spec: Spec, manager: TaskManager) -> TaskDict:
+    """Load a spec; a group that is written out is entered in the index for that moment.
+
+    lm-eval would take the keys of such a group for settings of its members, ``task`` among them.
+    """
+    from lm_eval.tasks._index import Entry, Kind
+
+    if isinstance(spec, str) or "group" not in spec:
+        return manager.load([copy.deepcopy(spec)])
+    name, index = name_of(spec), manager.task_index
+    before = index.get(name)
+    index[name] = Entry(name, Kind.GROUP, None, copy.deepcopy(dict(spec)))
+    try:
+        return manager.load([name])
+    finally:
+        del index[name]
+        if before is not None:
+            index[name] = before
 
 
 def _prepared(

@@ -82,6 +82,8 @@ class MultipleChoice:
         self.failures: dict[str, str] = {}  # item id -> reason, of the latest call of ``score``
         self._metric = options.metric
         self._questions = [_question(row, options) for row in prompts.rows]
+        shares = [1 / len(question.choices) for question in self._questions]
+        self.chance = None if options.metric == "margin" else sum(shares) / len(shares)
         self._pairs = [
             [(text, f"{gap(options, text)}{choice}") for choice in question.choices]
             for text, question in zip(prompts.texts, self._questions, strict=True)

@@ -138,6 +138,20 @@ class Evaluator(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Suite:
+    """Several evaluators under one score entry, such as a group of tasks.
+
+    Args:
+        name: To show.
+        members: Evaluators of different names, at least one, with their shares in the mean of the
+            entry, which sum to 1.
+    """
+
+    name: str
+    members: tuple[tuple[Evaluator, float], ...]
+
+
 def items_of(task: str, docs: Iterable[object]) -> tuple[Item, ...]:
     """Make the items of a task's documents, in their order.
 

@@ -15,7 +15,7 @@ from merge_core.registry import Registry
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from evaluators.protocol import Evaluator
+    from evaluators.protocol import Evaluator, Suite
 
 EVALUATORS = Registry(
     "evaluator",
@@ -82,13 +82,13 @@ class EvaluatorPlugin:
 
     ``options`` is a frozen dataclass whose fields are made by ``option``; ``open`` takes an object
     of it, the study file's folder (which relative paths start from) and the tokenizer of the
-    models, prepares the items, and returns the evaluator.
+    models, prepares the items, and returns the evaluator, or several as a suite.
     """
 
     name: str
     meaning: str
     options: type[Any]
-    open: Callable[[Any, Path, PreTrainedTokenizerBase], Evaluator]
+    open: Callable[[Any, Path, PreTrainedTokenizerBase], Evaluator | Suite]
 
     def problems(self, values: Mapping[str, object]) -> tuple[Problem, ...]:
         """Return what is wrong with a score entry, one problem per key; ``path`` is the bare key.
@@ -96,7 +96,7 @@ class EvaluatorPlugin:
         Where nothing is wrong, ``plugin.options(**values)`` is what ``open`` takes.
 
         Args:
-            values: The entry without ``evaluator`` and ``weight``.
+            values: The entry without the keys that every entry may have, such as ``weight``.
         """
         known: dict[str, Field[Any]] = {f.name: f for f in fields(self.options)}
         found = [

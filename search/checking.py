@@ -11,8 +11,9 @@ from merge_core.document import read_all
 from merge_core.references import locate_here, not_local
 from merge_core.weight_files import tensor_names
 from search import study_file
+from search.score_section import Score
 from search.space import Space
-from search.study_file import Score, StudySpec
+from search.study_file import StudySpec
 
 TRIALS_PER_DIMENSION = 4  # fewer than that, and a noisy search hardly moves (dev/LOG.md)
 
@@ -58,6 +59,7 @@ def _study(spec: StudySpec) -> Checked:
         "merge_method": [m.name for m in spec.template.methods()],
         "models": list(references),
         "tasks": [_task(score) for score in spec.scores],
+        "aggregate": spec.aggregate,
         "knobs": len(spec.template.knobs),
         "sampler": spec.search.sampler,
         "trials": spec.search.trials,

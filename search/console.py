@@ -114,13 +114,14 @@ def hush_libraries() -> None:
 def report(summary: Mapping[str, Any]) -> None:
     """Print a finished study: every candidate on the report pool, and the winner's differences."""
     pools, winner = summary["pools"], summary["winner"]
-    tasks = list(winner["report"]["tasks"])
+    aggregate = summary["score"]["aggregate"].replace("_", " ")
+    shown = _columns(summary)
     table = Table(title=f"{summary['study']}: scores on {pools['report']} report items")
-    for name in ("candidate", "trial", "mean", "95 % interval", *tasks):
+    for name in ("candidate", "trial", aggregate, "95 % interval", *shown):
         table.add_column(name, justify="left" if name == "candidate" else "right")
     for row in summary["candidates"]:
         found = row["report"]
-        cells = [f"{found['tasks'][task]['mean']:.3f}" for task in tasks]
+        cells = [f"{found[kind][name]['mean']:.3f}" for name, kind in shown.items()]
         style = "bold" if row["name"] == "winner" else None
         table.add_row(
             row["name"],
@@ -146,6 +147,13 @@ def report(summary: Mapping[str, Any]) -> None:
         f"and {select:.3f} on the {pools['select']} that chose it;\n"
         f"{winner['report']['mean']:.3f} on the report items is the number that holds."
     )
+
+
+def _columns(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Return the entries of the study's score, and whether each is a group or a task."""
+    groups = summary["winner"]["report"].get("groups", {})
+    names = [entry["name"] for entry in summary["score"]["entries"]]
+    return {name: "groups" if name in groups else "tasks" for name in names}
 
 
 def _interval(found: Mapping[str, float]) -> str:

@@ -18,7 +18,6 @@ from search import statistics
 from search.baselines import BASE, DEFAULTS, PARENT, SIMPLE, UNIFORM
 from search.record import Record, Scores, Settled
 from search.run import Progress
-from search.statistics import Estimate
 from search.workbench import Workbench
 
 SELECT, REPORT = "select", "report"
@@ -123,6 +122,7 @@ def summary(record: Record, bench: Workbench, selection: Selection) -> dict[str,
         "seed": bench.spec.search.seed,
         "trials": _counts(record.trials),
         "pools": {name: len(bench.pool(name)) for name in ("search", SELECT, REPORT)},
+        "score": _scoring(bench),
         "candidates": [
             {"name": name, "trial": t.number, "report": _estimates(bench, report[t.number], REPORT)}
             for name, t in selection.named.items()
@@ -141,6 +141,22 @@ def summary(record: Record, bench: Workbench, selection: Selection) -> dict[str,
     }
 
 
+def _scoring(bench: Workbench) -> dict[str, Any]:
+    """Return what ``mean`` stands for: the entries and how they become one number."""
+    entries = [
+        {
+            "name": entry.name,
+            "weight": entry.weight,
+            "tasks": {
+                task: {"share": share, "chance": entry.chances.get(task, 0.0)}
+                for task, share in entry.shares.items()
+            },
+        }
+        for entry in bench.aggregate.entries
+    ]
+    return {"aggregate": bench.aggregate.kind, "entries": entries}
+
+
 def _counts(trials: list[Settled]) -> dict[str, int]:
     complete = sum(trial.state == "complete" for trial in trials)
     return {"complete": complete, "stopped": 0, "failed": len(trials) - complete}
@@ -149,13 +165,20 @@ def _counts(trials: list[Settled]) -> dict[str, int]:
 def _estimates(bench: Workbench, scores: Scores, pool: str) -> dict[str, Any]:
     vectors = bench.oriented(scores, pool)
     tasks = {}
-    for (task, evaluator), vector in zip(bench.evaluators.items(), vectors, strict=True):
-        found = statistics.mean_interval(vector)
+    for task, evaluator in bench.evaluators.items():
+        found = statistics.mean_interval(vectors[task])
         if not evaluator.higher_is_better:
-            found = Estimate(-found.mean, -found.high, -found.low)
+            found = found.flipped()
         reported = getattr(evaluator, "reported", float)  # such as a perplexity of its logarithm
         tasks[task] = {name: reported(x) for name, x in found.__dict__.items()}
-    return {**statistics.combined(vectors, bench.weights).__dict__, "tasks": tasks}
+    groups = {}
+    for entry in bench.aggregate.entries:
+        if entry.group:
+            found = entry.plain_estimate(vectors)
+            lower = not bench.evaluators[next(iter(entry.shares))].higher_is_better
+            groups[entry.name] = (found.flipped() if lower else found).__dict__
+    whole = bench.aggregate.estimate(vectors).__dict__
+    return {**whole, "groups": groups, "tasks": tasks} if groups else {**whole, "tasks": tasks}
 
 
 def _differences(
@@ -168,7 +191,7 @@ def _differences(
             continue
         ours = bench.oriented(report[selection.winner.number], REPORT)
         theirs = bench.oriented(report[selection.named[name].number], REPORT)
-        difference = statistics.paired_difference(ours, theirs, bench.weights)
+        difference = bench.aggregate.difference(ours, theirs)
         found[f"minus_{label}"] = {
             "estimate": difference.mean,
             "low": difference.low,

@@ -51,6 +51,10 @@ class Estimate:
     low: float
     high: float
 
+    def flipped(self) -> Estimate:
+        """Return the estimate of the negated number."""
+        return Estimate(-self.mean, -self.high, -self.low)
+
 
 @dataclass(frozen=True)
 class _Part:

@@ -7,7 +7,6 @@ Nothing heavy is imported: a study file is checked in a moment.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from evaluators.registry import EVALUATORS, EvaluatorPlugin
 from merge_core import recipe_reader
 from merge_core.document import Document, join
 from merge_core.document import read as read_document
@@ -24,11 +22,12 @@ from merge_core.methods.declaration import shown
 from merge_core.recipe import Recipe
 from search.knobs import Problems
 from search.samplers import SAMPLERS
+from search.score_section import Kind, Score, read_aggregate, read_scores
 from search.template import Template
 from search.template import parse as parse_template
 
 FILE = "study.yaml"
-KEYS = ("name", "recipe", "score", "items", "search", "engine", "baselines", "storage")
+KEYS = ("name", "recipe", "score", "aggregate", "items", "search", "engine", "baselines", "storage")
 OURS = ("base", "uniform", "defaults", "winner", "parent:", "simple:")  # names in the report
 MAY_CHANGE = ("search.trials", "search.hours")  # in a study that has begun: only its length
 
@@ -70,21 +69,6 @@ class Engine(_Section):
 
 
 @dataclass(frozen=True)
-class Score:
-    """One task of the study.
-
-    Args:
-        plugin: Of the evaluator.
-        options: An object of ``plugin.options``.
-        weight: Of the task in the mean; only ratios matter.
-    """
-
-    plugin: EvaluatorPlugin
-    options: Any
-    weight: float
-
-
-@dataclass(frozen=True)
 class StudySpec:
     """A checked study file.
 
@@ -93,6 +77,7 @@ class StudySpec:
         folder: Of the study file; relative paths start there.
         template: The recipe with its knobs.
         scores: The tasks, at least one.
+        aggregate: How they become the one number of a trial.
         items, search, engine: The sections of these names.
         baselines: Recipes that the user wants measured beside the built-in baselines, by name.
         storage: An Optuna storage URL; a relative SQLite path starts at ``folder``.
@@ -103,6 +88,7 @@ class StudySpec:
     folder: Path
     template: Template
     scores: tuple[Score, ...]
+    aggregate: Kind
     items: Items
     search: Search
     engine: Engine
@@ -157,7 +143,8 @@ def of_document(
         problems.append(("recipe", "required: a mergekit recipe with ranges in it"))
     template = parse_template(data["recipe"], "recipe", problems) if "recipe" in data else None
     name, storage = _text(data, "name", problems), _text(data, "storage", problems)
-    scores = _scores(data.get("score"), problems)
+    scores = read_scores(data.get("score"), problems)
+    aggregate = read_aggregate(data.get("aggregate", "mean"), scores, problems)
     items = _section(Items, data, "items", problems)
     search = _section(Search, data, "search", problems)
     engine = _section(Engine, data, "engine", problems)
@@ -168,9 +155,18 @@ def of_document(
         baselines = _stored_baselines(stored, problems)
     document.fail(problems)
     assert template is not None
-    url = _storage(storage, folder)
     return StudySpec(
-        name or folder.name, folder, template, scores, items, search, engine, baselines, url, data
+        name=name or folder.name,
+        folder=folder,
+        template=template,
+        scores=scores,
+        aggregate=aggregate,
+        items=items,
+        search=search,
+        engine=engine,
+        baselines=baselines,
+        storage=_storage(storage, folder),
+        data=data,
     )
 
 
@@ -228,42 +224,6 @@ def _rule(found: Any, kind: type[BaseModel]) -> str:
         "less_than": f"must be below {limits.get('lt')}, got {got}",
     }
     return words.get(found["type"], f"{found['msg']}, got {got}")
-
-
-def _scores(data: Any, problems: Problems) -> tuple[Score, ...]:
-    if not isinstance(data, list) or not data:
-        rule = "required" if data is None else f"expected a list of tasks, got {shown(data)}"
-        problems.append(("score", rule))
-        return ()
-    entries = [_score(entry, join("score", i), problems) for i, entry in enumerate(data)]
-    seen: list[Any] = []
-    for i, score in enumerate(entries):
-        if score is not None and score.options in seen:
-            problems.append((join("score", i), "the same task stands here twice"))
-        seen.append(score and score.options)
-    return tuple(score for score in entries if score is not None)
-
-
-def _score(entry: Any, path: str, problems: Problems) -> Score | None:
-    if not isinstance(entry, dict):
-        problems.append((path, f"expected {{evaluator, ...}}, got {shown(entry)}"))
-        return None
-    name, weight = entry.get("evaluator"), entry.get("weight", 1.0)
-    found: Problems = []
-    number = isinstance(weight, int | float) and not isinstance(weight, bool)
-    if not number or not 0 < weight <= sys.float_info.max:
-        found.append((join(path, "weight"), f"expected a number above 0, got {shown(weight)}"))
-    known = EVALUATORS.names()
-    if name not in known:
-        near = hint(str(name), known)
-        rule = f"expected one of {', '.join(known)}, got {shown(name)}{near}"
-        problems.extend([*found, (join(path, "evaluator"), rule)])
-        return None
-    plugin: EvaluatorPlugin = EVALUATORS.get(str(name))
-    options = {k: v for k, v in entry.items() if k not in ("evaluator", "weight")}
-    found.extend((join(path, p.path), p.rule) for p in plugin.problems(options))
-    problems.extend(found)
-    return None if found else Score(plugin, plugin.options(**options), float(weight))
 
 
 def _check_sampler(search: Search, template: Template | None, problems: Problems) -> None:

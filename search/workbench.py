@@ -15,6 +15,8 @@ from merge_core.parent import Parent, open_parents
 from merge_core.plan import Plan, plan
 from merge_core.recipe import Recipe
 from search import statistics
+from search.aggregation import Aggregate
+from search.entries import open_evaluators
 from search.pools import NAMES, Pool, Pools, split
 from search.record import Scores
 from search.space import Space
@@ -57,8 +59,9 @@ class Workbench:
         entries = sum(math.prod(info.shape) for info in self._main.tensors.values())
         self._candidate = Candidate(device, fuse=fused.wanted(spec.engine.kernels, device, entries))
         self._live: LiveModel | None = None
-        self.evaluators = _open_evaluators(spec, self._tokenizer)
-        self.weights = [score.weight for score in spec.scores]
+        opened = open_evaluators(spec, self._tokenizer)
+        self.evaluators: Mapping[str, Evaluator] = opened.evaluators
+        self.aggregate = Aggregate(spec.aggregate, opened.entries)
         self.pools: Pools = split(
             [_Entry(task, item.id) for task, e in self.evaluators.items() for item in e.items],
             {"search": spec.items.search, "select": spec.items.select, "report": spec.items.report},
@@ -152,7 +155,7 @@ class Workbench:
 
     def oriented(
         self, scores: Mapping[str, Sequence[float]], pool: str
-    ) -> list[np.ndarray[Any, Any]]:
+    ) -> dict[str, np.ndarray[Any, Any]]:
         """Return scores that can be averaged, negated where lower is better.
 
         Args:
@@ -160,25 +163,23 @@ class Workbench:
             pool: ``search``, ``select`` or ``report``.
 
         Returns:
-            One ``(n_t,)`` float64 vector per task, in the study's order.
+            Task -> ``(n_t,)`` float64, in the study's order.
         """
         import numpy as np
 
-        found = []
+        found = {}
         for task, evaluator in self.evaluators.items():
             vector = np.asarray(scores[task], dtype=np.float64)
             sizes: Sequence[float] | None = getattr(evaluator, "sizes", None)
             if sizes is not None:  # items that do not count the same, such as long documents
                 here = self.pool(pool).of(task)[: len(vector)]
                 vector = statistics.linearised(vector, [sizes[i] for i in here])
-            found.append(vector * (1.0 if evaluator.higher_is_better else -1.0))
+            found[task] = vector * (1.0 if evaluator.higher_is_better else -1.0)
         return found
 
     def value(self, scores: Mapping[str, Sequence[float]], pool: str) -> tuple[float, float]:
-        """Return the weighted mean over tasks, higher is better, and its standard error."""
-        vectors = self.oriented(scores, pool)
-        mean = statistics.combined(vectors, self.weights).mean
-        return mean, statistics.standard_error(vectors, self.weights)
+        """Return the tasks' one number, higher is better, and its standard error."""
+        return self.aggregate.value(self.oriented(scores, pool))
 
     def about(self) -> dict[str, Any]:
         """Return what all trials share, as it is stored when a study begins."""
@@ -216,16 +217,3 @@ def _device(wanted: str) -> str:
     if wanted != "auto":
         return wanted
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _open_evaluators(spec: StudySpec, tokenizer: Any) -> dict[str, Evaluator]:
-    found: dict[str, Evaluator] = {}
-    for score in spec.scores:
-        evaluator = score.plugin.open(score.options, spec.folder, tokenizer)
-        name = evaluator.task
-        if name in found:
-            name = f"{name}:{evaluator.unit}"
-        if name in found:
-            name = f"{name}#{sum(n.startswith(name) for n in found) + 1}"
-        found[name] = evaluator
-    return found

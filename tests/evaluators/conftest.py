@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from evaluators.lm_eval import EVALUATOR, LmEvalTask
+from evaluators.protocol import Suite
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -138,10 +139,22 @@ class Tasks:
 
     def open(self, task: str | dict[str, Any], **options: Any) -> LmEvalTask:
         """Open a task as a study's score entry would."""
-        chosen = EVALUATOR.options(task=task, include_path=self.folder.name, **options)
-        opened = EVALUATOR.open(chosen, self.folder.parent, self._tokenizer)
+        opened = self.open_any(task, **options)
         assert isinstance(opened, LmEvalTask)
         return opened
+
+    def open_any(self, task: str | dict[str, Any], **options: Any) -> LmEvalTask | Suite:
+        """Open a task or a group as a study's score entry would."""
+        chosen = EVALUATOR.options(task=task, include_path=self.folder.name, **options)
+        opened = EVALUATOR.open(chosen, self.folder.parent, self._tokenizer)
+        assert isinstance(opened, LmEvalTask | Suite)
+        return opened
+
+    def write_group(self, name: str, members: Sequence[Any], **settings: Any) -> str:
+        """Write the file of a group."""
+        text = yaml.safe_dump({"group": name, "task": [*members], **settings})
+        (self.folder / f"{name}.yaml").write_text(text)
+        return name
 
 
 @pytest.fixture
@@ -243,7 +256,11 @@ def text_docs() -> list[dict[str, Any]]:
 
 class LmEvalSays(NamedTuple):
     results: dict[str, float]  # "metric,filter" -> score
-    samples: list[dict[str, Any]]  # per document and filter
+    samples: list[dict[str, Any]]  # per document and filter; of a group: none
+    members: dict[str, list[dict[str, Any]]]  # of a group: task -> samples
+
+    def of_task(self, name: str) -> LmEvalSays:
+        return LmEvalSays({}, self.members[name], {})
 
     def items(self, metric: str, filter_: str) -> list[float]:
         return [s[metric] for s in self.samples if s["filter"] == filter_]
@@ -272,6 +289,7 @@ def lm_eval_says(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> Callable[..
         out = lm_eval.evaluator.simple_evaluate(
             model=lm, tasks=[name], task_manager=manager, bootstrap_iters=0, **settings
         )
-        return LmEvalSays(out["results"][name], out["samples"][name])
+        results = {**out["results"], **out.get("groups", {})}
+        return LmEvalSays(results[name], out["samples"].get(name, []), out["samples"])
 
     return run

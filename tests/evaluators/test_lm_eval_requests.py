@@ -27,21 +27,6 @@ def test_include_path_that_is_no_folder_is_refused(tmp_path, tokenizer):
         EVALUATOR.open(options, tmp_path, tokenizer)
 
 
-def test_group_is_refused_with_its_members(tasks):
-    for name in ("one", "two"):
-        tasks.write(name, DOCS)
-    (tasks.folder / "both.yaml").write_text("group: both\ntask: [one, {task: two}]\n")
-    with pytest.raises(EvaluationError, match=r"'both' is a group .* its members: one, two"):
-        tasks.open("both")
-
-
-def test_tag_is_refused_with_its_members(tasks):
-    for name in ("one", "two"):
-        tasks.write(name, DOCS, tag="letters")
-    with pytest.raises(EvaluationError, match=r"'letters' is a group .* its members: one, two"):
-        tasks.open("letters")
-
-
 @pytest.mark.parametrize("how", [{"do_sample": True, "temperature": 1.0}, {"temperature": 0.7}])
 def test_answers_drawn_at_random_are_refused(how, tasks):
     tasks.write("drawn", DOCS, generation_kwargs={"until": ["\n"], **how})

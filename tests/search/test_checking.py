@@ -57,6 +57,7 @@ def test_the_facts_of_a_study_with_local_models(folder: Path) -> None:
         "merge_method": ["task_arithmetic"],
         "models": ["zoo/one", "zoo/two", "zoo/base"],
         "tasks": ["gain", "loss"],
+        "aggregate": "mean",
         "knobs": 2,
         "sampler": "random",
         "trials": 12,

@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 import pytest
 
+from evaluators.protocol import Suite
 from merge_core.errors import MergeError
 from merge_core.recipe import Recipe, Source
 from search import results, trial, whole
@@ -249,7 +250,10 @@ class Reworded(toy.Task):
     ("tasks", "what"),
     [
         ([Reworded("gain"), toy.Task("loss")], "tasks"),
-        ([toy.Task("gain"), toy.Task("loss"), toy.Task("more")], "tasks"),
+        (
+            [toy.Task("gain"), Suite("two", ((toy.Task("loss"), 0.5), (toy.Task("lossy"), 0.5)))],
+            "tasks",
+        ),
         ([toy.Task("gain", 39), toy.Task("loss")], "items"),
     ],
 )

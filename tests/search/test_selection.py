@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 
+from evaluators.protocol import Suite
 from merge_core.errors import MergeError
 from merge_core.recipe import Recipe, Source
-from search import selection, statistics
+from search import console, selection, statistics
 from search.record import Record, Settled
 from search.selection import Selection, measure, select
 from search.study_file import StudySpec
@@ -36,8 +38,10 @@ OUTCOMES = {  # candidate -> its score on every item of the search, select and r
 class Scripted(toy.Toy):
     """Candidates whose scores are written down; a candidate is its recipe's only model."""
 
-    def __init__(self, spec: StudySpec, outcomes: Mapping[str, tuple[float, ...]] = OUTCOMES):
-        super().__init__(spec)
+    def __init__(
+        self, spec: StudySpec, outcomes: Mapping[str, tuple[float, ...]] = OUTCOMES, **more: Any
+    ):
+        super().__init__(spec, **more)
         self.outcomes, self.same = outcomes, dict[str, str]()
 
     def build(self, recipe: Recipe) -> str:
@@ -54,7 +58,7 @@ class Scripted(toy.Toy):
         """Return 10 items of each task around the written score; ``loss`` has its negative."""
         level = self.outcomes[name][("search", "select", "report").index(pool)]
         return {
-            task: [level * (1 if task == "gain" else -1) + 0.1 * toy.noise(name, task, i, pool)
+            task: [level * (-1 if task == "loss" else 1) + 0.1 * toy.noise(name, task, i, pool)
                    for i in range(10)]
             for task in self.evaluators
         }  # fmt: skip
@@ -362,3 +366,59 @@ def test_scores_are_those_of_the_pools_own_items_in_the_pools_order(study: Study
         name: [task.score_one(model, item) for item in ids[name]]
         for name, task in bench.evaluators.items()
     }
+
+
+def test_a_group_is_one_entry_with_its_own_mean_and_its_tasks_beside(
+    fill: Any, bench: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = Suite("both", ((toy.Task("gain"), 0.25), (toy.Task("more"), 0.75)))
+    spec = replace(bench.spec, scores=bench.spec.scores[:1])
+    grouped = Scripted(spec, tasks=[suite])
+    record = Record(optuna.create_study(direction="maximize"), "memory")
+    for number, name in enumerate(OUTCOMES):
+        record.trials.append(grouped.settled(name, number))
+    found = reported(record, grouped)
+    scores = grouped.scores_of(name_of(chosen(record, grouped).winner), "report")
+    mean = 0.25 * np.mean(scores["gain"]) + 0.75 * np.mean(scores["more"])
+    winner = found["winner"]["report"]
+    assert winner["groups"]["both"]["mean"] == pytest.approx(mean)
+    assert (winner["mean"], set(winner["tasks"])) == (pytest.approx(mean), {"gain", "more"})
+    assert found["score"] == {
+        "aggregate": "mean",
+        "entries": [
+            {
+                "name": "both",
+                "weight": 1.0,
+                "tasks": {
+                    "gain": {"share": 0.25, "chance": 0.0},
+                    "more": {"share": 0.75, "chance": 0.0},
+                },
+            }
+        ],
+    }
+    console.report(found)
+    table = capsys.readouterr().out
+    assert "both" in table
+    assert "gain" not in table
+
+
+@pytest.mark.parametrize("kind", ["min", "geometric_mean"])
+def test_values_and_differences_are_of_the_aggregate_that_was_asked_for(
+    fill: Any, bench: Any, kind: str
+) -> None:
+    spec = replace(bench.spec, aggregate=kind)
+    other = Scripted(spec, tasks=[toy.Task("gain"), toy.Task("more")])
+    record = Record(optuna.create_study(direction="maximize"), "memory")
+    for number, name in enumerate(OUTCOMES):
+        record.trials.append(other.settled(name, number))
+    found = reported(record, other)
+    ours = other.scores_of("good", "report")
+    means = [np.mean(ours["gain"]), np.mean(ours["more"])]
+    logs = np.log(means) @ [1.0, 0.5] / 1.5  # the toy's second task has weight 0.5
+    expected = min(means) if kind == "min" else float(np.exp(logs))
+    assert found["winner"]["report"]["mean"] == pytest.approx(expected)
+    assert found["score"]["aggregate"] == kind
+    theirs = next(r for r in found["candidates"] if r["name"] == "uniform")["report"]["mean"]
+    difference = found["winner"]["minus_uniform"]
+    assert difference["estimate"] == pytest.approx(expected - theirs)
+    assert difference["low"] <= difference["estimate"] <= difference["high"]

@@ -167,6 +167,39 @@ def test_a_wrong_score_entry_is_named_by_its_position(entry: Any, path: str, rul
     assert problems_of(score=[good, entry]) == [(path, rule)]
 
 
+@pytest.mark.parametrize("chance", [-0.1, 1, True, "self", None, float("nan")])
+def test_chance_is_a_number_below_1_or_auto(chance: Any) -> None:
+    entry = {"evaluator": "lm_eval", "task": "x", "chance": chance}
+    ((path, rule),) = problems_of(score=[entry])
+    assert path == "score[0].chance"
+    assert rule.startswith("expected a number of at least 0 and below 1, or 'auto', got ")
+
+
+def test_an_entry_counts_what_is_above_chance() -> None:
+    entries = [
+        {"evaluator": "lm_eval", "task": t, "chance": c} for t, c in (("x", "auto"), ("y", 0))
+    ]
+    assert [score.chance for score in spec_with(score=entries).scores] == ["auto", 0]
+
+
+def test_aggregate_is_the_mean_unless_said_otherwise() -> None:
+    assert spec_with().aggregate == "mean"
+    assert spec_with(aggregate="geometric_mean").aggregate == "geometric_mean"
+
+
+@pytest.mark.parametrize("kind", ["geometric-mean", 3, ["min"]])
+def test_an_aggregate_that_does_not_exist_is_named(kind: Any) -> None:
+    ((path, rule),) = problems_of(aggregate=kind)
+    assert path == "aggregate"
+    assert rule.startswith("expected one of mean, min, geometric_mean, got ")
+
+
+def test_weights_that_a_minimum_does_not_look_at_are_refused() -> None:
+    entries = [{"evaluator": "lm_eval", "task": t, "weight": w} for t, w in (("x", 1), ("y", 2))]
+    rule = "'min' is the worst task, whatever its weight; omit the weights, or use 'mean'"
+    assert problems_of(score=entries, aggregate="min") == [("aggregate", rule)]
+
+
 @pytest.mark.parametrize("weight", [0, -1, float("inf"), float("nan"), True, "2", None, 10**400])
 def test_a_tasks_weight_is_a_number_above_0(weight: Any) -> None:
     entry = {"evaluator": "lm_eval", "task": "x", "weight": weight}

@@ -34,7 +34,7 @@ def bench(study: Study) -> toy.Toy:
 def test_items_with_sizes_count_by_the_sizes_of_their_own_pool(bench: toy.Toy, pool: str) -> None:
     sizes = [bench.evaluators["loss"].sizes[i] for i in bench.pool(pool).of("loss")]
     losses = np.random.default_rng(0).uniform(size=10)
-    gain, loss = bench.oriented({"gain": [0.5] * 10, "loss": list(losses)}, pool)
+    gain, loss = bench.oriented({"gain": [0.5] * 10, "loss": list(losses)}, pool).values()
     assert gain.tolist() == [0.5] * 10
     assert loss.mean() == pytest.approx(-np.average(losses, weights=sizes))
     value, _ = bench.value({"gain": [0.5] * 10, "loss": list(losses)}, pool)
@@ -44,7 +44,7 @@ def test_items_with_sizes_count_by_the_sizes_of_their_own_pool(bench: toy.Toy, p
 def test_the_first_items_of_a_pool_count_by_their_own_sizes(bench: toy.Toy) -> None:
     sizes = [bench.evaluators["loss"].sizes[i] for i in bench.pool("search").of("loss")[:4]]
     losses = [0.1, 0.2, 0.3, 0.9]
-    loss = bench.oriented({"gain": [0.5], "loss": losses}, "search")[1]
+    loss = bench.oriented({"gain": [0.5], "loss": losses}, "search")["loss"]
     assert loss.mean() == pytest.approx(-np.average(losses, weights=sizes))
 
 

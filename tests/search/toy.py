@@ -28,6 +28,8 @@ from merge_core import document, layers
 from merge_core.methods.registry import method
 from merge_core.parameters import value_of
 from merge_core.recipe import Recipe
+from search.aggregation import Aggregate
+from search.entries import named
 from search.pools import split
 from search.record import Record, Settled
 from search.run import open_for, search
@@ -128,7 +130,7 @@ class Task:
 
     def __init__(self, task: str, count: int = 40) -> None:
         self.task = task
-        self.higher_is_better = task != "loss"
+        self.higher_is_better = task not in ("loss", "lossy")
         self.items = tuple(Item(f"{task}-{i}", task) for i in range(count))
 
     def fingerprint(self) -> str:
@@ -168,8 +170,9 @@ class Toy(Workbench):
         self.parents = {k: Parent(point) for k, point in (parents or PARENTS).items()}
         self.space = Space(spec.template, TENSORS)
         names = [score.options.task for score in spec.scores]
-        self.evaluators = {task.task: task for task in tasks or [Task(name) for name in names]}
-        self.weights = [score.weight for score in spec.scores]
+        opened = named(spec, tasks or [Task(name) for name in names])
+        self.evaluators = opened.evaluators
+        self.aggregate = Aggregate(spec.aggregate, opened.entries)
         self.pools = split(
             [item for task in self.evaluators.values() for item in task.items],
             {"search": spec.items.search, "select": spec.items.select, "report": spec.items.report},

@@ -1,0 +1,113 @@
+"""Score entries -> evaluators under the study's names, and the entries that aggregation knows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from evaluators.protocol import Suite
+from merge_core.errors import EvaluationError
+from search.aggregation import Entry
+from search.score_section import Score
+from search.study_file import StudySpec
+
+if TYPE_CHECKING:
+    from evaluators.protocol import Evaluator
+
+
+class Opened(NamedTuple):
+    """A study's evaluators by the names of their tasks, and its entries, both in its order."""
+
+    evaluators: dict[str, Evaluator]
+    entries: tuple[Entry, ...]
+
+
+def open_evaluators(spec: StudySpec, tokenizer: Any) -> Opened:
+    """Open what a study scores with.
+
+    A task whose name is taken gets the name ``task:unit``, and if that is taken a number.
+
+    Raises:
+        MergeError: A task cannot be opened.
+        EvaluationError: The entries cannot be aggregated as the study asks.
+    """
+    opened = [score.plugin.open(score.options, spec.folder, tokenizer) for score in spec.scores]
+    return named(spec, opened)
+
+
+def named(spec: StudySpec, opened: Collection[Evaluator | Suite]) -> Opened:
+    """Name the evaluators of a study's score entries, one of ``opened`` for each, in order.
+
+    Raises:
+        EvaluationError: The entries cannot be aggregated as the study asks.
+    """
+    evaluators: dict[str, Evaluator] = {}
+    entries: list[Entry] = []
+    for score, one in zip(spec.scores, opened, strict=True):
+        group = isinstance(one, Suite)
+        members = one.members if isinstance(one, Suite) else ((one, 1.0),)
+        shares, chances = {}, {}
+        for evaluator, share in members:
+            name = _free(evaluator, evaluators)
+            evaluators[name] = evaluator
+            shares[name] = share
+            if score.chance != 0:
+                chances[name] = _chance(name, evaluator, score)
+        label = one.name if isinstance(one, Suite) else next(iter(shares))
+        twins = sum(entry.name.partition("#")[0] == label for entry in entries)
+        entries.append(
+            Entry(f"{label}#{twins + 1}" if twins else label, shares, chances, score.weight, group)
+        )
+    _check(spec, entries, evaluators)
+    return Opened(evaluators, tuple(entries))
+
+
+def _free(evaluator: Evaluator, taken: Mapping[str, Evaluator]) -> str:
+    name = evaluator.task
+    if name in taken:
+        name = f"{name}:{evaluator.unit}"
+    if name in taken:
+        name = f"{name}#{sum(n.startswith(name) for n in taken) + 1}"
+    return name
+
+
+def _chance(name: str, evaluator: Evaluator, score: Score) -> float:
+    known: float | None = getattr(evaluator, "chance", None)
+    found = known if score.chance == "auto" else score.chance
+    if found is None:
+        raise EvaluationError(
+            f"{name}: the score of guessing is not known for {evaluator.unit}; "
+            "write it as a number under `chance`, or omit `chance`"
+        )
+    if not evaluator.higher_is_better or not 0 <= found < 1:
+        got = f"{found:g}" if evaluator.higher_is_better else "a score where lower is better"
+        raise EvaluationError(
+            f"{name}: `chance` needs scores where 1 is best and guessing is below, got {got}"
+        )
+    return found
+
+
+def _check(spec: StudySpec, entries: list[Entry], evaluators: Mapping[str, Evaluator]) -> None:
+    higher = {e.name: {evaluators[t].higher_is_better for t in e.shares} for e in entries}
+    for name, ways in higher.items():
+        if len(ways) > 1:
+            raise EvaluationError(
+                f"{name}: a higher score is better in some of its tasks and worse in others, so "
+                "they have no mean; name the tasks one by one"
+            )
+    ways = set().union(*higher.values())
+    if spec.aggregate == "min" and len(ways) > 1:
+        raise EvaluationError(
+            "aggregate 'min' compares tasks with each other, but a higher score is better in some "
+            f"and worse in others: {_list(higher)}; use 'mean', or one kind only"
+        )
+    if spec.aggregate == "geometric_mean" and False in ways:
+        raise EvaluationError(
+            "aggregate 'geometric_mean' needs scores above 0 of which more is better, got "
+            f"{_list(higher)}; use 'mean' or 'min'"
+        )
+
+
+def _list(higher: Mapping[str, set[bool]]) -> str:
+    words = {True: "higher is better", False: "lower is better"}
+    return ", ".join(f"{name} ({words[min(ways)]})" for name, ways in higher.items())

@@ -1,0 +1,92 @@
+"""Sections ``score`` and ``aggregate`` of a study file: which tasks, and what number they make."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from evaluators.registry import EVALUATORS, EvaluatorPlugin
+from merge_core.document import join
+from merge_core.errors import hint
+from merge_core.methods.declaration import shown
+from search.knobs import Problems
+
+OF_EVERY_ENTRY = ("evaluator", "weight", "chance")  # keys of a score entry, whatever scores it
+Kind = Literal["mean", "min", "geometric_mean"]
+KINDS: tuple[Kind, ...] = ("mean", "min", "geometric_mean")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One task of the study.
+
+    Args:
+        plugin: Of the evaluator.
+        options: An object of ``plugin.options``.
+        weight: Of the task in the mean; only ratios matter.
+        chance: The score of guessing, which counts as 0; ``auto``: what the task says it is.
+    """
+
+    plugin: EvaluatorPlugin
+    options: Any
+    weight: float
+    chance: float | Literal["auto"] = 0.0
+
+
+def read_scores(data: Any, problems: Problems) -> tuple[Score, ...]:
+    """Read the tasks; what is wrong with them is added to ``problems``."""
+    if not isinstance(data, list) or not data:
+        rule = "required" if data is None else f"expected a list of tasks, got {shown(data)}"
+        problems.append(("score", rule))
+        return ()
+    entries = [_score(entry, join("score", i), problems) for i, entry in enumerate(data)]
+    seen: list[Any] = []
+    for i, score in enumerate(entries):
+        if score is not None and score.options in seen:
+            problems.append((join("score", i), "the same task stands here twice"))
+        seen.append(score and score.options)
+    return tuple(score for score in entries if score is not None)
+
+
+def read_aggregate(kind: Any, scores: Sequence[Score], problems: Problems) -> Kind:
+    """Read how tasks become one number; what is wrong with that is added to ``problems``."""
+    if kind not in KINDS:
+        near = hint(kind, KINDS) if isinstance(kind, str) else ""
+        problems.append(
+            ("aggregate", f"expected one of {', '.join(KINDS)}, got {shown(kind)}{near}")
+        )
+        return "mean"
+    if kind == "min" and len({score.weight for score in scores}) > 1:
+        rule = "'min' is the worst task, whatever its weight; omit the weights, or use 'mean'"
+        problems.append(("aggregate", rule))
+    found: Kind = kind
+    return found
+
+
+def _score(entry: Any, path: str, problems: Problems) -> Score | None:
+    if not isinstance(entry, dict):
+        problems.append((path, f"expected {{evaluator, ...}}, got {shown(entry)}"))
+        return None
+    name, weight = entry.get("evaluator"), entry.get("weight", 1.0)
+    found: Problems = []
+    number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not number or not 0 < weight <= sys.float_info.max:
+        found.append((join(path, "weight"), f"expected a number above 0, got {shown(weight)}"))
+    chance = entry.get("chance", 0.0)
+    share = isinstance(chance, int | float) and not isinstance(chance, bool) and 0 <= chance < 1
+    if not share and chance != "auto":
+        rule = f"expected a number of at least 0 and below 1, or 'auto', got {shown(chance)}"
+        found.append((join(path, "chance"), rule))
+    known = EVALUATORS.names()
+    if name not in known:
+        near = hint(str(name), known)
+        rule = f"expected one of {', '.join(known)}, got {shown(name)}{near}"
+        problems.extend([*found, (join(path, "evaluator"), rule)])
+        return None
+    plugin: EvaluatorPlugin = EVALUATORS.get(str(name))
+    options = {k: v for k, v in entry.items() if k not in OF_EVERY_ENTRY}
+    found.extend((join(path, p.path), p.rule) for p in plugin.problems(options))
+    problems.extend(found)
+    return None if found else Score(plugin, plugin.options(**options), float(weight), chance)
