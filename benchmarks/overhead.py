@@ -50,6 +50,9 @@ class Stopwatch:
     def stage(self, text: str) -> None:
         """Nothing to note."""
 
+    def notice(self, text: str) -> None:
+        """Nothing to note."""
+
 
 def main() -> None:
     """Run, split, print."""

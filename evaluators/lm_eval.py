@@ -27,6 +27,7 @@ from evaluators.lm_eval_fingerprint import fingerprint_of
 from evaluators.lm_eval_groups import shares_of
 from evaluators.lm_eval_metrics import chance, reduction
 from evaluators.lm_eval_requests import ANSWERABLE, Prepared, Prompting, prepare
+from evaluators.lm_eval_source import notice_of
 from evaluators.protocol import Item, LiveModel, ScoreVector, Suite, items_of
 from evaluators.registry import EvaluatorPlugin, option
 from evaluators.scoring import check_positions
@@ -107,6 +108,10 @@ class LmEvalTask:
         self.items: tuple[Item, ...] = items_of(
             self.task, [requests[0].doc for requests in prepared.requests]
         )
+        self.documents = tuple(
+            item.id for item in items_of("", [r[0].doc for r in prepared.requests])
+        )
+        self.notice = notice_of(task)
         self.failures: dict[str, str] = {}  # item id -> reason, of the latest call of ``score``
         self._lengths: dict[int, tuple[int, int]] = {}  # position -> tokens of prompt, of answer
         facts = {"metric": self.unit, "filter": self.filter, "seed": options.seed}

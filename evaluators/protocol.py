@@ -90,6 +90,8 @@ class Evaluator(Protocol):
         sizes      one positive number per item, what it counts in the task's mean; all the same
         reported   increasing function from that mean to the number the task reports; as it is
         chance     score of guessing, in [0, 1); None where that is not known; None
+        documents  one id per item, unique, made of its document alone: equal documents of
+                   different tasks come into the same pool; None
         notice     one sentence that whoever reads the study's result must know; ""
     """
 

@@ -68,6 +68,10 @@ class Live:
         """Show what goes on after the search."""
         self._print(text, keep=False)
 
+    def notice(self, text: str) -> None:
+        """Show a line that stays."""
+        self._print(text, keep=True)
+
     def _take(self, trial: Settled) -> None:
         self._items += trial.items if trial.same_as is None else 0
         if trial.value is not None and trial.value > (self._best_value() or -1e300):
@@ -141,6 +145,8 @@ def report(summary: Mapping[str, Any]) -> None:
                 f"[{found['low']:+.3f}, {found['high']:+.3f}], paired over {pools['report']} items",
                 markup=False,
             )
+    for notice in summary["notices"]:
+        OUT.print(notice, markup=False)
     search, select = winner["search"]["mean"], winner["select"]["mean"]
     OUT.print(
         f"The winner scored {search:.3f} on the {pools['search']} items that steered the search "

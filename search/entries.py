@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -60,6 +61,33 @@ def named(spec: StudySpec, opened: Collection[Evaluator | Suite]) -> Opened:
         )
     _check(spec, entries, evaluators)
     return Opened(evaluators, tuple(entries))
+
+
+class PoolItem(NamedTuple):
+    """An item as the pools see it: under the study's name of its task."""
+
+    task: str
+    id: str
+
+
+def pool_items(evaluators: Mapping[str, Evaluator]) -> list[PoolItem]:
+    """Return all items of a study for ``pools.split``.
+
+    Tasks that share documents, such as two prompts for one data set, are split by the documents:
+    one that steers the search in the first task is not reported in the second.
+    """
+    documents = {
+        task: found
+        for task, e in evaluators.items()
+        if (found := getattr(e, "documents", None)) is not None
+    }
+    times = Counter(x for found in documents.values() for x in {d.partition("#")[0] for d in found})
+    shared = {t for t, found in documents.items() if any(times[d] > 1 for d in found)}
+    return [
+        PoolItem(task, name)
+        for task, e in evaluators.items()
+        for name in (documents[task] if task in shared else [item.id for item in e.items])
+    ]
 
 
 def _free(evaluator: Evaluator, taken: Mapping[str, Evaluator]) -> str:

@@ -38,6 +38,10 @@ class Progress(Protocol):
         """Something else goes on now."""
         ...
 
+    def notice(self, text: str) -> None:
+        """Something that whoever reads the result must know."""
+        ...
+
 
 def open_for(spec: StudySpec) -> Record:
     """Open the study's record for writing, and make sure that it is this study's.

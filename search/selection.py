@@ -123,6 +123,7 @@ def summary(record: Record, bench: Workbench, selection: Selection) -> dict[str,
         "trials": _counts(record.trials),
         "pools": {name: len(bench.pool(name)) for name in ("search", SELECT, REPORT)},
         "score": _scoring(bench),
+        "notices": bench.notices,
         "candidates": [
             {"name": name, "trial": t.number, "report": _estimates(bench, report[t.number], REPORT)}
             for name, t in selection.named.items()

@@ -41,6 +41,8 @@ def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> dict[str, A
         record = open_for(spec)
         bench = Workbench(spec, record.about)
         progress.stage(f"candidates are merged by {bench.kernels} kernels")
+        for notice in bench.notices:
+            progress.notice(notice)
         if not search(spec, record, bench, progress, stop):
             return None
         progress.stage(f"computed once for all candidates: {bench.once}")

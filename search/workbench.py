@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from merge_core import fused
 from merge_core.candidate import Candidate
@@ -16,7 +16,7 @@ from merge_core.plan import Plan, plan
 from merge_core.recipe import Recipe
 from search import statistics
 from search.aggregation import Aggregate
-from search.entries import open_evaluators
+from search.entries import open_evaluators, pool_items
 from search.pools import NAMES, Pool, Pools, split
 from search.record import Scores
 from search.space import Space
@@ -28,13 +28,6 @@ if TYPE_CHECKING:
     from evaluators.protocol import Evaluator, LiveModel
 
 LIBRARIES = ("mergetune", "torch", "transformers", "lm_eval", "optuna", "cmaes")
-
-
-class _Entry(NamedTuple):
-    """An item as the pools see it: under the study's name of its task."""
-
-    task: str
-    id: str
 
 
 class Workbench:
@@ -63,7 +56,7 @@ class Workbench:
         self.evaluators: Mapping[str, Evaluator] = opened.evaluators
         self.aggregate = Aggregate(spec.aggregate, opened.entries)
         self.pools: Pools = split(
-            [_Entry(task, item.id) for task, e in self.evaluators.items() for item in e.items],
+            pool_items(self.evaluators),
             {"search": spec.items.search, "select": spec.items.select, "report": spec.items.report},
             spec.search.seed,
         )
@@ -83,6 +76,12 @@ class Workbench:
     def measured(self) -> frozenset[str]:
         """Tasks whose scores are measured times, which no run gives twice."""
         return frozenset(t for t, e in self.evaluators.items() if getattr(e, "measured", False))
+
+    @property
+    def notices(self) -> list[str]:
+        """Sentences that whoever reads the study's result must know, each once."""
+        found = [getattr(e, "notice", "") for e in self.evaluators.values()]
+        return list(dict.fromkeys(filter(None, found)))
 
     @property
     def kernels(self) -> str:

@@ -176,6 +176,16 @@ def test_lower_is_better_where_the_task_says_so(tasks):
     assert tasks.open("errors").higher_is_better is False
 
 
+def test_documents_of_two_prompts_are_the_same_and_their_items_are_not(tasks):
+    docs = [*DOCS, DOCS[2]]
+    tasks.write("plain", docs)
+    tasks.write("loud", docs, doc_to_text="{{q}}!")
+    plain, loud = tasks.open("plain"), tasks.open("loud")
+    assert plain.documents == loud.documents
+    assert len(set(plain.documents)) == 7
+    assert not {item.id for item in plain.items} & {item.id for item in loud.items}
+
+
 # Fingerprints
 
 

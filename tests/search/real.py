@@ -41,6 +41,9 @@ class Quiet:
     def stage(self, text):
         pass
 
+    def notice(self, text):
+        pass
+
 
 def write_study(
     folder, *, method="task_arithmetic", sampler="cma-es", trials=4, models=None, more=""

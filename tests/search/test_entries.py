@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from evaluators.protocol import Suite
-from merge_core.errors import EvaluationError
-from search.entries import named
+from merge_core.errors import EvaluationError, ParameterError
+from search.entries import named, pool_items
+from search.pools import split
 from tests.search import toy
 
 SCORE = """score:
@@ -77,3 +78,37 @@ def test_a_group_of_both_directions_has_no_mean(tmp_path):
     suite = Suite("both", ((toy.Task("gain"), 0.5), (toy.Task("loss"), 0.5)))
     with pytest.raises(EvaluationError, match=r"both: a higher score is better in some"):
         named(spec_of(tmp_path, [""]), [suite])
+
+
+class Prompt(toy.Task):
+    """One of several prompts for the documents ``first`` to ``first + 19``."""
+
+    def __init__(self, task, first=0):
+        super().__init__(task, 20)
+        self.documents = tuple(f"doc{i}" for i in range(first, first + 20))
+
+
+def pools_of(*tasks):
+    evaluators = {task.task: task for task in tasks}
+    counts = {"search": 12, "select": 12, "report": "rest"}
+    return split(pool_items(evaluators), counts, seed=3)
+
+
+def test_a_document_is_in_the_same_pool_in_every_task_that_has_it():
+    pools = pools_of(Prompt("plain"), Prompt("loud"))
+    for pool in (pools.search, pools.select, pools.report):
+        assert pool.of("plain") == pool.of("loud")
+    # guards the line above: by the items' own ids they would be apart
+    apart = pools_of(toy.Task("plain", 20), toy.Task("loud", 20))
+    assert apart.search.of("plain") != apart.search.of("loud")
+
+
+def test_documents_that_cannot_stay_in_one_pool_are_refused():
+    with pytest.raises(ParameterError, match="loud and plain have the same items"):
+        pools_of(Prompt("plain"), Prompt("loud", 10))
+
+
+def test_tasks_that_share_nothing_are_split_by_their_items_as_ever():
+    tasks = [Prompt("plain"), Prompt("other", 50), toy.Task("third", 20)]
+    expected = [(task.task, item.id) for task in tasks for item in task.items]
+    assert pool_items({task.task: task for task in tasks}) == expected

@@ -422,3 +422,18 @@ def test_values_and_differences_are_of_the_aggregate_that_was_asked_for(
     difference = found["winner"]["minus_uniform"]
     assert difference["estimate"] == pytest.approx(expected - theirs)
     assert difference["low"] <= difference["estimate"] <= difference["high"]
+
+
+def test_what_a_reader_must_know_is_in_the_summary_and_on_the_screen_once(
+    bench: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = Record(optuna.create_study(direction="maximize"), "memory")
+    for number, name in enumerate(OUTCOMES):
+        record.trials.append(bench.settled(name, number))
+    assert reported(record, bench)["notices"] == []
+    for task in bench.evaluators.values():
+        task.notice = "All of the test split of the public benchmark x."
+    found = reported(record, bench)
+    assert found["notices"] == ["All of the test split of the public benchmark x."]
+    console.report(found)
+    assert capsys.readouterr().out.count("the public benchmark x.") == 1

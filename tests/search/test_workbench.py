@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from search import whole
+from search.record import Settled
 from search.selection import REPORT, measure, select, summary
 from search.study_file import StudySpec
 from tests.search import toy
@@ -57,3 +59,24 @@ def test_the_summary_has_the_number_that_the_task_reports(bench: toy.Toy, study:
     sizes = [bench.evaluators["loss"].sizes[i] for i in bench.pool(REPORT).of("loss")]
     assert found["mean"] == pytest.approx(2 * np.average(losses, weights=sizes))
     assert found["low"] < found["mean"] < found["high"]
+
+
+def test_a_run_says_what_must_be_known_before_its_first_trial(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = study(trials=1)
+    (spec.folder / "study.yaml").write_text(toy.STUDY)
+    bench = toy.Toy(spec)
+    bench.evaluators["gain"].notice = bench.evaluators["loss"].notice = "Public."
+    heard: list[str] = []
+
+    class Told(toy.Listener):
+        def notice(self, text: str) -> None:
+            heard.append(text)
+
+        def begin(self, total: int, settled: list[Settled]) -> None:
+            heard.append("begin")
+
+    monkeypatch.setattr(whole, "Workbench", lambda *_: bench)
+    assert whole.run(spec.folder, Told(), lambda: True) is None
+    assert heard == ["Public.", "begin"]

@@ -228,6 +228,7 @@ class Listener:
     resumed: int = 0
     trials: list[Any] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
     def begin(self, total: int, settled: list[Any]) -> None:
         self.total, self.resumed = total, len(settled)
@@ -237,6 +238,9 @@ class Listener:
 
     def stage(self, text: str) -> None:
         self.stages.append(text)
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
 
 
 def never() -> bool:
