@@ -8,6 +8,7 @@
     mean             sum w_e V_e      the interval of ``statistics.combined``
     min              min V_e          [min L_e, min U'_e]
     geometric_mean   prod V_e^w_e     0 where an entry is not above guessing
+    apart            every V_e is an objective; the number beside them is the mean
 
 ``min``: U' are limits at a level of 1 - (1 - level) / E. The true minimum is one fixed entry, so
 only its lower limit can be too high, while any of E upper limits may be too low: this covers at
@@ -76,6 +77,10 @@ class Entry:
         shift = -sum(factors[t] * c for t, c in self.chances.items())
         return _Linear(factors, shift, 1.0)
 
+    def difference(self, ours: Vectors, theirs: Vectors, level: float = LEVEL) -> Estimate:
+        """Return our ``V_e`` minus theirs, as ``Aggregate.difference``."""
+        return self.linear().difference(ours, theirs, level)
+
     def plain_estimate(self, vectors: Vectors, level: float = LEVEL) -> Estimate:
         """Return the mean of the tasks' means by share, without regard to guessing."""
         return _Linear(self.shares, 0.0, 1.0).estimate(vectors, level)
@@ -129,6 +134,24 @@ class Aggregate:
             total,
         )
 
+    @property
+    def _is_mean(self) -> bool:
+        return self.kind in ("mean", "apart")
+
+    @property
+    def objectives(self) -> int:
+        """How many numbers a sampler is told of a trial."""
+        return len(self.entries) if self.kind == "apart" else 1
+
+    def values(self, vectors: Vectors) -> tuple[float, ...]:
+        """Return the objectives, higher is better; nothing where there is one, ``value``.
+
+        Arguments and errors: see ``value``.
+        """
+        if self.objectives == 1:
+            return ()
+        return tuple(part.estimate(vectors, LEVEL).mean for part in self._parts)
+
     def value(self, vectors: Vectors) -> tuple[float, float]:
         """Return the number and its standard error, in the entries' unit.
 
@@ -142,13 +165,13 @@ class Aggregate:
             NonFiniteError: A score is nan or infinite.
         """
         found = self.estimate(vectors)
-        if self.kind == "mean":
+        if self._is_mean:
             return found.mean, self._mean.error(vectors)
         return found.mean, (found.high - found.low) / 2 / _Z
 
     def estimate(self, vectors: Vectors, level: float = LEVEL) -> Estimate:
         """Return the number with its interval. Arguments and errors: see ``value``."""
-        if self.kind == "mean":
+        if self._is_mean:
             return self._mean.estimate(vectors, level)
         own = [part.estimate(vectors, level) for part in self._parts]
         strict = self._each(vectors, (1 - level) / len(self._parts))
@@ -172,7 +195,7 @@ class Aggregate:
             ParameterError: The two differ in their items.
             NonFiniteError: A score is nan or infinite.
         """
-        if self.kind == "mean":
+        if self._is_mean:
             return self._mean.difference(ours, theirs, level)
         if self.kind == "min":
             return self._difference_of_minima(ours, theirs, level)

@@ -103,11 +103,14 @@ def run(
 def trials(study: Study, plugin: Plugins = None, as_json: Json = False) -> None:
     """List a study's trials."""
     from search import console
+    from search.front import front
     from search.opening import open_study
 
     _, record = open_study(study)
+    best = front({t.number: t.values for t in record.trials if t.values})
     if as_json:
-        _print_json([trial.row() for trial in record.trials])
+        rows = [trial.row() for trial in record.trials]
+        _print_json([row | {"front": row["number"] in best} if best else row for row in rows])
         return
     cells = [
         (
@@ -116,12 +119,14 @@ def trials(study: Study, plugin: Plugins = None, as_json: Json = False) -> None:
             t.state,
             "" if t.value is None else f"{t.value:.4f}",
             "" if t.stderr is None else f"{t.stderr:.4f}",
+            *([" ".join(f"{x:.4f}" for x in t.values) + " *" * (t.number in best)] if best else []),
             str(t.items),
             t.weights_digest,
         )
         for t in record.trials
     ]
-    columns = ("trial", "baseline", "state", "value", "stderr", "items", "weights")
+    objectives = ("objectives (* on the front)",) if best else ()
+    columns = ("trial", "baseline", "state", "value", "stderr", *objectives, "items", "weights")
     console.rows(record.name, columns, cells)
 
 

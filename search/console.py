@@ -118,7 +118,7 @@ def hush_libraries() -> None:
 def report(summary: Mapping[str, Any]) -> None:
     """Print a finished study: every candidate on the report pool, and the winner's differences."""
     pools, winner = summary["pools"], summary["winner"]
-    aggregate = summary["score"]["aggregate"].replace("_", " ")
+    aggregate = summary["score"]["aggregate"].replace("_", " ").replace("apart", "mean")
     shown = _columns(summary)
     table = Table(title=f"{summary['study']}: scores on {pools['report']} report items")
     for name in ("candidate", "trial", aggregate, "95 % interval", *shown):

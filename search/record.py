@@ -38,7 +38,8 @@ class Settled:
         params: The knobs' values; empty for recipes outside the space.
         weights_digest: Of the candidate; "" where it could not be built.
         scores: Task -> one score per item of the search pool, in the pool's order.
-        value: Weighted mean of the tasks, higher is better; None for a failed trial.
+        value: What the tasks make together, higher is better; None for a failed trial.
+        values: The objectives, higher is better, of a study that keeps its entries apart.
         stderr: Standard error of ``value``.
         same_as: The earlier trial with the same weights, whose scores were taken over.
         seconds: ``build``, ``model`` (scoring) and ``other``.
@@ -53,6 +54,7 @@ class Settled:
     weights_digest: str = ""
     scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
     value: float | None = None
+    values: tuple[float, ...] = ()
     stderr: float | None = None
     same_as: int | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -81,6 +83,7 @@ class Settled:
             "value": self.value,
             "stderr": self.stderr,
             "items": self.items,
+            **({"values": list(self.values)} if self.values else {}),
         }
 
 
@@ -187,9 +190,12 @@ def frozen(trial: Settled, distributions: Mapping[str, Any]) -> optuna.trial.Fro
             attributes[key] = getattr(trial, key)
     if trial.state == "failed":
         state = optuna.trial.TrialState.FAIL
+    if trial.values:
+        attributes["value"] = trial.value
     return optuna.trial.create_trial(
         state=state,
-        value=trial.value,
+        value=None if trial.values else trial.value,
+        values=trial.values or None,
         params=dict(trial.params),
         distributions={name: distributions[name] for name in trial.params},
         user_attrs=attributes,
@@ -205,15 +211,17 @@ def _from_frozen(trial: optuna.trial.FrozenTrial) -> Settled:
             f"trial {trial.number} was not written by mergetune, or its recipe is damaged: "
             + "; ".join(f"{path}: {rule}" for path, rule in problems)
         )
+    numbers = trial.values or []  # of one objective: the value
     return Settled(
         number=trial.number,
-        state="failed" if trial.value is None else "complete",
+        state="complete" if numbers else "failed",
         recipe=recipe,
         baseline=attributes.get("baseline"),
         params=trial.params,
         weights_digest=attributes["weights_digest"],
         scores=attributes["scores"],
-        value=trial.value,
+        value=attributes.get("value", numbers[0] if numbers else None),
+        values=tuple(numbers) if len(numbers) > 1 else (),
         stderr=attributes.get("stderr"),
         same_as=attributes.get("same_as"),
         seconds=attributes["seconds"],
@@ -221,13 +229,16 @@ def _from_frozen(trial: optuna.trial.FrozenTrial) -> Settled:
     )
 
 
-def open_record(url: str, name: str | None = None, *, create: bool = False) -> Record:
+def open_record(
+    url: str, name: str | None = None, *, create: bool = False, objectives: int = 1
+) -> Record:
     """Open a study.
 
     Args:
         url: Optuna storage URL.
         name: Of the study; None takes the only one that mergetune wrote there.
         create: Make storage and study if they do not exist.
+        objectives: How many a study has that is made.
 
     Raises:
         UnknownNameError: There is no such storage or study, or several to choose from.
@@ -239,7 +250,10 @@ def open_record(url: str, name: str | None = None, *, create: bool = False) -> R
     if create:
         assert name is not None
         study = optuna.create_study(
-            storage=url, study_name=name, direction="maximize", load_if_exists=True
+            storage=url,
+            study_name=name,
+            directions=["maximize"] * objectives,
+            load_if_exists=True,
         )
         return Record(study, url)
     storage = optuna.storages.RDBStorage(url)  # opened once: it reads Optuna's migrations each time

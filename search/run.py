@@ -49,7 +49,8 @@ def open_for(spec: StudySpec) -> Record:
     Raises:
         MergeError: The study began with another study file; the changed key paths are listed.
     """
-    record = open_record(spec.storage, spec.name, create=True)
+    objectives = len(spec.scores) if spec.aggregate == "apart" else 1
+    record = open_record(spec.storage, spec.name, create=True, objectives=objectives)
     about = record.about
     if about is not None:
         changed = changed_paths(about["study"], dict(spec.data))
@@ -106,8 +107,10 @@ class _Loop:
     def __init__(self, spec: StudySpec, record: Record, bench: Workbench) -> None:
         self._spec, self._record, self._bench = spec, record, bench
         self._distributions = bench.space.distributions()
-        self._maker = SAMPLERS.get(spec.search.sampler)
-        self._study = _sampler_study()
+        several = bench.aggregate.objectives > 1
+        auto = several and spec.search.sampler == "auto"  # CMA-ES has one objective
+        self._maker = SAMPLERS.get("tpe" if auto else spec.search.sampler)
+        self._study = _sampler_study(bench.aggregate.objectives)
         for trial in record.trials:
             self._learn(trial)
 
@@ -133,7 +136,7 @@ class _Loop:
         )
         trial = self._settle(self._bench.space.recipe(running.params), params=running.params)
         failed = optuna.trial.TrialState.FAIL if trial.state == "failed" else None
-        self._study.tell(running, trial.value, state=failed)
+        self._study.tell(running, trial.values or trial.value, state=failed)
         return trial
 
     def _settle(self, recipe: Recipe, **known: Any) -> Settled:
@@ -148,11 +151,11 @@ class _Loop:
             self._study.add_trial(frozen(trial, self._distributions))
 
 
-def _sampler_study() -> optuna.Study:
+def _sampler_study(objectives: int) -> optuna.Study:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(direction="maximize")
+    return optuna.create_study(directions=["maximize"] * objectives)
 
 
 def _start(trials: list[Settled]) -> Mapping[str, Any] | None:

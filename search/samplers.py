@@ -122,8 +122,8 @@ def ask(
     added to ``settled``, so that several asks before the first tell do not draw the same values.
 
     Args:
-        study: In memory, one direction; its finished trials have the full space. Its sampler is
-            replaced, and it gets one running trial.
+        study: In memory; its finished trials have the full space. Its sampler is replaced, and it
+            gets one running trial.
         space: Knob name -> distribution.
         maker: See ``SAMPLERS``.
         start: See ``Maker``.

@@ -14,8 +14,8 @@ from merge_core.methods.declaration import shown
 from search.knobs import Problems
 
 OF_EVERY_ENTRY = ("evaluator", "weight", "chance")  # keys of a score entry, whatever scores it
-Kind = Literal["mean", "min", "geometric_mean"]
-KINDS: tuple[Kind, ...] = ("mean", "min", "geometric_mean")
+Kind = Literal["mean", "min", "geometric_mean", "apart"]
+KINDS: tuple[Kind, ...] = ("mean", "min", "geometric_mean", "apart")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ def read_aggregate(kind: Any, scores: Sequence[Score], problems: Problems) -> Ki
     if kind == "min" and len({score.weight for score in scores}) > 1:
         rule = "'min' is the worst task, whatever its weight; omit the weights, or use 'mean'"
         problems.append(("aggregate", rule))
+    if kind == "apart" and len(scores) < 2:
+        problems.append(("aggregate", "'apart' needs at least two entries under `score`"))
     found: Kind = kind
     return found
 

@@ -16,11 +16,14 @@ from typing import Any
 from merge_core.errors import MergeError
 from search import statistics
 from search.baselines import BASE, DEFAULTS, PARENT, SIMPLE, UNIFORM
+from search.front import front, thinned
 from search.record import Record, Scores, Settled
 from search.run import Progress
+from search.statistics import Estimate
 from search.workbench import Workbench
 
 SELECT, REPORT = "select", "report"
+FRONT = "front:"  # name in the report of a finalist that nobody beats in every objective
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Selection:
     """Who was chosen, and the trials that the report is about.
 
     Args:
-        winner: The finalist with the best select score.
+        winner: The finalist with the best select score; with several objectives, the best mean.
         named: Name in the report -> trial; the winner last.
         best_parent: Name of the parent with the best select score.
     """
@@ -49,7 +52,8 @@ def select(record: Record, bench: Workbench, progress: Progress) -> Selection:
     named = {t.baseline: t for t in done if t.baseline is not None}
     wanted = {t.number: t for t in [*finalists, *named.values()]}
     measure(record, bench, SELECT, list(wanted.values()), progress)
-    value = {n: bench.value(scores, SELECT)[0] for n, scores in _scores(record, SELECT).items()}
+    scores = _scores(record, SELECT)
+    value = {n: bench.value(found, SELECT)[0] for n, found in scores.items()}
     winner = max(finalists, key=lambda t: (value[t.number], -t.number))
     parents = [name for name in named if name.startswith(PARENT)]
     simple = [name for name in named if name.startswith(SIMPLE) or name == DEFAULTS]
@@ -59,6 +63,10 @@ def select(record: Record, bench: Workbench, progress: Progress) -> Selection:
         chosen[best] = named[best]
     if not parents:
         raise MergeError("every parent failed as a candidate; there is nothing to compare with")
+    values = {t.number: bench.values(scores[t.number], SELECT) for t in finalists}
+    if any(values.values()):  # the others that nobody beats in every objective
+        others = [record.trial(n) for n in front(values) if n != winner.number]
+        chosen |= {f"{FRONT}{t.number}": t for t in others}
     return Selection(
         winner,
         {**chosen, "winner": winner},
@@ -100,10 +108,18 @@ def _measured(bench: Workbench, pool: str, trial: Settled) -> dict[str, Any]:
 
 
 def _finalists(done: list[Settled], count: int) -> list[Settled]:
-    """Return the trials with the best search scores, of equal weights the first only."""
+    """Return the trials with the best search scores, of equal weights the first only.
+
+    With several objectives: those of the front, if need be thinned.
+    """
     if not done:
         raise MergeError("no trial is complete, so there is no winner; see `mergetune trials`")
     first = {trial.weights_digest: trial for trial in reversed(done)}
+    if done[0].values:
+        trials = {t.number: t for t in sorted(first.values(), key=lambda t: t.number)}
+        best = front({n: t.values for n, t in trials.items()})
+        overall = {n: trials[n].value or 0.0 for n in best}
+        return [trials[n] for n in thinned({n: trials[n].values for n in best}, overall, count)]
     ranked = sorted(first.values(), key=lambda t: (-(t.value or 0.0), t.number))
     return ranked[:count]
 
@@ -186,19 +202,24 @@ def _differences(
     bench: Workbench, selection: Selection, report: Mapping[int, Scores]
 ) -> dict[str, Any]:
     rivals = {"best_parent": selection.best_parent, "uniform": UNIFORM, "base": BASE}
-    found = {}
+    found: dict[str, Any] = {}
     for label, name in rivals.items():
         if name not in selection.named:
             continue
         ours = bench.oriented(report[selection.winner.number], REPORT)
         theirs = bench.oriented(report[selection.named[name].number], REPORT)
         difference = bench.aggregate.difference(ours, theirs)
-        found[f"minus_{label}"] = {
-            "estimate": difference.mean,
-            "low": difference.low,
-            "high": difference.high,
-        }
+        found[f"minus_{label}"] = _difference(difference)
+        if bench.aggregate.objectives > 1:
+            found[f"minus_{label}"]["entries"] = {
+                entry.name: _difference(entry.difference(ours, theirs))
+                for entry in bench.aggregate.entries
+            }
     return found
+
+
+def _difference(found: Estimate) -> dict[str, Any]:
+    return {"estimate": found.mean, "low": found.low, "high": found.high}
 
 
 def _cost(record: Record, bench: Workbench) -> dict[str, Any]:

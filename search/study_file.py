@@ -28,7 +28,15 @@ from search.template import parse as parse_template
 
 FILE = "study.yaml"
 KEYS = ("name", "recipe", "score", "aggregate", "items", "search", "engine", "baselines", "storage")
-OURS = ("base", "uniform", "defaults", "winner", "parent:", "simple:")  # names in the report
+OURS = (
+    "base",
+    "uniform",
+    "defaults",
+    "winner",
+    "parent:",
+    "simple:",
+    "front:",
+)  # names in the report
 MAY_CHANGE = ("search.trials", "search.hours")  # in a study that has begun: only its length
 
 
@@ -148,7 +156,7 @@ def of_document(
     items = _section(Items, data, "items", problems)
     search = _section(Search, data, "search", problems)
     engine = _section(Engine, data, "engine", problems)
-    _check_sampler(search, template, problems)
+    _check_sampler(search, template, aggregate, problems)
     if stored is None:
         baselines = _baselines(data.get("baselines"), folder, problems)
     else:
@@ -226,11 +234,16 @@ def _rule(found: Any, kind: type[BaseModel]) -> str:
     return words.get(found["type"], f"{found['msg']}, got {got}")
 
 
-def _check_sampler(search: Search, template: Template | None, problems: Problems) -> None:
+def _check_sampler(
+    search: Search, template: Template | None, aggregate: Kind, problems: Problems
+) -> None:
     known = SAMPLERS.names()
     if search.sampler not in known:
         rule = f"expected one of {', '.join(known)}, got {search.sampler!r}"
         problems.append(("search.sampler", f"{rule}{hint(search.sampler, known)}"))
+    elif search.sampler == "cma-es" and aggregate == "apart":
+        rule = "'cma-es' has one objective, `aggregate: apart` several; use 'auto' or 'tpe'"
+        problems.append(("search.sampler", rule))
     elif search.sampler == "cma-es" and template and any(k.choices for k in template.knobs):
         problems.append(
             ("search.sampler", "'cma-es' cannot draw from choices; use 'auto', 'tpe' or 'random'")
@@ -247,7 +260,7 @@ def _baselines(data: Any, folder: Path, problems: Problems) -> dict[str, Recipe]
     found = {}
     for name, file in data.items():
         where = join("baselines", str(name))
-        if name in OURS or str(name).startswith(OURS[-2:]):
+        if name in OURS or str(name).startswith(OURS[-3:]):
             problems.append((where, "a name that the report uses itself; choose another"))
         try:
             found[str(name)] = recipe_reader.read(folder / str(file))

@@ -30,6 +30,10 @@ class Bench(Protocol):
         """Return value and standard error."""
         ...
 
+    def values(self, scores: Mapping[str, Sequence[float]], pool: str) -> tuple[float, ...]:
+        """Return the objectives, or nothing where there is one: the value."""
+        ...
+
 
 def settle(
     bench: Bench,
@@ -65,7 +69,7 @@ def settle(
         digest = known.weights_digest if known else clock.time("build", lambda: bench.build(recipe))
         known = known or next((t for t in done if t.weights_digest == digest), None)
         scores = known.scores if known else clock.time("model", lambda: bench.score("search"))
-        value, stderr = bench.value(scores, "search")
+        (value, stderr), values = bench.value(scores, "search"), bench.values(scores, "search")
     except Exception:
         return Settled(
             state="failed", error=traceback.format_exc(), seconds=clock.seconds(), **common
@@ -75,6 +79,7 @@ def settle(
         weights_digest=digest,
         scores=scores,
         value=value,
+        values=values,
         stderr=stderr,
         same_as=None if known is None else known.number,
         seconds=clock.seconds(),

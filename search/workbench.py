@@ -180,6 +180,10 @@ class Workbench:
         """Return the tasks' one number, higher is better, and its standard error."""
         return self.aggregate.value(self.oriented(scores, pool))
 
+    def values(self, scores: Mapping[str, Sequence[float]], pool: str) -> tuple[float, ...]:
+        """Return the objectives of a study that keeps its entries apart, higher is better."""
+        return self.aggregate.values(self.oriented(scores, pool))
+
     def about(self) -> dict[str, Any]:
         """Return what all trials share, as it is stored when a study begins."""
         return {

@@ -12,7 +12,7 @@ import pytest
 from evaluators.registry import EVALUATORS
 from merge_core import document
 from merge_core.errors import DocumentError, MergeError
-from search import baselines, study_file
+from search import baselines, selection, study_file
 from search.study_file import StudySpec, changed_paths
 from tests.search.toy import STUDY, spec_of
 
@@ -191,7 +191,7 @@ def test_aggregate_is_the_mean_unless_said_otherwise() -> None:
 def test_an_aggregate_that_does_not_exist_is_named(kind: Any) -> None:
     ((path, rule),) = problems_of(aggregate=kind)
     assert path == "aggregate"
-    assert rule.startswith("expected one of mean, min, geometric_mean, got ")
+    assert rule.startswith("expected one of mean, min, geometric_mean, apart, got ")
 
 
 def test_weights_that_a_minimum_does_not_look_at_are_refused() -> None:
@@ -309,7 +309,7 @@ def test_a_baseline_cannot_take_a_name_of_the_report(name: str, tmp_path: Path) 
 
 def test_the_names_of_the_report_are_those_of_the_baselines() -> None:
     ours = (baselines.BASE, baselines.UNIFORM, baselines.DEFAULTS, "winner")
-    assert (*ours, baselines.PARENT, baselines.SIMPLE) == study_file.OURS
+    assert (*ours, baselines.PARENT, baselines.SIMPLE, selection.FRONT) == study_file.OURS
 
 
 def test_stored_baselines_are_taken_instead_of_the_files(tmp_path: Path) -> None:

@@ -265,7 +265,8 @@ def searched(spec: StudySpec, bench: Toy | None = None, stop: Any = never) -> Re
 def in_memory(spec: StudySpec, bench: Toy | None = None, before: Sequence[Settled] = ()) -> Record:
     """Search without a database, resuming from the trials ``before``, and return the record."""
     bench = bench or Toy(spec)
-    record = Record(optuna.create_study(study_name=spec.name, direction="maximize"), "memory")
+    directions = ["maximize"] * bench.aggregate.objectives
+    record = Record(optuna.create_study(study_name=spec.name, directions=directions), "memory")
     record.begin({**bench.about(), "folder": "."})
     for trial in before:
         record.add(trial, bench.space.distributions())
