@@ -104,6 +104,7 @@ def prepare(
     with _lm_eval_seeds():  # as lm-eval: all are loaded, then the requests of all are built
         with _blamed(name):
             loaded = _loaded(spec, manager)
+        _refuse_without_effect(name, loaded["tasks"], prompting)
         for task_name, task in loaded["tasks"].items():
             with _blamed(task_name):
                 prepared[task_name] = _prepared(task_name, task, prompting, chat)
@@ -140,6 +141,7 @@ def _prepared(
     name: str, task: Task, prompting: Prompting, chat: Callable[..., str] | None
 ) -> Prepared:
     _refuse_special(name, task)
+    _refuse_prompts_of_texts(name, task, prompting, chat)
     if prompting.gen_kwargs and task.get_config("output_type") == "generate_until":
         task.set_config("generation_kwargs", dict(prompting.gen_kwargs), update=True)
     _set_fewshot(name, task, prompting)
@@ -216,6 +218,30 @@ def _refuse_special(name: str, task: Task) -> None:
         raise EvaluationError(f"lm-eval task {name!r} runs code that the model writes; not done")
     if getattr(task, "MULTIMODAL", False):
         raise EvaluationError(f"lm-eval task {name!r} needs images or sound; only text is scored")
+
+
+def _refuse_without_effect(name: str, tasks: Mapping[str, Task], prompting: Prompting) -> None:
+    kinds = {task.get_config("output_type") for task in tasks.values()}
+    if prompting.gen_kwargs and "generate_until" not in kinds:
+        raise EvaluationError(
+            f"lm-eval task {name!r} has gen_kwargs, but generates nothing; omit them"
+        )
+
+
+def _refuse_prompts_of_texts(
+    name: str, task: Task, prompting: Prompting, chat: Callable[..., str] | None
+) -> None:
+    """Refuse what changes prompts where whole texts are scored, which lm-eval ignores."""
+    asked = {
+        "num_fewshot": prompting.num_fewshot,
+        "system_instruction": prompting.system_instruction,
+        "apply_chat_template": chat,
+    }
+    given = [key for key, value in asked.items() if value]
+    if given and task.get_config("output_type") == "loglikelihood_rolling":
+        raise EvaluationError(
+            f"lm-eval task {name!r} scores whole texts and has no prompts; omit {', '.join(given)}"
+        )
 
 
 def _set_fewshot(name: str, task: Task, prompting: Prompting) -> None:

@@ -134,6 +134,20 @@ def test_nan_weights_raise_and_never_score(name, standard, fresh_live):
         all_scores(task, fresh_live)
 
 
+def test_requests_are_built_once_and_no_document_is_read_again(standard, live, monkeypatch):
+    from lm_eval.api.task import ConfigurableTask
+
+    task = standard.open("choice", num_fewshot=2)
+    before = all_scores(task, live)
+
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("asked again")
+
+    for name in ("build_all_requests", "fewshot_context", "doc_iterator", "construct_requests"):
+        monkeypatch.setattr(ConfigurableTask, name, refuse)
+    assert all_scores(task, live).tolist() == before.tolist()
+
+
 def test_repeats_and_a_vote_over_them_give_lm_evals_score(tasks, live, lm_eval_says):
     three = {"function": "take_first_k", "k": 3}  # refuses fewer
     vote = [three, {"function": "majority_vote"}, {"function": "take_first"}]
