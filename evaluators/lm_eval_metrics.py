@@ -87,8 +87,6 @@ def reduction(prepared: Prepared, metric: str) -> Reduction:
     Raises:
         EvaluationError: The metric has no value per item, or cannot be computed here.
     """
-    from lm_eval.api import metrics
-
     task = prepared.task
     known: dict[str, Any] = getattr(task, "_metric_fn_list", {})
     absent = [name for name, fn in known.items() if fn is None]
@@ -97,19 +95,28 @@ def reduction(prepared: Prepared, metric: str) -> Reduction:
             f"lm-eval task {prepared.name!r} has the metric {', '.join(absent)}, which neither "
             "lm-eval nor the `evaluate` package has here; it would be fetched from the hub"
         )
-    wanted = task.aggregation()[metric]
-    names = ("mean", "perplexity", *_WEIGHTED)
-    kind = next((name for name in names if wanted is getattr(metrics, name)), None)
-    rolling = task.get_config("output_type") == "loglikelihood_rolling"
-    if kind is None or (kind in _WEIGHTED and not rolling):
+    kinds = {name: _kind(prepared, wanted) for name, wanted in task.aggregation().items()}
+    kind = kinds[metric]
+    if kind is None:
+        wanted = task.aggregation()[metric]
         name = getattr(wanted, "__name__", repr(wanted))
+        others = ", ".join(other for other, found in kinds.items() if found)
+        advice = f"choose {others} with `metric:`" if others else "it has no other metric either"
         raise EvaluationError(
             f"metric {metric!r} of lm-eval task {prepared.name!r} is no mean over items (it "
-            f"aggregates by {name}), so items cannot be scored one by one; choose another with "
-            "`metric:`"
+            f"aggregates by {name}), so items cannot be scored one by one; {advice}"
         )
     sizes = _sizes(prepared, metric) if kind in _WEIGHTED else None
     return Reduction(prepared.name, metric, kind, sizes)
+
+
+def _kind(prepared: Prepared, aggregation: Any) -> str | None:
+    """Return lm-eval's name of an aggregation, None where it is no mean of anything per item."""
+    from lm_eval.api import metrics
+
+    rolling = prepared.task.get_config("output_type") == "loglikelihood_rolling"
+    names = ("mean", "perplexity", *(_WEIGHTED if rolling else ()))
+    return next((name for name in names if aggregation is getattr(metrics, name)), None)
 
 
 def _sizes(prepared: Prepared, metric: str) -> tuple[float, ...]:

@@ -43,6 +43,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from search.score_section import Kind
 from search.statistics import Estimate, Vector, combined, paired_difference, standard_error
@@ -133,6 +134,21 @@ class Aggregate:
             sum(e.weight * part.shift for e, part in pairs) / total,
             total,
         )
+
+    def plain(self) -> dict[str, Any]:
+        """Return kind and entries as JSON values: what the number of a trial is made of."""
+        entries = [
+            {
+                "name": entry.name,
+                "weight": entry.weight,
+                "tasks": {
+                    task: {"share": share, "chance": entry.chances.get(task, 0.0)}
+                    for task, share in entry.shares.items()
+                },
+            }
+            for entry in self.entries
+        ]
+        return {"aggregate": self.kind, "entries": entries}
 
     @property
     def _is_mean(self) -> bool:

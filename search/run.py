@@ -189,7 +189,8 @@ def _check_same(record: Record, bench: Workbench) -> None:
             f"the weights of {', '.join(changed)} are not those that study {record.name!r} began "
             f"with; put them back, or start a new study"
         )
-    for key, what in (("tasks", "tasks"), ("pools", "items"), ("baselines", "baselines")):
+    parts = {"tasks": "tasks", "score": "shares of tasks in groups", "pools": "items"}
+    for key, what in {**parts, "baselines": "baselines"}.items():
         if now[key] != about[key]:
             raise MergeError(
                 f"the {what} of study {record.name!r} are not those it began with; "

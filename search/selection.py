@@ -138,7 +138,7 @@ def summary(record: Record, bench: Workbench, selection: Selection) -> dict[str,
         "seed": bench.spec.search.seed,
         "trials": _counts(record.trials),
         "pools": {name: len(bench.pool(name)) for name in ("search", SELECT, REPORT)},
-        "score": _scoring(bench),
+        "score": bench.aggregate.plain(),
         "notices": bench.notices,
         "candidates": [
             {"name": name, "trial": t.number, "report": _estimates(bench, report[t.number], REPORT)}
@@ -156,22 +156,6 @@ def summary(record: Record, bench: Workbench, selection: Selection) -> dict[str,
         },
         "cost": _cost(record, bench),
     }
-
-
-def _scoring(bench: Workbench) -> dict[str, Any]:
-    """Return what ``mean`` stands for: the entries and how they become one number."""
-    entries = [
-        {
-            "name": entry.name,
-            "weight": entry.weight,
-            "tasks": {
-                task: {"share": share, "chance": entry.chances.get(task, 0.0)}
-                for task, share in entry.shares.items()
-            },
-        }
-        for entry in bench.aggregate.entries
-    ]
-    return {"aggregate": bench.aggregate.kind, "entries": entries}
 
 
 def _counts(trials: list[Settled]) -> dict[str, int]:

@@ -191,6 +191,7 @@ class Workbench:
             "study": dict(self.spec.data),
             "parents": {name: parent.digest for name, parent in self.parents.items()},
             "tasks": {task: e.fingerprint() for task, e in self.evaluators.items()},
+            "score": self.aggregate.plain(),
             "pools": {name: self._pool_ids(self.pool(name)) for name in NAMES},
             "baselines": {name: r.plain() for name, r in self.spec.baselines.items()},
             "threads": self._threads,

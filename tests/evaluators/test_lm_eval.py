@@ -312,6 +312,14 @@ def test_a_task_can_be_written_out_in_the_study(standard, live, lm_eval_says):
     assert all_scores(task, live).tolist() == theirs
 
 
+def test_a_task_written_out_needs_no_folder(standard):
+    import yaml
+
+    settings = yaml.safe_load((standard.folder / "choice.yaml").read_text())
+    opened = EVALUATOR.open(EVALUATOR.options(task=settings), standard.folder, None)
+    assert opened.items == standard.open("choice").items
+
+
 def test_a_task_written_out_without_a_name_is_refused(standard):
     with pytest.raises(EvaluationError, match=r"needs its name under `task`.*; got keys doc_to_t"):
         standard.open({"doc_to_text": "q"})
@@ -336,8 +344,17 @@ def test_unknown_filter_is_answered_with_those_there_are(standard):
 def test_metric_that_is_no_mean_is_refused(name, tasks):
     metric = {"metric": "acc" if name == "median" else name, "aggregation": name}
     tasks.write("corpus", DOCS, metric_list=[metric])
-    with pytest.raises(EvaluationError, match=f"is no mean over items .it aggregates by {name}"):
+    reason = f"is no mean over items .it aggregates by {name}.*; it has no other metric either"
+    with pytest.raises(EvaluationError, match=reason):
         tasks.open("corpus")
+
+
+def test_metric_that_is_no_mean_is_answered_with_those_that_are(tasks):
+    metrics = [{"metric": "bleu"}, {"metric": "chrf"}, exact_match()]
+    tasks.write("corpus", DOCS, metric_list=metrics)
+    with pytest.raises(EvaluationError, match=r"'bleu'.*; choose exact_match with `metric:`"):
+        tasks.open("corpus")
+    assert tasks.open("corpus", metric="exact_match").unit == "exact_match"
 
 
 def test_task_that_raises_while_scoring_passes_its_cause_on(tasks, live):

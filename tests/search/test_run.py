@@ -264,6 +264,18 @@ def test_other_tasks_or_items_are_refused(study: Study, tasks: Any, what: str) -
         toy.searched(spec, toy.Toy(spec, tasks=tasks))
 
 
+def test_other_shares_in_a_group_are_refused(study: Study) -> None:
+    spec = study(trials=1)
+
+    def bench(share: float) -> toy.Toy:
+        group = Suite("both", ((toy.Task("loss"), share), (toy.Task("lossy"), 1 - share)))
+        return toy.Toy(spec, tasks=[toy.Task("gain"), group])
+
+    toy.searched(spec, bench(0.5))
+    with pytest.raises(MergeError, match=r"^the shares of tasks in groups of study 'toy' are not"):
+        toy.searched(spec, bench(0.25))
+
+
 def test_another_recipe_in_a_baselines_file_is_refused(study: Study, tmp_path: Path) -> None:
     file = tmp_path / "study" / "mine.yaml"
     recipe = "{merge_method: linear, models: [{model: org/one, parameters: {weight: 1}}]}"
