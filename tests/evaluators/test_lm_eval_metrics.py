@@ -45,6 +45,26 @@ def test_weighted_mean_of_lm_evals_own_items_is_its_number_to_the_last_digits(
     assert number == pytest.approx(theirs.results[f"{name},none"], rel=NOT_SUMS)
 
 
+def test_sizes_are_those_that_the_task_itself_counts(tasks, live, lm_eval_says):
+    # as wikitext does: the model reads a cleaned text, the words are those of the page
+    code = (
+        "def clean(doc):\n    return doc['text'].replace('say', '')\n\n\n"
+        "def results(doc, answers):\n"
+        "    (nats,) = answers\n"
+        "    return {'word_perplexity': (nats, len(doc['text']))}\n"
+    )
+    (tasks.folder / "code.py").write_text(code)
+    own = {"doc_to_target": "!function code.clean", "process_results": "!function code.results"}
+    metrics = [{"metric": "word_perplexity"}]
+    tasks.write("page", text_docs(), **{**ROLLING, **own, "metric_list": metrics})
+    task = tasks.open("page")
+    assert task.sizes == tuple(len(doc["text"]) for doc in text_docs())
+    scores, sizes = scores_of(task, live), np.array(task.sizes)
+    number = task.reported(float(scores @ sizes / sizes.sum()))
+    theirs = lm_eval_says(live, tasks, "page").results["word_perplexity,none"]
+    assert number == pytest.approx(theirs, rel=1e-6)
+
+
 def test_plain_mean_of_the_texts_is_another_number(standard, live):
     # guards the tests above: sizes must matter
     task = standard.open("texts")
