@@ -267,9 +267,9 @@ class Aggregate:
         }
         kept = _Linear(factors, 0.0, 1.0).difference(ours, theirs, level)
         f, k = self._tangent(a).factors, self._tangent(b).factors
-        items = {t: g * f[t] * ours[t] - h * k[t] * theirs[t] for t in f}
-        form = combined([*items.values()], [1.0] * len(items), level)
-        low, high = (len(items) * (x - form.mean) for x in (form.low, form.high))
+        left, right = [g * f[t] * ours[t] for t in f], [h * k[t] * theirs[t] for t in k]
+        form = paired_difference(left, right, [1.0] * len(f), level)
+        low, high = (len(f) * (x - form.mean) for x in (form.low, form.high))
         return Estimate(
             g - h, g - h + min(low, kept.low - kept.mean), g - h + max(high, kept.high - kept.mean)
         )

@@ -70,7 +70,7 @@ def test_metric_asked_for_holds_for_every_member(grouped):
 def test_members_of_different_metrics_are_scored_by_their_own(tasks):
     tasks.write("choice", choice_docs(), **CHOICE)
     tasks.write("letters", DOCS, metric_list=[metric("exact_match")], **BY_LETTER)
-    both = [{"metric": name, "weight_by_size": True} for name in ("acc_norm", "exact_match")]
+    both = [{"metric": name, "weight_by_size": True} for name in ("acc", "exact_match")]
     tasks.write_group("board", ["choice", "letters"], aggregate_metric_list=both)
     suite = tasks.open_any("board")
     assert {e.task: e.unit for e, _ in suite.members} == {"choice": "acc", "letters": "exact_match"}

@@ -119,6 +119,14 @@ def test_models_that_agree_on_every_item_have_a_width(kind):
     assert found.low < -0.01 < 0.01 < found.high
 
 
+def test_geometric_means_of_models_that_agree_differ_by_the_paired_interval_of_their_tangent():
+    right = {"a": np.r_[np.ones(40), np.zeros(10)], "b": np.r_[np.ones(10), np.zeros(40)]}
+    found = Aggregate("geometric_mean", [entry("a"), entry("b")]).difference(right, right)
+    weights = [0.5 * 0.4 / 0.8, 0.5 * 0.4 / 0.2]  # w G / V with G = 0.4, V = 0.8 and 0.2
+    paired = paired_difference([*right.values()], [*right.values()], weights)
+    assert numbers(found) == pytest.approx([sum(weights) * x for x in numbers(paired)])
+
+
 @pytest.mark.parametrize("kind", ["mean", "min", "geometric_mean"])
 def test_swapping_the_models_flips_the_difference(kind):
     found = Aggregate(kind, [entry(t) for t in "abc"])

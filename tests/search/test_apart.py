@@ -122,11 +122,11 @@ def test_a_failed_trial_has_no_objectives(spec: StudySpec, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("sampler", ["tpe", "auto", "random"])
 def test_resuming_gives_the_trials_of_an_unbroken_run(study: Study, sampler: str) -> None:
-    spec = study(APART, trials=14, sampler=sampler)
+    spec = study(APART, trials=30, sampler=sampler)
     whole = toy.in_memory(spec, bench_of(spec)).trials
-    again = toy.in_memory(spec, bench_of(spec), before=whole[:17]).trials
+    again = toy.in_memory(spec, bench_of(spec), before=whole[:30]).trials
     assert toy.kept(again) == toy.kept(whole)
-    assert len(whole) == 24
+    assert len(whole) == 40
 
 
 def test_the_sampler_sees_every_objective(study: Study) -> None:
