@@ -1,7 +1,10 @@
-"""Ranks of a task vector's entries in their rows, in two bytes each."""
+"""Ranks of task vectors' entries in their rows, two models to a word."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from merge_core.methods.declaration import Inputs
@@ -10,6 +13,36 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PART = 2**20  # entries that are looked at together
+NARROW = 2**16  # rows up to this length have ranks of 16 bits
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Where the ranks of every model are: ``(words >> shift) & mask``.
+
+    Args:
+        words: ``(*shape)`` int32 per model, the same tensor for two of them in narrow rows.
+        shifts: Bits, per model.
+        masks: Per model.
+    """
+
+    words: Sequence[Tensor]
+    shifts: Sequence[int]
+    masks: Sequence[int]
+
+
+def ranks(inputs: Inputs) -> Packed:
+    """Return the rank of every ``|d_i|`` in its row, 0 for the smallest, equals by their index."""
+    count = len(inputs.models)
+    narrow = count == 0 or row_width(inputs.models[0]) <= NARROW
+    words: list[Tensor] = []
+    for first in range(0, count, 2 if narrow else 1):
+        pair = list(range(first, min(first + (2 if narrow else 1), count)))
+        found = inputs.remembered("ranks", pair, partial(_packed, inputs, pair))
+        words += [found] * len(pair)
+    if narrow:
+        return Packed(words, [16 * (i % 2) for i in range(count)], [NARROW - 1] * count)
+    return Packed(words, [0] * count, [-1] * count)
 
 
 def row_width(x: Tensor) -> int:
@@ -17,39 +50,39 @@ def row_width(x: Tensor) -> int:
     return x.numel() if x.dim() < 2 else x.shape[1]
 
 
-def ranks_of(inputs: Inputs, i: int) -> Tensor:
-    """Return the rank of ``|d_i|`` in its row, 0 for the smallest: ``(*shape)``.
-
-    In rows of up to ``2**16`` entries a rank is 16 bits, which pass for a bfloat16: a type that
-    kernels read many at a time, where they would read an int16 one by one. Else it is an int32.
-    """
+def _packed(inputs: Inputs, models: Sequence[int]) -> Tensor:
+    """Return the ranks of one model, or of two with those of the second in the upper halves."""
     import torch
 
-    model, base = inputs.models[i], inputs.base
-    assert base is not None
-    width = row_width(model)
-    if model.numel() == 0:
-        return torch.empty(model.shape, dtype=torch.int32)
-    table = model.reshape(-1, width) if model.dim() < 3 else model.flatten(2).transpose(1, 2)
-    ground = base.reshape(-1, width) if base.dim() < 3 else base.flatten(2).transpose(1, 2)
-    ranks = torch.empty(table.shape, dtype=torch.int16 if width <= 2**16 else torch.int32)
-    order = torch.arange(width).to(ranks.dtype)  # 40,000 wraps around to a negative int16
+    first = inputs.models[models[0]]
+    packed = torch.zeros(first.shape, dtype=torch.int32)
+    if first.numel() == 0:
+        return packed
+    table = _table(packed)
+    for shift, i in zip((0, 16), models, strict=False):
+        for part, found in _by_rows(inputs, i):
+            table[part] |= found << shift
+    return packed
+
+
+def _by_rows(inputs: Inputs, i: int) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the ranks of some rows of a model at a time: ``(rows, width)`` int32."""
+    import torch
+
+    assert inputs.base is not None
+    model, base = _table(inputs.models[i]), _table(inputs.base)
+    width = model.shape[-1]
+    order = torch.arange(width, dtype=torch.int32)
     step = max(1, PART // max(width, 1))
-    for start in range(0, table.shape[0], step):
+    for start in range(0, model.shape[0], step):
         part = slice(start, start + step)
-        sizes = (table[part].float() - ground[part].float()).abs_()
-        places = sizes.sort(dim=-1, stable=True).indices
-        ranks[part] = ranks[part].scatter(-1, places, order.expand(places.shape))
-    if model.dim() > 2:
-        ranks = ranks.transpose(1, 2).contiguous()
-    ranks = ranks.reshape(model.shape)
-    return ranks.view(torch.bfloat16) if ranks.dtype == torch.int16 else ranks
+        places = (model[part].float() - base[part].float()).abs_().sort(dim=-1, stable=True).indices
+        found = torch.empty(places.shape, dtype=torch.int32)
+        yield part, found.scatter_(-1, places, order.expand(places.shape))
 
 
-def whole_ranks(stored: Tensor) -> Tensor:
-    """Return ranks as whole numbers; see :func:`ranks_of`."""
-    import torch
-
-    if stored.dtype == torch.int32:
-        return stored
-    return (stored.float().view(torch.int32) >> 16) & 0xFFFF
+def _table(x: Tensor) -> Tensor:
+    """Return a view of ``x`` as rows along its second axis, or as one row."""
+    if x.dim() < 3:
+        return x.reshape(-1, row_width(x))
+    return x.flatten(2).transpose(1, 2)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from merge_core import cuts, mass
 from merge_core.errors import ParameterError
 from merge_core.mask import coins, highest, split
 from merge_core.methods.declaration import Block, Cut, Inputs, Param, Prepared
-from merge_core.methods.ranks import ranks_of, row_width, whole_ranks
+from merge_core.methods.ranks import ranks, row_width
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,10 +127,9 @@ def _dropped(block: Block, rule: str, i: int, delta: Tensor) -> Tensor:
 
 def _limit(block: Block, i: int) -> Tensor:
     """Return below which coin each entry of model ``i`` stays, from its rank: float32."""
-    return (
-        whole_ranks(block.arrays["rank"][i]).float() * block.numbers["step"][i]
-        + block.numbers["low"][i]
-    )
+    words = block.words
+    rank = (block.arrays["rank"][i] >> words["shift"][i]) & words["mask"][i]
+    return rank.float() * block.numbers["step"][i] + block.numbers["low"][i]
 
 
 def chosen(inputs: Inputs, rule: Rule, i: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -269,7 +267,7 @@ def _words(inputs: Inputs) -> dict[str, list[int]]:
 
 
 def _ranks(inputs: Inputs) -> Kept:
-    lows, steps, ranks = [], [], []
+    lows, steps = [], []
     for i, values in enumerate(inputs.values):
         share, spread = float(values["density"]), float(values["epsilon"])
         width = row_width(inputs.models[i])
@@ -285,8 +283,9 @@ def _ranks(inputs: Inputs) -> Kept:
             low, step = (share - spread, 2 * spread / (width - 1)) if width > 1 else (share, 0.0)
             lows.append((low - 0.5) * COINS)
             steps.append(step * COINS)
-        ranks.append(inputs.remembered("ranks", [i], partial(ranks_of, inputs, i)))
-    return Kept([], {"low": lows, "step": steps}, _words(inputs), arrays={"rank": ranks})
+    packed = ranks(inputs)
+    words = {**_words(inputs), "shift": packed.shifts, "mask": packed.masks}
+    return Kept([], {"low": lows, "step": steps}, words, arrays={"rank": packed.words})
 
 
 def _scale(inputs: Inputs, found: Kept, rule: Rule, i: int) -> float:
