@@ -43,8 +43,7 @@ class Candidate:
         self._held: dict[str, Any] = {}  # what every live tensor was made from
         self._digests: dict[str, int] = {}
         self._known = Known()
-        self._seen: dict[str, int] = {}
-        self._open: dict[str, Parent] = {}  # keeps parents, whose ids are looked at, alive
+        self._open: dict[str, Parent] = {}  # what is known and held was made of these
 
     @property
     def model(self) -> Any:
@@ -91,24 +90,20 @@ class Candidate:
 
     def _fill(self, plan: Plan, execution: Execution, step: Step) -> None:
         """Overwrite one tensor, unless it holds the step's result already."""
-        wanted = (plan.method.name, step, tuple(map(id, self._parents_of(plan, step))))
-        if self._held.get(step.tensor) == wanted and not _looks_at_others(step):
+        wanted = (plan.method.name, step, execution.trimmed_with(step))
+        if self._held.get(step.tensor) == wanted:
             return
         self._held.pop(step.tensor, None)  # until it is whole again
         execution.carry_out(step, self._places[step.tensor])
         self._digests[step.tensor] = execution.digests[step.tensor]
         self._held[step.tensor] = wanted
 
-    def _parents_of(self, plan: Plan, step: Step) -> list[Parent]:
-        return [plan.parents[operand.parent] for operand in step.inputs()]
-
     def _known_of(self, plan: Plan) -> Known:
         """Return what is known of the plan's parents; others by the same names are forgotten."""
-        parents = {name: id(parent) for name, parent in plan.parents.items()}
-        if any(self._seen.get(name, parent) != parent for name, parent in parents.items()):
+        if any(self._open.get(name, one) is not one for name, one in plan.parents.items()):
             self._known.forget()
-            self._seen.clear()
-        self._seen.update(parents)
+            self._held.clear()
+            self._open.clear()
         self._open.update(plan.parents)
         return self._known
 
@@ -122,11 +117,6 @@ class Candidate:
             self._made_for = wanted
         self._places = _as_stored(plan, self._own_places, self._model.base_model_prefix)
         _check_places(plan, self._places)
-
-
-def _looks_at_others(step: Step) -> bool:
-    """Return whether a tensor depends on other tensors of its models."""
-    return step.shared.get("trim") == "global"
 
 
 def _behaviour(config: Mapping[str, Any], folder: Path) -> str:

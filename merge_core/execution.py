@@ -51,6 +51,8 @@ class Execution:
         self._plan, self._known, self._fuse = plan, known, fuse
         self._cuts: dict[str, dict[str, Cut]] = {}  # parent -> output tensor -> what to keep
         self.digests: dict[str, int] = {}  # of the tensors that were made
+        self._global = [step for step in plan.steps if step.shared.get("trim") == "global"]
+        self._together = tuple((step.base, step.operands) for step in self._global)
 
     def carry_out(self, step: Step, out: Tensor | None = None) -> Tensor:
         """Compute one output tensor in float32 and round it once.
@@ -143,6 +145,10 @@ class Execution:
                 )
         return first
 
+    def trimmed_with(self, step: Step) -> tuple[tuple[Operand | None, tuple[Operand, ...]], ...]:
+        """Return base and operands of all tensors that are trimmed together with this one."""
+        return self._together if step.shared.get("trim") == "global" else ()
+
     def _cuts_of(self, step: Step) -> tuple[Cut, ...]:
         if step.shared.get("trim") != "global":
             return ()
@@ -161,8 +167,7 @@ class Execution:
         """
         steps = [
             (step, i)
-            for step in self._plan.steps
-            if step.shared.get("trim") == "global"
+            for step in self._global
             for i, operand in enumerate(step.operands)
             if operand.parent == parent
         ]
@@ -172,7 +177,11 @@ class Execution:
                 f"{parent}: trim: global takes one density for all tensors, got "
                 f"{sorted(densities)}; use trim: tensor or one value"
             )
-        cuts = whole_vector.cuts(partial(self._deltas, steps), densities.pop())
+        (density,) = densities
+        find = partial(whole_vector.cuts, partial(self._deltas, steps), density)
+        of = tuple((step.base, step.operands[i]) for step, i in steps)
+        known = self._known
+        cuts = find() if known is None else known.get(("cuts of all", density, of), find)
         return {step.tensor: cut for (step, _), cut in zip(steps, cuts, strict=True)}
 
     def _deltas(self, steps: list[tuple[Step, int]]) -> Iterator[Tensor]:

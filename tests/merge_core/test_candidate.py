@@ -221,6 +221,21 @@ def test_only_tensors_whose_numbers_changed_are_merged_again(planned, monkeypatc
     assert_same_model(candidate.model, planned(text).build()[1])
 
 
+def test_tensors_trimmed_together_are_left_alone_until_their_density_changes(planned, monkeypatch):
+    text = TIES.replace("[0.3, 0.9]", "0.5").replace("{normalize", "{trim: global, normalize")
+    candidate, usual = Candidate(), planned(text)
+    candidate.build(usual.plan)
+    made, known = counted(monkeypatch), candidate.known.used
+    one = text.replace("[{filter: mlp,", "[{filter: .2.mlp, value: 0.9}, {filter: mlp,")
+    found = candidate.build(plan(read_recipe(one), usual.parents))
+    assert len(made) == 3
+    assert candidate.known.used == known
+    assert found == planned(one).build()[0]
+    other = one.replace("density: 0.75", "density: 0.7")
+    assert candidate.build(plan(read_recipe(other), usual.parents)) == planned(other).build()[0]
+    assert {step.tensor for step in usual.plan.steps} <= set(made)
+
+
 def test_same_recipe_again_merges_nothing(planned, monkeypatch):
     candidate = Candidate()
     first = candidate.build(planned(DARE_TIES).plan)
