@@ -121,13 +121,10 @@ def _of_facts(facts: Mapping[str, Any]) -> Architecture:
 
 
 def _made(config: str) -> Architecture:
-    import torch
     from huggingface_hub.errors import StrictDataclassError
 
     try:
-        found = config_of(json.loads(config))
-        with torch.device("meta"):
-            model = model_class(found)._from_config(found)
+        model = shell(config_of(json.loads(config)))
     except (ValueError, KeyError, OSError, TypeError, StrictDataclassError, RuntimeError) as error:
         raise _Unreadable((str(error) or repr(error)).splitlines()[0]) from error
     return _of_model(model)
@@ -162,6 +159,19 @@ def model_class(config: Any) -> Any:
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ValueError(f"no class for {type(config).__name__} and no architectures: in it")
     return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+
+
+def shell(config: Any, **settings: Any) -> Any:
+    """Return a model that has names, shapes and a config, but no weights (torch's meta device).
+
+    Args:
+        config: Of transformers.
+        settings: Such as ``dtype``.
+    """
+    import torch
+
+    with torch.device("meta"):
+        return model_class(config)._from_config(config, **settings)
 
 
 def _of_model(model: Any) -> Architecture:

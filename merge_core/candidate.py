@@ -15,7 +15,6 @@ from merge_core import architecture, digest
 from merge_core.errors import CheckpointError
 from merge_core.execution import Execution
 from merge_core.known import Known
-from merge_core.parent import Parent
 from merge_core.plan import Plan, Step
 from merge_core.weight_files import read_json
 
@@ -43,7 +42,6 @@ class Candidate:
         self._held: dict[str, Any] = {}  # what every live tensor was made from
         self._digests: dict[str, int] = {}
         self._known = Known()
-        self._open: dict[str, Parent] = {}  # what is known and held was made of these
 
     @property
     def model(self) -> Any:
@@ -82,7 +80,7 @@ class Candidate:
         import torch
 
         self._prepare(plan)
-        execution = Execution(plan, self._known_of(plan), fuse=self._fuse)
+        execution = Execution(plan, self._known.of(plan.parents), fuse=self._fuse)
         with torch.no_grad():
             for step in plan.steps:
                 self._fill(plan, execution, step)
@@ -90,7 +88,8 @@ class Candidate:
 
     def _fill(self, plan: Plan, execution: Execution, step: Step) -> None:
         """Overwrite one tensor, unless it holds the step's result already."""
-        wanted = (plan.method.name, step, execution.trimmed_with(step))
+        parents = [plan.parents[operand.parent] for operand in step.inputs()]
+        wanted = (plan.method.name, step, parents, execution.trimmed_with(step))
         if self._held.get(step.tensor) == wanted:
             return
         self._held.pop(step.tensor, None)  # until it is whole again
@@ -98,18 +97,8 @@ class Candidate:
         self._digests[step.tensor] = execution.digests[step.tensor]
         self._held[step.tensor] = wanted
 
-    def _known_of(self, plan: Plan) -> Known:
-        """Return what is known of the plan's parents; others by the same names are forgotten."""
-        if any(self._open.get(name, one) is not one for name, one in plan.parents.items()):
-            self._known.forget()
-            self._held.clear()
-            self._open.clear()
-        self._open.update(plan.parents)
-        return self._known
-
     def _prepare(self, plan: Plan) -> None:
-        tokens = plan.parents[plan.tokens_from].folder
-        wanted = (_behaviour(plan.config, tokens), plan.dtype)
+        wanted = behaviour(plan)
         if self._made_for != wanted:
             self._model = _load(plan).to(self._device)
             self._held.clear()
@@ -119,12 +108,12 @@ class Candidate:
         _check_places(plan, self._places)
 
 
-def _behaviour(config: Mapping[str, Any], folder: Path) -> str:
-    """Return what decides, beside the weights, how a model behaves: its configs."""
-    file = folder / GENERATION
-    configs = [config, read_json(file) if file.is_file() else {}]
+def behaviour(plan: Plan) -> tuple[str, str]:
+    """Return what decides, beside the weights, how a model behaves: its configs, and its type."""
+    file = plan.parents[plan.tokens_from].folder / GENERATION
+    configs = [plan.config, read_json(file) if file.is_file() else {}]
     kept = [{key: one[key] for key in one if key not in INERT} for one in configs]
-    return json.dumps(kept, sort_keys=True)
+    return json.dumps(kept, sort_keys=True), plan.dtype
 
 
 def _load(plan: Plan) -> Any:
@@ -136,7 +125,6 @@ def _load(plan: Plan) -> Any:
         CheckpointError: transformers cannot make it.
     """
     import torch
-    from transformers import GenerationConfig
 
     folder, tokens = (plan.parents[name].folder for name in (plan.config_from, plan.tokens_from))
     try:
@@ -148,12 +136,19 @@ def _load(plan: Plan) -> Any:
             ignore_mismatched_sizes=True,
             local_files_only=True,
         )
-        if model.can_generate() and (tokens / GENERATION).is_file():
-            model.generation_config = GenerationConfig.from_pretrained(tokens)
+        set_generation(model, tokens)
     except (ValueError, KeyError, OSError, RuntimeError, TypeError) as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(f"{folder}: transformers cannot load it: {first}") from error
     return model.eval()
+
+
+def set_generation(model: Any, folder: Path) -> None:
+    """Give a model the generation settings that a folder has, if it has any."""
+    from transformers import GenerationConfig
+
+    if model.can_generate() and (folder / GENERATION).is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
 
 
 def _places(model: Any) -> Iterator[tuple[str, Tensor]]:

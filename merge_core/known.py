@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 ROOM = 8 * 2**30  # bytes
@@ -28,6 +28,19 @@ class Known:
         self.used = 0  # bytes
         self.seconds = 0.0  # spent on computing
         self._depth = 0
+        self._parents: dict[str, object] = {}
+
+    def of(self, parents: Mapping[str, object]) -> Known:
+        """Return what is known of these parents; of others by the same names it is forgotten.
+
+        Args:
+            parents: Name -> parent; kept alive, since a new object may get an old one's id.
+        """
+        if any(self._parents.get(name, parent) is not parent for name, parent in parents.items()):
+            self.forget()
+            self._parents.clear()
+        self._parents.update(parents)
+        return self
 
     def get(self, name: Hashable, compute: Callable[[], Any]) -> Any:
         """Return the value of that name, computed if it is not there."""

@@ -60,8 +60,7 @@ def write(
     def fill(folder: Path) -> None:
         made.append(digest.combined(write_shards(plan, folder, shard_bytes)))
         _check_expected(out, made[0], expected)
-        _write_config(plan, folder)
-        _write_tokenizer(plan, folder)
+        write_shell(plan, folder)
         recipe = portable(plan.recipe, plan.opened, out)
         record = _record(plan, made[0])
         (folder / "README.md").write_text(card(plan, recipe, record), encoding="utf-8")
@@ -71,6 +70,17 @@ def write(
 
     fill_whole(out, fill, overwrite=overwrite)
     return made[0]
+
+
+def write_shell(plan: Plan, folder: Path) -> None:
+    """Write all that a model folder has beside its weights: config, generation, tokenizer.
+
+    Args:
+        plan: Of the model.
+        folder: It is there already.
+    """
+    _write_config(plan, folder)
+    _write_tokenizer(plan, folder)
 
 
 def _check_expected(out: Path, made: str, expected: str | None) -> None:

@@ -71,3 +71,10 @@ def test_seconds_of_a_value_inside_another_count_once():
     assert once > 0
     known.get("outer", lambda: pytest.fail("computed again"))
     assert known.seconds == once
+
+
+def test_other_parents_by_the_same_names_are_not_known():
+    known, one, two = Known(), object(), object()
+    known.of({"a": one}).get("x", lambda: 1)
+    assert known.of({"a": one, "b": two}).get("x", lambda: 2) == 1
+    assert known.of({"a": two}).get("x", lambda: 3) == 3
