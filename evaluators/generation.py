@@ -23,15 +23,15 @@ from merge_core.errors import NonFiniteError
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 _DEFAULT_LIMIT = 256
 _ROOM = 64  # new tokens until the cache is copied
 # What a greedy choice does not look at.
-_SAMPLING = {
+SAMPLING = {
     *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p"),
     *("epsilon_cutoff", "eta_cutoff", "top_h"),
 }
-_HARMLESS = _SAMPLING | {
+HARMLESS = SAMPLING | {
     *("bos_token_id", "eos_token_id", "pad_token_id", "max_length", "use_cache"),
     *("transformers_version", "_from_model_config", "cache_implementation"),
     *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
@@ -55,10 +55,15 @@ class _Prompt:
 
 def rules_of(how: Mapping[str, Any]) -> Rules | None:
     """Read generation settings in lm-eval's words; ``None`` where they ask for more than greedy."""
-    if set(how) - {"until", *_LIMITS} - _SAMPLING or how.get("do_sample"):
+    if set(how) - {"until", *LIMITS} - SAMPLING or how.get("do_sample"):
         return None
     if how.get("do_sample") is None and float(how.get("temperature") or 0) > 0:
         return None
+    return ends_of(how)
+
+
+def ends_of(how: Mapping[str, Any]) -> Rules:
+    """Read when an answer ends from generation settings in lm-eval's words."""
     until = how.get("until") or []
     return Rules(
         stops=(until,) if isinstance(until, str) else tuple(until), most_tokens=most_tokens(how)
@@ -67,13 +72,13 @@ def rules_of(how: Mapping[str, Any]) -> Rules | None:
 
 def most_tokens(how: Mapping[str, Any]) -> int:
     """Return how many tokens an answer may have by generation settings in lm-eval's words."""
-    limits = [how[name] for name in _LIMITS if how.get(name) is not None]
+    limits = [how[name] for name in LIMITS if how.get(name) is not None]
     return int(limits[0]) if limits else _DEFAULT_LIMIT
 
 
 def is_plain(settings: GenerationConfig | None) -> bool:
     """Tell whether a model's own settings leave a greedy choice as it is."""
-    return settings is None or set(settings.to_diff_dict()) <= _HARMLESS
+    return settings is None or set(settings.to_diff_dict()) <= HARMLESS
 
 
 class Generator:
@@ -99,7 +104,7 @@ class Generator:
         self._budget = budget
         self._ids = ids
         self._tokenizer = tokenizer
-        self._ends = _end_tokens(tokenizer, settings)
+        self._ends = end_tokens(tokenizer, settings)
 
     def answers(self, prompts: Sequence[tuple[str, Rules]]) -> list[str]:
         """Return one continuation per prompt, in their order.
@@ -148,15 +153,17 @@ class Generator:
                 rows = [rows[k] if k not in keep[:n] else -1 for n, k in enumerate(keep)]
             state, next_logits = self._forward.read_on(state, chosen[:, None])
             logits = next_logits[:, -1]
-        texts = [self._text(ids, rules.stops) for ids in written]
+        texts = [text_of(self._tokenizer, ids, rules.stops) for ids in written]
         return list(zip(prompts, texts, strict=True))
 
-    def _text(self, ids: list[int], stops: Iterable[str]) -> str:
-        text = str(self._tokenizer.decode(ids, skip_special_tokens=True))
-        for stop in (*stops, self._tokenizer.eos_token):
-            if stop:
-                text = text.split(stop)[0]
-        return text
+
+def text_of(tokenizer: PreTrainedTokenizerBase, ids: list[int], stops: Iterable[str]) -> str:
+    """Return an answer's text up to its first stop string or end token."""
+    text = str(tokenizer.decode(ids, skip_special_tokens=True))
+    for stop in (*stops, tokenizer.eos_token):
+        if stop:
+            text = text.split(stop)[0]
+    return text
 
 
 class _Watch:
@@ -205,7 +212,8 @@ def _choose(logits: Tensor) -> Tensor:
     return chosen
 
 
-def _end_tokens(tokenizer: PreTrainedTokenizerBase, settings: GenerationConfig | None) -> set[int]:
+def end_tokens(tokenizer: PreTrainedTokenizerBase, settings: GenerationConfig | None) -> set[int]:
+    """Return the tokens that end an answer: the model's and the tokenizer's."""
     said = settings.eos_token_id if settings else None
     model = said if isinstance(said, list) else [said]
     return {int(t) for t in (*model, tokenizer.eos_token_id) if t is not None}

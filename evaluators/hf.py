@@ -13,14 +13,14 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from evaluators.finite import check_pairs, check_texts
 from evaluators.protocol import LiveModel, canonical
 from evaluators.quiet import hushed, hushed_logs
-from merge_core.errors import NonFiniteError, ParameterError
+from merge_core.errors import ParameterError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -61,7 +61,7 @@ class HfEngine:
         self._model = model
         self._tokenizer = tokenizer
         self._batch_size = batch_size
-        self._tokenizer_digest = _digest(tokenizer)
+        self._tokenizer_digest = tokenizer_digest(tokenizer)
         self._max_length = longest_input(model.config, tokenizer)
         self._ids = TokenIds(tokenizer, self._max_length)
         self._budget = Budget(model.device, batch_size)
@@ -89,12 +89,7 @@ class HfEngine:
                 answers = loglikelihoods(self._forward, self._budget, asks)
             else:
                 answers = self._plain().loglikelihood(_requests(pairs), disable_tqdm=True)
-        for (context, continuation), (nats, _) in zip(pairs, answers, strict=True):
-            if not math.isfinite(nats):
-                raise NonFiniteError(
-                    f"the log-likelihood of {continuation!r} after {context[-40:]!r} is {nats}; "
-                    "it must be finite"
-                )
+        check_pairs(pairs, answers)
         return answers
 
     def loglikelihood_rolling(self, texts: Sequence[str]) -> list[float]:
@@ -115,11 +110,7 @@ class HfEngine:
                 with hushed():
                     found = self._plain().loglikelihood_rolling(_requests((t,) for t in texts))
                 answers = [float(nats) for nats in found]
-        for text, nats in zip(texts, answers, strict=True):
-            if not math.isfinite(nats):
-                raise NonFiniteError(
-                    f"the log-likelihood of the text {text[:40]!r} is {nats}; it must be finite"
-                )
+        check_texts(texts, answers)
         return answers
 
     def generate_until(self, prompts: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
@@ -185,7 +176,7 @@ def _requests(arguments: Iterable[tuple[Any, ...]]) -> list[SimpleNamespace]:
     return [SimpleNamespace(args=args) for args in arguments]
 
 
-def _digest(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """Hash what decides a text's token ids; padding is set anew at every call and left out."""
     facts: list[object] = [sorted(tokenizer.get_vocab().items()), tokenizer.special_tokens_map]
     core = getattr(tokenizer, "backend_tokenizer", None)  # absent in tokenizers written in Python

@@ -72,7 +72,11 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LiveModel:
-    """The candidate as evaluators see it. Its weights are overwritten in place between calls."""
+    """The candidate as evaluators see it. Its weights are overwritten in place between calls.
+
+    Ask ``engine``; ``model`` has config, names and shapes. Only under the engine ``hf`` does it
+    have the weights, too: under ``vllm`` its tensors are on torch's meta device.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase

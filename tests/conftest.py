@@ -32,6 +32,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from torch import Tensor
 
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
 os.environ["MERGETUNE_CACHE"] = tempfile.mkdtemp(prefix="mergetune-test-cache-")
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")
@@ -40,6 +41,19 @@ MODELS = ("base", "one", "two", "three")
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 CHARACTERS = string.digits + string.ascii_lowercase + " .,:;?!+-*/=()\n"
 SPREAD = 0.05  # of the random task vectors, against weights of about 0.2
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--engine", choices=("hf", "vllm"), default="hf", help="what runs the models")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, and say so, what needs vLLM, unless it is asked for: then nothing is skipped."""
+    if config.getoption("engine") == "vllm":
+        return
+    apart = [item for item in items if item.get_closest_marker("vllm")]
+    config.hook.pytest_deselected(items=apart)
+    items[:] = [item for item in items if not item.get_closest_marker("vllm")]
 
 
 @pytest.fixture(scope="session")

@@ -52,8 +52,8 @@ def make_model(seed: int = 0) -> LlamaForCausalLM:
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=2,  # of 32: the least that vLLM takes on a CPU
+        num_key_value_heads=1,
         max_position_embeddings=512,
         initializer_range=0.4,
         bos_token_id=None,
@@ -83,10 +83,26 @@ def make_tokenizer() -> Callable[[], PreTrainedTokenizerFast]:
 
 
 @pytest.fixture(scope="session")
-def live(tokenizer: PreTrainedTokenizerFast) -> LiveModel:
-    from evaluators.hf import live_model
+def make_live(
+    request: pytest.FixtureRequest,
+    tokenizer: PreTrainedTokenizerFast,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[], LiveModel]:
+    """Return the maker of live models that answer by the engine under test."""
+    if request.config.getoption("engine") == "hf":
+        from evaluators.hf import live_model
 
-    return live_model(make_model(), tokenizer, batch_size=8)
+        return lambda: live_model(make_model(), tokenizer, batch_size=8)
+    from tests.evaluators.following import following, start
+
+    folder = tmp_path_factory.mktemp("vllm")
+    engine = start(make_model(), character_tokenizer(), folder, batch_size=8)
+    return lambda: following(engine, make_model(), tokenizer, 8)
+
+
+@pytest.fixture(scope="session")
+def live(make_live: Callable[[], LiveModel]) -> LiveModel:
+    return make_live()
 
 
 @pytest.fixture(scope="session")
@@ -99,11 +115,9 @@ def model_folder(live: LiveModel, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture
-def fresh_live(tokenizer: PreTrainedTokenizerFast) -> LiveModel:
+def fresh_live(make_live: Callable[[], LiveModel]) -> LiveModel:
     """A model of one's own, to spoil."""
-    from evaluators.hf import live_model
-
-    return live_model(make_model(), tokenizer, batch_size=8)
+    return make_live()
 
 
 class Tasks:

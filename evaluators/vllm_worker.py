@@ -1,0 +1,183 @@
+"""How weights get into vLLM's workers: read from an iterator, or from a socket in other processes.
+
+vLLM adds ``WeightTaker`` to its worker class by name; nothing here imports vLLM on its own.
+"""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Weights = Iterable[tuple[str, Tensor]]
+
+_PATIENCE = 0.2  # seconds between two looks at whether the workers still live
+
+
+class WeightTaker:
+    """What every worker of our engine can do beside a worker's own work."""
+
+    get_model: Callable[[], Any]
+    model_runner: Any
+
+    def take_weights(self, weights: Weights) -> None:
+        """Replace all weights by these, named as in a checkpoint.
+
+        Raises:
+            RuntimeError: A weight of the model was not among them.
+        """
+        model = self.get_model()
+        wanted = {name for name, _ in model.named_parameters()}
+        with _Watched(model) as loaded:
+            self.model_runner.reload_weights(weights_iterator=iter(weights))
+        _pack_tied_heads(model)
+        left = sorted(wanted - loaded) if loaded else []
+        if left:
+            raise RuntimeError(f"{left[0]}: a weight that no tensor goes to ({len(left)} such)")
+
+    def clear_cache(self) -> None:
+        """Overwrite what earlier prompts left: a NaN there reaches others through their padding."""
+        for held in self.model_runner.kv_caches:
+            for part in held if isinstance(held, list | tuple) else [held]:
+                part.zero_()
+
+
+class _Watched:
+    """Notes which weights a model says that it loaded; nothing where it does not say."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._loaded: set[str] = set()
+
+    def __enter__(self) -> set[str]:
+        load = self._model.load_weights
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            found = load(*args, **kwargs)
+            self._loaded.update(found or ())
+            return found
+
+        self._model.load_weights = watched
+        return self._loaded
+
+    def __exit__(self, *error: object) -> None:
+        del self._model.load_weights
+
+
+def _pack_tied_heads(model: Any) -> None:
+    """Pack a CPU's heads again: vLLM does not for one that shares the embedding's weights.
+
+    Without this its logits come from the weights that the engine started with.
+    """
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+    for layer in model.modules():
+        if isinstance(layer, ParallelLMHead) and hasattr(layer, "cpu_linear"):
+            layer.quant_method.process_weights_after_loading(layer)
+
+
+@dataclass(frozen=True)
+class Received:
+    """Weights that come through a socket; to be iterated once, in the process they go to."""
+
+    address: str
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        import torch
+
+        with socket.socket(socket.AF_UNIX) as there:
+            there.connect(self.address)
+            pipe = Connection(there.detach())
+        with pipe:
+            while (head := pipe.recv()) is not None:
+                name, dtype, shape = head
+                flat = torch.empty(pipe.recv(), dtype=torch.uint8)
+                if flat.numel():
+                    pipe.recv_bytes_into(flat.numpy())
+                yield name, flat.view(getattr(torch, dtype)).reshape(shape)
+
+
+def send(weights: Weights, readers: int, ask: Callable[[Received], None]) -> None:
+    """Send weights to other processes of this machine, one tensor at a time.
+
+    Args:
+        weights: Read once, here.
+        readers: How many processes iterate what ``ask`` is given.
+        ask: Makes them do it, and returns when they have.
+
+    Raises:
+        Exception: What ``ask`` raised, or ``weights``.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="mergetune-") as folder,
+        socket.socket(socket.AF_UNIX) as door,
+    ):
+        address = str(Path(folder) / "weights")  # in a folder that only this user can enter
+        door.bind(address)
+        door.listen(readers)
+        door.settimeout(_PATIENCE)
+        asking = _Asking(lambda: ask(Received(address)))
+        pipes: list[Connection] = []
+        try:
+            while len(pipes) < readers and asking.is_alive():
+                try:
+                    there, _ = door.accept()
+                except TimeoutError:
+                    continue
+                there.setblocking(True)
+                pipes.append(Connection(there.detach()))
+            if len(pipes) == readers:
+                _send_all(weights, pipes)
+        except OSError:
+            if asking.finished() is None:  # a reader is gone, and has not said why
+                raise
+        finally:
+            for pipe in pipes:
+                pipe.close()
+        error = asking.finished()
+        if error is not None:
+            raise error
+
+
+def _send_all(weights: Weights, pipes: list[Connection]) -> None:
+    import torch
+
+    for name, tensor in weights:
+        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        head = (name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+        for pipe in pipes:
+            pipe.send(head)
+            pipe.send(flat.numel())
+            if flat.numel():
+                pipe.send_bytes(flat.numpy().data)
+    for pipe in pipes:
+        pipe.send(None)
+
+
+class _Asking(threading.Thread):
+    """A call in a thread, and what it raised."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
+        self._call = call
+        self._error: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._call()
+        except Exception as error:
+            self._error = error
+
+    def finished(self) -> Exception | None:
+        """Wait for the end; return what was raised."""
+        self.join()
+        return self._error
