@@ -20,6 +20,7 @@ from merge_core.document import read as read_document
 from merge_core.errors import MergeError, hint
 from merge_core.methods.declaration import shown
 from merge_core.recipe import Recipe
+from search.engine import Engine
 from search.knobs import Problems
 from search.samplers import SAMPLERS
 from search.score_section import Kind, Score, read_aggregate, read_scores
@@ -60,20 +61,6 @@ class Search(_Section):
     trials: int = Field(100, ge=1)
     hours: float | None = Field(None, gt=0)
     finalists: int = Field(8, ge=1)
-
-
-class Engine(_Section):
-    """What runs the model; ``device`` in torch's words, ``auto``: the accelerator, if any.
-
-    ``threads`` of the CPU decide the last bits of a score, so a study keeps the number it began
-    with; None takes torch's own. ``kernels`` says how candidates are merged, with the same bits:
-    ``fused``, ``blocked``, or ``auto``: fused where there is a compiler and the model is large.
-    """
-
-    device: str = "auto"
-    batch_size: int = Field(64, ge=1)
-    threads: int | None = Field(None, ge=1)
-    kernels: Literal["auto", "fused", "blocked"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -156,6 +143,7 @@ def of_document(
     items = _section(Items, data, "items", problems)
     search = _section(Search, data, "search", problems)
     engine = _section(Engine, data, "engine", problems)
+    problems.extend(engine.misplaced())
     _check_sampler(search, template, aggregate, problems)
     if stored is None:
         baselines = _baselines(data.get("baselines"), folder, problems)
@@ -226,12 +214,19 @@ def _rule(found: Any, kind: type[BaseModel]) -> str:
         "int_type": f"expected a whole number, got {got}",
         "float_type": f"expected a number, got {got}",
         "string_type": f"expected a text, got {got}",
-        "literal_error": f"expected a whole number of at least 1 or 'rest', got {got}",
+        "literal_error": f"{_literals(kind, limits)}, got {got}",
         "greater_than_equal": f"must be at least {limits.get('ge')}, got {got}",
         "greater_than": f"must be above {limits.get('gt', 0):g}, got {got}",
+        "less_than_equal": f"must be at most {limits.get('le', 0):g}, got {got}",
         "less_than": f"must be below {limits.get('lt')}, got {got}",
     }
     return words.get(found["type"], f"{found['msg']}, got {got}")
+
+
+def _literals(kind: type[BaseModel], limits: Mapping[str, Any]) -> str:
+    if kind is Items:
+        return "expected a whole number of at least 1 or 'rest'"
+    return f"expected one of {str(limits.get('expected')).replace(' or ', ', ')}"
 
 
 def _check_sampler(

@@ -8,8 +8,6 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from merge_core import fused
-from merge_core.candidate import Candidate
 from merge_core.errors import EvaluationError, MergeError
 from merge_core.parent import Parent, open_parents
 from merge_core.plan import Plan, plan
@@ -17,6 +15,7 @@ from merge_core.recipe import Recipe
 from search import statistics
 from search.aggregation import Aggregate
 from search.entries import open_evaluators, pool_items
+from search.hosts import open_host
 from search.pools import NAMES, Pool, Pools, split
 from search.record import Scores
 from search.space import Space
@@ -25,7 +24,7 @@ from search.study_file import StudySpec
 if TYPE_CHECKING:
     import numpy as np
 
-    from evaluators.protocol import Evaluator, LiveModel
+    from evaluators.protocol import Evaluator
 
 LIBRARIES = ("mergetune", "torch", "transformers", "lm_eval", "optuna", "cmaes")
 
@@ -48,10 +47,8 @@ class Workbench:
         names = tuple(dict.fromkeys([*spec.template.references(), *extra]))
         self.parents: Mapping[str, Parent] = open_parents(names, spec.roots)
         self._main = self.parents[spec.template.base_or_first()]
-        device = _device(spec.engine.device)
         entries = sum(math.prod(info.shape) for info in self._main.tensors.values())
-        self._candidate = Candidate(device, fuse=fused.wanted(spec.engine.kernels, device, entries))
-        self._live: LiveModel | None = None
+        self._host = open_host(spec.engine, entries, lambda: self._tokenizer)
         opened = open_evaluators(spec, self._tokenizer)
         self.evaluators: Mapping[str, Evaluator] = opened.evaluators
         self.aggregate = Aggregate(spec.aggregate, opened.entries)
@@ -86,12 +83,12 @@ class Workbench:
     @property
     def kernels(self) -> str:
         """How candidates are merged: ``fused`` or ``blocked``."""
-        return self._candidate.path
+        return self._host.path
 
     @property
     def once(self) -> str:
         """What was computed once for all candidates so far, in words."""
-        known = self._candidate.known
+        known = self._host.known
         return f"{known.seconds:.1f} s, {known.used / 2**20:.0f} MiB"
 
     def pool(self, name: str) -> Pool:
@@ -118,14 +115,7 @@ class Workbench:
         Raises:
             MergeError: It cannot be built, or is not finite.
         """
-        from evaluators.hf import live_model
-
-        digest = self._candidate.build(self.plan(recipe))
-        model = self._candidate.model
-        if self._live is None or self._live.model is not model:
-            size = self.spec.engine.batch_size
-            self._live = live_model(model, self._tokenizer, batch_size=size)
-        return digest
+        return self._host.build(self.plan(recipe))
 
     def score(self, pool: str) -> Scores:
         """Score the live candidate on a pool.
@@ -137,11 +127,12 @@ class Workbench:
             NonFiniteError: The model's answers are not finite.
             EvaluationError: A task raised, or an item could not be scored.
         """
-        assert self._live is not None, "build first"
+        live = self._host.live
+        assert live is not None, "build first"
         chosen = self.pool(pool)
         scores: Scores = {}
         for task, evaluator in self.evaluators.items():
-            found = [float(x) for x in evaluator.score(self._live, chosen.of(task))]
+            found = [float(x) for x in evaluator.score(live, chosen.of(task))]
             missing = sum(x != x for x in found)  # nan: the item failed
             if missing:
                 reasons: Mapping[str, str] = getattr(evaluator, "failures", {})
@@ -195,7 +186,7 @@ class Workbench:
             "pools": {name: self._pool_ids(self.pool(name)) for name in NAMES},
             "baselines": {name: r.plain() for name, r in self.spec.baselines.items()},
             "threads": self._threads,
-            "versions": {name: version(name) for name in LIBRARIES},
+            "versions": {**{name: version(name) for name in LIBRARIES}, **self._host.versions},
         }
 
     def changed_parents(self, about: Mapping[str, Any]) -> list[str]:
@@ -213,11 +204,3 @@ def _set_threads(wanted: int | None) -> int:
     if wanted is not None:
         torch.set_num_threads(wanted)
     return torch.get_num_threads()
-
-
-def _device(wanted: str) -> str:
-    import torch
-
-    if wanted != "auto":
-        return wanted
-    return "cuda" if torch.cuda.is_available() else "cpu"

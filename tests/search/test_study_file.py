@@ -119,6 +119,8 @@ def test_a_study_that_is_no_mapping_is_one_problem(data: Any, shown: str) -> Non
         ("items", "report", 0, "expected a whole number of at least 1 or 'rest', got 0"),
         ("engine", "device", 0, "expected a text, got 0"),
         ("engine", "batch_size", 0, "must be at least 1, got 0"),
+        ("engine", "name", "vlm", "expected one of 'hf', 'vllm', got 'vlm'"),
+        ("engine", "kernels", "fast", "expected one of 'auto', 'fused', 'blocked', got 'fast'"),
     ],
 )
 def test_a_wrong_value_in_a_section_is_answered_in_the_files_own_words(
@@ -222,6 +224,31 @@ def test_score_is_a_list_of_tasks(score: Any) -> None:
     ((path, rule),) = problems_of(score=score)
     assert path == "score"
     assert rule.startswith("expected a list of tasks, got ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [
+        ("device", "cuda", "only for `name: hf`; the engine here is 'vllm'"),
+        ("tensor_parallel_size", 0, "must be at least 1, got 0"),
+        ("gpu_memory_utilization", 0.0, "must be above 0, got 0.0"),
+        ("gpu_memory_utilization", 1.5, "must be at most 1, got 1.5"),
+        ("max_model_len", 1, "must be at least 2, got 1"),
+    ],
+)
+def test_a_wrong_value_for_vllm_is_refused(key: str, value: Any, rule: str) -> None:
+    assert problems_of(engine={"name": "vllm", key: value}) == [(f"engine.{key}", rule)]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("tensor_parallel_size", 2), ("gpu_memory_utilization", 0.5), ("max_model_len", 9)],
+)
+def test_an_option_of_vllm_is_for_vllm_only(key: str, value: Any) -> None:
+    rule = "only for `name: vllm`; the engine here is 'hf'"
+    assert problems_of(engine={key: value}) == [(f"engine.{key}", rule)]
+    engine = spec_with(engine={"name": "vllm", key: value}).engine
+    assert engine.of_vllm() == {key: value}
 
 
 def test_sections_that_are_not_there_have_their_defaults() -> None:

@@ -1,0 +1,173 @@
+"""Where the weights of a candidate live: in a transformers model, or in a vLLM that stays up."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from merge_core import fused, stream, writer
+from merge_core.candidate import Candidate, behaviour
+from merge_core.known import Known
+from merge_core.plan import Plan
+from search.engine import Engine
+
+if TYPE_CHECKING:
+    from evaluators.protocol import LiveModel
+    from evaluators.vllm import VllmEngine
+
+
+class Host(Protocol):
+    """Builds candidates, one at a time, and shows the last one to evaluators."""
+
+    live: LiveModel | None  # None before the first build
+
+    @property
+    def known(self) -> Known:
+        """What was computed once for all builds."""
+        ...
+
+    @property
+    def path(self) -> str:
+        """How tensors are merged: ``fused`` or ``blocked``."""
+        ...
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Versions of what only this host uses, by library."""
+        ...
+
+    def build(self, plan: Plan) -> str:
+        """Build a plan and return its weights digest.
+
+        Raises:
+            MergeError: It cannot be built, or is not finite.
+        """
+        ...
+
+
+def open_host(engine: Engine, entries: int, tokenizer: Callable[[], Any]) -> Host:
+    """Return the host that a study file asks for; no model is made yet.
+
+    Args:
+        engine: The study file's section.
+        entries: Numbers that a candidate has.
+        tokenizer: Returns the one of all candidates; called at the first build.
+
+    Raises:
+        ParameterError: vLLM is asked for and not installed.
+    """
+    device = _device(engine.device)
+    if engine.name == "vllm":
+        from evaluators.vllm_running import check_installed
+
+        check_installed()
+        fuse = fused.wanted(engine.kernels, "cpu", entries)  # merged there, then handed on
+        return Resident(engine, stream.Stream(fuse=fuse), tokenizer)
+    fuse = fused.wanted(engine.kernels, device, entries)
+    return InPlace(engine, Candidate(device, fuse=fuse), tokenizer)
+
+
+class InPlace:
+    """A live transformers model, overwritten in place. See ``Host``."""
+
+    def __init__(self, engine: Engine, candidate: Candidate, tokenizer: Callable[[], Any]) -> None:
+        self._engine, self._candidate, self._tokenizer = engine, candidate, tokenizer
+        self.live: LiveModel | None = None
+
+    @property
+    def known(self) -> Known:
+        """See ``Host``."""
+        return self._candidate.known
+
+    @property
+    def path(self) -> str:
+        """See ``Host``."""
+        return self._candidate.path
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """See ``Host``."""
+        return {}
+
+    def build(self, plan: Plan) -> str:
+        """See ``Host``."""
+        from evaluators.hf import live_model
+
+        digest = self._candidate.build(plan)
+        model = self._candidate.model
+        if self.live is None or self.live.model is not model:
+            size = self._engine.batch_size
+            self.live = live_model(model, self._tokenizer(), batch_size=size)
+        return digest
+
+
+class Resident:
+    """A vLLM that takes each candidate tensor by tensor. See ``Host``.
+
+    It is started at the first build, and anew where the config or the type of the weights changes
+    or vLLM has failed.
+    """
+
+    def __init__(self, engine: Engine, source: stream.Stream, tokenizer: Callable[[], Any]) -> None:
+        self._engine, self._source, self._tokenizer = engine, source, tokenizer
+        self._vllm: VllmEngine | None = None
+        self._made_for: tuple[str, str] | None = None
+        self._ready: LiveModel | None = None  # of the vLLM that runs
+        self.live: LiveModel | None = None
+
+    @property
+    def known(self) -> Known:
+        """See ``Host``."""
+        return self._source.known
+
+    @property
+    def path(self) -> str:
+        """See ``Host``."""
+        return self._source.path
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """See ``Host``."""
+        from evaluators.vllm_running import installed_version
+
+        return {"vllm": installed_version()}
+
+    def build(self, plan: Plan) -> str:
+        """See ``Host``; a build that fails leaves no candidate."""
+        if self._vllm is None or self._vllm.broken or self._made_for != behaviour(plan):
+            self._stop()
+            self._start(plan)
+        assert self._vllm is not None
+        self.live = None
+        digest = self._source.send(plan, self._vllm.take)
+        self.live = self._ready
+        return digest
+
+    def _start(self, plan: Plan) -> None:
+        from evaluators.protocol import LiveModel
+        from evaluators.vllm import VllmEngine
+        from evaluators.vllm_running import VllmOptions
+
+        options = VllmOptions(batch_size=self._engine.batch_size, **self._engine.of_vllm())
+        shell, tokenizer = stream.shell(plan), self._tokenizer()
+        with tempfile.TemporaryDirectory(prefix="mergetune-") as folder:
+            writer.write_shell(plan, Path(folder))
+            self._vllm = VllmEngine(Path(folder), shell, tokenizer, options)
+        self._made_for = behaviour(plan)
+        self._ready = LiveModel(shell, tokenizer, options.batch_size, self._vllm)
+
+    def _stop(self) -> None:
+        vllm, self._vllm = self._vllm, None
+        self.live = self._ready = None
+        if vllm is not None:
+            vllm.close()
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "cpu"
