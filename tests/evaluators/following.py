@@ -9,12 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
     from evaluators.protocol import LiveModel
     from evaluators.vllm import VllmEngine
 
 
 KEPT: list[VllmEngine] = []  # one that is collected takes what all in the process share with it
+
+SMALL = {"kv_cache_memory_bytes": 64 * 2**20}
 
 
 def start(model: Any, tokenizer: Any, folder: Path, **options: Any) -> VllmEngine:
@@ -31,9 +35,13 @@ def start_on(
 ) -> VllmEngine:
     """Start an engine on a folder that is there."""
     from evaluators.vllm import VllmEngine
-    from evaluators.vllm_running import VllmOptions
+    from evaluators.vllm_running import RunningVllm, VllmOptions
 
-    KEPT.append(VllmEngine(folder, model, tokenizer, VllmOptions(**options), weights=weights))
+    usual = RunningVllm._arguments
+    with pytest.MonkeyPatch.context() as patch:  # many engines stay up, of a GiB each otherwise
+        patch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
+        patch.setattr(RunningVllm, "_arguments", lambda *a: {**usual(*a), **SMALL})
+        KEPT.append(VllmEngine(folder, model, tokenizer, VllmOptions(**options), weights=weights))
     return KEPT[-1]
 
 

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from evaluators.hf import live_model
+from evaluators.protocol import LiveModel
 from merge_core.errors import EvaluationError, NonFiniteError, ParameterError
 from tests.evaluators.conftest import character_tokenizer, make_model
 from tests.evaluators.following import start, start_on
+from tests.evaluators.test_lm_eval import CASES
 
 pytestmark = pytest.mark.vllm
 
@@ -129,6 +131,22 @@ def engine(model, make_tokenizer, tmp_path_factory):
     engine = start(model, make_tokenizer(), tmp_path_factory.mktemp("one"), batch_size=8)
     engine.take(iter(model.state_dict().items()))
     return engine
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_item_of_a_task_is_lm_evals_on_the_exported_folder(
+    case, standard, engine, model, tokenizer, tmp_path, lm_eval_says
+):
+    from transformers import AutoModelForCausalLM
+
+    name, metric, filter_, more = CASES[case]
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    exported = SimpleNamespace(model=loaded, batch_size=8)
+    theirs = lm_eval_says(exported, standard, name, **more).items(metric, filter_)
+    task = standard.open(name, metric=metric, filter=filter_, **more)
+    ours = task.score(LiveModel(model, tokenizer, 8, engine), range(len(task.items)))
+    assert ours.tolist() == theirs
 
 
 def test_order_and_neighbours_change_no_answer(engine):
