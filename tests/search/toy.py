@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -178,17 +179,17 @@ class Toy(Workbench):
             {"search": spec.items.search, "select": spec.items.select, "report": spec.items.report},
             spec.search.seed,
         )
-        self._live: Any = None
+        self._host: Any = SimpleNamespace(live=None, versions={})
         self.built: list[Recipe] = []
         self.scored: list[tuple[str, str]] = []  # (pool, weights digest)
 
     def build(self, recipe: Recipe) -> str:
         self.built.append(recipe)
-        self._live = self.model(recipe)
-        return str(self._live.digest)
+        self._host.live = self.model(recipe)
+        return str(self._host.live.digest)
 
     def score(self, pool: str) -> dict[str, list[float]]:
-        self.scored.append((pool, self._live.digest))
+        self.scored.append((pool, self._host.live.digest))
         return super().score(pool)
 
     def model(self, recipe: Recipe) -> Model:
