@@ -16,6 +16,7 @@ With ``--mergekit METHOD ...`` also the time of ``mergekit-yaml`` on the same re
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import os
@@ -88,7 +89,7 @@ def measure(
 
     recipe = recipe_for(method, names)
     used = {name: parents[name] for name in recipe.references()}
-    before = anonymous(os.getpid())
+    gc.collect()  # the last method's candidate
     candidate = Candidate(fuse=not options.blocked)
     candidate.build(plan(touched(recipe, 0), used))
     pairs = []
@@ -111,7 +112,7 @@ def measure(
         "roof_s": statistics.median(least for _, least in pairs),
         "once_s": candidate.known.seconds,
         "once_mib": candidate.known.used / 2**20,
-        "extra_mib": (peak.bytes - before - kept) / 2**20,
+        "extra_mib": (peak.bytes - options.before - kept) / 2**20,
         **band(candidate, recipe, used, full, options.rounds),
     }
 
@@ -168,6 +169,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     names = make_parents(folder, options.millions, max(options.experts))
     parents = open_parents(names, [folder])
     roof = Roof(parents["base"])
+    options.before = anonymous(os.getpid())
     rows = []
     for count in options.experts:
         for name in options.methods or METHODS.names():
