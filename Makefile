@@ -5,6 +5,8 @@
 PYTHON ?= python3
 VLLM_PYTHON ?= $(PYTHON)
 BIN := .venv/bin
+# several processes, which tests/conftest.py keeps to one thread each
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 export HF_HUB_OFFLINE ?= 1
 export HF_DATASETS_OFFLINE ?= 1
 
@@ -25,7 +27,7 @@ quickstart: .venv/ready
 	$(BIN)/mergetune run studies/quickstart
 
 test: .venv/ready-dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # vLLM wants older libraries than the rest is tested with; of what it requires, only parts for images,
 # sound and video are left out. Both steps that install know the same constraints.
@@ -50,7 +52,7 @@ lint: .venv/ready-dev
 	$(BIN)/mypy
 
 fast: .venv/ready-dev
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(PYTEST) -q -m "not slow"
 
 zoo: .venv/ready
 	$(BIN)/python studies/quickstart/train.py

@@ -100,6 +100,8 @@ def search(
             _check_baselines(record.trials)
         trial = loop.baseline(first[number]) if number < len(first) else loop.asked()
         progress.settled(trial)
+        if number == len(first) - 1:
+            progress.stage(f"computed once for all candidates so far: {bench.once}")
     return True
 
 

@@ -40,7 +40,9 @@ def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> dict[str, A
         progress.stage("opening models and tasks")
         record = open_for(spec)
         bench = Workbench(spec, record.about)
-        progress.stage(f"candidates are merged by {bench.kernels} kernels")
+        progress.stage(
+            f"candidates are merged by {bench.kernels} kernels; parents stay in their files' pages"
+        )
         for notice in bench.notices:
             progress.notice(notice)
         if not search(spec, record, bench, progress, stop):

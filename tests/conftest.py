@@ -48,12 +48,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out, and say so, what needs vLLM, unless it is asked for: then nothing is skipped."""
+    """Put the longest first; leave out, and say so, what needs vLLM unless it is asked for."""
     if config.getoption("engine") == "vllm":
         return
     apart = [item for item in items if item.get_closest_marker("vllm")]
     config.hook.pytest_deselected(items=apart)
     items[:] = [item for item in items if not item.get_closest_marker("vllm")]
+    # the longest first, or one process ends alone; they are the last ones that pytest finds
+    items.sort(key=lambda item: "studies" not in item.path.parts)
 
 
 @pytest.fixture(scope="session")
