@@ -92,17 +92,23 @@ def open_file(path: Path) -> WeightFile:
     return _Safetensors(path) if path.suffix == ".safetensors" else _Pickle(path)
 
 
-def tensor_names(folder: Path) -> tuple[str, ...]:
-    """Return the names of all tensors of a model folder, sorted; torch is loaded for pickles only.
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors of a model folder by name, sorted.
+
+    torch is loaded for pickles only.
 
     Raises:
         CheckpointError: A file is missing or damaged.
     """
-    names: set[str] = set()
+    shapes: dict[str, tuple[int, ...]] = {}
     for file in files_of(folder)[0]:
         path = folder / file
-        names.update(_header(path) if path.suffix == ".safetensors" else open_file(path).infos())
-    return tuple(sorted(names - {"__metadata__"}))
+        if path.suffix == ".safetensors":
+            header = {k: v for k, v in _header(path).items() if k != "__metadata__"}
+            shapes |= {name: tuple(info["shape"]) for name, info in header.items()}
+        else:
+            shapes |= {name: info.shape for name, info in open_file(path).infos().items()}
+    return dict(sorted(shapes.items()))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from merge_core import recipe_reader
 from merge_core.document import read_all
 from merge_core.references import locate_here, not_local
-from merge_core.weight_files import tensor_names
+from merge_core.weight_files import tensor_shapes
 from search import study_file
 from search.score_section import Score
 from search.space import Space
@@ -69,7 +70,9 @@ def _study(spec: StudySpec) -> Checked:
     if main is None:
         warnings.append("dimensions are not counted: the model's files are not here")
         return Checked(facts, warnings)
-    dimensions = Space(spec.template, tensor_names(main)).dimensions
+    shapes = tensor_shapes(main)
+    dimensions = Space(spec.template, tuple(shapes)).dimensions
+    facts["computed once"] = _once(spec, sum(map(math.prod, shapes.values())))
     facts["dimensions"] = len(dimensions)
     facts["dimension_names"] = [d.name for d in dimensions]
     if spec.search.trials < TRIALS_PER_DIMENSION * len(dimensions):
@@ -80,6 +83,14 @@ def _study(spec: StudySpec) -> Checked:
     if not dimensions:
         warnings.append("the recipe has no range and no choices: there is nothing to search")
     return Checked(facts, warnings)
+
+
+def _once(spec: StudySpec, entries: int) -> str:
+    """Return about what thresholds, ranks and sums of the parents cost, on two cores."""
+    methods, others = spec.template.methods(), len(spec.template.references()) - 1
+    seconds = sum(method.once_ns for method in methods) * 1e-9 * entries * others
+    kept = sum(method.once_bytes for method in methods) * entries * others
+    return f"about {seconds:.1f} s, {kept / 2**20:.0f} MiB"
 
 
 def _task(score: Score) -> str:

@@ -70,4 +70,5 @@ METHOD = Method(
     base="required",
     models=(2, 2),
     reference="https://arcee.ai",
+    once_ns=15,
 )

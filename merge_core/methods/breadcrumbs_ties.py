@@ -20,4 +20,5 @@ METHOD = Method(
     base="required",
     models=(2, None),
     reference="arXiv:2312.06795",
+    once_ns=20,
 )

@@ -21,4 +21,5 @@ METHOD = Method(
     models=(2, None),
     draws=True,
     reference="arXiv:2311.03099",
+    once_ns=10,
 )

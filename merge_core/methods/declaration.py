@@ -210,6 +210,9 @@ class Method:
         draws: Whether the result depends on random masks.
         prepare: Reads the whole tensors as far as it must: sums, thresholds, ranks.
         entry: Gives the merged block, float32; entry by entry, nothing of other entries goes in.
+        once_ns: Nanoseconds that a study spends once, about, for an entry of each model beside the
+            base: cuts, ranks, sums (``benchmarks/candidate_build.py``, two cores).
+        once_bytes: Bytes that it keeps of it.
     """
 
     name: str
@@ -221,6 +224,8 @@ class Method:
     draws: bool = False
     prepare: Callable[[Inputs], Prepared] | None = None
     entry: Callable[[Block], Tensor] | None = None
+    once_ns: float = 0.0
+    once_bytes: float = 0.0
 
     def __post_init__(self) -> None:
         if self.merge is None:

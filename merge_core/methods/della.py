@@ -21,4 +21,6 @@ METHOD = Method(
     models=(2, None),
     draws=True,
     reference="arXiv:2406.11617",
+    once_ns=44,
+    once_bytes=2,
 )

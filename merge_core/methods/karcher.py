@@ -93,4 +93,5 @@ METHOD = Method(
     base="none",
     models=(1, None),
     reference="doi:10.1145/502122.502124",
+    once_ns=3.5,
 )

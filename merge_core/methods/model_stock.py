@@ -63,4 +63,5 @@ METHOD = Method(
     base="required",
     models=(3, None),
     reference="arXiv:2403.19522",
+    once_ns=3,
 )

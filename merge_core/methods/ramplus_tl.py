@@ -76,4 +76,5 @@ METHOD = Method(
     base="required",
     models=(2, None),
     reference="arXiv:2601.13572",
+    once_ns=3.2,
 )

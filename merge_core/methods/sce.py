@@ -120,4 +120,5 @@ METHOD = Method(
     base="required",
     models=(2, None),
     reference="arXiv:2408.07990",
+    once_ns=3,
 )

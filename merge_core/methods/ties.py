@@ -31,4 +31,5 @@ METHOD = Method(
     base="required",
     models=(1, None),
     reference="arXiv:2306.01708",
+    once_ns=47,
 )

@@ -35,6 +35,8 @@ def clean(monkeypatch):
     monkeypatch.setattr(EVALUATORS, "_added", {})
     monkeypatch.setattr(SCORERS, "_added", {})
     monkeypatch.setattr(plugin_file, "_loaded", {})
+    for name in private_modules():  # of other tests' plugins
+        monkeypatch.delitem(sys.modules, name)
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:

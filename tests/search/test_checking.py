@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from merge_core.errors import CheckpointError, DocumentError
+from merge_core.methods.registry import method
 from search.checking import check
 from search.study_file import read
 from tests.search import toy
@@ -26,9 +27,11 @@ models:
 """
 
 
-def write_model(folder: Path, tensors: tuple[str, ...] = toy.TENSORS) -> None:
+def write_model(
+    folder: Path, tensors: tuple[str, ...] = toy.TENSORS, shape: tuple[int, ...] = (0,)
+) -> None:
     """Make a model folder whose file has a header and no more."""
-    info = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    info = {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
     header = json.dumps({"__metadata__": {"format": "pt"}, **dict.fromkeys(tensors, info)}).encode()
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
@@ -62,9 +65,23 @@ def test_the_facts_of_a_study_with_local_models(folder: Path) -> None:
         "sampler": "random",
         "trials": 12,
         "storage": f"sqlite:///{folder}/results/study.db",
+        "computed once": "about 0.0 s, 0 MiB",
         "dimensions": 3,
         "dimension_names": ["weight/one/layers 0-1", "weight/one/layers 2-3", "weight/two"],
     }
+
+
+def test_what_is_computed_once_goes_by_entries_models_and_methods(tmp_path: Path) -> None:
+    for name in ("base", "one", "two"):
+        write_model(tmp_path / "zoo" / name, shape=(2**20, 128))
+    study = STUDY.replace("task_arithmetic", "{choices: [task_arithmetic, della]}")
+    (tmp_path / "study.yaml").write_text(study)
+    entries = 2 * len(toy.TENSORS) * 2**27  # of two models beside the base, 16-bit ranks each
+    seconds = 1e-9 * method("della").once_ns * entries
+    assert seconds > 1
+    assert check(tmp_path).facts["computed once"] == (
+        f"about {seconds:.1f} s, {2 * entries // 2**20} MiB"
+    )
 
 
 def test_a_study_is_checked_by_its_file_or_its_folder(folder: Path) -> None:
