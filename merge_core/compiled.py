@@ -19,7 +19,7 @@ Kernel = Callable[..., Any]
 # A value that is used often, or made by many operations, is not to become a loop of its own: a loop
 # without 16-bit floats has half the width, and then theirs are moved by halves of a vector.
 OPTIONS = {
-    "cpp.dynamic_threads": True,
+    "cpp.dynamic_threads": True,  # a study may set another number than there was at first
     "realize_reads_threshold": 10**6,
     "realize_opcount_threshold": 10**6,
     "realize_cpu_opcount_threshold": 10**6,
