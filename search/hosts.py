@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from merge_core import fused, stream, writer
 from merge_core.candidate import Candidate, behaviour
-from merge_core.known import Known
 from merge_core.plan import Plan
 from search.engine import Engine
 
@@ -24,13 +23,8 @@ class Host(Protocol):
     live: LiveModel | None  # None before the first build
 
     @property
-    def known(self) -> Known:
-        """What was computed once for all builds."""
-        ...
-
-    @property
-    def path(self) -> str:
-        """How tensors are merged: ``fused`` or ``blocked``."""
+    def source(self) -> Candidate | stream.Stream:
+        """What merges; it knows how, and what it computed once."""
         ...
 
     @property
@@ -58,13 +52,13 @@ def open_host(engine: Engine, entries: int, tokenizer: Callable[[], Any]) -> Hos
     Raises:
         ParameterError: vLLM is asked for and not installed.
     """
-    device = _device(engine.device)
     if engine.name == "vllm":
         from evaluators.vllm_running import check_installed
 
         check_installed()
         fuse = fused.wanted(engine.kernels, "cpu", entries)  # merged there, then handed on
         return Resident(engine, stream.Stream(fuse=fuse), tokenizer)
+    device = _device(engine.device)
     fuse = fused.wanted(engine.kernels, device, entries)
     return InPlace(engine, Candidate(device, fuse=fuse), tokenizer)
 
@@ -73,18 +67,8 @@ class InPlace:
     """A live transformers model, overwritten in place. See ``Host``."""
 
     def __init__(self, engine: Engine, candidate: Candidate, tokenizer: Callable[[], Any]) -> None:
-        self._engine, self._candidate, self._tokenizer = engine, candidate, tokenizer
+        self._engine, self.source, self._tokenizer = engine, candidate, tokenizer
         self.live: LiveModel | None = None
-
-    @property
-    def known(self) -> Known:
-        """See ``Host``."""
-        return self._candidate.known
-
-    @property
-    def path(self) -> str:
-        """See ``Host``."""
-        return self._candidate.path
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -95,8 +79,8 @@ class InPlace:
         """See ``Host``."""
         from evaluators.hf import live_model
 
-        digest = self._candidate.build(plan)
-        model = self._candidate.model
+        digest = self.source.build(plan)
+        model = self.source.model
         if self.live is None or self.live.model is not model:
             size = self._engine.batch_size
             self.live = live_model(model, self._tokenizer(), batch_size=size)
@@ -111,21 +95,11 @@ class Resident:
     """
 
     def __init__(self, engine: Engine, source: stream.Stream, tokenizer: Callable[[], Any]) -> None:
-        self._engine, self._source, self._tokenizer = engine, source, tokenizer
+        self._engine, self.source, self._tokenizer = engine, source, tokenizer
         self._vllm: VllmEngine | None = None
         self._made_for: tuple[str, str] | None = None
         self._ready: LiveModel | None = None  # of the vLLM that runs
         self.live: LiveModel | None = None
-
-    @property
-    def known(self) -> Known:
-        """See ``Host``."""
-        return self._source.known
-
-    @property
-    def path(self) -> str:
-        """See ``Host``."""
-        return self._source.path
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -141,7 +115,7 @@ class Resident:
             self._start(plan)
         assert self._vllm is not None
         self.live = None
-        digest = self._source.send(plan, self._vllm.take)
+        digest = self.source.send(plan, self._vllm.take)
         self.live = self._ready
         return digest
 

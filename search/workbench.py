@@ -83,12 +83,12 @@ class Workbench:
     @property
     def kernels(self) -> str:
         """How candidates are merged: ``fused`` or ``blocked``."""
-        return self._host.path
+        return self._host.source.path
 
     @property
     def once(self) -> str:
         """What was computed once for all candidates so far, in words."""
-        known = self._host.known
+        known = self._host.source.known
         return f"{known.seconds:.1f} s, {known.used / 2**20:.0f} MiB"
 
     def pool(self, name: str) -> Pool:

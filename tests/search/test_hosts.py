@@ -17,7 +17,7 @@ def nothing() -> None:
 def test_without_a_name_candidates_are_built_in_place() -> None:
     host = open_host(Engine(device="cpu"), 100, nothing)
     assert isinstance(host, InPlace)
-    assert (host.live, host.path, host.versions) == (None, "blocked", {})
+    assert (host.live, host.source.path, host.versions) == (None, "blocked", {})
 
 
 def test_vllm_that_is_not_installed_is_answered_with_what_to_install(
