@@ -105,12 +105,9 @@ class LmEvalTask:
         filters = {f.name: f for f in task._filters}
         self._filter = filters[_chosen("filter", filter, list(filters), self.task)]
         self.filter = self._filter.name
-        self.items: tuple[Item, ...] = items_of(
-            self.task, [requests[0].doc for requests in prepared.requests]
-        )
-        self.documents = tuple(
-            item.id for item in items_of("", [r[0].doc for r in prepared.requests])
-        )
+        documents = [requests[0].doc for requests in prepared.requests]
+        self.items: tuple[Item, ...] = items_of(self.task, documents)
+        self.documents = tuple(item.id for item in items_of("", documents))
         self.notice = notice_of(task)
         self.failures: dict[str, str] = {}  # item id -> reason, of the latest call of ``score``
         self._lengths: dict[int, tuple[int, int]] = {}  # position -> tokens of prompt, of answer

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import operator
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from merge_core.compiled import compiled
+from merge_core.mixing import WORD, shifted, signed, stirred
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-WORD = 2**32 - 1
 _BLOCK = 2**15  # columns of eight words: 1 MiB
 LANES = 8  # words that are folded into one before they are mixed
 FUSED = 2**10  # bytes from which a kernel call costs less than a few blocks
@@ -68,7 +69,7 @@ def digest_and_finiteness(name: str, tensor: Tensor, *, fuse: bool = False) -> t
     total, overflows = key, False
     if whole:
         table = data[:whole].view(torch.int32).view(LANES, -1)
-        numbers = [_signed(x & WORD) for x in (*keys, signless, carry)]
+        numbers = [signed(x & WORD) for x in (*keys, signless, carry)]
         given = torch.tensor(numbers, dtype=torch.int32).to(data.device)
         fold = _fused(data.device) if fuse and whole >= FUSED else _by_blocks
         high, low, over = map(int, fold(table, given))
@@ -85,19 +86,19 @@ def digest_and_finiteness(name: str, tensor: Tensor, *, fuse: bool = False) -> t
 
 def _column(words: Sequence[int], keys: Sequence[int]) -> int:
     """Return what :func:`_folded` gives for one column, in Python's own integers: 64 bits."""
-    high = low = keys[0] ^ keys[1]
-    for lane, word in enumerate(words):
-        mixed = word ^ word >> 15
-        high += mixed * _STEP * (2 * lane + 1)
-        low += mixed * _LANE * (2 * lane + 1)
-    return (_mixed_word(high + keys[0]) << 32) + _mixed_word((low & WORD) ^ keys[1])
+    high, low = _lane_sums(words, keys[0] ^ keys[1])
+    upper, lower = (int(_mixed(x)) & WORD for x in (high + keys[0], low ^ keys[1]))
+    return (upper << 32) + lower
 
 
-def _mixed_word(x: int) -> int:
-    """Return a whole number mixed as :func:`_mixed` mixes: 32 bits."""
-    x = ((x & WORD) ^ (x & WORD) >> 16) * 0x7FEB352D & WORD
-    x = (x ^ x >> 15) * 0x846CA68B & WORD
-    return x ^ x >> 16
+def _lane_sums(rows: Iterable[Any], start: Any) -> tuple[Any, Any]:
+    """Return two sums over the lanes, each lane times its own odd number."""
+    high = low = start
+    for lane, row in enumerate(rows):
+        mixed = row ^ shifted(row, 15)  # two flipped sign bits must not cancel out
+        high = high + mixed * signed((_STEP * (2 * lane + 1)) & WORD)
+        low = low + mixed * signed((_LANE * (2 * lane + 1)) & WORD)
+    return high, low
 
 
 def _by_blocks(table: Tensor, given: Tensor) -> tuple[int, int, int]:
@@ -123,18 +124,13 @@ def _folded(table: Tensor, given: Tensor, start: int = 0) -> tuple[Tensor, Tenso
     """
     import torch
 
-    high = low = given[0] ^ given[1]
+    rows = table.unbind()
+    high, low = _lane_sums(rows, given[0] ^ given[1])
     signless, carry = given[2], given[3]
-    over = (table[0] & signless) + carry
-    for lane in range(LANES):
-        row = table[lane]
-        over = over | ((row & signless) + carry)
-        row = row ^ ((row >> 15) & 0x1FFFF)  # two flipped sign bits must not cancel out
-        high = high + row * _signed((_STEP * (2 * lane + 1)) & WORD)
-        low = low + row * _signed((_LANE * (2 * lane + 1)) & WORD)
+    over = functools.reduce(operator.or_, ((row & signless) + carry for row in rows))
     places = torch.arange(table.shape[1], dtype=torch.int32, device=table.device) + start
-    high = _mixed(high + places * _signed(_STEP) + given[0])
-    low = _mixed(low ^ (places * _signed(_LANE) + given[1]))
+    high = _mixed(high + places * signed(_STEP) + given[0])
+    low = _mixed(low ^ (places * signed(_LANE) + given[1]))
     signs = ((over & ~signless) >> 15) & 0x10001
     return high.sum(dtype=torch.int32), low.sum(dtype=torch.int32), signs.amax()
 
@@ -168,13 +164,7 @@ def content_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
     return state.hexdigest()
 
 
-def _mixed(x: Tensor) -> Tensor:
-    """Return ``(n,)`` int32 mixed by lowbias32 (Wellons, Hash Function Prospector, 2018)."""
-    x = (x ^ ((x >> 16) & 0xFFFF)) * 0x7FEB352D
-    x = (x ^ ((x >> 15) & 0x1FFFF)) * _signed(0x846CA68B)
-    return x ^ ((x >> 16) & 0xFFFF)
-
-
-def _signed(word: int) -> int:
-    """Return the int32 that has the same bits as the unsigned 32-bit ``word``."""
-    return word - 2**32 if word >= 2**31 else word
+def _mixed(x: Any) -> Any:
+    """Return words mixed by lowbias32; see :func:`merge_core.mixing.stirred`."""
+    x = stirred(x)
+    return x ^ shifted(x, 16)

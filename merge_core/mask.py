@@ -11,11 +11,10 @@ import math
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from merge_core.mixing import WORD, signed, stirred
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-WORD = 2**32 - 1
 
 
 def key_for(seed: int, tensor: str, parent: str) -> int:
@@ -54,7 +53,7 @@ def split(key: int) -> tuple[int, int]:
     is lost, a multiple of the lower one.
     """
     high, low = key >> 32, key & WORD
-    return _signed((high + low * 0x9E3779B9) & WORD), _signed(low | 1)
+    return signed((high + low * 0x9E3779B9) & WORD), signed(low | 1)
 
 
 def highest(density: float) -> int:
@@ -80,16 +79,5 @@ def coins(index: Tensor, start: Any, step: Any) -> Tensor:
     Returns:
         ``(n,)`` int32, uniform from ``-2**31`` to ``2**31 - 1``.
     """
-    x: Tensor = index * step + start
-    x = (x ^ _shifted(x, 16)) * 0x7FEB352D
-    return (x ^ _shifted(x, 15)) * _signed(0x846CA68B)
-
-
-def _shifted(x: Tensor, by: int) -> Tensor:
-    """Return ``x >>> by``; torch's shift copies the sign bit, so the copies go."""
-    return (x >> by) & ((1 << (32 - by)) - 1)
-
-
-def _signed(word: int) -> int:
-    """Return the int32 that has the same bits as the unsigned 32-bit ``word``."""
-    return word - 2**32 if word >= 2**31 else word
+    found: Tensor = stirred(index * step + start)
+    return found

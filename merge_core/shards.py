@@ -37,16 +37,15 @@ def write_shards(plan: Plan, folder: Path, limit: int = SHARD_BYTES) -> list[int
     shards = _shards(plan, limit)
     execution = Execution(plan)
     execution.check_copies()
-    hashes: list[int] = []
     for file, steps in shards:
         with (folder / file).open("wb") as stream:
-            hashes += _write(plan, execution, steps, stream)
+            _write(plan, execution, steps, stream)
     if len(shards) > 1:
         total = sum(_bytes(plan, step) for _, steps in shards for step in steps)
         placed = {step.tensor: file for file, steps in shards for step in steps}
         index = {"metadata": {"total_size": total}, "weight_map": placed}
         (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    return hashes
+    return list(execution.digests.values())
 
 
 def _bytes(plan: Plan, step: Step) -> int:
@@ -68,7 +67,7 @@ def _shards(plan: Plan, limit: int) -> list[tuple[str, list[Step]]]:
     return [(f"model-{i + 1:05d}-of-{n:05d}.safetensors", group) for i, group in enumerate(groups)]
 
 
-def _write(plan: Plan, execution: Execution, steps: Sequence[Step], stream: BinaryIO) -> list[int]:
+def _write(plan: Plan, execution: Execution, steps: Sequence[Step], stream: BinaryIO) -> None:
     # wide types first, so that every tensor begins at a multiple of its width
     ordered = sorted(steps, key=lambda step: -WIDTHS.get(plan.stored_type(step), 1))
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -85,12 +84,9 @@ def _write(plan: Plan, execution: Execution, steps: Sequence[Step], stream: Bina
     text += b" " * (-len(text) % 8)
     stream.write(len(text).to_bytes(8, "little"))
     stream.write(text)
-    hashes = []
     for step in ordered:
         tensor = execution.carry_out(step).contiguous()
-        hashes.append(execution.digests[step.tensor])
         stream.write(_memory(tensor))
-    return hashes
 
 
 def _memory(tensor: Tensor) -> Any:

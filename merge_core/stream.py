@@ -55,15 +55,17 @@ class Stream:
             MergeError: A tensor cannot be merged; so, too.
             CheckpointError: ``take`` left tensors unread.
         """
-        sent = _Sent(plan, Execution(plan, self.known.of(plan.parents), fuse=self._fuse))
+        execution = Execution(plan, self.known.of(plan.parents), fuse=self._fuse)
+        sent = _Sent(plan, execution)
         take(iter(sent))
         if sent.error is not None:
             raise sent.error
-        if len(sent.digests) != len(plan.steps):
+        digests = execution.digests
+        if len(digests) != len(plan.steps):
             raise CheckpointError(
-                f"{len(plan.steps)} tensors were to be taken, {len(sent.digests)} were"
+                f"{len(plan.steps)} tensors were to be taken, {len(digests)} were"
             )
-        return digest.combined(sent.digests)
+        return digest.combined(digests.values())
 
 
 class _Sent:
@@ -71,7 +73,6 @@ class _Sent:
 
     def __init__(self, plan: Plan, execution: Execution) -> None:
         self._plan, self._execution = plan, execution
-        self.digests: list[int] = []
         self.error: MergeError | None = None
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
@@ -83,7 +84,6 @@ class _Sent:
                 try:
                     with torch.no_grad():
                         tensor = self._execution.carry_out(step)
-                    self.digests.append(self._execution.digests[step.tensor])
                 except MergeError as error:
                     self.error = error
             if tensor is None:

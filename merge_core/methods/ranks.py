@@ -36,8 +36,9 @@ def ranks(inputs: Inputs) -> Packed:
     count = len(inputs.models)
     narrow = count == 0 or row_width(inputs.models[0]) <= NARROW
     words: list[Tensor] = []
-    for first in range(0, count, 2 if narrow else 1):
-        pair = list(range(first, min(first + (2 if narrow else 1), count)))
+    many = 2 if narrow else 1
+    for first in range(0, count, many):
+        pair = list(range(first, min(first + many, count)))
         found = inputs.remembered("ranks", pair, partial(_packed, inputs, pair))
         words += [found] * len(pair)
     if narrow:

@@ -11,12 +11,11 @@ from merge_core import cuts, mass
 from merge_core.errors import ParameterError
 from merge_core.mask import coins, highest, split
 from merge_core.methods.declaration import Block, Cut, Inputs, Param, Prepared
-from merge_core.methods.ranks import ranks, row_width
+from merge_core.methods.ranks import PART, ranks, row_width
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-PART = 2**20  # entries that are looked at together
 COINS = 2.0**32  # different ones, half of them below zero
 GRID = 100  # densities of a hundredth and its multiples are found all at once
 GAMMA = Param(
