@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import subprocess
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -47,30 +48,36 @@ def compiled(function: Kernel, examples: Sequence[Any]) -> Kernel:
     import torch
 
     made: Any = torch.compile(
-        function, dynamic=True, fullgraph=True, options={**OPTIONS, **_moves()}
+        function, dynamic=True, fullgraph=True, options={**OPTIONS, **_for_gpp()}
     )
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="bf16 and fp16 are mixed")  # computed in float32
         kernel = made.aot_compile((tuple(examples), {}))
     kernel.disable_guard_check()
     return cast(Kernel, kernel)
 
 
 @functools.cache
-def _moves() -> dict[str, Any]:
-    """Return what makes g++ move whole vectors.
+def _for_gpp() -> dict[str, Any]:
+    """Return what makes g++ write good loops of torch's vector code.
 
-    torch's kernels load whole numbers through a buffer that g++ fills by halves of a vector; to
-    read it at once the processor then waits until both are written: four times the time of a loop
-    that sums integers (dev/LOG.md).
+    ``-mmove-max``: torch's kernels load whole numbers through a buffer that g++ fills by halves of
+    a vector; to read it at once the processor then waits until both are written: four times the
+    time of a loop that sums integers. ``-fno-ivopts``: g++ makes a counter of its own of every
+    address and every entry's place, more than there are registers (dev/LOG.md).
     """
     import torch
 
     compiler = shutil.which(os.environ.get("CXX", COMPILERS[0]))  # as torch chooses it
-    if compiler is None or platform.machine() != "x86_64":
+    if compiler is None:
         return {}
     bits = 512 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 256
-    flags = [f"-mmove-max={bits}", f"-mstore-max={bits}"]
-    command = [compiler, *flags, "-E", "-x", "c++", "-"]
-    if subprocess.run(command, input=b"", capture_output=True, check=False).returncode:
-        return {}  # before g++ 12, or clang by that name
-    return {"cpp.march": " ".join(["native", *flags])}
+    wide = (f"-mmove-max={bits}", f"-mstore-max={bits}")
+    known = [flag for flag in ("-fno-ivopts", *wide) if _takes(compiler, flag)]
+    return {"cpp.march": " ".join(["native", *known])} if platform.machine() == "x86_64" else {}
+
+
+def _takes(compiler: str, flag: str) -> bool:
+    """Return whether a compiler knows a flag; g++ before 12, or clang by that name, may not."""
+    command = [compiler, "-Werror", flag, "-E", "-x", "c++", "-"]
+    return subprocess.run(command, input=b"", capture_output=True, check=False).returncode == 0

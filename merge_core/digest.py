@@ -86,7 +86,8 @@ def digest_and_finiteness(name: str, tensor: Tensor, *, fuse: bool = False) -> t
 
 def _column(words: Sequence[int], keys: Sequence[int]) -> int:
     """Return what :func:`_folded` gives for one column, in Python's own integers: 64 bits."""
-    high, low = _lane_sums(words, keys[0] ^ keys[1])
+    start = keys[0] ^ keys[1]
+    high, low = _lane_sums(words, start) if any(words) else (start, start)
     upper, lower = (int(_mixed(x)) & WORD for x in (high + keys[0], low ^ keys[1]))
     return (upper << 32) + lower
 

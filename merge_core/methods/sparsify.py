@@ -11,7 +11,7 @@ from merge_core import cuts, mass
 from merge_core.errors import ParameterError
 from merge_core.mask import coins, highest, split
 from merge_core.methods.declaration import Block, Cut, Inputs, Param, Prepared
-from merge_core.methods.ranks import PART, ranks, row_width
+from merge_core.methods.ranks import PART, ranks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +61,8 @@ class Rule:
             go; equals rank by index. ``coins`` (DARE, arXiv:2311.03099, equation 1): each with
             probability ``density``. ``ranks`` (DELLA, arXiv:2406.11617, MagPrune): the same with a
             probability that rises evenly with the rank of the magnitude in its row, from ``density
-            - epsilon`` to ``density + epsilon``; a tensor of one dimension is one row.
+            - epsilon`` to ``density + epsilon``, rounded by at most ``epsilon / 4096``; a tensor of
+            one dimension is one row.
     """
 
     name: Literal["largest", "middle", "coins", "ranks"]
@@ -126,9 +127,8 @@ def _dropped(block: Block, rule: str, i: int, delta: Tensor) -> Tensor:
 
 def _limit(block: Block, i: int) -> Tensor:
     """Return below which coin each entry of model ``i`` stays, from its rank: float32."""
-    words = block.words
-    rank = (block.arrays["rank"][i] >> words["shift"][i]) & words["mask"][i]
-    return rank.float() * block.numbers["step"][i] + block.numbers["low"][i]
+    spread, middle = block.numbers["spread"][i], block.numbers["middle"][i]
+    return block.arrays["rank"][i].float() * spread + middle
 
 
 def chosen(inputs: Inputs, rule: Rule, i: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -266,25 +266,22 @@ def _words(inputs: Inputs) -> dict[str, list[int]]:
 
 
 def _ranks(inputs: Inputs) -> Kept:
-    lows, steps = [], []
-    for i, values in enumerate(inputs.values):
+    middles, spreads = [], []
+    for values in inputs.values:
         share, spread = float(values["density"]), float(values["epsilon"])
-        width = row_width(inputs.models[i])
         if share >= 1:
-            lows.append(COINS)
-            steps.append(0.0)
+            middles.append(COINS)
+            spreads.append(0.0)
         elif not (share - spread > 0 and share + spread < 1):
             raise ParameterError(
                 f"density - epsilon and density + epsilon must be in (0, 1), got density {share} "
                 f"and epsilon {spread}"
             )
         else:
-            low, step = (share - spread, 2 * spread / (width - 1)) if width > 1 else (share, 0.0)
-            lows.append((low - 0.5) * COINS)
-            steps.append(step * COINS)
-    packed = ranks(inputs)
-    words = {**_words(inputs), "shift": packed.shifts, "mask": packed.masks}
-    return Kept([], {"low": lows, "step": steps}, words, arrays={"rank": packed.words})
+            middles.append((share - 0.5) * COINS)
+            spreads.append(spread * COINS)
+    numbers = {"middle": middles, "spread": spreads}
+    return Kept([], numbers, _words(inputs), arrays={"rank": ranks(inputs)})
 
 
 def _scale(inputs: Inputs, found: Kept, rule: Rule, i: int) -> float:
