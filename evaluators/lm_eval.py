@@ -25,7 +25,7 @@ import numpy as np
 
 from evaluators.lm_eval_fingerprint import fingerprint_of
 from evaluators.lm_eval_groups import shares_of
-from evaluators.lm_eval_metrics import chance, reduction
+from evaluators.lm_eval_metrics import MARGIN, chance, metrics_of, reduction, results
 from evaluators.lm_eval_requests import ANSWERABLE, Prepared, Prompting, prepare
 from evaluators.lm_eval_source import notice_of
 from evaluators.protocol import Item, LiveModel, ScoreVector, Suite, items_of
@@ -49,7 +49,11 @@ class LmEvalOptions:
     include_path: str | None = option(
         "a folder", "task files of your own, relative to the study file", default=None
     )
-    metric: str | None = option("text", "which of the task's metrics; its first", default=None)
+    metric: str | None = option(
+        "text",
+        "which of the task's metrics, its first; `margin` for choices, in nats",
+        default=None,
+    )
     filter: str | None = option("text", "which of the task's filters; its first", default=None)
     num_fewshot: int | None = option(
         "a whole number", "examples in a prompt; what the task says, or 0", default=None, low=0
@@ -95,10 +99,11 @@ class LmEvalTask:
         self._prepared = prepared
         self._cut = options.too_long == "cut"
         self.task = prepared.name
-        self.unit = _chosen("metric", metric, list(task.aggregation()), self.task)
+        self.unit = _chosen("metric", metric, metrics_of(prepared), self.task)
         self._reduction = reduction(prepared, self.unit)
         means = self._reduction.aggregation == "mean"
-        self.higher_is_better = means and bool(task.higher_is_better()[self.unit])
+        better = {MARGIN: True, **task.higher_is_better()}
+        self.higher_is_better = means and bool(better[self.unit])
         self.sizes = self._reduction.sizes
         self.reported = self._reduction.reported
         self.chance = chance(prepared, self.unit)
@@ -151,7 +156,8 @@ class LmEvalTask:
 
     def _value(self, requests: list[Instance]) -> float:
         answers = [r.filtered_resps[self.filter] for r in requests]
-        return self._reduction.score(self._prepared.task.process_results(requests[0].doc, answers))
+        found = results(self._prepared, self.unit, requests[0].doc, answers)
+        return self._reduction.score(found)
 
     def _too_long(self, model: LiveModel, which: Sequence[int]) -> dict[int, str]:
         """Return why items do not fit the window; rolling texts are read in windows and do."""

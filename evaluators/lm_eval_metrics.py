@@ -12,13 +12,17 @@
 Perplexities add up as nats, not as perplexities: ``exp`` of a mean is what lm-eval reports, and a
 mean is what subsets, races and intervals need. Others (BLEU, F1 of a whole set, Matthews'
 correlation, medians) are no mean of anything per item and are refused.
+
+Tasks with choices of which one is right have ``margin`` beside lm-eval's own metrics, as the
+evaluator ``multiple_choice`` has it: log-probability of the right choice minus that of the best
+other one, in nats. lm-eval has no graded metric for them that is a mean.
 """
 
 from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +33,7 @@ from merge_core.errors import EvaluationError, NonFiniteError
 if TYPE_CHECKING:
     from evaluators.lm_eval_requests import Prepared
 
+MARGIN = "margin"
 _WEIGHTED = ("weighted_perplexity", "bits_per_byte")
 
 
@@ -77,6 +82,52 @@ class Reduction:
         return score
 
 
+def metrics_of(prepared: Prepared) -> list[str]:
+    """Return the names of a task's metrics: lm-eval's own ones, then perhaps ``margin``."""
+    own = list(prepared.task.aggregation())
+    return [*own, MARGIN] if own and _adds_margin(prepared) else own
+
+
+def results(prepared: Prepared, metric: str, doc: Any, answers: Sequence[Any]) -> dict[str, Any]:
+    """Return a document's metrics, the asked one among them.
+
+    Args:
+        prepared: The task.
+        metric: One of ``metrics_of``.
+        doc: The document.
+        answers: Of the model to its requests, filtered.
+    """
+    if metric != MARGIN or not _adds_margin(prepared):
+        found: dict[str, Any] = prepared.task.process_results(doc, answers)
+        return found
+    right, count = _right_choice(prepared.task, doc)
+    nats = [answer[0] for answer in answers[:count]]  # later ones are choices without a question
+    return {MARGIN: nats[right] - max(x for i, x in enumerate(nats) if i != right)}
+
+
+def _adds_margin(prepared: Prepared) -> bool:
+    task = prepared.task
+    chosen = task.get_config("output_type") == "multiple_choice"
+    own = task.get_config("process_results") or MARGIN in task.aggregation()
+    return chosen and not own and not getattr(task, "multiple_target", 0)
+
+
+def _right_choice(task: Any, doc: Any) -> tuple[int, int]:
+    """Return the place of a document's right choice as lm-eval finds it, and how many there are.
+
+    Raises:
+        EvaluationError: There is no such choice, or no other one.
+    """
+    choices = task.doc_to_choice(doc)
+    right = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+    place = choices.index(right) if isinstance(right, str) and right in choices else right
+    if not isinstance(place, int) or not 0 <= place < len(choices) or len(choices) < 2:
+        raise EvaluationError(
+            f"metric {MARGIN!r} needs one right choice and another one, got {right!r} of {choices}"
+        )
+    return place, len(choices)
+
+
 def _exp(x: float) -> float:
     return math.exp(x) if x < 709 else math.inf  # math.exp raises where the result is too large
 
@@ -88,6 +139,10 @@ def reduction(prepared: Prepared, metric: str) -> Reduction:
         EvaluationError: The metric has no value per item, or cannot be computed here.
     """
     task = prepared.task
+    if metric == MARGIN and _adds_margin(prepared):
+        for requests in prepared.requests:
+            _right_choice(task, requests[0].doc)
+        return Reduction(prepared.name, metric, "mean", None)
     known: dict[str, Any] = getattr(task, "_metric_fn_list", {})
     absent = [name for name, fn in known.items() if fn is None]
     if absent and task.config.process_results is None:
