@@ -25,7 +25,7 @@ import numpy as np
 
 from evaluators.lm_eval_fingerprint import fingerprint_of
 from evaluators.lm_eval_groups import shares_of
-from evaluators.lm_eval_metrics import MARGIN, chance, metrics_of, reduction, results
+from evaluators.lm_eval_metrics import MARGIN, chance, margin, metrics_of, reduction
 from evaluators.lm_eval_requests import ANSWERABLE, Prepared, Prompting, prepare
 from evaluators.lm_eval_source import notice_of
 from evaluators.protocol import Item, LiveModel, ScoreVector, Suite, items_of
@@ -49,11 +49,7 @@ class LmEvalOptions:
     include_path: str | None = option(
         "a folder", "task files of your own, relative to the study file", default=None
     )
-    metric: str | None = option(
-        "text",
-        "which of the task's metrics, its first; `margin` for choices, in nats",
-        default=None,
-    )
+    metric: str | None = option("text", "which of the task's metrics; its first", default=None)
     filter: str | None = option("text", "which of the task's filters; its first", default=None)
     num_fewshot: int | None = option(
         "a whole number", "examples in a prompt; what the task says, or 0", default=None, low=0
@@ -156,8 +152,10 @@ class LmEvalTask:
 
     def _value(self, requests: list[Instance]) -> float:
         answers = [r.filtered_resps[self.filter] for r in requests]
-        found = results(self._prepared, self.unit, requests[0].doc, answers)
-        return self._reduction.score(found)
+        task, doc = self._prepared.task, requests[0].doc
+        if self.unit not in task.aggregation():
+            return margin(task, doc, [nats for nats, _ in answers])
+        return self._reduction.score(task.process_results(doc, answers))
 
     def _too_long(self, model: LiveModel, which: Sequence[int]) -> dict[int, str]:
         """Return why items do not fit the window; rolling texts are read in windows and do."""

@@ -84,39 +84,23 @@ class Reduction:
 
 def metrics_of(prepared: Prepared) -> list[str]:
     """Return the names of a task's metrics: lm-eval's own ones, then perhaps ``margin``."""
-    own = list(prepared.task.aggregation())
-    return [*own, MARGIN] if own and _adds_margin(prepared) else own
+    task = prepared.task
+    own = list(task.aggregation())
+    special = task.get_config("process_results") or getattr(task, "multiple_target", 0)
+    chosen = task.get_config("output_type") == "multiple_choice" and not special
+    return [*own, MARGIN] if own and chosen and MARGIN not in own else own
 
 
-def results(prepared: Prepared, metric: str, doc: Any, answers: Sequence[Any]) -> dict[str, Any]:
-    """Return a document's metrics, the asked one among them.
+def margin(task: Any, doc: Any, nats: Sequence[float]) -> float:
+    """Return how much likelier the right choice is than the best other one.
 
     Args:
-        prepared: The task.
-        metric: One of ``metrics_of``.
-        doc: The document.
-        answers: Of the model to its requests, filtered.
-    """
-    if metric != MARGIN or not _adds_margin(prepared):
-        found: dict[str, Any] = prepared.task.process_results(doc, answers)
-        return found
-    right, count = _right_choice(prepared.task, doc)
-    nats = [answer[0] for answer in answers[:count]]  # later ones are choices without a question
-    return {MARGIN: nats[right] - max(x for i, x in enumerate(nats) if i != right)}
-
-
-def _adds_margin(prepared: Prepared) -> bool:
-    task = prepared.task
-    chosen = task.get_config("output_type") == "multiple_choice"
-    own = task.get_config("process_results") or MARGIN in task.aggregation()
-    return chosen and not own and not getattr(task, "multiple_target", 0)
-
-
-def _right_choice(task: Any, doc: Any) -> tuple[int, int]:
-    """Return the place of a document's right choice as lm-eval finds it, and how many there are.
+        task: One that has choices, of which one is right.
+        doc: A document of it.
+        nats: Log-probabilities of its choices; what follows them, without the question, is left.
 
     Raises:
-        EvaluationError: There is no such choice, or no other one.
+        EvaluationError: The document has no such choice, or no other one.
     """
     choices = task.doc_to_choice(doc)
     right = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
@@ -125,7 +109,7 @@ def _right_choice(task: Any, doc: Any) -> tuple[int, int]:
         raise EvaluationError(
             f"metric {MARGIN!r} needs one right choice and another one, got {right!r} of {choices}"
         )
-    return place, len(choices)
+    return nats[place] - max(x for i, x in enumerate(nats[: len(choices)]) if i != place)
 
 
 def _exp(x: float) -> float:
@@ -139,9 +123,9 @@ def reduction(prepared: Prepared, metric: str) -> Reduction:
         EvaluationError: The metric has no value per item, or cannot be computed here.
     """
     task = prepared.task
-    if metric == MARGIN and _adds_margin(prepared):
+    if metric not in task.aggregation():
         for requests in prepared.requests:
-            _right_choice(task, requests[0].doc)
+            margin(task, requests[0].doc, [0.0] * len(requests))
         return Reduction(prepared.name, metric, "mean", None)
     known: dict[str, Any] = getattr(task, "_metric_fn_list", {})
     absent = [name for name, fn in known.items() if fn is None]
