@@ -6,8 +6,8 @@
     answer_regex: "(-?[0-9.,]+)"
     numeric: true
 
-``metric: f1`` is graded (shared words, see ``comparison.token_f1``): steer by it, and add a second
-entry with ``metric: exact`` for the report. Plain lm-eval's ``exact_match`` compares to the last
+``metric: f1`` is graded (shared words, see ``comparison.token_f1``); with ``steer: f1`` it steers
+the search, and the report states ``metric``. Plain lm-eval's ``exact_match`` compares to the last
 space; here space at the ends is ignored unless ``ignore_space: false``.
 """
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from evaluators.lm_eval_fingerprint import fingerprint_of
 from evaluators.lm_eval_groups import shares_of
-from evaluators.lm_eval_metrics import chance, reduction
+from evaluators.lm_eval_metrics import MARGIN, chance, margin, metrics_of, reduction
 from evaluators.lm_eval_requests import ANSWERABLE, Prepared, Prompting, prepare
 from evaluators.lm_eval_source import notice_of
 from evaluators.protocol import Item, LiveModel, ScoreVector, Suite, items_of
@@ -95,10 +95,11 @@ class LmEvalTask:
         self._prepared = prepared
         self._cut = options.too_long == "cut"
         self.task = prepared.name
-        self.unit = _chosen("metric", metric, list(task.aggregation()), self.task)
+        self.unit = _chosen("metric", metric, metrics_of(prepared), self.task)
         self._reduction = reduction(prepared, self.unit)
         means = self._reduction.aggregation == "mean"
-        self.higher_is_better = means and bool(task.higher_is_better()[self.unit])
+        better = {MARGIN: True, **task.higher_is_better()}
+        self.higher_is_better = means and bool(better[self.unit])
         self.sizes = self._reduction.sizes
         self.reported = self._reduction.reported
         self.chance = chance(prepared, self.unit)
@@ -151,7 +152,10 @@ class LmEvalTask:
 
     def _value(self, requests: list[Instance]) -> float:
         answers = [r.filtered_resps[self.filter] for r in requests]
-        return self._reduction.score(self._prepared.task.process_results(requests[0].doc, answers))
+        task, doc = self._prepared.task, requests[0].doc
+        if self.unit not in task.aggregation():
+            return margin(task, doc, [nats for nats, _ in answers])
+        return self._reduction.score(task.process_results(doc, answers))
 
     def _too_long(self, model: LiveModel, which: Sequence[int]) -> dict[int, str]:
         """Return why items do not fit the window; rolling texts are read in windows and do."""

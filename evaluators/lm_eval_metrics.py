@@ -12,13 +12,17 @@
 Perplexities add up as nats, not as perplexities: ``exp`` of a mean is what lm-eval reports, and a
 mean is what subsets, races and intervals need. Others (BLEU, F1 of a whole set, Matthews'
 correlation, medians) are no mean of anything per item and are refused.
+
+Tasks with choices of which one is right have ``margin`` beside lm-eval's own metrics, as the
+evaluator ``multiple_choice`` has it: log-probability of the right choice minus that of the best
+other one, in nats. lm-eval has no graded metric for them that is a mean.
 """
 
 from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +33,7 @@ from merge_core.errors import EvaluationError, NonFiniteError
 if TYPE_CHECKING:
     from evaluators.lm_eval_requests import Prepared
 
+MARGIN = "margin"
 _WEIGHTED = ("weighted_perplexity", "bits_per_byte")
 
 
@@ -77,6 +82,36 @@ class Reduction:
         return score
 
 
+def metrics_of(prepared: Prepared) -> list[str]:
+    """Return the names of a task's metrics: lm-eval's own ones, then perhaps ``margin``."""
+    task = prepared.task
+    own = list(task.aggregation())
+    special = task.get_config("process_results") or getattr(task, "multiple_target", 0)
+    chosen = task.get_config("output_type") == "multiple_choice" and not special
+    return [*own, MARGIN] if own and chosen and MARGIN not in own else own
+
+
+def margin(task: Any, doc: Any, nats: Sequence[float]) -> float:
+    """Return how much likelier the right choice is than the best other one.
+
+    Args:
+        task: One that has choices, of which one is right.
+        doc: A document of it.
+        nats: Log-probabilities of its choices; what follows them, without the question, is left.
+
+    Raises:
+        EvaluationError: The document has no such choice, or no other one.
+    """
+    choices = task.doc_to_choice(doc)
+    right = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+    place = choices.index(right) if isinstance(right, str) and right in choices else right
+    if not isinstance(place, int) or not 0 <= place < len(choices) or len(choices) < 2:
+        raise EvaluationError(
+            f"metric {MARGIN!r} needs one right choice and another one, got {right!r} of {choices}"
+        )
+    return nats[place] - max(x for i, x in enumerate(nats[: len(choices)]) if i != place)
+
+
 def _exp(x: float) -> float:
     return math.exp(x) if x < 709 else math.inf  # math.exp raises where the result is too large
 
@@ -88,6 +123,10 @@ def reduction(prepared: Prepared, metric: str) -> Reduction:
         EvaluationError: The metric has no value per item, or cannot be computed here.
     """
     task = prepared.task
+    if metric not in task.aggregation():
+        for requests in prepared.requests:
+            margin(task, requests[0].doc, [0.0] * len(requests))
+        return Reduction(prepared.name, metric, "mean", None)
     known: dict[str, Any] = getattr(task, "_metric_fn_list", {})
     absent = [name for name, fn in known.items() if fn is None]
     if absent and task.config.process_results is None:

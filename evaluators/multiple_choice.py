@@ -8,8 +8,8 @@
 The metrics ``acc``, ``acc_norm`` and ``acc_bytes`` are lm-eval's of these names: the likeliest
 choice is the right one; by likelihood per character; per UTF-8 byte. ``margin`` is graded, for a
 search that needs more than right or wrong: log-probability of the right choice minus that of the
-best other one, in nats; above 0 where ``acc`` is 1. Steer by it, and add a second entry with the
-standard metric for the report.
+best other one, in nats; above 0 where ``acc`` is 1. With ``steer: margin`` it steers the search,
+and the report states ``metric``. Beware of a mean of several tasks' margins: see the README.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from search.score_section import Kind
@@ -64,6 +64,7 @@ class Entry:
         chances: Task -> ``c_t`` below 1; absent: 0.
         weight: Positive, any scale.
         group: Whether it is a group, of one task or more.
+        steer: The metric that scores the search pool, if not its own.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Entry:
     chances: Mapping[str, float]
     weight: float = 1.0
     group: bool = False
+    steer: str | None = None
 
     def linear(self) -> _Linear:
         """Return ``V_e`` as a function of the tasks' means."""
@@ -141,6 +143,7 @@ class Aggregate:
             {
                 "name": entry.name,
                 "weight": entry.weight,
+                **({"steer": entry.steer} if entry.steer else {}),
                 "tasks": {
                     task: {"share": share, "chance": entry.chances.get(task, 0.0)}
                     for task, share in entry.shares.items()
@@ -149,6 +152,16 @@ class Aggregate:
             for entry in self.entries
         ]
         return {"aggregate": self.kind, "entries": entries}
+
+    @property
+    def steered(self) -> dict[str, str]:
+        """Entry -> the metric that scores the search pool, where that is not its own."""
+        return {entry.name: entry.steer for entry in self.entries if entry.steer}
+
+    def on_search(self) -> Aggregate:
+        """Return the aggregate of the search pool: no score of guessing for what steers."""
+        entries = [replace(e, chances={}) if e.steer else e for e in self.entries]
+        return Aggregate(self.kind, entries)
 
     @property
     def _is_mean(self) -> bool:

@@ -106,7 +106,7 @@ def trials(study: Study, plugin: Plugins = None, as_json: Json = False) -> None:
     from search.front import front
     from search.opening import open_study
 
-    _, record = open_study(study)
+    spec, record = open_study(study)
     best = front({t.number: t.values for t in record.trials if t.values})
     if as_json:
         rows = [trial.row() for trial in record.trials]
@@ -127,7 +127,8 @@ def trials(study: Study, plugin: Plugins = None, as_json: Json = False) -> None:
     ]
     objectives = ("objectives (* on the front)",) if best else ()
     columns = ("trial", "baseline", "state", "value", "stderr", *objectives, "items", "weights")
-    console.rows(record.name, columns, cells)
+    by = ", ".join(dict.fromkeys(score.steer for score in spec.scores if score.steer))
+    console.rows(f"{record.name}, values by {by}" if by else record.name, columns, cells)
 
 
 @app.command()

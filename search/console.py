@@ -148,10 +148,13 @@ def report(summary: Mapping[str, Any]) -> None:
     for notice in summary["notices"]:
         OUT.print(notice, markup=False)
     search, select = winner["search"]["mean"], winner["select"]["mean"]
+    metrics = ", ".join(dict.fromkeys(winner["search"].get("steered_by", {}).values()))
+    by = f" by {metrics}, another unit," if metrics else ""
     OUT.print(
-        f"The winner scored {search:.3f} on the {pools['search']} items that steered the search "
-        f"and {select:.3f} on the {pools['select']} that chose it;\n"
-        f"{winner['report']['mean']:.3f} on the report items is the number that holds."
+        f"The winner scored {search:.3f}{by} on the {pools['search']} items that steered the "
+        f"search and {select:.3f} on the {pools['select']} that chose it;\n"
+        f"{winner['report']['mean']:.3f} on the report items is the number that holds.",
+        markup=False,
     )
 
 

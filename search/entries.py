@@ -1,13 +1,18 @@
-"""Score entries -> evaluators under the study's names, and the entries that aggregation knows."""
+"""Score entries -> evaluators under the study's names, and the entries that aggregation knows.
+
+Where an entry says ``steer``, another metric scores the search pool: its plugin is opened twice, so
+that prompts and answers are the same, and both have one name and one place in the pools.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evaluators.protocol import Suite
-from merge_core.errors import EvaluationError
+from merge_core.errors import EvaluationError, MergeError
 from search.aggregation import Entry
 from search.score_section import Score
 from search.study_file import StudySpec
@@ -21,6 +26,7 @@ class Opened(NamedTuple):
 
     evaluators: dict[str, Evaluator]
     entries: tuple[Entry, ...]
+    steering: dict[str, Evaluator]  # on the search pool, where that is another one
 
 
 def open_evaluators(spec: StudySpec, tokenizer: Any) -> Opened:
@@ -29,26 +35,43 @@ def open_evaluators(spec: StudySpec, tokenizer: Any) -> Opened:
     A task whose name is taken gets the name ``task:unit``, and if that is taken a number.
 
     Raises:
-        MergeError: A task cannot be opened.
+        MergeError: A task cannot be opened, or not by the metric that is to steer.
         EvaluationError: The entries cannot be aggregated as the study asks.
     """
     opened = [score.plugin.open(score.options, spec.folder, tokenizer) for score in spec.scores]
-    return named(spec, opened)
+    steering = {}
+    for i, score in enumerate(spec.scores):
+        if score.steer is not None:
+            options = dataclasses.replace(score.options, metric=score.steer)
+            try:
+                steering[i] = score.plugin.open(options, spec.folder, tokenizer)
+            except MergeError as error:
+                raise EvaluationError(f"score[{i}].steer: {error}") from error
+    return named(spec, opened, steering)
 
 
-def named(spec: StudySpec, opened: Collection[Evaluator | Suite]) -> Opened:
-    """Name the evaluators of a study's score entries, one of ``opened`` for each, in order.
+def named(
+    spec: StudySpec,
+    opened: Collection[Evaluator | Suite],
+    steering: Mapping[int, Evaluator | Suite] | None = None,
+) -> Opened:
+    """Name the evaluators of a study's score entries.
+
+    Args:
+        spec: The study.
+        opened: One for each entry, in order.
+        steering: Of the entries that say ``steer``, by their places.
 
     Raises:
-        EvaluationError: The entries cannot be aggregated as the study asks.
+        EvaluationError: The entries cannot be aggregated as the study asks, or what steers one has
+            other items, or is no other metric.
     """
     evaluators: dict[str, Evaluator] = {}
     entries: list[Entry] = []
     for score, one in zip(spec.scores, opened, strict=True):
         group = isinstance(one, Suite)
-        members = one.members if isinstance(one, Suite) else ((one, 1.0),)
         shares, chances = {}, {}
-        for evaluator, share in members:
+        for evaluator, share in _members(one):
             name = _free(evaluator, evaluators)
             evaluators[name] = evaluator
             shares[name] = share
@@ -56,11 +79,44 @@ def named(spec: StudySpec, opened: Collection[Evaluator | Suite]) -> Opened:
                 chances[name] = _chance(name, evaluator, score)
         label = one.name if isinstance(one, Suite) else next(iter(shares))
         twins = sum(entry.name.partition("#")[0] == label for entry in entries)
-        entries.append(
-            Entry(f"{label}#{twins + 1}" if twins else label, shares, chances, score.weight, group)
-        )
+        label = f"{label}#{twins + 1}" if twins else label
+        entries.append(Entry(label, shares, chances, score.weight, group, score.steer))
     _check(spec, entries, evaluators)
-    return Opened(evaluators, tuple(entries))
+    return Opened(evaluators, tuple(entries), _steering(spec, entries, evaluators, steering or {}))
+
+
+def _members(one: Evaluator | Suite) -> tuple[tuple[Evaluator, float], ...]:
+    return one.members if isinstance(one, Suite) else ((one, 1.0),)
+
+
+def _steering(
+    spec: StudySpec,
+    entries: Sequence[Entry],
+    evaluators: Mapping[str, Evaluator],
+    steering: Mapping[int, Evaluator | Suite],
+) -> dict[str, Evaluator]:
+    found: dict[str, Evaluator] = {}
+    for i, one in steering.items():
+        tasks = list(entries[i].shares)
+        own, others = [evaluators[t] for t in tasks], [e for e, _ in _members(one)]
+        fault = f"score[{i}].steer: by {entries[i].steer!r} {entries[i].name} %s; omit `steer`"
+        if [e.items for e in own] != [e.items for e in others]:
+            raise EvaluationError(fault % "has other items than the pools are made of")
+        if [e.fingerprint() for e in own] == [e.fingerprint() for e in others]:
+            raise EvaluationError(fault % "is scored anyhow")
+        found.update(zip(tasks, others, strict=True))
+    scored = {**evaluators, **found}
+    try:
+        _check(spec, entries, scored)
+    except EvaluationError as error:
+        raise EvaluationError(f"with `steer`: {error}") from error
+    units = dict.fromkeys(e.unit for e in scored.values())
+    if found and spec.aggregate == "min" and len(units) > 1:
+        raise EvaluationError(
+            "aggregate 'min' compares tasks with each other, but with `steer` these would be "
+            f"{', '.join(units)}; let one metric steer every entry, or use 'mean'"
+        )
+    return found
 
 
 class PoolItem(NamedTuple):
@@ -115,7 +171,7 @@ def _chance(name: str, evaluator: Evaluator, score: Score) -> float:
     return found
 
 
-def _check(spec: StudySpec, entries: list[Entry], evaluators: Mapping[str, Evaluator]) -> None:
+def _check(spec: StudySpec, entries: Sequence[Entry], evaluators: Mapping[str, Evaluator]) -> None:
     higher = {e.name: {evaluators[t].higher_is_better for t in e.shares} for e in entries}
     for name, ways in higher.items():
         if len(ways) > 1:

@@ -53,7 +53,7 @@ def _checked(record: Record, bench: Workbench, trial: Settled) -> tuple[Verdict,
         if found is not None:
             stored[pool] = found["scores"]
     for pool, scores in stored.items():
-        kept = {task: x for task, x in scores.items() if task not in bench.measured}
+        kept = {task: x for task, x in scores.items() if task not in bench.measured(pool)}
         reason = _difference(kept, bench.score(pool), pool)
         if reason:
             return "scores differ", reason

@@ -192,8 +192,9 @@ def _check_same(record: Record, bench: Workbench) -> None:
             f"with; put them back, or start a new study"
         )
     parts = {"tasks": "tasks", "score": "shares of tasks in groups", "pools": "items"}
-    for key, what in {**parts, "baselines": "baselines"}.items():
-        if now[key] != about[key]:
+    parts |= {"steering": "tasks that steer the search", "baselines": "baselines"}
+    for key, what in parts.items():
+        if now.get(key) != about.get(key):  # `steering` is there where something steers
             raise MergeError(
                 f"the {what} of study {record.name!r} are not those it began with; "
                 f"put them back, or start a new study"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from evaluators.registry import EVALUATORS, EvaluatorPlugin
@@ -13,7 +13,7 @@ from merge_core.errors import hint
 from merge_core.methods.declaration import shown
 from search.knobs import Problems
 
-OF_EVERY_ENTRY = ("evaluator", "weight", "chance")  # keys of a score entry, whatever scores it
+OF_EVERY_ENTRY = ("evaluator", "weight", "chance", "steer")  # keys of an entry, whatever scores it
 Kind = Literal["mean", "min", "geometric_mean", "apart"]
 KINDS: tuple[Kind, ...] = ("mean", "min", "geometric_mean", "apart")
 
@@ -27,12 +27,14 @@ class Score:
         options: An object of ``plugin.options``.
         weight: Of the task in the mean; only ratios matter.
         chance: The score of guessing, which counts as 0; ``auto``: what the task says it is.
+        steer: The metric that scores the search pool, if not that of ``options``.
     """
 
     plugin: EvaluatorPlugin
     options: Any
     weight: float
     chance: float | Literal["auto"] = 0.0
+    steer: str | None = None
 
 
 def read_scores(data: Any, problems: Problems) -> tuple[Score, ...]:
@@ -61,6 +63,9 @@ def read_aggregate(kind: Any, scores: Sequence[Score], problems: Problems) -> Ki
     if kind == "min" and len({score.weight for score in scores}) > 1:
         rule = "'min' is the worst task, whatever its weight; omit the weights, or use 'mean'"
         problems.append(("aggregate", rule))
+    if kind == "geometric_mean" and any(score.steer for score in scores):
+        rule = "'geometric_mean' needs scores above 0, which what steers may not have; omit `steer`"
+        problems.append(("aggregate", f"{rule}, or use 'mean' or 'min'"))
     if kind == "apart" and len(scores) < 2:
         problems.append(("aggregate", "'apart' needs at least two entries under `score`"))
     found: Kind = kind
@@ -90,5 +95,18 @@ def _score(entry: Any, path: str, problems: Problems) -> Score | None:
     plugin: EvaluatorPlugin = EVALUATORS.get(str(name))
     options = {k: v for k, v in entry.items() if k not in OF_EVERY_ENTRY}
     found.extend((join(path, p.path), p.rule) for p in plugin.problems(options))
+    steer = entry.get("steer")
+    if "steer" in entry and (rule := _steer_refusal(plugin, options, steer)):
+        found.append((join(path, "steer"), rule))
     problems.extend(found)
-    return None if found else Score(plugin, plugin.options(**options), float(weight), chance)
+    return None if found else Score(plugin, plugin.options(**options), float(weight), chance, steer)
+
+
+def _steer_refusal(plugin: EvaluatorPlugin, options: dict[str, Any], metric: Any) -> str:
+    """Return why a metric cannot steer, in the words of the evaluator's own ``metric``."""
+    if all(field.name != "metric" for field in fields(plugin.options)):
+        return f"evaluator {plugin.name!r} has no `metric` to choose; omit `steer`"
+    if not isinstance(metric, str):
+        return f"expected a metric, got {shown(metric)}"
+    found = plugin.problems({**options, "metric": metric})
+    return next((p.rule for p in found if p.path == "metric"), "")

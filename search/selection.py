@@ -131,7 +131,7 @@ def _scores(record: Record, pool: str) -> dict[int, Scores]:
 def summary(record: Record, bench: Workbench, selection: Selection) -> dict[str, Any]:
     """Return what ``summary.json`` holds, from the stored scores alone."""
     report, chosen = _scores(record, REPORT), _scores(record, SELECT)
-    winner = selection.winner
+    winner, steered = selection.winner, bench.aggregate.steered
     return {
         "format": 1,
         "study": record.name,
@@ -149,7 +149,7 @@ def summary(record: Record, bench: Workbench, selection: Selection) -> dict[str,
             "trial": winner.number,
             "recipe_digest": winner.recipe.digest(),
             "weights_digest": winner.weights_digest,
-            "search": {"mean": winner.value},
+            "search": {"mean": winner.value, **({"steered_by": steered} if steered else {})},
             "select": _estimates(bench, chosen[winner.number], SELECT),
             "report": _estimates(bench, report[winner.number], REPORT),
             **_differences(bench, selection, report),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from evaluators.protocol import Evaluator
 
+SEARCH = NAMES[0]
 LIBRARIES = ("mergetune", "torch", "transformers", "lm_eval", "optuna", "cmaes")
 
 
@@ -51,6 +52,7 @@ class Workbench:
         self._host = open_host(spec.engine, entries, lambda: self._tokenizer)
         opened = open_evaluators(spec, self._tokenizer)
         self.evaluators: Mapping[str, Evaluator] = opened.evaluators
+        self.steering: Mapping[str, Evaluator] = opened.steering
         self.aggregate = Aggregate(spec.aggregate, opened.entries)
         self.pools: Pools = split(
             pool_items(self.evaluators),
@@ -69,15 +71,22 @@ class Workbench:
         """The study's dimensions."""
         return Space(self.spec.template, self._main.tensors)
 
-    @property
-    def measured(self) -> frozenset[str]:
-        """Tasks whose scores are measured times, which no run gives twice."""
-        return frozenset(t for t, e in self.evaluators.items() if getattr(e, "measured", False))
+    def scored_by(self, pool: str) -> Mapping[str, Evaluator]:
+        """Return task -> its evaluator on a pool, in the study's order."""
+        return {**self.evaluators, **self.steering} if pool == SEARCH else self.evaluators
+
+    def measured(self, pool: str) -> frozenset[str]:
+        """Return tasks whose scores are measured times, which no run gives twice."""
+        found = self.scored_by(pool).items()
+        return frozenset(task for task, e in found if getattr(e, "measured", False))
 
     @property
     def notices(self) -> list[str]:
         """Sentences that whoever reads the study's result must know, each once."""
         found = [getattr(e, "notice", "") for e in self.evaluators.values()]
+        by = ", ".join(f"{metric} ({name})" for name, metric in self.aggregate.steered.items())
+        if by:
+            found.append(f"Search values are by {by}: another unit than all other scores have.")
         return list(dict.fromkeys(filter(None, found)))
 
     @property
@@ -131,7 +140,7 @@ class Workbench:
         assert live is not None, "build first"
         chosen = self.pool(pool)
         scores: Scores = {}
-        for task, evaluator in self.evaluators.items():
+        for task, evaluator in self.scored_by(pool).items():
             found = [float(x) for x in evaluator.score(live, chosen.of(task))]
             missing = sum(x != x for x in found)  # nan: the item failed
             if missing:
@@ -158,7 +167,7 @@ class Workbench:
         import numpy as np
 
         found = {}
-        for task, evaluator in self.evaluators.items():
+        for task, evaluator in self.scored_by(pool).items():
             vector = np.asarray(scores[task], dtype=np.float64)
             sizes: Sequence[float] | None = getattr(evaluator, "sizes", None)
             if sizes is not None:  # items that do not count the same, such as long documents
@@ -169,19 +178,21 @@ class Workbench:
 
     def value(self, scores: Mapping[str, Sequence[float]], pool: str) -> tuple[float, float]:
         """Return the tasks' one number, higher is better, and its standard error."""
-        return self.aggregate.value(self.oriented(scores, pool))
+        return self._aggregate(pool).value(self.oriented(scores, pool))
 
     def values(self, scores: Mapping[str, Sequence[float]], pool: str) -> tuple[float, ...]:
         """Return the objectives of a study that keeps its entries apart, higher is better."""
-        return self.aggregate.values(self.oriented(scores, pool))
+        return self._aggregate(pool).values(self.oriented(scores, pool))
 
     def about(self) -> dict[str, Any]:
         """Return what all trials share, as it is stored when a study begins."""
+        steering = {task: e.fingerprint() for task, e in self.steering.items()}
         return {
             "format": 1,
             "study": dict(self.spec.data),
             "parents": {name: parent.digest for name, parent in self.parents.items()},
             "tasks": {task: e.fingerprint() for task, e in self.evaluators.items()},
+            **({"steering": steering} if steering else {}),
             "score": self.aggregate.plain(),
             "pools": {name: self._pool_ids(self.pool(name)) for name in NAMES},
             "baselines": {name: r.plain() for name, r in self.spec.baselines.items()},
@@ -193,6 +204,9 @@ class Workbench:
         """Return the parents whose weights are not those that the study saw."""
         seen = about["parents"]
         return [n for n, parent in self.parents.items() if n in seen and parent.digest != seen[n]]
+
+    def _aggregate(self, pool: str) -> Aggregate:
+        return self.aggregate.on_search() if pool == SEARCH else self.aggregate
 
     def _pool_ids(self, pool: Pool) -> dict[str, list[str]]:
         return {task: [e.items[i].id for i in pool.of(task)] for task, e in self.evaluators.items()}

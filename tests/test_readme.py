@@ -22,10 +22,13 @@ def test_every_command_of_the_readme_exists():
 
 
 def test_study_file_in_the_readme_is_valid():
-    study, scores = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL))
+    blocks = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    study, steered, scores = map(yaml.safe_load, blocks)
     spec = study_file.of_document(Document("README.md", study, {}), ROOT)
     assert len(spec.template.knobs) == 5
     own = study_file.of_document(Document("README.md", {**study, **scores}, {}), ROOT)
+    by = study_file.of_document(Document("README.md", {**study, **steered}, {}), ROOT)
+    assert [score.steer for score in by.scores] == ["margin", "f1"]
     assert {score.plugin.name for score in own.scores} == set(EVALUATORS.names()) - {"lm_eval"}
 
 

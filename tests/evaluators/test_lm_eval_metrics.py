@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from merge_core.errors import EvaluationError
+from merge_core.errors import EvaluationError, UnknownNameError
 from tests.evaluators.conftest import CHOICE, ROLLING, choice_docs, metric, text_docs
+from tests.evaluators.own_files import open_entry
 
 WEIGHTED = {"word_perplexity": 1.0, "byte_perplexity": 1.0, "bits_per_byte": math.log(2)}
 ROUNDING = 4e-5  # nats, see evaluators.hf
@@ -123,3 +124,91 @@ def test_free_answers_are_never_right_by_chance(standard):
 @pytest.mark.parametrize("options", [("ends", "acc"), ("texts", "bits_per_byte")])
 def test_chance_of_other_tasks_is_not_known(options, standard):
     assert standard.open(options[0], metric=options[1]).chance is None
+
+
+# The margin of a choice
+
+
+def margins(live, docs, before=""):
+    """Return what the engine's log-probabilities of the choices give, question by question."""
+    found = []
+    for doc in docs:
+        pairs = [(before + doc["q"], f" {choice}") for choice in doc["choices"]]
+        nats = [x for x, _ in live.engine.loglikelihood(pairs)]
+        right = nats.pop(doc["a"])
+        found.append(right - max(nats))
+    return found
+
+
+def test_margin_is_the_log_probability_of_the_right_choice_minus_the_best_others(standard, live):
+    task = standard.open("choice", metric="margin")
+    scores = scores_of(task, live)
+    assert scores.tolist() == pytest.approx(margins(live, choice_docs()), abs=ROUNDING)
+    assert ((scores > 0) == (scores_of(standard.open("choice"), live) == 1)).all()
+    assert (task.unit, task.higher_is_better, task.sizes, task.chance) == (
+        "margin",
+        True,
+        None,
+        None,
+    )
+    assert min(scores) < 0 < max(scores)
+
+
+@pytest.mark.parametrize("examples", [0, 2])
+def test_margin_is_that_of_our_own_questions(examples, standard, tokenizer, live):
+    ask = {"file": "choice.jsonl", "prompt": "{{ q }}", "choices": "choices", "gold": "a"}
+    ours = open_entry("multiple_choice", standard.folder, tokenizer, metric="margin", **ask)
+    theirs = standard.open("choice", metric="margin", num_fewshot=examples)
+    same = scores_of(ours, live).tolist() == scores_of(theirs, live).tolist()
+    assert same == (examples == 0)  # the two draw their examples in different ways
+
+
+def test_choices_without_their_question_have_no_say_in_a_margin(tasks, live):
+    both = [metric("acc"), metric("acc_mutual_info")]
+    tasks.write("choice", choice_docs(), **{**CHOICE, "metric_list": both})
+    scores = scores_of(tasks.open("choice", metric="margin"), live)
+    assert scores.tolist() == pytest.approx(margins(live, choice_docs()), abs=ROUNDING)
+
+
+def test_the_right_choice_may_be_named_by_its_text(tasks, live):
+    docs = [{**doc, "a": doc["choices"][doc["a"]]} for doc in choice_docs()]
+    tasks.write("named", docs, **CHOICE)
+    scores = scores_of(tasks.open("named", metric="margin"), live)
+    assert scores.tolist() == pytest.approx(margins(live, choice_docs()), abs=ROUNDING)
+
+
+def test_a_choice_of_questions_has_a_margin(tasks, live):
+    # as winogrande does: the choices are beginnings, the answer is the end of all of them
+    docs = [{"starts": ["say a", "say bb", "c"], "a": i % 3, "end": f"x{i}"} for i in range(8)]
+    own = {"doc_to_text": "a", "doc_to_target": "end", "doc_to_choice": "starts"}
+    tasks.write("starts", docs, **{**CHOICE, **own})
+    expected = []
+    for doc in docs:
+        pairs = [(start, f" {doc['end']}") for start in doc["starts"]]
+        nats = [x for x, _ in live.engine.loglikelihood(pairs)]
+        right = nats.pop(doc["a"])
+        expected.append(right - max(nats))
+    scores = scores_of(tasks.open("starts", metric="margin"), live)
+    assert scores.tolist() == pytest.approx(expected, abs=ROUNDING)
+
+
+@pytest.mark.parametrize("change", [{"a": 3}, {"a": -1}, {"a": "z"}, {"choices": ["a0"]}])
+def test_a_question_without_a_right_and_a_wrong_choice_has_no_margin(change, tasks):
+    tasks.write("choice", [*choice_docs(), {**choice_docs()[0], **change}], **CHOICE)
+    with pytest.raises(EvaluationError, match="'margin' needs one right choice and another one"):
+        tasks.open("choice", metric="margin")
+    assert tasks.open("choice").unit == "acc"
+
+
+def test_a_task_with_rules_of_its_own_has_no_margin_but_its_own(tasks, live):
+    code = "def results(doc, answers):\n    return {'acc': 1.0, 'margin': 7.0}\n"
+    (tasks.folder / "code.py").write_text(code)
+    own = {**CHOICE, "process_results": "!function code.results"}
+    tasks.write("coded", choice_docs(), **{**own, "metric_list": [metric("acc")]})
+    with pytest.raises(UnknownNameError, match=r"no metric 'margin'; known: acc$"):
+        tasks.open("coded", metric="margin")
+    both = [metric("acc"), {**metric("margin"), "higher_is_better": False}]
+    tasks.write("coded", choice_docs(), **{**own, "metric_list": both})
+    task = tasks.open("coded", metric="margin")
+    assert set(scores_of(task, live)) == {7.0}
+    assert task.higher_is_better is False

@@ -155,6 +155,7 @@ class Toy(Workbench):
         about: Not looked at.
         parents: Where they stand now.
         tasks: The tasks, if not those of the study file.
+        steering: What scores the search pool instead of some of them, by their places.
     """
 
     kernels, once = "toy", "nothing"  # no tensor is merged
@@ -166,13 +167,14 @@ class Toy(Workbench):
         *,
         parents: dict[str, Point] | None = None,
         tasks: Sequence[Task] | None = None,
+        steering: Mapping[int, Task] | None = None,
     ) -> None:
         self.spec, self._threads = spec, 1
         self.parents = {k: Parent(point) for k, point in (parents or PARENTS).items()}
         self.space = Space(spec.template, TENSORS)
         names = [score.options.task for score in spec.scores]
-        opened = named(spec, tasks or [Task(name) for name in names])
-        self.evaluators = opened.evaluators
+        opened = named(spec, tasks or [Task(name) for name in names], steering)
+        self.evaluators, self.steering = opened.evaluators, opened.steering
         self.aggregate = Aggregate(spec.aggregate, opened.entries)
         self.pools = split(
             [item for task in self.evaluators.values() for item in task.items],
