@@ -14,7 +14,7 @@ from merge_core import blocks, digest, fused, whole_vector
 from merge_core.errors import CheckpointError, NonFiniteError, ParameterError
 from merge_core.known import Known
 from merge_core.layout import Operand
-from merge_core.methods.declaration import Cut, Inputs
+from merge_core.methods.declaration import Cut, Inputs, Remember
 from merge_core.plan import Plan, Step
 
 if TYPE_CHECKING:
@@ -122,14 +122,16 @@ class Execution:
             blocks.merge_blocks(method, inputs, method.prepare(inputs), made)
         return made
 
-    def _remember(self, step: Step) -> Callable[[Any, tuple[int, ...], Callable[[], Any]], Any]:
+    def _remember(self, step: Step) -> Remember:
         """Return the memory of one step: its quantities are named by the tensors they are of."""
         known, base = self._known, step.base
         assert known is not None
 
-        def once(what: Any, models: tuple[int, ...], compute: Callable[[], Any]) -> Any:
+        def once(
+            what: Any, models: tuple[int, ...], compute: Callable[[], Any], version: Any
+        ) -> Any:
             of = (base, *(step.operands[i] for i in models))
-            return known.get((what, of), compute)
+            return known.get((what, of), compute, version)
 
         return once
 

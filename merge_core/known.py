@@ -24,7 +24,7 @@ class Known:
 
     def __init__(self, room: int = ROOM) -> None:
         self._room = room
-        self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._values: OrderedDict[Hashable, tuple[Any, int, Hashable]] = OrderedDict()
         self.used = 0  # bytes
         self.seconds = 0.0  # spent on computing
         self._depth = 0
@@ -42,11 +42,18 @@ class Known:
         self._parents.update(parents)
         return self
 
-    def get(self, name: Hashable, compute: Callable[[], Any]) -> Any:
-        """Return the value of that name, computed if it is not there."""
+    def get(self, name: Hashable, compute: Callable[[], Any], version: Hashable = None) -> Any:
+        """Return the value of that name and version, computed if it is not there.
+
+        Only the last version of a value is kept.
+        """
         if name in self._values:
-            self._values.move_to_end(name)
-            return self._values[name][0]
+            value, size, found = self._values[name]
+            if found == version:
+                self._values.move_to_end(name)
+                return value
+            del self._values[name]
+            self.used -= size
         start = time.perf_counter()
         self._depth += 1  # one quantity may need another: count the time once
         try:
@@ -57,10 +64,10 @@ class Known:
                 self.seconds += time.perf_counter() - start
         size = _bytes(value)
         if size <= self._room:
-            self._values[name] = (value, size)
+            self._values[name] = (value, size, version)
             self.used += size
         while self.used > self._room:
-            _, (_, freed) = self._values.popitem(last=False)
+            _, (_, freed, _) = self._values.popitem(last=False)
             self.used -= freed
         return value
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Value = bool | float | str
-Remember = Callable[[Any, tuple[int, ...], Callable[[], Any]], Any]
+Remember = Callable[[Any, tuple[int, ...], Callable[[], Any], Any], Any]
 Values = Mapping[str, Value]
 
 
@@ -115,15 +115,18 @@ class Inputs:
     cuts: Sequence[Cut | None] = ()
     once: Remember | None = None
 
-    def remembered(self, what: Any, models: Sequence[int], compute: Callable[[], Any]) -> Any:
+    def remembered(
+        self, what: Any, models: Sequence[int], compute: Callable[[], Any], version: Any = None
+    ) -> Any:
         """Return ``compute()``, or what it gave before on the same tensors.
 
         Args:
             what: Names the quantity, with all numbers that it depends on.
             models: Places in ``models`` of the tensors that it depends on, beside the base.
             compute: Gives the quantity; without a memory it is called each time.
+            version: More that it depends on, of which only the last is worth keeping.
         """
-        return compute() if self.once is None else self.once(what, tuple(models), compute)
+        return compute() if self.once is None else self.once(what, tuple(models), compute, version)
 
     def numbers(self, name: str) -> list[float]:
         """Return the parameter ``name`` of every model."""

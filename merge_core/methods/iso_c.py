@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from merge_core.methods.declaration import Inputs, Method, Prepared
-from merge_core.methods.singular import WEIGHT, decomposed, entry, product, toward
+from merge_core.methods.singular import WEIGHT, decomposed, entry, prepared, product
 from merge_core.methods.task_vectors import LAMBDA
 from merge_core.methods.weighted_sum import weighted
 
@@ -25,11 +25,17 @@ def _prepare(inputs: Inputs) -> Prepared:
 
     Source: Iso-C, arXiv:2502.04959; there ``weight`` is 1, and zeros count in the mean.
     """
-    return toward(inputs, lambda: _direction(inputs))
+    weights = inputs.numbers("weight")
+    every = range(len(weights))
+    direction = inputs.remembered("direction", every, lambda: _direction(inputs), tuple(weights))
+    return prepared(inputs, [direction], [1.0])
 
 
 def _direction(inputs: Inputs) -> Tensor:
-    u, s, vt = decomposed(weighted(inputs.deltas(), inputs.numbers("weight")))
+    summed = weighted(inputs.deltas(), inputs.numbers("weight"))
+    if summed.dim() != 2:
+        return summed / len(inputs.models)
+    u, s, vt = decomposed(summed)
     sigma = float(s.sum()) / max(1, len(s))
     return (product(u, vt) * sigma).float()
 

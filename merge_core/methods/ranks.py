@@ -31,19 +31,19 @@ def _ranks(inputs: Inputs, i: int) -> Tensor:
     import torch
 
     assert inputs.base is not None
-    found = torch.empty(inputs.base.shape, dtype=torch.float16)
+    found = torch.empty_like(inputs.base, dtype=torch.float16)
     if found.numel() == 0:
         return found
     model, base, table = (_table(x) for x in (inputs.models[i], inputs.base, found))
     width = table.shape[-1]
     even = torch.linspace(-1, 1, width, dtype=torch.float64) if width > 1 else torch.zeros(1)
+    standing = even.to(found)
     step = max(1, PART // width)
     for start in range(0, len(table), step):
         part = slice(start, start + step)
         sizes = (model[part].float() - base[part].float()).abs_()
         order = sizes.sort(dim=-1, stable=True).indices
-        standing = even.to(torch.float16).expand(order.shape)
-        table[part] = torch.empty_like(standing).scatter_(-1, order, standing)
+        table[part] = table[part].scatter(-1, order, standing.expand(order.shape))
     return found
 
 

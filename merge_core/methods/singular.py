@@ -7,7 +7,7 @@ Both would make a merge depend on the machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -69,30 +69,20 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         return a @ b
 
 
-def toward(inputs: Inputs, merged: Callable[[], Tensor], *numbers: float) -> Prepared:
-    """Return what :func:`entry` needs: a direction for the whole tensor.
+def prepared(inputs: Inputs, directions: Sequence[Tensor], weights: Sequence[float]) -> Prepared:
+    """Return what :func:`entry` needs.
 
     Args:
-        inputs: With ``weight`` per model, ``lambda`` shared.
-        merged: Gives the direction of a matrix, float32.
-        numbers: What the direction depends on beside the weights.
+        inputs: With ``lambda`` shared.
+        directions: ``(*shape)`` float32 each.
+        weights: One for each.
     """
-    weights = inputs.numbers("weight")
-    first = inputs.models[0]
-    direction = inputs.remembered(
-        ("direction", *numbers, *weights),
-        range(len(weights)),
-        merged if first.dim() == 2 else lambda: mean(inputs),
-    )
-    return Prepared({"share": [inputs.number("lambda")]}, arrays={"direction": [direction]})
+    numbers = {"weight": weights, "share": [inputs.number("lambda")]}
+    return Prepared(numbers, arrays={"direction": directions})
 
 
 def entry(block: Block) -> Tensor:
-    """``out = W_b + lambda D``."""
+    """``out = W_b + lambda sum_i weight_i D_i``."""
     assert block.base is not None
-    return block.arrays["direction"][0] * block.numbers["share"][0] + block.base
-
-
-def mean(inputs: Inputs) -> Tensor:
-    """Return ``sum_i weight_i d_i / k``, ``(*shape)`` float32: for tensors that are no matrices."""
-    return weighted(inputs.deltas(), inputs.numbers("weight")) / len(inputs.models)
+    mixed = weighted(block.arrays["direction"], block.numbers["weight"])
+    return mixed * block.numbers["share"][0] + block.base

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from merge_core.methods.declaration import Inputs, Method, Param, Prepared
-from merge_core.methods.singular import WEIGHT, decomposed, entry, isometry, product, toward
+from merge_core.methods.singular import WEIGHT, decomposed, entry, isometry, prepared, product
 from merge_core.methods.task_vectors import LAMBDA
 
 if TYPE_CHECKING:
@@ -14,40 +15,51 @@ if TYPE_CHECKING:
 
 
 def _prepare(inputs: Inputs) -> Prepared:
-    """Return the direction ``U' diag(s) V'^T``, ``U'`` and ``V'`` the isometries nearest ``U, V``.
+    """Return ``U'_i diag(s_i) V'_i^T`` of every model, ``U'`` and ``V'`` isometries near ``U, V``.
 
     Of every ``d_i = U_i diag(s_i) V_i^T`` the first ``max(1, floor(rank_share * min(m, n) / k))``
-    columns stay, but none of singular value zero; ``U``, ``V`` and ``s`` are these side by side,
-    ``s_i`` times ``weight_i``. A tensor that is no matrix gets ``lambda`` times the mean of the
-    ``weight_i d_i``.
+    columns stay, but none of singular value zero; ``U`` and ``V`` are these side by side, ``U'_i``
+    and ``V'_i`` the parts of the nearest isometries that come from model ``i``. Nothing of it
+    depends on the weights. A tensor that is no matrix gets the mean of the ``weight_i d_i``.
 
     Raises:
         NonFiniteError: A matrix has NaN or infinite entries.
 
     Source: TSV-Merge, arXiv:2412.00081; there ``rank_share`` and ``weight`` are 1.
     """
-    return toward(inputs, lambda: _direction(inputs), inputs.number("rank_share"))
+    weights, share = inputs.numbers("weight"), inputs.number("rank_share")
+    find = partial(_directions, inputs, share)
+    directions = inputs.remembered("directions", range(len(weights)), find, share)
+    return prepared(inputs, directions, weights)
 
 
-def _direction(inputs: Inputs) -> Tensor:
-    u, s, vt = _joined(inputs)
-    return product(isometry(u) * s, isometry(vt)).float()
+def _directions(inputs: Inputs, share: float) -> list[Tensor]:
+    deltas = inputs.deltas()
+    count = len(deltas)
+    if deltas[0].dim() != 2:
+        return [delta / count for delta in deltas]
+    rank = max(1, math.floor(share * min(deltas[0].shape) / count))
+    u, values, vt = _side_by_side(deltas, rank)
+    u, vt = isometry(u), isometry(vt)
+    found, start = [], 0
+    for s in values:
+        part = slice(start, start + len(s))
+        found.append(product(u[:, part] * s, vt[part]).float())
+        start = part.stop
+    return found
 
 
-def _joined(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
-    """Return all tasks' columns of ``U``, values and rows of ``V^T``: (m, r), (r,), (r, n)."""
+def _side_by_side(deltas: list[Tensor], rank: int) -> tuple[Tensor, list[Tensor], Tensor]:
+    """Return all models' columns of ``U``, values and rows of ``V^T``: (m, r), (r_i,), (r, n)."""
     import torch
 
-    deltas = inputs.deltas()
-    share = inputs.number("rank_share") * min(deltas[0].shape) / len(deltas)
-    rank = max(1, math.floor(share))
     us, values, vts = [], [], []
-    for delta, weight in zip(deltas, inputs.numbers("weight"), strict=True):
+    for delta in deltas:
         u, s, vt = decomposed(delta)
         us.append(u[:, :rank].clone())  # a slice would hold all columns
-        values.append(s[:rank] * weight)
+        values.append(s[:rank])
         vts.append(vt[:rank].clone())
-    return torch.cat(us, 1), torch.cat(values), torch.cat(vts)
+    return torch.cat(us, 1), values, torch.cat(vts)
 
 
 METHOD = Method(
@@ -71,4 +83,5 @@ METHOD = Method(
     base="required",
     models=(2, None),
     reference="arXiv:2412.00081",
+    once_bytes=4,
 )

@@ -286,3 +286,35 @@ def test_second_build_on_the_same_parents_takes_its_thresholds_from_memory(plann
     candidate.touch()
     candidate.build(made.plan)
     assert candidate.known.used == first > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "again"),
+    [
+        ("iso_c", ("lambda: 1.1", "lambda: 0.7"), False),
+        ("iso_c", ("weight: 0.6", "weight: 0.5"), True),
+        ("tsv_m", ("weight: 0.6", "weight: 0.5"), False),
+        ("tsv_m", ("lambda: 1.1", "lambda: 1.1, rank_share: 0.5"), True),
+    ],
+)
+def test_matrices_are_decomposed_again_only_where_they_must_be(
+    planned, monkeypatch, method, change, again
+):
+    text = f"""
+merge_method: {method}
+base_model: base
+models:
+  - {{model: one, parameters: {{weight: 0.6}}}}
+  - {{model: two, parameters: {{weight: 0.9}}}}
+parameters: {{lambda: 1.1}}
+"""
+    candidate, usual = Candidate(), planned(text)
+    candidate.build(usual.plan)
+    kept, calls = candidate.known.used, []
+    decompose = torch.linalg.svd
+    monkeypatch.setattr(torch.linalg, "svd", lambda *a, **k: calls.append(1) or decompose(*a, **k))
+    other = text.replace(*change)
+    digest = candidate.build(plan(read_recipe(other), usual.parents))
+    assert bool(calls) is again
+    assert candidate.known.used == kept
+    assert digest == planned(other).build()[0]

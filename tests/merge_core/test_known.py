@@ -78,3 +78,13 @@ def test_other_parents_by_the_same_names_are_not_known():
     known.of({"a": one}).get("x", lambda: 1)
     assert known.of({"a": one, "b": two}).get("x", lambda: 2) == 1
     assert known.of({"a": two}).get("x", lambda: 3) == 3
+
+
+def test_of_a_value_only_the_last_version_is_kept():
+    known = Known()
+    assert known.get("a", lambda: torch.zeros(10), version=1).numel() == 10
+    assert known.get("a", lambda: torch.zeros(20), version=2).numel() == 20
+    known.get("a", lambda: pytest.fail("version 2 was forgotten"), version=2)
+    assert known.used == 80
+    assert known.get("a", lambda: torch.zeros(5), version=1).numel() == 5
+    assert known.used == 20
