@@ -56,7 +56,7 @@ def _packed(inputs: Inputs, models: Sequence[int]) -> Tensor:
     import torch
 
     first = inputs.models[models[0]]
-    packed = torch.zeros(first.shape, dtype=torch.int32)
+    packed = torch.zeros(first.shape, dtype=torch.int32, device=first.device)
     if first.numel() == 0:
         return packed
     table = _table(packed)
@@ -73,12 +73,12 @@ def _by_rows(inputs: Inputs, i: int) -> Iterator[tuple[slice, Tensor]]:
     assert inputs.base is not None
     model, base = _table(inputs.models[i]), _table(inputs.base)
     width = model.shape[-1]
-    order = torch.arange(width, dtype=torch.int32)
+    order = torch.arange(width, dtype=torch.int32, device=model.device)
     step = max(1, PART // max(width, 1))
     for start in range(0, model.shape[0], step):
         part = slice(start, start + step)
         places = (model[part].float() - base[part].float()).abs_().sort(dim=-1, stable=True).indices
-        found = torch.empty(places.shape, dtype=torch.int32)
+        found = torch.empty(places.shape, dtype=torch.int32, device=places.device)
         yield part, found.scatter_(-1, places, order.expand(places.shape))
 
 
