@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from merge_core.architecture import Architecture
 from merge_core.digest import content_digest
 from merge_core.errors import CheckpointError, ShapeError
-from merge_core.parent import FLOATS, Parent
+from merge_core.parent import FLOATS, Opens, Parent
 from merge_core.references import Located
 from merge_core.threads import one_thread
 from merge_core.weight_files import TensorInfo, open_file, read_json
@@ -60,7 +60,7 @@ class Adapted:
         ShapeError: A low-rank pair or a replaced tensor does not fit the parent's tensor.
     """
 
-    def __init__(self, located: Located, parent: Parent) -> None:
+    def __init__(self, located: Located, parent: Parent, opens: Opens = open_file) -> None:
         assert located.lora is not None
         folder = located.lora.folder
         self.located: Located | None = located
@@ -69,7 +69,7 @@ class Adapted:
         self.architecture: Architecture = parent.architecture
         self.tensors: Mapping[str, TensorInfo] = parent.tensors
         self._parent = parent
-        self._file = open_file(_weight_file(folder))
+        self._file = opens(_weight_file(folder))
         self._stored = self._file.infos()
         self._changes = _Fitting(self.reference, parent, _settings(folder), self._stored).changes()
 
@@ -82,6 +82,10 @@ class Adapted:
         if change.added is not None:
             return self._read(change.added).mul(change.scale).add_(whole.float())
         return self._adapted(whole.float(), change) if change.a else whole.float()
+
+    def expect(self, name: str) -> None:
+        """See ``Parent``; what the adapter has of it is small."""
+        self._parent.expect(name)
 
     @cached_property
     def digest(self) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK = 2**17  # entries: 512 KiB of float32
+FAR_BLOCK = 2**23  # on an accelerator, where few large operations are better; float32 counts 2**24
 
 
 @dataclass(frozen=True)
@@ -89,19 +90,19 @@ def of_model(inputs: Inputs, prepared: Prepared, i: int, size: int) -> Iterator[
 
 
 def flat_blocks(
-    inputs: Inputs, prepared: Prepared, size: int = BLOCK
+    inputs: Inputs, prepared: Prepared, size: int | None = None
 ) -> Iterator[tuple[Span, Block]]:
     """Yield the blocks of a tensor in flat order, each with its span."""
     models = [model.reshape(-1) for model in inputs.models]
     base = None if inputs.base is None else inputs.base.reshape(-1)
     arrays = {name: [x.reshape(-1) for x in many] for name, many in prepared.arrays.items()}
     first = models[0] if base is None else base
-    for span in spans(prepared, first.numel(), size):
+    for span in spans(prepared, first.numel(), size or _size(first)):
         part = slice(span.start, span.stop)
         block = Block(
             [x[part].float() for x in models],
             None if base is None else base[part].float(),
-            span.numbers,
+            _numbers(span.numbers, first),
             prepared.flags,
             span.words,
             {name: [x[part] for x in many] for name, many in arrays.items()},
@@ -131,6 +132,25 @@ def spans(prepared: Prepared, count: int, size: int = BLOCK) -> Iterator[Span]:
         start = min(limits)
 
 
+def _size(like: Tensor) -> int:
+    return BLOCK if like.device.type == "cpu" else FAR_BLOCK
+
+
+def _numbers(named: Mapping[str, Sequence[Any]], like: Tensor) -> Mapping[str, Sequence[Any]]:
+    """Return numbers as an entry function takes them on a device: elsewhere than on a CPU float32.
+
+    CUDA multiplies by the reciprocal of a plain number instead of dividing by it.
+    """
+    import torch
+
+    if like.device.type == "cpu":
+        return named
+    return {
+        name: torch.tensor(list(many), dtype=torch.float32, device=like.device).unbind()
+        for name, many in named.items()
+    }
+
+
 def _places(span: Span, like: Tensor) -> Tensor:
     import torch
 
@@ -149,10 +169,11 @@ def row_blocks(inputs: Inputs, prepared: Prepared) -> Iterator[Block]:
     height = first.numel() // max(1, width)
     models = [model.reshape(height, width) for model in inputs.models]
     base = None if inputs.base is None else inputs.base.reshape(height, width)
-    step = max(1, BLOCK // max(1, width))
+    step = max(1, _size(first) // max(1, width))
+    plain = _numbers(prepared.numbers, first)
     for start in range(0, height, step):
         part = slice(start, start + step)
-        numbers: dict[str, Sequence[Any]] = {**prepared.numbers, **prepared.columns}
+        numbers: dict[str, Sequence[Any]] = {**plain, **prepared.columns}
         numbers |= {name: [x[part] for x in many] for name, many in prepared.rows.items()}
         yield Block(
             [x[part].float() for x in models],

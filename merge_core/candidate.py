@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from merge_core import architecture, digest
 from merge_core.errors import CheckpointError
 from merge_core.execution import Execution
-from merge_core.known import Known
+from merge_core.known import ROOM, Known
 from merge_core.plan import Plan, Step
 from merge_core.weight_files import read_json
 
@@ -31,9 +31,10 @@ class Candidate:
     Args:
         device: torch's name of the device that the live model sits on.
         fuse: Merge by fused kernels: the same bits, faster once they are compiled.
+        room: Bytes for what is computed once, where merges run.
     """
 
-    def __init__(self, device: str = "cpu", *, fuse: bool = False) -> None:
+    def __init__(self, device: str = "cpu", *, fuse: bool = False, room: int = ROOM) -> None:
         self._device, self._fuse = device, fuse
         self._model: Any = None
         self._made_for: tuple[str, str] | None = None  # how it behaves, and its type
@@ -41,7 +42,7 @@ class Candidate:
         self._places: dict[str, Tensor] = {}  # as the plan names them
         self._held: dict[str, Any] = {}  # what every live tensor was made from
         self._digests: dict[str, int] = {}
-        self._known = Known()
+        self._known = Known(room)
 
     @property
     def model(self) -> Any:
@@ -81,17 +82,17 @@ class Candidate:
 
         self._prepare(plan)
         execution = Execution(plan, self._known.of(plan.parents), fuse=self._fuse)
+        wanted = {step.tensor: _origin(plan, execution, step) for step in plan.steps}
+        todo = [s for s in plan.steps if self._held.get(s.tensor) != wanted[s.tensor]]
         with torch.no_grad():
-            for step in plan.steps:
-                self._fill(plan, execution, step)
+            for i, step in enumerate(todo):
+                for near in todo[i : i + 2]:  # this one and the next
+                    execution.expect(near)
+                self._fill(execution, step, wanted[step.tensor])
         return digest.combined(self._digests[step.tensor] for step in plan.steps)
 
-    def _fill(self, plan: Plan, execution: Execution, step: Step) -> None:
-        """Overwrite one tensor, unless it holds the step's result already."""
-        parents = [plan.parents[operand.parent] for operand in step.inputs()]
-        wanted = (plan.method.name, step, parents, execution.trimmed_with(step))
-        if self._held.get(step.tensor) == wanted:
-            return
+    def _fill(self, execution: Execution, step: Step, wanted: Any) -> None:
+        """Overwrite one tensor."""
         self._held.pop(step.tensor, None)  # until it is whole again
         execution.carry_out(step, self._places[step.tensor])
         self._digests[step.tensor] = execution.digests[step.tensor]
@@ -106,6 +107,12 @@ class Candidate:
             self._made_for = wanted
         self._places = _as_stored(plan, self._own_places, self._model.base_model_prefix)
         _check_places(plan, self._places)
+
+
+def _origin(plan: Plan, execution: Execution, step: Step) -> tuple[Any, ...]:
+    """Return all that decides a step's result."""
+    parents = [plan.parents[operand.parent] for operand in step.inputs()]
+    return plan.method.name, step, parents, execution.trimmed_with(step)
 
 
 def behaviour(plan: Plan) -> tuple[str, str]:

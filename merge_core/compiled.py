@@ -20,12 +20,17 @@ Kernel = Callable[..., Any]
 # A value that is used often, or made by many operations, is not to become a loop of its own: a loop
 # without 16-bit floats has half the width, and then theirs are moved by halves of a vector.
 OPTIONS = {
-    "cpp.dynamic_threads": True,  # a study may set another number than there was at first
     "realize_reads_threshold": 10**6,
     "realize_opcount_threshold": 10**6,
     "realize_cpu_opcount_threshold": 10**6,
     "realize_acc_reads_threshold": 10**6,
     "realize_cpu_acc_reads_threshold": 10**6,
+}
+ON_CPU = {"cpp.dynamic_threads": True}  # a study may set another number than there was at first
+ELSEWHERE = {  # Triton contracts, divides approximately and flushes small numbers, if it is let
+    "emulate_precision_casts": True,
+    "eager_numerics.division_rounding": True,
+    "eager_numerics.disable_ftz": True,
 }
 
 
@@ -42,14 +47,13 @@ def compiled(function: Kernel, examples: Sequence[Any]) -> Kernel:
 
     Args:
         function: Works on tensors, or lists of them, in place; or returns tensors.
-        examples: Its arguments, large enough to be worth several threads. Sizes that are equal here
-            are equal in every call, sizes of 1 are 1 in every call.
+        examples: Its arguments, the first a tensor of the kernel's device, large enough to be worth
+            several threads. Sizes that are equal here are equal in every call, as are sizes of 1.
     """
     import torch
 
-    made: Any = torch.compile(
-        function, dynamic=True, fullgraph=True, options={**OPTIONS, **_for_gpp()}
-    )
+    own = {**ON_CPU, **_for_gpp()} if examples[0].device.type == "cpu" else ELSEWHERE
+    made: Any = torch.compile(function, dynamic=True, fullgraph=True, options={**OPTIONS, **own})
     with torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="bf16 and fp16 are mixed")  # computed in float32
         kernel = made.aot_compile((tuple(examples), {}))

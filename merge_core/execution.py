@@ -95,6 +95,11 @@ class Execution:
             )
         return merged
 
+    def expect(self, step: Step) -> None:
+        """Let the parents know that a step is carried out soon."""
+        for operand in step.inputs():
+            self._plan.parents[operand.parent].expect(operand.tensor)
+
     def check_copies(self) -> None:
         """Compare all tensors that are to be equal, before anything is made of them.
 
@@ -112,10 +117,12 @@ class Execution:
         if method.prepare is None:
             merged = method.merge(inputs).to(dtype)
             return merged if out is None else out.copy_(merged)
-        away = out is not None and out.device != _device_of(inputs)
-        if out is not None and (away or not out.is_contiguous()):  # a part of a fused tensor
+        where = _device_of(inputs)
+        if out is not None and (
+            out.device != where or not out.is_contiguous()
+        ):  # a part of a fused tensor
             return out.copy_(self._merge(inputs, shape, None))
-        made = torch.empty(shape, dtype=dtype) if out is None else out
+        made = torch.empty(shape, dtype=dtype, device=where) if out is None else out
         if self._fuse:
             fused.merge(method, inputs, made)
         else:

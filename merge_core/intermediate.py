@@ -52,6 +52,10 @@ class Intermediate:
         """Return a merged tensor, of the document's type."""
         return self._execution.carry_out(self._steps[name])
 
+    def expect(self, name: str) -> None:
+        """See ``Parent``."""
+        self._execution.expect(self._steps[name])
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all weights by name, hex: that of the folder that could be written."""

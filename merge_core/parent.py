@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,11 +11,12 @@ from merge_core import architecture, weight_files
 from merge_core.architecture import Architecture
 from merge_core.digest import content_digest
 from merge_core.references import Located, locate
-from merge_core.weight_files import TensorInfo
+from merge_core.weight_files import TensorInfo, WeightFile, open_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Opens = Callable[[Path], WeightFile]
 FLOATS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
 
 
@@ -54,24 +55,29 @@ class Parent(Protocol):
         """Return a tensor; do not write to it."""
         ...
 
+    def expect(self, name: str) -> None:
+        """Hear that a tensor is needed soon."""
+        ...
+
 
 class Checkpoint:
     """A Hugging Face model folder.
 
     Args:
         located: The folder, and the reference that led to it.
+        opens: Opens its files.
 
     Raises:
         CheckpointError: A file is missing or damaged; the index names a tensor that is not there;
             a tensor has a type that cannot be merged.
     """
 
-    def __init__(self, located: Located) -> None:
+    def __init__(self, located: Located, opens: Opens = open_file) -> None:
         self.located: Located = located
         self.reference = located.reference
         self.folder = located.model.folder
         self.config: Mapping[str, Any] = weight_files.read_json(self.folder / "config.json")
-        self.tensors, self._files = weight_files.open_folder(self.folder)
+        self.tensors, self._files = weight_files.open_folder(self.folder, opens)
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -82,28 +88,36 @@ class Checkpoint:
         """Return a tensor as stored, a view of the file's pages; do not write to it."""
         return self._files[self.tensors[name].file].tensor(name)
 
+    def expect(self, name: str) -> None:
+        """See ``Parent``."""
+        self._files[self.tensors[name].file].expect(name)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all weights by name, hex; the same however they are spread over files."""
         return content_digest((name, self.tensor(name)) for name in sorted(self.tensors))
 
 
-def open_parents(references: Sequence[str], roots: Sequence[Path]) -> dict[str, Parent]:
+def open_parents(
+    references: Sequence[str], roots: Sequence[Path], opens: Opens = open_file
+) -> dict[str, Parent]:
     """Open every parent of a recipe.
 
     Args:
         references: As in the recipe.
         roots: Folders that relative references are tried from.
+        opens: Opens weight files; see ``placement``.
 
     Raises:
         CheckpointError: See :class:`Checkpoint`, ``adapter.Adapted`` and ``references.locate``.
     """
-    return {name: _open(locate(name, roots)) for name in references}
+    return {name: _open(locate(name, roots), opens) for name in references}
 
 
-def _open(located: Located) -> Parent:
+def _open(located: Located, opens: Opens) -> Parent:
     from merge_core.adapter import Adapted
 
     if located.lora is None:
-        return Checkpoint(located)
-    return Adapted(located, Checkpoint(Located(located.model.path, located.model)))
+        return Checkpoint(located, opens)
+    base = Checkpoint(Located(located.model.path, located.model), opens)
+    return Adapted(located, base, opens)

@@ -140,6 +140,10 @@ class Reindexed:
             return stored
         return self._rows(name, stored.movedim(axis, 0)).movedim(0, axis)
 
+    def expect(self, name: str) -> None:
+        """See ``Parent``."""
+        self._parent.expect(name)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all weights of the parent as stored."""

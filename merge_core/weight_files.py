@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -38,9 +38,15 @@ class WeightFile(Protocol):
         """Return a tensor as stored, a view of the file's pages; do not write to it."""
         ...
 
+    def expect(self, name: str) -> None:
+        """Hear that a tensor is needed soon; a mapped file has nothing to do."""
+        ...
 
-def open_folder(folder: Path) -> tuple[dict[str, TensorInfo], dict[str, WeightFile]]:
-    """Open a folder's weights.
+
+def open_folder(
+    folder: Path, opens: Callable[[Path], WeightFile]
+) -> tuple[dict[str, TensorInfo], dict[str, WeightFile]]:
+    """Open a folder's weights, each file by ``opens``.
 
     Returns:
         Tensor name -> info, and file name -> opened file.
@@ -50,7 +56,7 @@ def open_folder(folder: Path) -> tuple[dict[str, TensorInfo], dict[str, WeightFi
             that is not there; a tensor has a type that cannot be merged.
     """
     names, index = files_of(folder)
-    files = {name: open_file(folder / name) for name in names}
+    files = {name: opens(folder / name) for name in names}
     tensors: dict[str, TensorInfo] = {}
     for file, opened in files.items():
         for name, info in opened.infos().items():
@@ -151,6 +157,8 @@ class _Safetensors:
             self._views[name] = self._file.get_tensor(name)
         return self._views[name]
 
+    def expect(self, name: str) -> None: ...
+
 
 class _Pickle:
     """Read by ``torch.load`` with ``weights_only``: it refuses everything but plain tensors."""
@@ -183,6 +191,8 @@ class _Pickle:
 
     def tensor(self, name: str) -> Tensor:
         return self._tensors[name].contiguous()
+
+    def expect(self, name: str) -> None: ...
 
 
 def _word(dtype: Any) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from merge_core import fused, stream, writer
 from merge_core.candidate import Candidate, behaviour
+from merge_core.placement import Placement
 from merge_core.plan import Plan
 from search.engine import Engine
 
@@ -41,11 +42,14 @@ class Host(Protocol):
         ...
 
 
-def open_host(engine: Engine, entries: int, tokenizer: Callable[[], Any]) -> Host:
+def open_host(
+    engine: Engine, placement: Placement, entries: int, tokenizer: Callable[[], Any]
+) -> Host:
     """Return the host that a study file asks for; no model is made yet.
 
     Args:
         engine: The study file's section.
+        placement: Of the parents.
         entries: Numbers that a candidate has.
         tokenizer: Returns the one of all candidates; called at the first build.
 
@@ -58,9 +62,9 @@ def open_host(engine: Engine, entries: int, tokenizer: Callable[[], Any]) -> Hos
         check_installed()
         fuse = fused.wanted(engine.kernels, "cpu", entries)  # merged there, then handed on
         return Resident(engine, stream.Stream(fuse=fuse), tokenizer)
-    device = _device(engine.device)
-    fuse = fused.wanted(engine.kernels, device, entries)
-    return InPlace(engine, Candidate(device, fuse=fuse), tokenizer)
+    device = device_of(engine)
+    fuse = fused.wanted(engine.kernels, "cpu" if placement.where == "mapped" else device, entries)
+    return InPlace(engine, Candidate(device, fuse=fuse, room=placement.room), tokenizer)
 
 
 class InPlace:
@@ -139,9 +143,12 @@ class Resident:
             vllm.close()
 
 
-def _device(wanted: str) -> str:
+def device_of(engine: Engine) -> str:
+    """Return where candidates are made: where the live model is, or before vLLM the CPU."""
     import torch
 
-    if wanted != "auto":
-        return wanted
+    if engine.name == "vllm":
+        return "cpu"
+    if engine.device != "auto":
+        return engine.device
     return "cuda" if torch.cuda.is_available() else "cpu"

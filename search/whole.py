@@ -40,9 +40,8 @@ def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> dict[str, A
         progress.stage("opening models and tasks")
         record = open_for(spec)
         bench = Workbench(spec, record.about)
-        progress.stage(
-            f"candidates are merged by {bench.kernels} kernels; parents stay in their files' pages"
-        )
+        progress.stage(f"candidates are merged by {bench.kernels} kernels")
+        progress.notice(f"parents: {bench.placement.where}: {bench.placement.reason}")
         for notice in bench.notices:
             progress.notice(notice)
         if not search(spec, record, bench, progress, stop):

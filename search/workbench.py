@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from merge_core.errors import EvaluationError, MergeError
 from merge_core.parent import Parent, open_parents
+from merge_core.placement import Placement, Store, decide, memories, sizes
 from merge_core.plan import Plan, plan
 from merge_core.recipe import Recipe
 from search import statistics
 from search.aggregation import Aggregate
 from search.entries import open_evaluators, pool_items
-from search.hosts import open_host
+from search.hosts import device_of, open_host
 from search.pools import NAMES, Pool, Pools, split
 from search.record import Scores
 from search.space import Space
@@ -46,10 +47,12 @@ class Workbench:
         self._threads = _set_threads(about["threads"] if about else spec.engine.threads)
         extra = [name for recipe in spec.baselines.values() for name in recipe.references()]
         names = tuple(dict.fromkeys([*spec.template.references(), *extra]))
-        self.parents: Mapping[str, Parent] = open_parents(names, spec.roots)
+        store = Store()
+        self.parents: Mapping[str, Parent] = open_parents(names, spec.roots, store.open)
         self._main = self.parents[spec.template.base_or_first()]
         entries = sum(math.prod(info.shape) for info in self._main.tensors.values())
-        self._host = open_host(spec.engine, entries, lambda: self._tokenizer)
+        self.placement = self._place(store, entries, about)
+        self._host = open_host(spec.engine, self.placement, entries, lambda: self._tokenizer)
         opened = open_evaluators(spec, self._tokenizer)
         self.evaluators: Mapping[str, Evaluator] = opened.evaluators
         self.steering: Mapping[str, Evaluator] = opened.steering
@@ -59,6 +62,22 @@ class Workbench:
             {"search": spec.items.search, "select": spec.items.select, "report": spec.items.report},
             spec.search.seed,
         )
+
+    def _place(self, store: Store, entries: int, about: Mapping[str, Any] | None) -> Placement:
+        """Keep the parents where the study file wants them, or where they fit.
+
+        A study that began with merges on the CPU goes on so: not all sums are the same elsewhere.
+        """
+        engine, recipe = self.spec.engine, self.spec.template.data
+        cpu = about is not None and about.get("placement", "mapped") == "mapped"
+        asked = "mapped" if cpu and engine.parents == "auto" else engine.parents
+        written = recipe.get("out_dtype") or recipe.get("dtype")
+        width = {None: 0, "float32": 4}.get(written, 2)
+        model = entries * width or sum(sizes(self._main.tensors))
+        device, held = device_of(engine), store.sizes()
+        found = decide(asked, device, model, len(self.parents), held, memories(device))
+        store.place(found.where, device)
+        return found
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -197,6 +216,7 @@ class Workbench:
             "pools": {name: self._pool_ids(self.pool(name)) for name in NAMES},
             "baselines": {name: r.plain() for name, r in self.spec.baselines.items()},
             "threads": self._threads,
+            "placement": self.placement.where,
             "versions": {**{name: version(name) for name in LIBRARIES}, **self._host.versions},
         }
 

@@ -39,7 +39,10 @@ def test_defaults_in_the_readme_are_the_defaults():
     assert rows["search"] == (
         f"{search.sampler}, {search.seed}, {search.trials}, no limit, {search.finalists}"
     )
-    assert rows["engine"] == f"{engine.device}, {engine.batch_size}, torch's own, {engine.kernels}"
+    assert (
+        rows["engine"]
+        == f"{engine.device}, {engine.batch_size}, torch's own, {engine.kernels}, {engine.parents}"
+    )
 
 
 SHIPPED = [*ROOT.glob("studies/*/study.yaml"), *ROOT.glob("studies/examples/**/*.yaml")]

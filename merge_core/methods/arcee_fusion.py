@@ -30,7 +30,7 @@ def _importance(inputs: Inputs) -> tuple[Tensor, float]:
     import torch
 
     found = [_divergence(block) for block in row_blocks(inputs, Prepared())]
-    divergence = torch.cat(found) if found else torch.zeros(0, 1)
+    divergence = torch.cat(found) if found else inputs.models[0].new_zeros(0, 1).float()
 
     def sizes() -> Iterator[Tensor]:
         for block in row_blocks(inputs, Prepared(rows={"divergence": [divergence]})):

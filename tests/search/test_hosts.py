@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 
 from evaluators import vllm_running
+from merge_core import fused
 from merge_core.errors import ParameterError
+from merge_core.placement import Placement
 from search.engine import Engine
-from search.hosts import InPlace, open_host
+from search.hosts import InPlace, device_of, open_host
+
+MAPPED = Placement("mapped", "")
 
 
 def nothing() -> None:
@@ -15,7 +19,7 @@ def nothing() -> None:
 
 
 def test_without_a_name_candidates_are_built_in_place() -> None:
-    host = open_host(Engine(device="cpu"), 100, nothing)
+    host = open_host(Engine(device="cpu"), MAPPED, 100, nothing)
     assert isinstance(host, InPlace)
     assert (host.live, host.source.path, host.versions) == (None, "blocked", {})
 
@@ -25,4 +29,21 @@ def test_vllm_that_is_not_installed_is_answered_with_what_to_install(
 ) -> None:
     monkeypatch.setattr(vllm_running, "find_spec", lambda name: None)
     with pytest.raises(ParameterError, match=r"not installed; run `pip install 'mergetune\[vllm\]"):
-        open_host(Engine(name="vllm"), 100, nothing)
+        open_host(Engine(name="vllm"), MAPPED, 100, nothing)
+
+
+@pytest.mark.parametrize(("where", "merging"), [("mapped", "cpu"), ("device", "cuda")])
+def test_kernels_are_for_where_merges_run_and_tables_within_their_room(
+    where: str, merging: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(fused, "wanted", lambda choice, device, entries: asked.append(device))
+    host = open_host(Engine(device="cuda"), Placement(where, "", 1000), 100, nothing)
+    assert asked == [merging]
+    host.source.known.get("large", lambda: list(range(10)))
+    assert host.source.known.used == 0
+
+
+def test_candidates_for_vllm_are_made_on_the_cpu() -> None:
+    assert device_of(Engine(name="vllm")) == "cpu"
+    assert device_of(Engine(device="cuda:1")) == "cuda:1"

@@ -120,6 +120,12 @@ def test_a_study_that_is_no_mapping_is_one_problem(data: Any, shown: str) -> Non
         ("engine", "device", 0, "expected a text, got 0"),
         ("engine", "batch_size", 0, "must be at least 1, got 0"),
         ("engine", "name", "vlm", "expected one of 'hf', 'vllm', got 'vlm'"),
+        (
+            "engine",
+            "parents",
+            "disk",
+            "expected one of 'auto', 'device', 'pinned', 'mapped', got 'disk'",
+        ),
         ("engine", "kernels", "fast", "expected one of 'auto', 'fused', 'blocked', got 'fast'"),
     ],
 )
@@ -230,6 +236,7 @@ def test_score_is_a_list_of_tasks(score: Any) -> None:
     ("key", "value", "rule"),
     [
         ("device", "cuda", "only for `name: hf`; the engine here is 'vllm'"),
+        ("parents", "auto", "only for `name: hf`; the engine here is 'vllm'"),
         ("tensor_parallel_size", 0, "must be at least 1, got 0"),
         ("gpu_memory_utilization", 0.0, "must be above 0, got 0.0"),
         ("gpu_memory_utilization", 1.5, "must be at most 1, got 1.5"),

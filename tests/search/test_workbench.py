@@ -79,4 +79,4 @@ def test_a_run_says_what_must_be_known_before_its_first_trial(
 
     monkeypatch.setattr(whole, "Workbench", lambda *_: bench)
     assert whole.run(spec.folder, Told(), lambda: True) is None
-    assert heard == ["Public.", "begin"]
+    assert heard == ["parents: mapped: they are points", "Public.", "begin"]

@@ -28,6 +28,7 @@ import sqlalchemy
 from merge_core import document, layers
 from merge_core.methods.registry import method
 from merge_core.parameters import value_of
+from merge_core.placement import Placement
 from merge_core.recipe import Recipe
 from search.aggregation import Aggregate
 from search.entries import named
@@ -159,6 +160,7 @@ class Toy(Workbench):
     """
 
     kernels, once = "toy", "nothing"  # no tensor is merged
+    placement = Placement("mapped", "they are points")
 
     def __init__(
         self,
