@@ -7,8 +7,9 @@ head runs only where a logit is wanted: after the last token of a context, and o
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache
 
+from evaluators.roomy_cache import Memory, RoomyLayer
 from evaluators.token_batches import Ids, filled
 
 if TYPE_CHECKING:
@@ -34,16 +36,20 @@ class Read:
     cache: Cache
     mask: Tensor  # (rows, tokens read) int64, 0 where padding is
     ends: Tensor  # (rows, 1) int64, place of the next token
+    memory: Memory  # that the cache is in
 
-    def only(self, rows: Sequence[int], room: int = 1) -> Read:
-        """Return some rows, in that order, repeats allowed, with room for tokens to come.
+    def run(self, first: int, end: int) -> Read:
+        """Return neighbouring rows, to be read on in the memory that they are in."""
+        cache = Cache(layer_class_to_replicate=RoomyLayer)
+        cache.layers += [RoomyLayer.of_run(layer, first, end) for layer in self.cache.layers]
+        return Read(cache, self.mask[first:end], self.ends[first:end], self.memory)
 
-        The cache of ``self`` is left alone.
-        """
+    def copied(self, rows: Sequence[int], room: int, memory: Memory) -> Read:
+        """Return some rows in another memory, with room for tokens to come."""
         index = torch.tensor(rows, device=self.mask.device)
-        cache = Cache(layer_class_to_replicate=_RoomyLayer)
-        cache.layers += [_RoomyLayer.of_rows(layer, rows, room) for layer in self.cache.layers]
-        return Read(cache, self.mask[index], self.ends[index])
+        cache = Cache(layer_class_to_replicate=RoomyLayer)
+        cache.layers += [RoomyLayer.of_rows(at, rows, room, memory) for at in self.cache.layers]
+        return Read(cache, self.mask[index], self.ends[index], memory)
 
 
 class Forward:
@@ -60,6 +66,7 @@ class Forward:
         self._last_place = max_length - 1
         self._takes_places = "position_ids" in inspect.signature(model.forward).parameters
         self._works: bool | None = None
+        self._memories = Memory(), Memory()
 
     def read(
         self,
@@ -68,10 +75,13 @@ class Forward:
         room: int = 1,  # tokens that will be read on, one by one
         chunk: int = _CHUNK,
     ) -> tuple[Read, Tensor]:  # logits of what comes next: (rows or more, vocabulary)
-        """Read contexts. Rows are repeated up to ``filled``, and come back repeated."""
+        """Read contexts. Rows are repeated up to ``filled``, and come back repeated.
+
+        What was read before is overwritten.
+        """
         rows = [rows[i % len(rows)] for i in range(filled(len(rows)))]
         heads = [row[:-1] for row in rows]
-        state = self._empty(len(rows))
+        state = self._empty(len(rows), room, self._memories[1].again())
         if length:
             state = self._aligned(self._prefixes(heads, chunk), heads, length, room)
         last = self._tensor(np.array([row[-1:] for row in rows]))
@@ -87,6 +97,14 @@ class Forward:
         after, out = self._call(self._model, state, ids)
         logits: Tensor = out.logits
         return after, logits
+
+    def only(self, state: Read, rows: Sequence[int], room: int) -> Read:
+        """Return some rows, in that order, repeats allowed, with room for tokens to come.
+
+        ``state`` is left alone, what an earlier call made of it is overwritten.
+        """
+        (other,) = (memory for memory in self._memories if memory is not state.memory)
+        return state.copied(rows, room, other.again())
 
     def works(self) -> bool:
         """Tell whether reading in steps gives what one plain forward pass gives for this model.
@@ -109,22 +127,28 @@ class Forward:
         What stands behind a head's last token there is padding.
         """
         places: dict[int, tuple[Read, int]] = {}
-        state, rows_at, start = self._empty(1), dict.fromkeys(range(len(heads)), 0), 0
+        most = -(-max(len(head) for head in heads) // _TAIL) * _TAIL
+        state = self._empty(1, most, self._memories[0].again())
+        rows_at, start = dict.fromkeys(range(len(heads)), 0), 0
         while rows_at:
             widths: dict[int, list[int]] = defaultdict(list)
             for i in rows_at:
                 widths[_width(len(heads[i]) - start, chunk)].append(i)
+            steps = [
+                (width, _shared(some, heads, start + width))
+                for width, some in sorted(widths.items())
+            ]
+            children = Counter(rows_at[twins[0]] for _, shared in steps for twins in shared)
             going: dict[int, int] = {}
-            for width, some in sorted(widths.items()):
-                shared = _alike(some, [heads[i][: start + width].tobytes() for i in some])
+            for width, shared in steps:
                 ids = _right_padded(
                     [heads[twins[0]][start : start + width] for twins in shared], width
                 )
                 parents = [rows_at[twins[0]] for twins in shared]
                 parents += parents[:1] * (len(ids) - len(parents))
-                now, _ = self._call(
-                    self._model.base_model, state.only(parents, width), self._tensor(ids)
-                )
+                alone = all(children[parent] == 1 for parent in parents)
+                before = self._parents(state, parents, alone, most - start)
+                now, _ = self._call(self._model.base_model, before, self._tensor(ids))
                 for k, twins in enumerate(shared):
                     places.update((i, (now, k)) for i in twins)
                     going.update((i, k) for i in twins if len(heads[i]) > start + width)
@@ -133,28 +157,44 @@ class Forward:
             rows_at, start = going, start + chunk
         return [places[i] for i in range(len(heads))]
 
+    def _parents(self, state: Read, rows: Sequence[int], alone: bool, room: int) -> Read:
+        """Return rows to be read on: where they are, if none but they go on from there."""
+        first, end = rows[0], rows[0] + len(rows)
+        if not state.cache.layers:
+            return self._empty(len(rows), room, state.memory)
+        if alone and list(rows) == list(range(first, end)):
+            return state.run(first, end)
+        return state.copied(rows, room, Memory())
+
     def _aligned(
         self, places: Sequence[tuple[Read, int]], heads: Sequence[Ids], length: int, room: int
     ) -> Read:
         """Put rows that were read apart into one cache, padded on the left."""
-        cache = Cache(layer_class_to_replicate=_RoomyLayer)
+        cache = Cache(layer_class_to_replicate=RoomyLayer)
+        memory = self._memories[1].again()
         first: list[Any] = places[0][0].cache.layers
+        fewest = min(len(head) for head in heads)
         for number, layer in enumerate(first):
-            keys, values = (_blank(t, len(heads), length, room) for t in (layer.keys, layer.values))
+            keys, values = (
+                memory.empty(t, len(heads), length + room) for t in (layer.keys, layer.values)
+            )
+            for held in (keys, values):
+                held[:, :, : length - fewest] = 0  # padding is masked, but must be finite
             for i, ((state, row), head) in enumerate(zip(places, heads, strict=True)):
                 source: Any = state.cache.layers[number]
                 n = len(head)
                 keys[i, :, length - n : length] = source.keys[row, :, :n]
                 values[i, :, length - n : length] = source.values[row, :, :n]
-            cache.layers.append(_RoomyLayer.holding(keys, values, length))
+            cache.layers.append(RoomyLayer.holding(keys, values, length))
         ends = self._tensor(np.array([[len(head)] for head in heads]))
         mask = (torch.arange(length, device=self.device) >= length - ends).long()
-        return Read(cache, mask, ends)
+        return Read(cache, mask, ends, memory)
 
-    def _empty(self, rows: int) -> Read:
+    def _empty(self, rows: int, room: int, memory: Memory) -> Read:
         nothing = torch.zeros((rows, 0), dtype=torch.int64, device=self.device)
-        cache = Cache(layer_class_to_replicate=_RoomyLayer)
-        return Read(cache, nothing, nothing.new_zeros((rows, 1)))
+        layer: Any = functools.partial(RoomyLayer.waiting, room, memory)
+        cache = Cache(layer_class_to_replicate=layer)
+        return Read(cache, nothing, nothing.new_zeros((rows, 1)), memory)
 
     def _call(self, module: torch.nn.Module, state: Read, ids: Tensor) -> tuple[Read, Any]:
         places = state.ends + torch.arange(ids.shape[1], device=self.device)
@@ -168,7 +208,7 @@ class Forward:
                 # Padding after the last place of the model is never looked at.
                 position_ids=places.clamp(max=self._last_place),
             )
-        return Read(state.cache, mask, state.ends + ids.shape[1]), out
+        return Read(state.cache, mask, state.ends + ids.shape[1], state.memory), out
 
     def _agrees(self) -> bool | None:
         """Compare on two rows of unequal length; ``None`` where the logits are not finite."""
@@ -212,6 +252,15 @@ def _alike(rows: Iterable[int], keys: Iterable[bytes]) -> list[list[int]]:
     return [found[key] for key in sorted(found)]
 
 
+def _shared(rows: Sequence[int], heads: Sequence[Ids], end: int) -> list[list[int]]:
+    """Gather heads that are alike up to ``end``: first those that go on longest.
+
+    So what ends leaves neighbours behind, which are read on where they are.
+    """
+    found = _alike(rows, [heads[i][:end].tobytes() for i in rows])
+    return sorted(found, key=lambda twins: -max(len(heads[i]) for i in twins))
+
+
 def _right_padded(rows: Sequence[Ids], width: int) -> Ids:
     """Return the rows as one array, with rows of padding up to ``filled``."""
     ids = np.zeros((filled(len(rows), width), width), dtype=np.int32)
@@ -220,63 +269,8 @@ def _right_padded(rows: Sequence[Ids], width: int) -> Ids:
     return ids
 
 
-def _blank(like: Tensor, rows: int, length: int, room: int) -> Tensor:
-    heads, size = like.shape[1], like.shape[3]
-    held = like.new_empty((rows, heads, length + room, size))
-    held[:, :, :length] = 0  # padding is masked, but must be finite
-    return held
-
-
-class _RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Writes a new token behind the others; its parent copies them all for each new token."""
-
-    _held: tuple[Tensor, Tensor] | None = None
-    _room = 0
-
-    @classmethod
-    def holding(cls, keys: Tensor, values: Tensor, length: int) -> _RoomyLayer:
-        """Return a layer with ``length`` tokens, and room for those behind."""
-        layer = cls()
-        layer.lazy_initialization(keys, values)
-        layer._held, layer._room = (keys, values), keys.shape[-2] - length
-        layer.keys, layer.values = keys[:, :, :length], values[:, :, :length]
-        return layer
-
-    @classmethod
-    def of_rows(cls, layer: Any, rows: Sequence[int], room: int) -> _RoomyLayer:
-        """Return a layer with some rows of another."""
-        length = layer.keys.shape[-2]
-        keys, values = (_chosen(t, rows, room) for t in (layer.keys, layer.values))
-        return cls.holding(keys, values, length)
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """See the parent."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
-        assert self.keys is not None
-        assert self.values is not None
-        start = self.keys.shape[-2]
-        end = start + key_states.shape[-2]
-        if self._held is None or self._held[0].shape[-2] < end:
-            every = range(len(self.keys))
-            room = end - start + self._room
-            self._held = _chosen(self.keys, every, room), _chosen(self.values, every, room)
-        for held, new in zip(self._held, (key_states, value_states), strict=True):
-            held[:, :, start:end] = new
-        self.keys, self.values = (held[:, :, :end] for held in self._held)
-        return self.keys, self.values
-
-
-def _chosen(old: Tensor, rows: Sequence[int], room: int) -> Tensor:
-    """Copy some rows, with room behind."""
-    length = old.shape[2]
-    held = old.new_empty((len(rows), old.shape[1], length + room, old.shape[3]))
-    if old.device.type == "cpu":
-        for new, row in zip(held, rows, strict=True):  # half the time of an indexed copy
-            new[:, :length] = old[row]
-    else:
-        held[:, :, :length] = old[torch.tensor(rows, device=old.device)]
-    return held
+def most_likely(logits: Tensor) -> Tensor:
+    """Return the place of each row's highest entry, the first of equals; NaN is highest."""
+    if logits.device.type == "cpu" and logits.dtype == torch.float32:
+        return torch.from_numpy(logits.numpy().argmax(-1))  # a quarter of torch's time
+    return logits.argmax(-1)

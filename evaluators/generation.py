@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from evaluators.forward import Forward
+from evaluators.forward import Forward, most_likely
 from evaluators.token_batches import Budget, Ids, TokenIds, filled, padded
 from merge_core.errors import NonFiniteError
 
@@ -149,7 +149,7 @@ class Generator:
                 break
             keep = _staying(rows, live)
             if keep is not None:
-                state, chosen = state.only(keep, min(left, _ROOM)), chosen[keep]
+                state, chosen = self._forward.only(state, keep, min(left, _ROOM)), chosen[keep]
                 rows = [rows[k] if k not in keep[:n] else -1 for n, k in enumerate(keep)]
             state, next_logits = self._forward.read_on(state, chosen[:, None])
             logits = next_logits[:, -1]
@@ -206,8 +206,8 @@ def _staying(rows: Sequence[int], live: set[int]) -> list[int] | None:
 
 def _choose(logits: Tensor) -> Tensor:
     """Return the most likely token of each row: (rows,)."""
-    highest, chosen = logits.max(dim=-1)
-    if not torch.isfinite(highest).all():  # NaN wins every max; -inf is a mask
+    chosen = most_likely(logits)  # NaN is highest, -inf is a mask
+    if not torch.isfinite(logits.gather(-1, chosen[:, None])).all():
         raise NonFiniteError("the logits of the next token are NaN or infinite, not finite")
     return chosen
 

@@ -13,12 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from evaluators.forward import Forward, Read
+from evaluators.forward import Forward, Read, most_likely
 from evaluators.token_batches import Ask, Budget, Ids, filled, padded, widened
 
 Sums = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 _Answer = tuple[float, bool]
+_ROOM = 16  # a short continuation's memory has place for this many: the next length uses it too
 _CHUNK = 256  # tokens of a continuation at a time: a bound on the logits held
 
 
@@ -89,8 +90,9 @@ def _answer(
     for place, (_, ending) in enumerate(endings):
         if len(ending.ids) > 1:
             later[widened(len(ending.ids) - 1)].append(place)
+    reader = _Reader(forward, state, endings)
     for more, places in sorted(later.items()):
-        follow = functools.partial(_follow, forward, state, more, endings)
+        follow = functools.partial(reader.follow, more)
         for part, told in budget.batches(places, length + more, follow):
             _add(sums, greedy, part, [len(endings[p][1].ids) - 1 for p in part], told)
     rounded = torch.from_numpy(sums).to(logits.dtype).tolist()
@@ -104,42 +106,70 @@ def _firsts(
     endings: Sequence[tuple[int, _Ending]],  # with the number of their context
 ) -> tuple[Sums, Flags]:  # one entry per ending
     """Score the first token of every ending: all from one row per context."""
-    logs = torch.log_softmax(logits, dim=-1)
-    best = logs.argmax(-1).cpu().numpy()
+    logs = torch.log_softmax(logits, dim=-1, out=logits)
+    best = most_likely(logs).cpu().numpy()
     rows = [i for i, _ in endings]
     wanted = np.array([ending.ids[0] for _, ending in endings], dtype=np.int64)
     nats = logs[rows, torch.from_numpy(wanted).to(logs.device)]
     return nats.double().cpu().numpy(), best[rows] == wanted
 
 
-def _follow(
-    forward: Forward,
-    state: Read,
-    length: int,
-    endings: Sequence[tuple[int, _Ending]],  # with the number of their row in ``state``
-    places: Sequence[int],  # which endings
-) -> tuple[Sequence[int], _Told]:  # of their tokens after the first: (places, length)
-    """Read endings after their contexts, padded on the right."""
-    n = len(places)
-    some = [endings[places[i % n]] for i in range(filled(n, length))]
-    ids = np.zeros((len(some), length + 1), dtype=np.int64)
-    for row, (_, ending) in enumerate(some):
-        ids[row, : len(ending.ids)] = ending.ids
-    wanted = torch.from_numpy(ids).to(forward.device)
-    state = state.only([i for i, _ in some], room=length)
-    parts = []
-    for start in range(0, length, _CHUNK):
-        end = min(start + _CHUNK, length)
-        state, logits = forward.read_on(state, wanted[:, start:end])
-        parts.append(_told(logits, wanted[:, start + 1 : end + 1]))
-    nats = torch.cat([part.nats for part in parts], dim=1)
-    best = torch.cat([part.best for part in parts], dim=1)
-    return places, _Told(nats[:n], best[:n])
+class _Reader:
+    """Reads endings after their contexts.
+
+    Args:
+        forward: The model.
+        state: The contexts.
+        endings: With the number of their row in ``state``.
+    """
+
+    def __init__(
+        self, forward: Forward, state: Read, endings: Sequence[tuple[int, _Ending]]
+    ) -> None:
+        self._forward = forward
+        self._state = state
+        self._endings = endings
+        self._held: list[int] = []  # contexts, where the last call had them
+
+    def follow(
+        self, length: int, places: Sequence[int]
+    ) -> tuple[Sequence[int], _Told]:  # of their tokens after the first: (places, length)
+        """Read the endings at some places, padded on the right; return them in another order."""
+        n = len(places)
+        places = _arranged(places, [self._endings[place][0] for place in places], self._held)
+        some = [self._endings[places[i % n]] for i in range(filled(n, length))]
+        ids = np.zeros((len(some), length + 1), dtype=np.int64)
+        for row, (_, ending) in enumerate(some):
+            ids[row, : len(ending.ids)] = ending.ids
+        wanted = torch.from_numpy(ids).to(self._forward.device)
+        self._held = [i for i, _ in some]
+        room = -(-length // _ROOM) * _ROOM
+        state = self._forward.only(self._state, self._held, room)
+        parts = []
+        for start in range(0, length, _CHUNK):
+            end = min(start + _CHUNK, length)
+            state, logits = self._forward.read_on(state, wanted[:, start:end])
+            parts.append(_told(logits, wanted[:, start + 1 : end + 1]))
+        nats = torch.cat([part.nats for part in parts], dim=1)
+        best = torch.cat([part.best for part in parts], dim=1)
+        return places, _Told(nats[:n], best[:n])
+
+
+def _arranged(places: Sequence[int], contexts: Sequence[int], held: Sequence[int]) -> list[int]:
+    """Order places so that as many contexts as can be come where they are held already."""
+    waiting: dict[int, list[int]] = defaultdict(list)
+    for place, context in zip(places, contexts, strict=True):
+        waiting[context].append(place)
+    there = [waiting[i].pop() if waiting.get(i) else None for i in held[: len(places)]]
+    there += [None] * (len(places) - len(there))
+    rest = iter([place for some in waiting.values() for place in some])
+    return [next(rest) if place is None else place for place in there]
 
 
 def _told(logits: Tensor, wanted: Tensor) -> _Told:
-    logs = torch.log_softmax(logits, dim=-1)  # in the model's dtype, as lm-eval does
-    return _Told(logs.gather(-1, wanted[..., None])[..., 0], logs.argmax(-1) == wanted)
+    # In the model's dtype, as lm-eval does; and in place, since a second copy costs more.
+    logs = torch.log_softmax(logits, dim=-1, out=logits)
+    return _Told(logs.gather(-1, wanted[..., None])[..., 0], most_likely(logs) == wanted)
 
 
 def _add(

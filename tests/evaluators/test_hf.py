@@ -192,6 +192,21 @@ def test_spoilt_weights_raise_in_a_loglikelihood(fresh_live):
         fresh_live.engine.loglikelihood([("say a:", "b")])
 
 
+def test_spoilt_weights_leave_nothing_behind(fresh_live):
+    import torch
+
+    pairs = [(SHOTS * 3 + p, c) for p, c in PAIRS[:9]]
+    before = fresh_live.engine.loglikelihood(pairs)
+    with torch.no_grad():
+        keys = fresh_live.model.model.layers[1].self_attn.k_proj.weight
+        kept = keys.clone()
+        keys[:] = float("nan")
+        with pytest.raises(NonFiniteError, match="is nan"):
+            fresh_live.engine.loglikelihood(pairs)
+        keys[:] = kept
+    assert fresh_live.engine.loglikelihood(pairs[:5]) == before[:5]
+
+
 def test_a_masked_token_is_no_error(fresh_live, make_tokenizer):
     import torch
 
@@ -250,6 +265,59 @@ def test_order_and_blocks_change_no_bit(size, live):
     blocks = [order[i : i + size] for i in range(0, len(order), size)]
     found = [a for block in blocks for a in live.engine.loglikelihood([PAIRS[i] for i in block])]
     assert found == [live.engine.loglikelihood(PAIRS)[i] for i in order]
+
+
+def drawn_prompts(n):
+    """Texts of 1 to 300 tokens that part from each other anywhere, as few-shot prompts do."""
+    import random
+
+    draw, texts = random.Random(3), [(SHOTS * 9)[:300]]
+    for _ in range(n):
+        kept = draw.choice(texts)[: draw.randrange(280)]
+        more = "".join(draw.choice("abcdef 0123") for _ in range(draw.randint(1, 150)))
+        texts.append((kept + more)[:300] + "x")
+    # One past, and four futures that are read in passes of their own.
+    return texts + [texts[0][:195] + c * n for c, n in zip("abcd", (5, 20, 40, 58), strict=True)]
+
+
+def test_long_prompts_that_part_anywhere_change_no_bit(live, make_tokenizer):
+    prompts = drawn_prompts(20)
+    pairs = [(p, c) for p in prompts for c in ("a", "bc", "de", "d e", "0 12b", "01")[: len(p) % 7]]
+    engine = live.engine
+    together = engine.loglikelihood(pairs)
+    assert [engine.loglikelihood([pair])[0] for pair in pairs] == together
+    theirs = plain(live, make_tokenizer, 8).loglikelihood(requests(pairs), True)
+    assert [nats for nats, _ in together] == close([nats for nats, _ in theirs])
+    asked = [(p, {"until": ["e"], "max_gen_toks": 9}) for p in prompts]
+    assert [engine.generate_until([x])[0] for x in asked] == engine.generate_until(asked)
+
+
+def test_of_equal_logits_the_first_token_is_the_greedy_one(fresh_live, make_tokenizer):
+    import torch
+
+    with torch.no_grad():
+        fresh_live.model.lm_head.weight[2::2] = fresh_live.model.lm_head.weight[3::2]
+    asked = [(p, c) for p in PROMPTS[:3] for c in "abcdefghijklmnopqrstuvwxyz0123456789"]
+    asked += [(p, b + c) for p, b in asked[:9] for c in "abcdefghijklmnopqrstuvwxyz"]
+    theirs = plain(fresh_live, make_tokenizer, 8).loglikelihood(requests(asked), True)
+    ours = [greedy for _, greedy in fresh_live.engine.loglikelihood(asked)]
+    assert ours == [greedy for _, greedy in theirs]
+    assert any(ours)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_most_likely_token_is_the_first_of_the_highest(dtype):
+    import torch
+
+    from evaluators.forward import most_likely
+
+    logits = torch.randint(4, (50, 3, 77), generator=torch.Generator().manual_seed(0)).float()
+    logits[7, 1, 5:9] = float("nan")
+    expected = [
+        [next((i for i, x in enumerate(row) if x != x), row.index(max(row))) for row in rows]
+        for rows in logits.tolist()
+    ]
+    assert most_likely(logits.to(getattr(torch, dtype))).tolist() == expected
 
 
 def test_neighbours_that_share_a_prefix_change_no_bit(live):

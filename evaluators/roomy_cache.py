@@ -1,0 +1,122 @@
+"""Keys and values of tokens that were read, in memory that is used again from batch to batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicLayer
+
+
+class Memory:
+    """Blocks to be written again and again: a CPU's fresh pages cost more than their content."""
+
+    def __init__(self) -> None:
+        self._blocks: list[Tensor] = []
+        self._copies: dict[int, tuple[Tensor, Tensor, Sequence[int]]] = {}  # block -> of what, rows
+        self._taken = 0
+
+    def again(self) -> Memory:
+        """Start anew; whoever had a block is done with it."""
+        self._taken = 0
+        return self
+
+    def empty(self, like: Tensor, rows: int, length: int) -> Tensor:
+        """Return the next block, for ``length`` tokens a row."""
+        shape = (rows, like.shape[1], length, like.shape[3])
+        if like.device.type != "cpu":  # there torch itself keeps what is freed
+            return like.new_empty(shape)
+        n = math.prod(shape)
+        if self._taken == len(self._blocks):
+            self._blocks.append(like.new_empty(n))
+        block = self._blocks[self._taken]
+        if block.numel() < n or block.dtype != like.dtype:
+            block = self._blocks[self._taken] = like.new_empty(n)
+        self._copies.pop(self._taken, None)
+        self._taken += 1
+        return block[:n].view(shape)
+
+    def copied(self, old: Tensor, rows: Sequence[int], room: int) -> Tensor:
+        """Return the next block, with some rows of ``old`` and room for more tokens.
+
+        Rows that are where the last call put them, for the same ``old``, are not copied again.
+        """
+        number, length = self._taken, old.shape[2]
+        source, before, there = self._copies.get(number, (None, None, ()))
+        held = self.empty(old, len(rows), length + room)
+        if old.device.type != "cpu":
+            held[:, :, :length] = old[torch.tensor(rows, device=old.device)]
+            return held
+        place = before is not None and (before.data_ptr(), before.stride())
+        if source is not old or place != (held.data_ptr(), held.stride()):
+            there = ()
+        for new, row, has in zip_longest(held, rows, there[: len(rows)]):
+            if row != has:  # half the time of an indexed copy
+                new[:, :length] = old[row]
+        self._copies[number] = old, held, [*rows, *there[len(rows) :]]
+        return held
+
+
+class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """Writes a new token behind the others; its parent copies them all for each new token."""
+
+    _held: tuple[Tensor, Tensor]
+    _room = 0  # for more tokens, when it is full
+    _memory: Memory
+
+    @classmethod
+    def waiting(cls, room: int, memory: Memory) -> RoomyLayer:
+        """Return a layer without tokens, and with ``room`` for them."""
+        layer = cls()
+        layer._room, layer._memory = room, memory
+        return layer
+
+    @classmethod
+    def holding(cls, keys: Tensor, values: Tensor, length: int) -> RoomyLayer:
+        """Return a layer with ``length`` tokens, and room for those behind."""
+        layer = cls()
+        layer.lazy_initialization(keys, values)
+        layer._held, layer._room = (keys, values), keys.shape[-2] - length
+        layer.keys, layer.values = keys[:, :, :length], values[:, :, :length]
+        return layer
+
+    @classmethod
+    def of_rows(cls, layer: Any, rows: Sequence[int], room: int, memory: Memory) -> RoomyLayer:
+        """Return a layer with copies of some rows of another."""
+        keys, values = (memory.copied(t, rows, room) for t in (layer.keys, layer.values))
+        return cls.holding(keys, values, layer.keys.shape[-2])
+
+    @classmethod
+    def of_run(cls, layer: Any, first: int, end: int) -> RoomyLayer:
+        """Return a layer with neighbouring rows of another, in its memory."""
+        keys, values = (held[first:end] for held in layer._held)
+        return cls.holding(keys, values, layer.keys.shape[-2])
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """See the parent."""
+        rows, _, n, _ = key_states.shape
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            room = max(n, self._room)
+            keys, values = (self._memory.empty(t, rows, room) for t in (key_states, value_states))
+            self._held, self.keys, self.values = (keys, values), keys[:, :, :0], values[:, :, :0]
+        assert self.keys is not None
+        assert self.values is not None
+        start = self.keys.shape[-2]
+        end = start + n
+        if self._held[0].shape[-2] < end:
+            room, fresh = n + self._room, Memory()
+            self._held = (
+                fresh.copied(self.keys, range(rows), room),
+                fresh.copied(self.values, range(rows), room),
+            )
+        for held, new in zip(self._held, (key_states, value_states), strict=True):
+            held[:, :, start:end] = new
+        self.keys, self.values = (held[:, :, :end] for held in self._held)
+        return self.keys, self.values
