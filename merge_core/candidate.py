@@ -21,6 +21,8 @@ from merge_core.weight_files import read_json
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from merge_core.saved import Saved
+
 GENERATION = "generation_config.json"
 INERT = ("dtype", "torch_dtype", "transformers_version", "_name_or_path", "architectures")
 
@@ -32,9 +34,17 @@ class Candidate:
         device: torch's name of the device that the live model sits on.
         fuse: Merge by fused kernels: the same bits, faster once they are compiled.
         room: Bytes for what is computed once, where merges run.
+        saved: Keeps it on disk, too.
     """
 
-    def __init__(self, device: str = "cpu", *, fuse: bool = False, room: int = ROOM) -> None:
+    def __init__(
+        self,
+        device: str = "cpu",
+        *,
+        fuse: bool = False,
+        room: int = ROOM,
+        saved: Saved | None = None,
+    ) -> None:
         self._device, self._fuse = device, fuse
         self._model: Any = None
         self._made_for: tuple[str, str] | None = None  # how it behaves, and its type
@@ -42,7 +52,7 @@ class Candidate:
         self._places: dict[str, Tensor] = {}  # as the plan names them
         self._held: dict[str, Any] = {}  # what every live tensor was made from
         self._digests: dict[str, int] = {}
-        self._known = Known(room)
+        self._known = Known(room, saved)
 
     @property
     def model(self) -> Any:

@@ -136,7 +136,7 @@ class Execution:
             what: Any, models: tuple[int, ...], compute: Callable[[], Any], version: Any
         ) -> Any:
             of = (base, *(step.operands[i] for i in models))
-            return known.get((what, of), compute, version)
+            return known.of_tensors(what, of, compute, version)
 
         return once
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from merge_core.layout import Operand
+    from merge_core.saved import Saved
 
 ROOM = 8 * 2**30  # bytes
 OF_A_NUMBER = 200  # bytes, roughly, of what is no tensor
@@ -20,10 +24,11 @@ class Known:
 
     Args:
         room: Bytes.
+        saved: Also keeps what depends on the parents alone, from one process to the next.
     """
 
-    def __init__(self, room: int = ROOM) -> None:
-        self._room = room
+    def __init__(self, room: int = ROOM, saved: Saved | None = None) -> None:
+        self._room, self._saved = room, saved
         self._values: OrderedDict[Hashable, tuple[Any, int, Hashable]] = OrderedDict()
         self.used = 0  # bytes
         self.seconds = 0.0  # spent on computing
@@ -41,6 +46,31 @@ class Known:
             self._parents.clear()
         self._parents.update(parents)
         return self
+
+    def of_tensors(
+        self,
+        what: Hashable,
+        of: Sequence[Operand | None],
+        compute: Callable[[], Any],
+        version: Hashable = None,
+    ) -> Any:
+        """Return a quantity of some tensors, named ``what``; see :meth:`get`.
+
+        A plain name without versions is of what depends on the tensors alone: it may be on disk.
+        """
+        saved = self._saved
+
+        def found() -> Any:
+            if saved is None or version is not None or not isinstance(what, str):
+                return compute()
+            file = saved.file(what, of, self._parents)
+            if file.is_file():
+                return saved.read(file)
+            value = compute()
+            saved.write(file, value)
+            return value
+
+        return self.get((what, of), found, version)
 
     def get(self, name: Hashable, compute: Callable[[], Any], version: Hashable = None) -> Any:
         """Return the value of that name and version, computed if it is not there.

@@ -19,6 +19,8 @@ from merge_core.plan import Plan
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from merge_core.saved import Saved
+
     Take = Callable[[Iterator[tuple[str, Tensor]]], None]
 
 
@@ -27,11 +29,12 @@ class Stream:
 
     Args:
         fuse: Merge by fused kernels: the same bits, faster once they are compiled.
+        saved: Keeps what is computed once on disk, too.
     """
 
-    def __init__(self, *, fuse: bool = False) -> None:
+    def __init__(self, *, fuse: bool = False, saved: Saved | None = None) -> None:
         self._fuse = fuse
-        self.known = Known()
+        self.known = Known(saved=saved)
 
     @property
     def path(self) -> str:

@@ -19,8 +19,9 @@ class Engine(BaseModel):
     own. ``threads`` of the CPU decide the last bits of a score, so a study keeps the number it
     began with; None takes torch's own. ``kernels`` says how candidates are merged, with the same
     bits: ``fused``, ``blocked``, or ``auto``: fused where there is a compiler and the model is
-    large. ``parents`` says where they are kept, see ``placement``; it is for ``hf``. The last three
-    are for ``vllm`` and mean what they mean there.
+    large. ``cache`` is a folder for what is computed once of parents, kept for the next study.
+    ``parents`` says where they are kept, see ``placement``; it is for ``hf``. The last three are
+    for ``vllm`` and mean what they mean there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -30,6 +31,7 @@ class Engine(BaseModel):
     batch_size: int = Field(64, ge=1)
     threads: int | None = Field(None, ge=1)
     kernels: Literal["auto", "fused", "blocked"] = "auto"
+    cache: str | None = None
     parents: Literal["auto", "device", "pinned", "mapped"] = "auto"
     tensor_parallel_size: int | None = Field(None, ge=1)
     gpu_memory_utilization: float | None = Field(None, gt=0, le=1)

@@ -11,6 +11,7 @@ from merge_core import fused, stream, writer
 from merge_core.candidate import Candidate, behaviour
 from merge_core.placement import Placement
 from merge_core.plan import Plan
+from merge_core.saved import Saved
 from search.engine import Engine
 
 if TYPE_CHECKING:
@@ -43,28 +44,31 @@ class Host(Protocol):
 
 
 def open_host(
-    engine: Engine, placement: Placement, entries: int, tokenizer: Callable[[], Any]
+    engine: Engine, placement: Placement, folder: Path, entries: int, tokenizer: Callable[[], Any]
 ) -> Host:
     """Return the host that a study file asks for; no model is made yet.
 
     Args:
         engine: The study file's section.
         placement: Of the parents.
+        folder: Where relative paths start.
         entries: Numbers that a candidate has.
         tokenizer: Returns the one of all candidates; called at the first build.
 
     Raises:
         ParameterError: vLLM is asked for and not installed.
     """
+    device = device_of(engine)
+    merging = "cpu" if placement.where == "mapped" else device
+    fuse = fused.wanted(engine.kernels, merging, entries)
+    saved = None if engine.cache is None else Saved(folder / engine.cache, merging)
     if engine.name == "vllm":
         from evaluators.vllm_running import check_installed
 
         check_installed()
-        fuse = fused.wanted(engine.kernels, "cpu", entries)  # merged there, then handed on
-        return Resident(engine, stream.Stream(fuse=fuse), tokenizer)
-    device = device_of(engine)
-    fuse = fused.wanted(engine.kernels, "cpu" if placement.where == "mapped" else device, entries)
-    return InPlace(engine, Candidate(device, fuse=fuse, room=placement.room), tokenizer)
+        return Resident(engine, stream.Stream(fuse=fuse, saved=saved), tokenizer)
+    candidate = Candidate(device, fuse=fuse, room=placement.room, saved=saved)
+    return InPlace(engine, candidate, tokenizer)
 
 
 class InPlace:

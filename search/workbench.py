@@ -52,7 +52,9 @@ class Workbench:
         self._main = self.parents[spec.template.base_or_first()]
         entries = sum(math.prod(info.shape) for info in self._main.tensors.values())
         self.placement = self._place(store, entries, about)
-        self._host = open_host(spec.engine, self.placement, entries, lambda: self._tokenizer)
+        self._host = open_host(
+            spec.engine, self.placement, spec.folder, entries, lambda: self._tokenizer
+        )
         opened = open_evaluators(spec, self._tokenizer)
         self.evaluators: Mapping[str, Evaluator] = opened.evaluators
         self.steering: Mapping[str, Evaluator] = opened.steering

@@ -39,10 +39,9 @@ def test_defaults_in_the_readme_are_the_defaults():
     assert rows["search"] == (
         f"{search.sampler}, {search.seed}, {search.trials}, no limit, {search.finalists}"
     )
-    assert (
-        rows["engine"]
-        == f"{engine.device}, {engine.batch_size}, torch's own, {engine.kernels}, {engine.parents}"
-    )
+    named = [engine.device, engine.batch_size, "torch's own", engine.kernels, engine.parents]
+    assert rows["engine"] == f"{', '.join(map(str, named))}, none"
+    assert engine.threads is engine.cache is None
 
 
 SHIPPED = [*ROOT.glob("studies/*/study.yaml"), *ROOT.glob("studies/examples/**/*.yaml")]

@@ -121,7 +121,7 @@ class Inputs:
         """Return ``compute()``, or what it gave before on the same tensors.
 
         Args:
-            what: Names the quantity, with all numbers that it depends on.
+            what: Names the quantity, with all numbers that it depends on; a plain name has none.
             models: Places in ``models`` of the tensors that it depends on, beside the base.
             compute: Gives the quantity; without a memory it is called each time.
             version: More that it depends on, of which only the last is worth keeping.

@@ -29,7 +29,8 @@ def _prepare(inputs: Inputs) -> Prepared:
     """
     weights, share = inputs.numbers("weight"), inputs.number("rank_share")
     find = partial(_directions, inputs, share)
-    directions = inputs.remembered("directions", range(len(weights)), find, share)
+    version = None if share == 1 else share
+    directions = inputs.remembered("directions", range(len(weights)), find, version)
     return prepared(inputs, directions, weights)
 
 

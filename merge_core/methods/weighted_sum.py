@@ -59,7 +59,7 @@ def products_of(tensors: Sequence[Tensor], inputs: Inputs, *, from_base: bool) -
             yield (piece if ground is None else piece - ground).double()
 
     found: list[list[float]] = inputs.remembered(
-        ("products", base is None, len(flat)),
+        f"products of {len(flat)}" + (", from the base" if base is not None else ""),
         range(len(inputs.models)),
         lambda: dots(part, flat[0].numel(), len(flat)),
     )

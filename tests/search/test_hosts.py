@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from evaluators import vllm_running
@@ -19,7 +21,7 @@ def nothing() -> None:
 
 
 def test_without_a_name_candidates_are_built_in_place() -> None:
-    host = open_host(Engine(device="cpu"), MAPPED, 100, nothing)
+    host = open_host(Engine(device="cpu"), MAPPED, Path(), 100, nothing)
     assert isinstance(host, InPlace)
     assert (host.live, host.source.path, host.versions) == (None, "blocked", {})
 
@@ -29,7 +31,7 @@ def test_vllm_that_is_not_installed_is_answered_with_what_to_install(
 ) -> None:
     monkeypatch.setattr(vllm_running, "find_spec", lambda name: None)
     with pytest.raises(ParameterError, match=r"not installed; run `pip install 'mergetune\[vllm\]"):
-        open_host(Engine(name="vllm"), MAPPED, 100, nothing)
+        open_host(Engine(name="vllm"), MAPPED, Path(), 100, nothing)
 
 
 @pytest.mark.parametrize(("where", "merging"), [("mapped", "cpu"), ("device", "cuda")])
@@ -38,7 +40,7 @@ def test_kernels_are_for_where_merges_run_and_tables_within_their_room(
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr(fused, "wanted", lambda choice, device, entries: asked.append(device))
-    host = open_host(Engine(device="cuda"), Placement(where, "", 1000), 100, nothing)
+    host = open_host(Engine(device="cuda"), Placement(where, "", 1000), Path(), 100, nothing)
     assert asked == [merging]
     host.source.known.get("large", lambda: list(range(10)))
     assert host.source.known.used == 0
