@@ -62,33 +62,48 @@ def digest_and_finiteness(name: str, tensor: Tensor, *, fuse: bool = False) -> t
     if data.storage_offset() % 4:
         data = data.clone()  # a view of other width starts at a multiple of it
     whole = data.numel() // (4 * LANES) * (4 * LANES)
-    text = f"{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}".encode()
-    key = int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
-    keys = key >> 32, key & WORD
-    signless, carry = BITS.get(str(tensor.dtype), (WORD >> 1, 0))
+    key, given, empty = _keyed(name, tensor.dtype, tuple(tensor.shape), data.device)
     total, overflows = key, False
     if whole:
         table = data[:whole].view(torch.int32).view(LANES, -1)
-        numbers = [signed(x & WORD) for x in (*keys, signless, carry)]
-        given = torch.tensor(numbers, dtype=torch.int32).to(data.device)
         fold = _fused(data.device) if fuse and whole >= FUSED else _by_blocks
         high, low, over = map(int, fold(table, given))
         total += ((high & WORD) << 32) + (low & WORD)
         overflows = over != 0
-    rest = bytes(data[whole:].tolist()).ljust(4 * LANES, b"\0")
-    words = struct.unpack(f"<{LANES}I", rest)
-    total += _column(words, [(part + 1) & WORD for part in keys])
-    overflows |= any(((word & signless) + carry) & ~signless & WORD for word in words)
-    if tensor.is_floating_point() and not carry:
+    if whole == data.numel():
+        total += empty
+    else:
+        signless, carry = _bits(tensor.dtype)
+        rest = bytes(data[whole:].tolist()).ljust(4 * LANES, b"\0")
+        words = struct.unpack(f"<{LANES}I", rest)
+        total += _column(words, key)
+        overflows |= any(((word & signless) + carry) & ~signless & WORD for word in words)
+    if tensor.is_floating_point() and str(tensor.dtype) not in BITS:
         overflows = not bool(tensor.isfinite().all())
     return total % 2**64, not overflows
 
 
-def _column(words: Sequence[int], keys: Sequence[int]) -> int:
+@functools.lru_cache(2**14)
+def _keyed(name: str, dtype: Any, shape: tuple[int, ...], device: Any) -> tuple[int, Tensor, int]:
+    """Return a tensor's key, what :func:`_folded` is given, and the hash of no words left over."""
+    import torch
+
+    text = f"{name}\x1f{dtype}\x1f{shape}".encode()
+    key = int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
+    numbers = [signed(x & WORD) for x in (key >> 32, key, *_bits(dtype))]
+    given = torch.tensor(numbers, dtype=torch.int32).to(device)
+    return key, given, _column([0] * LANES, key)
+
+
+def _bits(dtype: Any) -> tuple[int, int]:
+    return BITS.get(str(dtype), (WORD >> 1, 0))
+
+
+def _column(words: Sequence[int], key: int) -> int:
     """Return what :func:`_folded` gives for one column, in Python's own integers: 64 bits."""
-    start = keys[0] ^ keys[1]
-    high, low = _lane_sums(words, start) if any(words) else (start, start)
-    upper, lower = (int(_mixed(x)) & WORD for x in (high + keys[0], low ^ keys[1]))
+    high_key, low_key = ((part + 1) & WORD for part in (key >> 32, key & WORD))
+    high, low = _lane_sums(words, high_key ^ low_key)
+    upper, lower = (int(_mixed(x)) & WORD for x in (high + high_key, low ^ low_key))
     return (upper << 32) + lower
 
 
