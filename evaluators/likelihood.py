@@ -169,7 +169,11 @@ def _arranged(places: Sequence[int], contexts: Sequence[int], held: Sequence[int
 def _told(logits: Tensor, wanted: Tensor) -> _Told:
     # In the model's dtype, as lm-eval does; and in place, since a second copy costs more.
     logs = torch.log_softmax(logits, dim=-1, out=logits)
-    return _Told(logs.gather(-1, wanted[..., None])[..., 0], most_likely(logs) == wanted)
+    nats = logs.gather(-1, wanted[..., None])[..., 0]
+    highest = nats == logs.amax(-1)
+    best = torch.zeros_like(highest)
+    best[highest] = most_likely(logs[highest]) == wanted[highest]  # the first of equals
+    return _Told(nats, best)
 
 
 def _add(
