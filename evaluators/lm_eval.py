@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evaluators.graded import GRADED
 from evaluators.lm_eval_fingerprint import fingerprint_of
 from evaluators.lm_eval_groups import shares_of
-from evaluators.lm_eval_metrics import MARGIN, chance, margin, metrics_of, reduction
+from evaluators.lm_eval_metrics import chance, graded, metrics_of, reduction
 from evaluators.lm_eval_requests import ANSWERABLE, Prepared, Prompting, prepare
 from evaluators.lm_eval_source import notice_of
 from evaluators.protocol import Item, LiveModel, ScoreVector, Suite, items_of
@@ -98,7 +99,7 @@ class LmEvalTask:
         self.unit = _chosen("metric", metric, metrics_of(prepared), self.task)
         self._reduction = reduction(prepared, self.unit)
         means = self._reduction.aggregation == "mean"
-        better = {MARGIN: True, **task.higher_is_better()}
+        better = {**dict.fromkeys(GRADED, True), **task.higher_is_better()}
         self.higher_is_better = means and bool(better[self.unit])
         self.sizes = self._reduction.sizes
         self.reported = self._reduction.reported
@@ -154,7 +155,7 @@ class LmEvalTask:
         answers = [r.filtered_resps[self.filter] for r in requests]
         task, doc = self._prepared.task, requests[0].doc
         if self.unit not in task.aggregation():
-            return margin(task, doc, [nats for nats, _ in answers])
+            return graded(self.unit, task, doc, [nats for nats, _ in answers])
         return self._reduction.score(task.process_results(doc, answers))
 
     def _too_long(self, model: LiveModel, which: Sequence[int]) -> dict[int, str]:

@@ -13,9 +13,9 @@ Perplexities add up as nats, not as perplexities: ``exp`` of a mean is what lm-e
 mean is what subsets, races and intervals need. Others (BLEU, F1 of a whole set, Matthews'
 correlation, medians) are no mean of anything per item and are refused.
 
-Tasks with choices of which one is right have ``margin`` beside lm-eval's own metrics, as the
-evaluator ``multiple_choice`` has it: log-probability of the right choice minus that of the best
-other one, in nats. lm-eval has no graded metric for them that is a mean.
+Tasks with choices of which one is right have ``margin`` and ``probability`` beside lm-eval's own
+metrics, as the evaluator ``multiple_choice`` has them: see ``graded``. lm-eval has no graded metric
+for them that is a mean.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evaluators.graded import GRADED
 from merge_core.errors import EvaluationError, NonFiniteError
 
 if TYPE_CHECKING:
     from evaluators.lm_eval_requests import Prepared
 
-MARGIN = "margin"
 _WEIGHTED = ("weighted_perplexity", "bits_per_byte")
 
 
@@ -83,18 +83,19 @@ class Reduction:
 
 
 def metrics_of(prepared: Prepared) -> list[str]:
-    """Return the names of a task's metrics: lm-eval's own ones, then perhaps ``margin``."""
+    """Return the names of a task's metrics: lm-eval's own ones, then perhaps graded ones."""
     task = prepared.task
     own = list(task.aggregation())
     special = task.get_config("process_results") or getattr(task, "multiple_target", 0)
     chosen = task.get_config("output_type") == "multiple_choice" and not special
-    return [*own, MARGIN] if own and chosen and MARGIN not in own else own
+    return list(dict.fromkeys([*own, *GRADED])) if own and chosen else own
 
 
-def margin(task: Any, doc: Any, nats: Sequence[float]) -> float:
-    """Return how much likelier the right choice is than the best other one.
+def graded(metric: str, task: Any, doc: Any, nats: Sequence[float]) -> float:
+    """Return how much the right choice is preferred.
 
     Args:
+        metric: One of ``GRADED``.
         task: One that has choices, of which one is right.
         doc: A document of it.
         nats: Log-probabilities of its choices; what follows them, without the question, is left.
@@ -107,9 +108,9 @@ def margin(task: Any, doc: Any, nats: Sequence[float]) -> float:
     place = choices.index(right) if isinstance(right, str) and right in choices else right
     if not isinstance(place, int) or not 0 <= place < len(choices) or len(choices) < 2:
         raise EvaluationError(
-            f"metric {MARGIN!r} needs one right choice and another one, got {right!r} of {choices}"
+            f"metric {metric!r} needs one right choice and another one, got {right!r} of {choices}"
         )
-    return nats[place] - max(x for i, x in enumerate(nats[: len(choices)]) if i != place)
+    return GRADED[metric](nats[: len(choices)], place)
 
 
 def _exp(x: float) -> float:
@@ -125,7 +126,7 @@ def reduction(prepared: Prepared, metric: str) -> Reduction:
     task = prepared.task
     if metric not in task.aggregation():
         for requests in prepared.requests:
-            margin(task, requests[0].doc, [0.0] * len(requests))
+            graded(metric, task, requests[0].doc, [0.0] * len(requests))
         return Reduction(prepared.name, metric, "mean", None)
     known: dict[str, Any] = getattr(task, "_metric_fn_list", {})
     absent = [name for name, fn in known.items() if fn is None]
@@ -182,7 +183,9 @@ def chance(prepared: Prepared, metric: str) -> float | None:
     kind = prepared.task.get_config("output_type")
     if kind == "generate_until":
         return 0.0
-    if kind != "multiple_choice" or not metric.startswith("acc"):
+    own = metric in prepared.task.aggregation()
+    known = metric.startswith("acc") if own else metric == "probability"
+    if kind != "multiple_choice" or not known:
         return None
     if getattr(prepared.task, "multiple_target", 0):
         return None

@@ -6,10 +6,10 @@
     choices: options             # or the keys of one choice each: [a, b, c, d]
 
 The metrics ``acc``, ``acc_norm`` and ``acc_bytes`` are lm-eval's of these names: the likeliest
-choice is the right one; by likelihood per character; per UTF-8 byte. ``margin`` is graded, for a
-search that needs more than right or wrong: log-probability of the right choice minus that of the
-best other one, in nats; above 0 where ``acc`` is 1. With ``steer: margin`` it steers the search,
-and the report states ``metric``. Beware of a mean of several tasks' margins: see the README.
+choice is the right one; by likelihood per character; per UTF-8 byte. Two are graded, for a search
+that needs more than right or wrong (``steer``): ``probability`` of the right choice among the
+choices; ``margin``, its log-probability minus that of the best other one, in nats, above 0 where
+``acc`` is 1. Beware of a mean of several tasks' margins, which have no bounds: see the README.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evaluators.graded import GRADED
 from evaluators.json_lines import Row, written
 from evaluators.prompting import PromptOptions, gap, prepare
 from evaluators.protocol import Item, LiveModel, ScoreVector
@@ -45,7 +46,9 @@ class MultipleChoiceOptions(PromptOptions):
     gold: str = option(
         "text", "the key of the right one: place from 0, letter or text", default="answer"
     )
-    metric: str = option("one of acc, acc_norm, acc_bytes, margin", "what to count", default="acc")
+    metric: str = option(
+        "one of acc, acc_norm, acc_bytes, margin, probability", "what to count", default="acc"
+    )
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,8 @@ class MultipleChoice:
 
     def _value(self, i: int, nats: Sequence[float]) -> float:
         question = self._questions[i]
-        if self._metric == "margin":
-            others = [x for k, x in enumerate(nats) if k != question.gold]
-            return nats[question.gold] - max(others)
+        if self._metric in GRADED:
+            return GRADED[self._metric](nats, question.gold)
         sizes = np.array([_size(choice, self._metric) for choice in question.choices])
         return float(np.argmax(np.array(nats) / sizes) == question.gold)  # a tie: the first one
 

@@ -55,11 +55,13 @@ def _recipe(file: Path) -> Checked:
 def _study(spec: StudySpec) -> Checked:
     references = spec.template.references()
     warnings = _absent(references, spec.roots)
+    steer = [f"{_task(score)} by {score.steer}" for score in spec.scores if score.steer]
     facts: dict[str, Any] = {
         "study": spec.name,
         "merge_method": [m.name for m in spec.template.methods()],
         "models": list(references),
         "tasks": [_task(score) for score in spec.scores],
+        **({"steer": steer} if steer else {}),
         "aggregate": spec.aggregate,
         "knobs": len(spec.template.knobs),
         "sampler": spec.search.sampler,

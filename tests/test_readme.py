@@ -28,7 +28,7 @@ def test_study_file_in_the_readme_is_valid():
     assert len(spec.template.knobs) == 5
     own = study_file.of_document(Document("README.md", {**study, **scores}, {}), ROOT)
     by = study_file.of_document(Document("README.md", {**study, **steered}, {}), ROOT)
-    assert [score.steer for score in by.scores] == ["margin", "f1"]
+    assert [score.steer for score in by.scores] == ["probability", "f1"]
     assert {score.plugin.name for score in own.scores} == set(EVALUATORS.names()) - {"lm_eval"}
 
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from merge_core.errors import EvaluationError, UnknownNameError
 from tests.evaluators.conftest import CHOICE, ROLLING, choice_docs, metric, text_docs
@@ -126,58 +127,76 @@ def test_chance_of_other_tasks_is_not_known(options, standard):
     assert standard.open(options[0], metric=options[1]).chance is None
 
 
-# The margin of a choice
+# Graded metrics of a choice
+
+BY_HAND = {
+    "margin": lambda nats, right: nats[right] - max(nats[:right] + nats[right + 1 :]),
+    "probability": lambda nats, right: softmax(nats)[right],
+}
+both_graded = pytest.mark.parametrize("name", BY_HAND)
 
 
-def margins(live, docs, before=""):
+def graded(name, live, docs):
     """Return what the engine's log-probabilities of the choices give, question by question."""
     found = []
     for doc in docs:
-        pairs = [(before + doc["q"], f" {choice}") for choice in doc["choices"]]
+        pairs = [(doc["q"], f" {choice}") for choice in doc["choices"]]
         nats = [x for x, _ in live.engine.loglikelihood(pairs)]
-        right = nats.pop(doc["a"])
-        found.append(right - max(nats))
+        found.append(BY_HAND[name](nats, doc["a"]))
     return found
 
 
-def test_margin_is_the_log_probability_of_the_right_choice_minus_the_best_others(standard, live):
-    task = standard.open("choice", metric="margin")
+@both_graded
+def test_graded_metric_is_made_of_the_log_probabilities_of_the_choices(name, standard, live):
+    task = standard.open("choice", metric=name)
     scores = scores_of(task, live)
-    assert scores.tolist() == pytest.approx(margins(live, choice_docs()), abs=ROUNDING)
+    assert scores.tolist() == pytest.approx(graded(name, live, choice_docs()), abs=ROUNDING)
+    assert (task.unit, task.higher_is_better, task.sizes) == (name, True, None)
+
+
+def test_margin_is_above_0_where_the_likeliest_choice_is_right(standard, live):
+    scores = scores_of(standard.open("choice", metric="margin"), live)
     assert ((scores > 0) == (scores_of(standard.open("choice"), live) == 1)).all()
-    assert (task.unit, task.higher_is_better, task.sizes, task.chance) == (
-        "margin",
-        True,
-        None,
-        None,
-    )
     assert min(scores) < 0 < max(scores)
 
 
+@both_graded
+def test_chance_of_a_probability_is_that_of_the_choice_and_of_no_margin(name, standard):
+    known = {"margin": None, "probability": standard.open("choice").chance}
+    assert standard.open("choice", metric=name).chance == known[name]
+    assert known["probability"] == pytest.approx(1 / 3)
+
+
+@both_graded
 @pytest.mark.parametrize("examples", [0, 2])
-def test_margin_is_that_of_our_own_questions(examples, standard, tokenizer, live):
+def test_graded_metric_is_that_of_our_own_questions(name, examples, standard, tokenizer, live):
     ask = {"file": "choice.jsonl", "prompt": "{{ q }}", "choices": "choices", "gold": "a"}
-    ours = open_entry("multiple_choice", standard.folder, tokenizer, metric="margin", **ask)
-    theirs = standard.open("choice", metric="margin", num_fewshot=examples)
+    ours = open_entry("multiple_choice", standard.folder, tokenizer, metric=name, **ask)
+    theirs = standard.open("choice", metric=name, num_fewshot=examples)
     same = scores_of(ours, live).tolist() == scores_of(theirs, live).tolist()
-    assert same == (examples == 0)  # the two draw their examples in different ways
+    assert same == (examples == 0)  # ours has none
 
 
-def test_choices_without_their_question_have_no_say_in_a_margin(tasks, live):
+@both_graded
+def test_choices_without_their_question_have_no_say_in_a_graded_metric(name, tasks, live):
     both = [metric("acc"), metric("acc_mutual_info")]
     tasks.write("choice", choice_docs(), **{**CHOICE, "metric_list": both})
-    scores = scores_of(tasks.open("choice", metric="margin"), live)
-    assert scores.tolist() == pytest.approx(margins(live, choice_docs()), abs=ROUNDING)
+    task = tasks.open("choice", metric=name)
+    expected = graded(name, live, choice_docs())
+    assert scores_of(task, live).tolist() == pytest.approx(expected, abs=ROUNDING)
+    assert task.chance == (None if name == "margin" else pytest.approx(1 / 3))
 
 
-def test_the_right_choice_may_be_named_by_its_text(tasks, live):
+@both_graded
+def test_the_right_choice_may_be_named_by_its_text(name, tasks, live):
     docs = [{**doc, "a": doc["choices"][doc["a"]]} for doc in choice_docs()]
     tasks.write("named", docs, **CHOICE)
-    scores = scores_of(tasks.open("named", metric="margin"), live)
-    assert scores.tolist() == pytest.approx(margins(live, choice_docs()), abs=ROUNDING)
+    scores = scores_of(tasks.open("named", metric=name), live)
+    assert scores.tolist() == pytest.approx(graded(name, live, choice_docs()), abs=ROUNDING)
 
 
-def test_a_choice_of_questions_has_a_margin(tasks, live):
+@both_graded
+def test_a_choice_of_questions_has_graded_metrics(name, tasks, live):
     # as winogrande does: the choices are beginnings, the answer is the end of all of them
     docs = [{"starts": ["say a", "say bb", "c"], "a": i % 3, "end": f"x{i}"} for i in range(8)]
     own = {"doc_to_text": "a", "doc_to_target": "end", "doc_to_choice": "starts"}
@@ -186,29 +205,30 @@ def test_a_choice_of_questions_has_a_margin(tasks, live):
     for doc in docs:
         pairs = [(start, f" {doc['end']}") for start in doc["starts"]]
         nats = [x for x, _ in live.engine.loglikelihood(pairs)]
-        right = nats.pop(doc["a"])
-        expected.append(right - max(nats))
-    scores = scores_of(tasks.open("starts", metric="margin"), live)
+        expected.append(BY_HAND[name](nats, doc["a"]))
+    scores = scores_of(tasks.open("starts", metric=name), live)
     assert scores.tolist() == pytest.approx(expected, abs=ROUNDING)
 
 
+@both_graded
 @pytest.mark.parametrize("change", [{"a": 3}, {"a": -1}, {"a": "z"}, {"choices": ["a0"]}])
-def test_a_question_without_a_right_and_a_wrong_choice_has_no_margin(change, tasks):
+def test_a_question_without_a_right_and_a_wrong_choice_is_not_graded(name, change, tasks):
     tasks.write("choice", [*choice_docs(), {**choice_docs()[0], **change}], **CHOICE)
-    with pytest.raises(EvaluationError, match="'margin' needs one right choice and another one"):
-        tasks.open("choice", metric="margin")
+    with pytest.raises(EvaluationError, match=f"'{name}' needs one right choice and another one"):
+        tasks.open("choice", metric=name)
     assert tasks.open("choice").unit == "acc"
 
 
-def test_a_task_with_rules_of_its_own_has_no_margin_but_its_own(tasks, live):
-    code = "def results(doc, answers):\n    return {'acc': 1.0, 'margin': 7.0}\n"
+@both_graded
+def test_a_task_with_rules_of_its_own_has_no_graded_metric_but_its_own(name, tasks, live):
+    code = f"def results(doc, answers):\n    return {{'acc': 1.0, '{name}': 7.0}}\n"
     (tasks.folder / "code.py").write_text(code)
     own = {**CHOICE, "process_results": "!function code.results"}
     tasks.write("coded", choice_docs(), **{**own, "metric_list": [metric("acc")]})
-    with pytest.raises(UnknownNameError, match=r"no metric 'margin'; known: acc$"):
-        tasks.open("coded", metric="margin")
-    both = [metric("acc"), {**metric("margin"), "higher_is_better": False}]
+    with pytest.raises(UnknownNameError, match=rf"no metric '{name}'; known: acc$"):
+        tasks.open("coded", metric=name)
+    both = [metric("acc"), {**metric(name), "higher_is_better": False}]
     tasks.write("coded", choice_docs(), **{**own, "metric_list": both})
-    task = tasks.open("coded", metric="margin")
+    task = tasks.open("coded", metric=name)
     assert set(scores_of(task, live)) == {7.0}
-    assert task.higher_is_better is False
+    assert (task.higher_is_better, task.chance) == (False, None)

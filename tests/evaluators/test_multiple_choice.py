@@ -46,6 +46,11 @@ class TestMargin(OnTheStandardTask):
     other: ClassVar = {"metric": "margin", "num_fewshot": 2, "seed": 5}
 
 
+class TestProbability(OnTheStandardTask):
+    entry: ClassVar = {"metric": "probability"}
+    other: ClassVar = {"metric": "margin"}
+
+
 class TestInAChat(OnTheStandardTask):
     entry: ClassVar = {"apply_chat_template": True, "system": "be brief"}
     other: ClassVar = {"apply_chat_template": True}
@@ -90,11 +95,26 @@ def test_scores_are_those_of_lm_eval_on_the_same_questions(metric, standard, tok
         ("acc_norm", [0, 1, 0]),
         ("acc_bytes", [0, 1, 0]),
         ("margin", [-0.5, -1.5, 0.5]),
+        # e^-0.5, e^-1.5, 1 times the likeliest one's probability: parts of 1.829661
+        ("probability", pytest.approx([0.331499, 0.121952, 0.546549], abs=1e-6)),
     ],
 )
 def test_golden_scores_of_three_right_answers(metric, scores, opened):
     quiz = opened([row(a=i) for i in range(3)], metric=metric)
     assert score_all(quiz, with_nats()) == scores
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "chance"),
+    [
+        ("acc_norm", "acc_norm", (1 / 2 + 1 / 3) / 2),
+        ("probability", "probability", (1 / 2 + 1 / 3) / 2),
+        ("margin", "nats", None),
+    ],
+)
+def test_chance_is_the_mean_share_of_one_choice_but_of_no_margin(metric, unit, chance, opened):
+    quiz = opened([row(), row(choices=("no", "é"))], metric=metric)
+    assert (quiz.unit, quiz.chance, quiz.higher_is_better) == (unit, chance, True)
 
 
 def test_bytes_and_characters_differ_where_letters_take_two_bytes(opened):

@@ -71,6 +71,15 @@ def test_the_facts_of_a_study_with_local_models(folder: Path) -> None:
     }
 
 
+def test_metrics_that_steer_are_named_with_their_tasks(folder: Path) -> None:
+    quiz = "  - {evaluator: multiple_choice, file: x, prompt: x, choices: x, steer: margin}\n"
+    text = STUDY.replace("task: gain", "task: gain, steer: probability")
+    (folder / "study.yaml").write_text(text.replace("items:", f"{quiz}items:"))
+    assert check(folder).facts["steer"] == ["gain by probability", "multiple_choice by margin"]
+    (_, out), _ = run("check", str(folder))
+    assert "\nsteer: gain by probability, multiple_choice by margin\n" in out
+
+
 def test_what_is_computed_once_goes_by_entries_models_and_methods(tmp_path: Path) -> None:
     for name in ("base", "one", "two"):
         write_model(tmp_path / "zoo" / name, shape=(2**20, 128))

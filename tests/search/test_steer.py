@@ -261,6 +261,7 @@ def problems_of(entry: dict[str, Any], **more: Any) -> list[tuple[str, str]]:
 
 
 CHOICE = {"evaluator": "multiple_choice", "file": "x", "prompt": "x", "choices": "x"}
+METRICS = ("acc", "acc_norm", "acc_bytes", "margin", "probability")
 
 
 @pytest.mark.parametrize(
@@ -268,7 +269,7 @@ CHOICE = {"evaluator": "multiple_choice", "file": "x", "prompt": "x", "choices":
     [
         (
             {**CHOICE, "steer": "margn"},
-            "expected one of acc, acc_norm, acc_bytes, margin, got 'margn', did you mean 'margin'?",
+            f"expected one of {', '.join(METRICS)}, got 'margn', did you mean 'margin'?",
         ),
         ({**CHOICE, "steer": 3}, "expected a metric, got 3"),
         ({**CHOICE, "steer": None}, "expected a metric, got nothing"),

@@ -26,9 +26,13 @@ SCORE = [
 ]
 CHOICES = {"choices": "choices", "gold": "gold"}
 SCORE += [{"evaluator": "multiple_choice", "file": "../quiz.jsonl", **ASK, **CHOICES}]
-STEER = ["margin", "perplexity", "f1", "margin"]
+STEER = ["margin", "perplexity", "f1", "probability"]
 UNITS = {"pick_add": ("acc", "margin"), "pick_sort": ("acc", "margin")}
-UNITS |= {"ends": ("acc", "perplexity"), "sums": ("exact_match", "f1"), "quiz": ("acc", "nats")}
+UNITS |= {
+    "ends": ("acc", "perplexity"),
+    "sums": ("exact_match", "f1"),
+    "quiz": ("acc", "probability"),
+}
 ROUNDING = 1e-4  # nats; an item is padded otherwise among other neighbours
 
 
@@ -88,7 +92,7 @@ def folder(tmp_path_factory):
     for row in sums[::2]:  # of these a right sum is a third of the words
         row["answer"] += " or so"
     write_lines(folder / "sums.jsonl", sums)
-    write_lines(folder / "quiz.jsonl", with_choices(problems("sort", range(300, 330))))
+    write_lines(folder / "quiz.jsonl", with_choices(problems("add", range(300, 330))))
     return folder
 
 
