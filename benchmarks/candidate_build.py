@@ -203,6 +203,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure every method asked for, printing as it goes."""
     import torch
 
+    from merge_core.known import give_back
     from merge_core.methods.registry import METHODS, method
 
     if options.threads:
@@ -211,6 +212,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     parents = opened(names, folder, options)
     roof = Roof(parents["base"], options.device)
     far = options.device != "cpu"
+    give_back()  # what making the parents left
     options.before = torch.cuda.memory_allocated() if far else anonymous(os.getpid())
     rows = []
     for count in options.experts:

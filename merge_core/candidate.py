@@ -99,6 +99,7 @@ class Candidate:
                 for near in todo[i : i + 2]:  # this one and the next
                     execution.expect(near)
                 self._fill(execution, step, wanted[step.tensor])
+        self._known.settle()
         return digest.combined(self._digests[step.tensor] for step in plan.steps)
 
     def _fill(self, execution: Execution, step: Step, wanted: Any) -> None:

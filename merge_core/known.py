@@ -6,6 +6,8 @@ the value that would be computed. The oldest go first when there is no more room
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 ROOM = 8 * 2**30  # bytes
 OF_A_NUMBER = 200  # bytes, roughly, of what is no tensor
+MUCH = 0.1  # seconds of computing, after which memory is given back
 
 
 class Known:
@@ -32,6 +35,7 @@ class Known:
         self._values: OrderedDict[Hashable, tuple[Any, int, Hashable]] = OrderedDict()
         self.used = 0  # bytes
         self.seconds = 0.0  # spent on computing
+        self._settled = 0.0  # seconds, when memory was given back
         self._depth = 0
         self._parents: dict[str, object] = {}
 
@@ -101,10 +105,24 @@ class Known:
             self.used -= freed
         return value
 
+    def settle(self) -> None:
+        """Give back the memory that computing has left; glibc keeps hundreds of MiB of it."""
+        if self.seconds - self._settled < MUCH:
+            return
+        self._settled = self.seconds
+        give_back()
+
     def forget(self) -> None:
         """Forget everything."""
         self._values.clear()
         self.used = 0
+
+
+def give_back() -> None:
+    """Return freed memory to the system, where the C library can."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def _bytes(value: Any) -> int:

@@ -61,6 +61,7 @@ class Stream:
         execution = Execution(plan, self.known.of(plan.parents), fuse=self._fuse)
         sent = _Sent(plan, execution)
         take(iter(sent))
+        self.known.settle()
         if sent.error is not None:
             raise sent.error
         digests = execution.digests

@@ -1,6 +1,10 @@
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
+from merge_core import known as module
 from merge_core.known import OF_A_NUMBER, Known
 
 
@@ -88,3 +92,28 @@ def test_of_a_value_only_the_last_version_is_kept():
     assert known.used == 80
     assert known.get("a", lambda: torch.zeros(5), version=1).numel() == 5
     assert known.used == 20
+
+
+def test_memory_that_computing_left_is_given_back_once(monkeypatch):
+    known, calls = Known(), []
+    monkeypatch.setattr(module, "give_back", lambda: calls.append(1))
+    known.settle()
+    assert calls == []
+    known.seconds += module.MUCH
+    known.settle()
+    known.settle()
+    assert calls == [1]
+
+
+def test_freed_memory_goes_back_to_the_system():
+    def held():
+        text = Path("/proc/self/status").read_text()
+        return int(re.search(r"RssAnon:\s+(\d+)", text)[1])
+
+    blocks = [b"x" * (2**16 + i) for i in range(2**11)]  # 128 MiB, each too small for own pages
+    top = b"x" * 2**16  # keeps the heap from shrinking by itself
+    full = held()
+    del blocks
+    module.give_back()
+    assert full - held() > 100 * 2**10
+    assert len(top) == 2**16
