@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from merge_core import cuts
 from merge_core.errors import ParameterError
 from merge_core.placement import Memory
 from search import study_file, workbench
@@ -18,8 +19,14 @@ GIB = 2**30
 BEGUN = {"threads": 1}
 
 
-def bench_of(folder: Path, about: dict[str, Any] | None = None, **engine: Any) -> Workbench:
-    study = write_study(folder)
+def bench_of(
+    folder: Path,
+    about: dict[str, Any] | None = None,
+    method: str = "task_arithmetic",
+    more: str = "",
+    **engine: Any,
+) -> Workbench:
+    study = write_study(folder, method=method, more=more)
     data = yaml.safe_load(study.read_text())
     data["engine"] |= engine
     study.write_text(yaml.safe_dump(data))
@@ -73,3 +80,19 @@ def test_a_study_that_began_with_mapped_parents_goes_on_so(
 ) -> None:
     memories(monkeypatch, 8, 8)
     assert bench_of(tmp_path, about, parents=asked).placement.where == where
+
+
+@pytest.mark.slow
+def test_what_is_computed_once_is_kept_in_the_folder_that_the_study_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built(**engine: Any) -> str:
+        more = ", density: 0.37"
+        bench = bench_of(tmp_path / "study", method="ties", more=more, **engine)
+        return bench.build(bench.space.recipe({d.name: 0.4 for d in bench.space.dimensions}))
+
+    plain = built()
+    assert built(cache="../kept") == plain
+    assert any((tmp_path / "kept").iterdir())
+    monkeypatch.setattr(cuts, "ranked", lambda *a, **k: pytest.fail("computed again"))
+    assert built(cache="../kept") == plain
