@@ -118,6 +118,7 @@ class Execution:
             merged = method.merge(inputs).to(dtype)
             return merged if out is None else out.copy_(merged)
         where = _device_of(inputs)
+        # elsewhere, or a part of a fused tensor
         if out is not None and (out.device != where or not out.is_contiguous()):
             return out.copy_(self._merge(inputs, shape, None))
         made = torch.empty(shape, dtype=dtype, device=where) if out is None else out

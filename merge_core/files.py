@@ -11,11 +11,16 @@ from merge_core.errors import OutputExistsError
 
 
 def write_whole(target: Path, text: str) -> None:
-    """Write a text file by renaming a hidden neighbour onto ``target``."""
+    """Write a text file, whole or not at all."""
+    make_whole(target, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def make_whole(target: Path, make: Callable[[Path], object]) -> None:
+    """Let ``make`` write a hidden neighbour, then rename it onto ``target``."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = _part(target)
     try:
-        part.write_text(text, encoding="utf-8")
+        make(part)
         part.replace(target)  # rename is atomic on one disk
     finally:
         part.unlink(missing_ok=True)

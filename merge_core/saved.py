@@ -7,13 +7,13 @@ source, torch, the kind of device. So a folder may be shared by any studies and 
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from merge_core.errors import CheckpointError
+from merge_core.files import make_whole
 from merge_core.layout import Operand
 from merge_core.methods.declaration import Cut
 
@@ -64,10 +64,7 @@ class Saved:
         """Put a value into a file, whole or not at all."""
         import torch
 
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}.part")
-        torch.save(value, part)
-        part.replace(file)
+        make_whole(file, lambda part: torch.save(value, part))
 
 
 @functools.cache
