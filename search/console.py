@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -44,7 +45,7 @@ class Live:
         self._terminal = ERR.is_terminal
         self._total, self._done, self._items = 0, 0, 0
         self._best: Settled | None = None
-        self._start, self._fresh, self._last = time.monotonic(), 0, 0.0
+        self._start, self._fresh, self._last = time.monotonic(), 0, -math.inf
 
     def begin(self, total: int, settled: list[Settled]) -> None:
         """Start counting from the trials that are stored."""
@@ -95,7 +96,9 @@ class Live:
             end = "\n" if keep else ""
             sys.stderr.write(f"\r\x1b[2K{text}{end}")
             sys.stderr.flush()
-        elif keep or time.monotonic() - self._last > 10:
+        elif keep:
+            ERR.print(text, soft_wrap=True)
+        elif time.monotonic() - self._last > 10:
             self._last = time.monotonic()
             ERR.print(text, soft_wrap=True)
 
