@@ -164,7 +164,7 @@ class Forward:
             return self._empty(len(rows), room, state.memory)
         if alone and list(rows) == list(range(first, end)):
             return state.run(first, end)
-        return state.copied(rows, room, Memory())
+        return state.copied(rows, room, state.memory)
 
     def _aligned(
         self, places: Sequence[tuple[Read, int]], heads: Sequence[Ids], length: int, room: int

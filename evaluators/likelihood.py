@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -93,7 +93,8 @@ def _answer(
     reader = _Reader(forward, state, endings)
     for more, places in sorted(later.items()):
         follow = functools.partial(reader.follow, more)
-        for part, told in budget.batches(places, length + more, follow):
+        spread = _spread(places, [endings[place][0] for place in places])
+        for part, told in budget.batches(spread, length + more, follow):
             _add(sums, greedy, part, [len(endings[p][1].ids) - 1 for p in part], told)
     rounded = torch.from_numpy(sums).to(logits.dtype).tolist()
     return [
@@ -142,9 +143,10 @@ class _Reader:
         for row, (_, ending) in enumerate(some):
             ids[row, : len(ending.ids)] = ending.ids
         wanted = torch.from_numpy(ids).to(self._forward.device)
-        self._held = [i for i, _ in some]
+        rows = [i for i, _ in some]
+        self._held[: len(rows)] = rows
         room = -(-length // _ROOM) * _ROOM
-        state = self._forward.only(self._state, self._held, room)
+        state = self._forward.only(self._state, rows, room)
         parts = []
         for start in range(0, length, _CHUNK):
             end = min(start + _CHUNK, length)
@@ -153,6 +155,19 @@ class _Reader:
         nats = torch.cat([part.nats for part in parts], dim=1)
         best = torch.cat([part.best for part in parts], dim=1)
         return places, _Told(nats[:n], best[:n])
+
+
+def _spread(places: Sequence[int], contexts: Sequence[int]) -> list[int]:
+    """Order places so that each context comes once, then each a second time, and so on.
+
+    Those that come most often are first: they are held where their next endings are read.
+    """
+    often, seen = Counter(contexts), Counter[int]()
+    turns = []
+    for place, context in zip(places, contexts, strict=True):
+        turns.append((seen[context], -often[context], context, place))
+        seen[context] += 1
+    return [place for *_, place in sorted(turns)]
 
 
 def _arranged(places: Sequence[int], contexts: Sequence[int], held: Sequence[int]) -> list[int]:
