@@ -42,7 +42,7 @@ class _Told:
     """Per token: its log-probability, and whether it is the most likely one."""
 
     nats: Tensor  # (rows, n), the model's dtype
-    best: Tensor  # (rows, n) bool
+    best: Tensor  # (rows, n) bool; False where it does not matter
 
 
 def loglikelihoods(
@@ -90,7 +90,7 @@ def _answer(
     for place, (_, ending) in enumerate(endings):
         if len(ending.ids) > 1:
             later[widened(len(ending.ids) - 1)].append(place)
-    reader = _Reader(forward, state, endings)
+    reader = _Reader(forward, state, endings, greedy)
     for more, places in sorted(later.items()):
         follow = functools.partial(reader.follow, more)
         spread = _spread(places, [endings[place][0] for place in places])
@@ -122,14 +122,20 @@ class _Reader:
         forward: The model.
         state: The contexts.
         endings: With the number of their row in ``state``.
+        greedy: Per ending: whether its first token is the most likely one.
     """
 
     def __init__(
-        self, forward: Forward, state: Read, endings: Sequence[tuple[int, _Ending]]
+        self,
+        forward: Forward,
+        state: Read,
+        endings: Sequence[tuple[int, _Ending]],
+        greedy: Flags,
     ) -> None:
         self._forward = forward
         self._state = state
         self._endings = endings
+        self._greedy = greedy
         self._held: list[int] = []  # contexts, where the last call had them
 
     def follow(
@@ -138,7 +144,8 @@ class _Reader:
         """Read the endings at some places, padded on the right; return them in another order."""
         n = len(places)
         places = _arranged(places, [self._endings[place][0] for place in places], self._held)
-        some = [self._endings[places[i % n]] for i in range(filled(n, length))]
+        repeated = [places[i % n] for i in range(filled(n, length))]
+        some = [self._endings[place] for place in repeated]
         ids = np.zeros((len(some), length + 1), dtype=np.int64)
         for row, (_, ending) in enumerate(some):
             ids[row, : len(ending.ids)] = ending.ids
@@ -148,10 +155,12 @@ class _Reader:
         room = -(-length // _ROOM) * _ROOM
         state = self._forward.only(self._state, rows, room)
         parts = []
+        hopeful = torch.from_numpy(self._greedy[repeated]).to(self._forward.device)
         for start in range(0, length, _CHUNK):
             end = min(start + _CHUNK, length)
             state, logits = self._forward.read_on(state, wanted[:, start:end])
-            parts.append(_told(logits, wanted[:, start + 1 : end + 1]))
+            parts.append(_told(logits, wanted[:, start + 1 : end + 1], hopeful))
+            hopeful = hopeful & parts[-1].best.all(dim=1)
         nats = torch.cat([part.nats for part in parts], dim=1)
         best = torch.cat([part.best for part in parts], dim=1)
         return places, _Told(nats[:n], best[:n])
@@ -181,14 +190,26 @@ def _arranged(places: Sequence[int], contexts: Sequence[int], held: Sequence[int
     return [next(rest) if place is None else place for place in there]
 
 
-def _told(logits: Tensor, wanted: Tensor) -> _Told:
+def _told(
+    logits: Tensor,  # (rows, n, vocabulary)
+    wanted: Tensor,  # (rows, n)
+    hopeful: Tensor,  # (rows,) bool: all tokens before were the most likely ones
+) -> _Told:
     # In the model's dtype, as lm-eval does; and in place, since a second copy costs more.
     logs = torch.log_softmax(logits, dim=-1, out=logits)
     nats = logs.gather(-1, wanted[..., None])[..., 0]
+    best = torch.zeros_like(nats, dtype=torch.bool)
+    some = torch.nonzero(hopeful)[:, 0]
+    best[some] = _chosen(logs if len(some) == len(logs) else logs[some], nats[some], wanted[some])
+    return _Told(nats, best)
+
+
+def _chosen(logs: Tensor, nats: Tensor, wanted: Tensor) -> Tensor:
+    """Return which wanted tokens are the most likely ones, the first of equals."""
     highest = nats == logs.amax(-1)
     best = torch.zeros_like(highest)
-    best[highest] = most_likely(logs[highest]) == wanted[highest]  # the first of equals
-    return _Told(nats, best)
+    best[highest] = most_likely(logs[highest]) == wanted[highest]
+    return best
 
 
 def _add(
