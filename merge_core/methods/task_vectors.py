@@ -147,7 +147,7 @@ def _elected(
     if normalized:
         weights = numbers["weight"]
         took_part = [
-            torch.where(term > 0, weight, 0.0)
+            torch.where(term > 0, weight, -0.0)
             for term, weight in zip(agreeing, weights, strict=True)
         ]
         divisor = summed(took_part)
