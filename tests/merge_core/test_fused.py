@@ -22,7 +22,7 @@ SHAPES = [(257, 401), (70_001,)]  # over WORTH, odd
 
 
 def inputs_for(found, shape, dtype, seed=0, **given):
-    """Random parents of a stored type, many of whose task vectors' sizes are equal."""
+    """Random parents of a stored type, with -0.0, many of whose task vectors' sizes are equal."""
     stream = torch.Generator().manual_seed(seed)
     least, most = found.models
     count = max(least, 3 if most is None else min(most, 3)) - (found.base != "none")
@@ -30,6 +30,8 @@ def inputs_for(found, shape, dtype, seed=0, **given):
     models = [
         (base.float() + 0.1 * torch.randn(shape, generator=stream)).to(dtype) for _ in range(count)
     ]
+    for i, parent in enumerate([base, *models]):
+        parent.view(-1)[:: 7 * 2**i] = -0.0
     values, shared = {}, {}
     for param in found.params:
         value = param.default if param.start is None else param.start
