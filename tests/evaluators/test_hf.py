@@ -257,6 +257,7 @@ def test_nothing_is_printed(live, make_tokenizer, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3, 17, 99])
 def test_order_and_blocks_change_no_bit(size, live):
     import random
@@ -280,6 +281,7 @@ def drawn_prompts(n):
     return texts + [texts[0][:195] + c * n for c, n in zip("abcd", (5, 20, 40, 58), strict=True)]
 
 
+@pytest.mark.slow
 def test_long_prompts_that_part_anywhere_change_no_bit(live, make_tokenizer):
     prompts = drawn_prompts(20)
     pairs = [(p, c) for p in prompts for c in ("a", "bc", "de", "d e", "0 12b", "01")[: len(p) % 7]]

@@ -49,6 +49,7 @@ def test_every_reader_gets_every_tensor():
     assert_same(found[1])
 
 
+@pytest.mark.slow
 def test_tensors_reach_another_process():
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()

@@ -29,6 +29,7 @@ def loaded(folder, made):
     return getattr(transformers, name).from_pretrained(folder, output_loading_info=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [LINEAR, TIES], ids=["linear", "ties"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_candidate_is_to_the_bit_the_model_that_is_exported(planned, tmp_path, kind, recipe):

@@ -75,6 +75,7 @@ def test_weights_are_overwritten_in_place(planned):
     assert not any(p.equal(before[name]) for name, p in model.named_parameters())
 
 
+@pytest.mark.slow
 def test_build_does_not_depend_on_what_was_built_before(planned):
     candidate = Candidate()
     digests = [candidate.build(planned(text).plan) for text in (TIES, DARE_TIES, SLERP, TIES)]
@@ -125,6 +126,7 @@ def test_overflow_of_float16_is_refused_and_the_next_build_is_right(planned):
     assert candidate.build(usual.plan) == usual.build()[0]
 
 
+@pytest.mark.slow
 def test_type_may_change_from_one_build_to_the_next(planned):
     candidate = Candidate()
     for dtype in ("float32", "bfloat16", "float32"):
@@ -210,6 +212,7 @@ def counted(monkeypatch):
     return made
 
 
+@pytest.mark.slow
 def test_only_tensors_whose_numbers_changed_are_merged_again(planned, monkeypatch):
     candidate, usual = Candidate(), planned(TIES)
     candidate.build(usual.plan)
@@ -268,6 +271,7 @@ def test_tensor_that_failed_is_merged_again_by_the_next_build(planned):
     assert_same_model(candidate.model, usual.build()[1])
 
 
+@pytest.mark.slow
 def test_what_is_known_of_parents_is_not_taken_for_others_of_the_same_name(planned, own_family):
     root = own_family()
     candidate = Candidate()
@@ -277,6 +281,7 @@ def test_what_is_known_of_parents_is_not_taken_for_others_of_the_same_name(plann
     assert candidate.build(other.plan) == other.build()[0]
 
 
+@pytest.mark.slow
 def test_second_build_on_the_same_parents_takes_its_thresholds_from_memory(planned):
     candidate = Candidate()
     candidate.build(planned(TIES).plan)

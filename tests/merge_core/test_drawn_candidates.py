@@ -67,6 +67,7 @@ def recipes(draw, name):
     return recipe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS.names())
 @settings(
     max_examples=3,

@@ -104,6 +104,7 @@ def test_file_that_holds_code_is_refused(folder):
         known_of(folder).of_tensors("x", OF, refused)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_another_process_builds_the_same_candidate_from_the_folder(folder, planned, name):
     usual = planned(recipes.RECIPES[name])
@@ -114,6 +115,7 @@ def test_another_process_builds_the_same_candidate_from_the_folder(folder, plann
     assert files(folder) == kept
 
 
+@pytest.mark.slow
 def test_candidate_of_changed_parents_does_not_take_what_was_kept(folder, planned, own_family):
     first = Candidate(saved=Saved(folder)).build(planned(recipes.TIES).plan)
     before, root = files(folder), own_family()

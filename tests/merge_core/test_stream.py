@@ -20,6 +20,7 @@ def sent(stream, plan):
     return stream.send(plan, held.update), held
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("kind", ["llama-tied", "pythia"])
 def test_tensors_are_to_the_bit_those_of_the_exported_folder(planned, tmp_path, name, kind):
@@ -31,6 +32,7 @@ def test_tensors_are_to_the_bit_those_of_the_exported_folder(planned, tmp_path, 
     assert all(tensors[x].view(torch.uint8).equal(stored[x].view(torch.uint8)) for x in stored)
 
 
+@pytest.mark.slow
 def test_one_stream_sends_one_recipe_after_another(planned):
     stream = Stream()
     for text in (TIES, DARE_TIES, TIES):
@@ -38,6 +40,7 @@ def test_one_stream_sends_one_recipe_after_another(planned):
         assert sent(stream, made.plan)[0] == made.build()[0]
 
 
+@pytest.mark.slow
 def test_a_tensor_that_is_sent_is_never_written_to_again(planned):
     stream = Stream()
     _, first = sent(stream, planned(TIES).plan)
@@ -72,6 +75,7 @@ def test_what_the_taker_raises_is_passed_on(planned):
         Stream().send(planned(TIES).plan, lambda tensors: {}["no room"])
 
 
+@pytest.mark.slow
 def test_shell_is_the_live_model_without_its_weights(planned):
     plan = planned(f"dtype: bfloat16{TIES}").plan
     candidate = Candidate()

@@ -231,6 +231,7 @@ def test_overwriting_leaves_nothing_of_the_old_folder(planned, tmp_path):
     assert names(tmp_path)[0] == "out"
 
 
+@pytest.mark.slow
 def test_overwriting_that_fails_keeps_the_old_folder(planned, own_family, tmp_path):
     root = own_family()
     change(root / "one", model__norm__weight=torch.full((16,), torch.nan))

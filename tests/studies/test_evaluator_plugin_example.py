@@ -16,6 +16,8 @@ from merge_core.registry import Registry
 EXAMPLE = Path(__file__).resolve().parents[2] / "studies" / "examples" / "evaluator-plugin"
 PROMPTS = "".join(f"say {'abc'[: i % 3]}{i}:\t{'h,z'[i % 3]}\n" for i in range(9))
 
+pytestmark = pytest.mark.slow  # installs the example
+
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
