@@ -45,7 +45,7 @@ class Read:
         return Read(cache, self.mask[first:end], self.ends[first:end], self.memory)
 
     def copied(self, rows: Sequence[int], room: int, memory: Memory) -> Read:
-        """Return some rows in another memory, with room for tokens to come."""
+        """Return copies of some rows, with room for tokens to come."""
         index = torch.tensor(rows, device=self.mask.device)
         cache = Cache(layer_class_to_replicate=RoomyLayer)
         cache.layers += [RoomyLayer.of_rows(at, rows, room, memory) for at in self.cache.layers]
@@ -103,8 +103,12 @@ class Forward:
 
         ``state`` is left alone, what an earlier call made of it is overwritten.
         """
-        (other,) = (memory for memory in self._memories if memory is not state.memory)
-        return state.copied(rows, room, other.again())
+        return state.copied(rows, room, self._other(state).again())
+
+    def held(self, state: Read) -> Sequence[int]:
+        """Return which rows of ``state`` :meth:`only` finds copied already, in their order."""
+        first: Any = state.cache.layers[0]
+        return self._other(state).held(first.keys)
 
     def works(self) -> bool:
         """Tell whether reading in steps gives what one plain forward pass gives for this model.
@@ -120,6 +124,11 @@ class Forward:
                 return True
             self._works = agrees
         return self._works
+
+    def _other(self, state: Read) -> Memory:
+        """Return the memory that a state is not in."""
+        (other,) = (memory for memory in self._memories if memory is not state.memory)
+        return other
 
     def _prefixes(self, heads: Sequence[Ids], chunk: int) -> list[tuple[Read, int]]:
         """Read heads chunk by chunk, each different one once; return where each is, and its row.

@@ -115,50 +115,35 @@ def _firsts(
     return nats.double().cpu().numpy(), best[rows] == wanted
 
 
+@dataclass(frozen=True)
 class _Reader:
-    """Reads endings after their contexts.
+    """Reads endings after their contexts."""
 
-    Args:
-        forward: The model.
-        state: The contexts.
-        endings: With the number of their row in ``state``.
-        greedy: Per ending: whether its first token is the most likely one.
-    """
-
-    def __init__(
-        self,
-        forward: Forward,
-        state: Read,
-        endings: Sequence[tuple[int, _Ending]],
-        greedy: Flags,
-    ) -> None:
-        self._forward = forward
-        self._state = state
-        self._endings = endings
-        self._greedy = greedy
-        self._held: list[int] = []  # contexts, where the last call had them
+    forward: Forward
+    state: Read  # the contexts
+    endings: Sequence[tuple[int, _Ending]]  # with the number of their row in ``state``
+    greedy: Flags  # per ending: whether its first token is the most likely one
 
     def follow(
         self, length: int, places: Sequence[int]
     ) -> tuple[Sequence[int], _Told]:  # of their tokens after the first: (places, length)
         """Read the endings at some places, padded on the right; return them in another order."""
         n = len(places)
-        places = _arranged(places, [self._endings[place][0] for place in places], self._held)
+        held = self.forward.held(self.state)
+        places = _arranged(places, [self.endings[place][0] for place in places], held)
         repeated = [places[i % n] for i in range(filled(n, length))]
-        some = [self._endings[place] for place in repeated]
+        some = [self.endings[place] for place in repeated]
         ids = np.zeros((len(some), length + 1), dtype=np.int64)
         for row, (_, ending) in enumerate(some):
             ids[row, : len(ending.ids)] = ending.ids
-        wanted = torch.from_numpy(ids).to(self._forward.device)
-        rows = [i for i, _ in some]
-        self._held[: len(rows)] = rows
+        wanted = torch.from_numpy(ids).to(self.forward.device)
         room = -(-length // _ROOM) * _ROOM
-        state = self._forward.only(self._state, rows, room)
+        state = self.forward.only(self.state, [i for i, _ in some], room)
         parts = []
-        hopeful = torch.from_numpy(self._greedy[repeated]).to(self._forward.device)
+        hopeful = torch.from_numpy(self.greedy[repeated]).to(self.forward.device)
         for start in range(0, length, _CHUNK):
             end = min(start + _CHUNK, length)
-            state, logits = self._forward.read_on(state, wanted[:, start:end])
+            state, logits = self.forward.read_on(state, wanted[:, start:end])
             parts.append(_told(logits, wanted[:, start + 1 : end + 1], hopeful))
             hopeful = hopeful & parts[-1].best.all(dim=1)
         nats = torch.cat([part.nats for part in parts], dim=1)

@@ -60,6 +60,11 @@ class Memory:
         self._copies[number] = old, held, [*rows, *there[len(rows) :]]
         return held
 
+    def held(self, old: Tensor) -> Sequence[int]:
+        """Return the rows of ``old`` that the first block has, as :meth:`copied` put them."""
+        source, _, there = self._copies.get(0, (None, None, ()))
+        return there if source is old else ()
+
 
 class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Writes a new token behind the others; its parent copies them all for each new token."""

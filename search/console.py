@@ -96,10 +96,9 @@ class Live:
             end = "\n" if keep else ""
             sys.stderr.write(f"\r\x1b[2K{text}{end}")
             sys.stderr.flush()
-        elif keep:
-            ERR.print(text, soft_wrap=True)
-        elif time.monotonic() - self._last > 10:
-            self._last = time.monotonic()
+        elif keep or time.monotonic() - self._last > 10:
+            if not keep:  # what stays does not hold progress back
+                self._last = time.monotonic()
             ERR.print(text, soft_wrap=True)
 
 

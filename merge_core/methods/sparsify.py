@@ -102,9 +102,9 @@ def terms(block: Block, rule: str, factors: Sequence[float]) -> list[Tensor]:
     import torch
 
     deltas = block.deltas()
-    # -0.0: between a number and 0.0, whose bits are all 0, compilers choose in two steps, not one.
     if not rule:
         return [delta * factor for delta, factor in zip(deltas, factors, strict=True)]
+    # Between a number and 0.0, whose bits are all 0, compilers choose in two steps; -0.0 takes one.
     return [
         delta * torch.where(_dropped(block, rule, i, delta), -0.0, factors[i])
         for i, delta in enumerate(deltas)

@@ -146,6 +146,7 @@ def _elected(
     mixed = summed(agreeing)
     if normalized:
         weights = numbers["weight"]
+        # -0.0: see sparsify.terms
         took_part = [
             torch.where(term > 0, weight, -0.0)
             for term, weight in zip(agreeing, weights, strict=True)

@@ -32,6 +32,8 @@ def test_a_row_that_is_where_it_was_is_not_copied_again():
     memory.copied(old, [0, 1, 2], 1).fill_(7.0)
     held = memory.again().copied(old, [0, 3, 2], 1)
     assert [bool((row[:, :5] == 7.0).all()) for row in held] == [True, False, True]
+    assert memory.held(old) == [0, 3, 2]
+    assert memory.held(tensor(4)) == ()
 
 
 def test_two_blocks_of_one_use_do_not_overlap():
