@@ -50,7 +50,7 @@ def touched(recipe: Any, i: int, band: str | None = None) -> Any:
     """
     from dataclasses import replace
 
-    from merge_core.recipe import Conditional
+    from merge_core.recipe.schema import Conditional
 
     def moved(settings: Any) -> Any:
         return tuple((k, other(v) if k in ("weight", "t") else v) for k, v in settings)
@@ -98,8 +98,8 @@ def measure(
     method: Any, names: list[str], parents: Any, roof: Roof, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Return one row: medians of rounds, each beside the roof of the same moment."""
-    from merge_core.candidate import Candidate
-    from merge_core.plan import plan
+    from merge_core.output.live_model import Candidate
+    from merge_core.plan.planner import plan
 
     recipe = recipe_for(method, names)
     used = {name: parents[name] for name in recipe.references()}
@@ -151,7 +151,7 @@ def band(
 
     None where the method has neither weights nor ``t``.
     """
-    from merge_core.plan import plan
+    from merge_core.plan.planner import plan
 
     if touched(recipe, 1) == recipe:
         return {"band_over_full": None, "band_share": None}
@@ -186,8 +186,8 @@ def by_mergekit(method: Any, names: list[str], folder: Path, threads: int) -> fl
 
 def opened(names: list[str], folder: Path, options: argparse.Namespace) -> Any:
     """Return the parents by name, where the options want them."""
-    from merge_core.parent import open_parents
-    from merge_core.placement import Store
+    from merge_core.parents.open import open_parents
+    from merge_core.parents.residency import Store
 
     store = Store()
     parents = open_parents(names, [folder], store.open)
@@ -203,7 +203,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure every method asked for, printing as it goes."""
     import torch
 
-    from merge_core.known import give_back
+    from merge_core.merge.statistics_cache import give_back
     from merge_core.methods.registry import METHODS, method
 
     if options.threads:

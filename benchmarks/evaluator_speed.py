@@ -32,10 +32,10 @@ from lm_eval.tasks import TaskManager
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from evaluators.hf import live_model
-from evaluators.lm_eval import EVALUATOR, LmEvalTask
+from evaluators.engines.hf.engine import live_model
+from evaluators.harness.task import EVALUATOR, LmEvalTask
+from evaluators.log_control import hushed
 from evaluators.protocol import LiveModel
-from evaluators.quiet import hushed
 
 ITEMS = {"multiple_choice": 200, "generation": 100}
 BATCH = {"multiple_choice": 8, "generation": 32}  # lm-eval's; what fits 8 GiB of logits

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import yaml
 
-from search import run as running
-from search import study_file
-from search.console import hush_libraries
-from search.record import Settled
-from search.workbench import Workbench
+from search.run import loop as running
+from search.spec import study_file
+from search.storage.study_record import Settled
+from search.trial.workbench import Workbench
+from search.views.tables import hush_libraries
 
 STUDY = Path(__file__).resolve().parents[1] / "studies" / "quickstart"
 

@@ -47,7 +47,7 @@ def make_parents(folder: Path, millions: float, experts: int) -> list[str]:
 
 def recipe_for(found: Any, names: list[str]) -> Any:
     """Return a recipe with every parameter where its declaration would start it."""
-    from merge_core.recipe import Recipe, Source
+    from merge_core.recipe.schema import Recipe, Source
 
     def values(scope: str) -> tuple[tuple[str, Any], ...]:
         params = [p for p in found.params if p.scope == scope]

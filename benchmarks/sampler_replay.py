@@ -19,7 +19,7 @@ import optuna
 from optuna.distributions import FloatDistribution
 from threadpoolctl import threadpool_limits
 
-from search.cma import CmaSampler
+from search.samplers.cma import CmaSampler
 
 SIGMA = 1 / 6
 

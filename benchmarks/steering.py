@@ -17,7 +17,10 @@ import numpy as np
 import yaml
 from scipy.stats import spearmanr
 
-from search import console, study_file, whole, workbench
+from search.run import study as whole
+from search.spec import study_file
+from search.trial import workbench
+from search.views import tables
 
 STUDY = Path(__file__).resolve().parents[1] / "studies" / "quickstart"
 SCORES = ("acc", "margin", "probability")
@@ -28,14 +31,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=4)
     seeds, rows = range(parser.parse_args().seeds), []
-    console.hush_libraries()
+    tables.hush_libraries()
     with tempfile.TemporaryDirectory() as name:
         by = np.array([_scored(Path(name), score) for score in SCORES])
         for title, tasks in (("add alone", [0]), ("mean of all", [0, 1, 2])):
             for n in (5, 10, 20):
                 rows.append((f"{title}, {n} items a task", *_agreement(by[:, :, tasks], n)))
         rows += [(f"winner, seed {i}", *(_won(Path(name), s, i) for s in SCORES)) for i in seeds]
-    console.rows("rank correlation with accuracy, accuracy of winners", ("of", *SCORES), rows)
+    tables.rows("rank correlation with accuracy, accuracy of winners", ("of", *SCORES), rows)
 
 
 def _study(folder: Path, entry: dict[str, str], seed: int = 0, **items: int) -> Path:
@@ -83,7 +86,7 @@ def _agreement(scores: np.ndarray, n: int) -> list[str]:
 def _won(folder: Path, metric: str, seed: int) -> str:
     entry = {} if metric == "acc" else {"steer": metric}
     study = _study(folder / f"{metric}{seed}", entry, seed, search=30, select=150, report=600)
-    return f"{whole.run(study, console.Live(), lambda: False)['winner']['report']['mean']:.3f}"
+    return f"{whole.run(study, tables.Live(), lambda: False)['winner']['report']['mean']:.3f}"
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""A live model in, one score per item out; knows nothing of trials or recipes."""
+"""A live model and items in, one score per item out."""

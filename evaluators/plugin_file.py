@@ -11,10 +11,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from evaluators.python_function import SCORERS, Scorer
+from evaluators.jsonl.python_function import SCORERS, Scorer
 from evaluators.registry import EVALUATORS, EvaluatorPlugin
 from merge_core.errors import EvaluationError
-from merge_core.registry import Registry
+from merge_core.plugins import Registry
 
 _loaded: dict[str, list[str]] = {}  # module name -> what it declares
 

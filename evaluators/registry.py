@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from merge_core.errors import Problem, hint
-from merge_core.registry import Registry
+from merge_core.plugins import Registry
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,13 +21,13 @@ EVALUATORS = Registry(
     "evaluator",
     "mergetune.evaluators",
     {
-        "bits_per_byte": "evaluators.bits_per_byte:EVALUATOR",
+        "bits_per_byte": "evaluators.text.bits_per_byte:EVALUATOR",
         "cost": "evaluators.cost:EVALUATOR",
-        "exact_match": "evaluators.exact_match:EVALUATOR",
-        "judge": "evaluators.judge:EVALUATOR",
-        "lm_eval": "evaluators.lm_eval:EVALUATOR",
-        "multiple_choice": "evaluators.multiple_choice:EVALUATOR",
-        "python": "evaluators.python_function:EVALUATOR",
+        "exact_match": "evaluators.jsonl.exact_match:EVALUATOR",
+        "judge": "evaluators.jsonl.judge:EVALUATOR",
+        "lm_eval": "evaluators.harness.task:EVALUATOR",
+        "multiple_choice": "evaluators.jsonl.multiple_choice:EVALUATOR",
+        "python": "evaluators.jsonl.python_function:EVALUATOR",
     },
 )
 

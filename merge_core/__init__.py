@@ -1,1 +1,1 @@
-"""Recipes, parents, merge methods, plans, live candidates, export; no word of Optuna or tasks."""
+"""Everything about the weights: a recipe file in, a live model or a model folder out."""

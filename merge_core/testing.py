@@ -22,8 +22,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from merge_core.contract import Inputs, Method, Param, Value
 from merge_core.errors import MergeError
-from merge_core.methods.declaration import Inputs, Method, Param, Value
 
 SHAPES = [(1,), (7,), (99,), (1, 1), (8, 1), (1, 8), (16, 33)]  # where slices and counts go wrong
 FINITE = (0.0, -0.0, 1.4e-45, 1.2e-38, 1.0, -1.0, 1e30, -1e30)  # zeros, subnormal, smallest, large

@@ -42,7 +42,7 @@ Out = Annotated[Path, typer.Argument(help="The model folder to make.")]
 
 def main() -> None:
     """Run the command line; our own errors are one line each, without a traceback."""
-    from search.console import hush_libraries
+    from search.views.tables import hush_libraries
 
     hush_libraries()
     try:
@@ -66,7 +66,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Read a study or a recipe and say what it would do, or all that is wrong with it."""
-    from search.checking import check as checked
+    from search.run.check import check as checked
 
     found = checked(study)
     if as_json:
@@ -86,25 +86,25 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Start a study, or resume it, and report its winner."""
-    from search import console
-    from search.whole import run as run_whole
+    from search.run.study import run as run_whole
+    from search.views import tables
 
-    summary = run_whole(study, console.Live(), console.Stopper())
+    summary = run_whole(study, tables.Live(), tables.Stopper())
     if summary is None:
         print("stopped; run it again to go on", file=sys.stderr)
         raise typer.Exit(1)
     if as_json:
         _print_json(summary)
     else:
-        console.report(summary)
+        tables.report(summary)
 
 
 @app.command()
 def trials(study: Study, plugin: Plugins = None, as_json: Json = False) -> None:
     """List a study's trials."""
-    from search import console
-    from search.front import front
-    from search.opening import open_study
+    from search.scoring.pareto import front
+    from search.storage.locate import open_study
+    from search.views import tables
 
     spec, record = open_study(study)
     best = front({t.number: t.values for t in record.trials if t.values})
@@ -128,21 +128,21 @@ def trials(study: Study, plugin: Plugins = None, as_json: Json = False) -> None:
     objectives = ("objectives (* on the front)",) if best else ()
     columns = ("trial", "baseline", "state", "value", "stderr", *objectives, "items", "weights")
     by = ", ".join(dict.fromkeys(score.steer for score in spec.scores if score.steer))
-    console.rows(f"{record.name}, values by {by}" if by else record.name, columns, cells)
+    tables.rows(f"{record.name}, values by {by}" if by else record.name, columns, cells)
 
 
 @app.command()
 def best(study: Study, plugin: Plugins = None, as_json: Json = False) -> None:
     """Show a finished study's report and its winning recipe."""
-    from search import console
-    from search.opening import open_study, winner
+    from search.storage.locate import open_study, winner
+    from search.views import tables
 
     _, record = open_study(study)
     trial, summary = winner(record)
     if as_json:
         _print_json(summary["winner"] | {"recipe": trial.recipe.plain()})
         return
-    console.report(summary)
+    tables.report(summary)
     print(f"\n{trial.recipe.to_yaml()}", end="")
 
 
@@ -155,18 +155,18 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Measure a recipe's task vectors and what its density keeps, before any merge."""
-    from merge_core.files import write_whole
-    from merge_core.folder import planned
-    from merge_core.inspection import inspect as inspected
-    from search import heat_map, inspect_console
+    from merge_core.api import planned
+    from merge_core.atomic_write import write_whole
+    from merge_core.inspect.report import inspect as inspected
+    from search.views import inspection_html, inspection_table
 
     found = inspected(planned(recipe))
     if html is not None:
-        write_whole(html, heat_map.page(found))
+        write_whole(html, inspection_html.page(found))
     if as_json:
         _print_json(found.plain())
     else:
-        inspect_console.show(found)
+        inspection_table.show(found)
 
 
 @app.command()
@@ -177,7 +177,7 @@ def merge(
     as_json: Json = False,
 ) -> None:
     """Merge a recipe into a model folder."""
-    from merge_core.folder import merge as merge_folder
+    from merge_core.api import merge as merge_folder
 
     digest = merge_folder(recipe, out, overwrite=overwrite)
     if as_json:
@@ -196,9 +196,9 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write the model folder of one trial."""
-    from search import results
-    from search.opening import chosen, open_study
-    from search.workbench import Workbench
+    from search.report import files as results
+    from search.storage.locate import chosen, open_study
+    from search.trial.workbench import Workbench
 
     spec, record = open_study(study)
     (one,) = chosen(record, trial, several=False)
@@ -217,9 +217,9 @@ def reproduce(
     as_json: Json = False,
 ) -> None:
     """Rebuild trials from the database and compare weights and item scores."""
-    from search.opening import chosen, open_study
-    from search.reproduce import reproduce as reproduced
-    from search.workbench import Workbench
+    from search.report.reproduce import reproduce as reproduced
+    from search.storage.locate import chosen, open_study
+    from search.trial.workbench import Workbench
 
     spec, record = open_study(study)
     numbers = [t.number for t in chosen(record, trial)]
@@ -242,17 +242,17 @@ def reproduce(
 @app.command()
 def methods(as_json: Json = False) -> None:
     """List the merge methods and their parameters."""
-    from search import listing
+    from search.views import plugin_table
 
-    listing.methods(as_json)
+    plugin_table.methods(as_json)
 
 
 @app.command()
 def evaluators(plugin: Plugins = None, as_json: Json = False) -> None:
     """List the evaluators and the keys of their score entries."""
-    from search import listing
+    from search.views import plugin_table
 
-    listing.evaluators(as_json)
+    plugin_table.evaluators(as_json)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ LAYERS = ("merge_core", "evaluators", "search")
 FILES = sorted(file for layer in LAYERS for file in (ROOT / layer).rglob("*.py"))
 LINES_OF_A_FILE = 350
 LINES_OF_A_FUNCTION = 50
-LINES_OF_ALL = 20600  # was 20000: placed parents, a cache on disk, metrics that steer, cache memory
+LINES_OF_ALL = 20700  # was 20600: folders, each with the docstring of its package
 
 
 def lines(source: str) -> int:

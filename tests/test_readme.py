@@ -5,9 +5,10 @@ import pytest
 import yaml
 
 from evaluators.registry import EVALUATORS
-from merge_core.document import Document
-from search import cli, study_file
-from search.checking import check
+from merge_core.recipe.yaml_document import Document
+from search import cli
+from search.run.check import check
+from search.spec import study_file
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

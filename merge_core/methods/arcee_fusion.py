@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from merge_core.blocks import row_blocks
-from merge_core.cuts import ranked
-from merge_core.methods.declaration import Block, Inputs, Method, Prepared
+from merge_core.contract import Block, Inputs, Method, Prepared
+from merge_core.kernels.eager import row_blocks
+from merge_core.numerics.order_statistics import ranked
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from merge_core.methods.declaration import Inputs, Method, Prepared
-from merge_core.methods.sparsify import GAMMA, Rule
-from merge_core.methods.task_vectors import entry, params, prepared
+from merge_core.contract import Inputs, Method, Prepared
+from merge_core.methods.shared.sparsify import GAMMA, Rule
+from merge_core.methods.shared.task_vectors import entry, params, prepared
 
 
 def _prepare(inputs: Inputs) -> Prepared:

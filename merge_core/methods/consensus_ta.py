@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from merge_core.methods.declaration import Block, Inputs, Method, Param, Prepared
-from merge_core.methods.task_vectors import LAMBDA, WEIGHT
-from merge_core.methods.weighted_sum import summed, weighted
+from merge_core.contract import Block, Inputs, Method, Param, Prepared
+from merge_core.methods.shared.task_vectors import LAMBDA, WEIGHT
+from merge_core.methods.shared.weighted_sum import summed, weighted
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from merge_core.methods.declaration import Inputs, Method, Prepared
-from merge_core.methods.singular import WEIGHT, decomposed, entry, prepared, product
-from merge_core.methods.task_vectors import LAMBDA
-from merge_core.methods.weighted_sum import weighted
+from merge_core.contract import Inputs, Method, Prepared
+from merge_core.methods.shared.singular import WEIGHT, decomposed, entry, prepared, product
+from merge_core.methods.shared.task_vectors import LAMBDA
+from merge_core.methods.shared.weighted_sum import weighted
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from merge_core.methods.declaration import Inputs, Method, Param, Prepared
-from merge_core.methods.weighted_sum import length_of, products_of, vector_sum
+from merge_core.contract import Inputs, Method, Param, Prepared
+from merge_core.methods.shared.weighted_sum import length_of, products_of, vector_sum
 
 OPPOSITE = 1e-6  # so close to the opposite of the mean a model pulls nowhere in particular
 

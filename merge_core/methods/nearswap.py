@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from merge_core.methods.declaration import Block, Inputs, Method, Param, Prepared
+from merge_core.contract import Block, Inputs, Method, Param, Prepared
 
 if TYPE_CHECKING:
     from torch import Tensor

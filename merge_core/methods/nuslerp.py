@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from merge_core.contract import Inputs, Method, Param, Prepared
 from merge_core.errors import ParameterError
-from merge_core.methods.declaration import Inputs, Method, Param, Prepared
-from merge_core.methods.weighted_sum import (
+from merge_core.methods.shared.weighted_sum import (
     column_products,
     products_of,
     row_products,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from merge_core.methods.active import counted, epsilon
-from merge_core.methods.declaration import Block, Inputs, Method, Prepared
-from merge_core.methods.weighted_sum import summed
+from merge_core.contract import Block, Inputs, Method, Prepared
+from merge_core.methods.shared.active import counted, epsilon
+from merge_core.methods.shared.weighted_sum import summed
 
 if TYPE_CHECKING:
     from torch import Tensor

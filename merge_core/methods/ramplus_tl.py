@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from merge_core.blocks import flat_blocks
-from merge_core.methods.active import counted, epsilon
-from merge_core.methods.declaration import Block, Inputs, Method, Param, Prepared
-from merge_core.methods.weighted_sum import summed
+from merge_core.contract import Block, Inputs, Method, Param, Prepared
+from merge_core.kernels.eager import flat_blocks
+from merge_core.methods.shared.active import counted, epsilon
+from merge_core.methods.shared.weighted_sum import summed
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from merge_core.methods.declaration import Method
-from merge_core.registry import Registry
+from merge_core.contract import Method
+from merge_core.plugins import Registry
 
 METHODS = Registry(
     "merge method",

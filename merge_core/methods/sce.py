@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from merge_core.blocks import flat_blocks
-from merge_core.cuts import ranked
-from merge_core.methods.declaration import Block, Cut, Inputs, Method, Param, Prepared
-from merge_core.methods.sparsify import above
-from merge_core.methods.task_vectors import INT8_MASK
-from merge_core.methods.weighted_sum import summed, weighted
-from merge_core.reduction import RUN
+from merge_core.contract import Block, Cut, Inputs, Method, Param, Prepared
+from merge_core.kernels.eager import flat_blocks
+from merge_core.methods.shared.sparsify import above
+from merge_core.methods.shared.task_vectors import INT8_MASK
+from merge_core.methods.shared.weighted_sum import summed, weighted
+from merge_core.numerics.exact_sums import RUN
+from merge_core.numerics.order_statistics import ranked
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from merge_core.methods.declaration import Block, Inputs, Method, Param, Prepared
-from merge_core.methods.weighted_sum import products_of, weighted
+from merge_core.contract import Block, Inputs, Method, Param, Prepared
+from merge_core.methods.shared.weighted_sum import products_of, weighted
 
 if TYPE_CHECKING:
     from torch import Tensor

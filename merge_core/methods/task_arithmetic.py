@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from merge_core.methods.declaration import Inputs, Method, Prepared
-from merge_core.methods.task_vectors import INT8_MASK, LAMBDA, WEIGHT, entry, normalize, prepared
+from merge_core.contract import Inputs, Method, Prepared
+from merge_core.methods.shared.task_vectors import (
+    INT8_MASK,
+    LAMBDA,
+    WEIGHT,
+    entry,
+    normalize,
+    prepared,
+)
 
 
 def _prepare(inputs: Inputs) -> Prepared:

@@ -6,9 +6,16 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-from merge_core.methods.declaration import Inputs, Method, Param, Prepared
-from merge_core.methods.singular import WEIGHT, decomposed, entry, isometry, prepared, product
-from merge_core.methods.task_vectors import LAMBDA
+from merge_core.contract import Inputs, Method, Param, Prepared
+from merge_core.methods.shared.singular import (
+    WEIGHT,
+    decomposed,
+    entry,
+    isometry,
+    prepared,
+    product,
+)
+from merge_core.methods.shared.task_vectors import LAMBDA
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 import yaml
 
-from evaluators.lm_eval import EVALUATOR, LmEvalTask
+from evaluators.harness.task import EVALUATOR, LmEvalTask
 from evaluators.protocol import Suite
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def make_live(
 ) -> Callable[[], LiveModel]:
     """Return the maker of live models that answer by the engine under test."""
     if request.config.getoption("engine") == "hf":
-        from evaluators.hf import live_model
+        from evaluators.engines.hf.engine import live_model
 
         return lambda: live_model(make_model(), tokenizer, batch_size=8)
     from tests.evaluators.following import following, start

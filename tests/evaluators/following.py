@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from evaluators.engines.vllm.engine import VllmEngine
     from evaluators.protocol import LiveModel
-    from evaluators.vllm import VllmEngine
 
 
 KEPT: list[VllmEngine] = []  # one that is collected takes what all in the process share with it
@@ -34,8 +34,8 @@ def start_on(
     folder: Path, model: Any, tokenizer: Any, *, weights: bool = False, **options: Any
 ) -> VllmEngine:
     """Start an engine on a folder that is there."""
-    from evaluators.vllm import VllmEngine
-    from evaluators.vllm_running import RunningVllm, VllmOptions
+    from evaluators.engines.vllm.engine import VllmEngine
+    from evaluators.engines.vllm.process import RunningVllm, VllmOptions
 
     usual = RunningVllm._arguments
     with pytest.MonkeyPatch.context() as patch:  # many engines stay up, of a GiB each otherwise

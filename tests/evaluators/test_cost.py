@@ -112,7 +112,7 @@ def test_what_is_measured_is_marked_and_only_speed_should_be_high(metric, unit, 
 
 
 def test_each_pool_can_have_an_item(tokenizer):
-    from search.pools import split
+    from search.scoring.pools import split
 
     cost = open_entry("cost", None, tokenizer, metric="parameters")
     pools = split(cost.items, {"search": 1, "select": 1, "report": "rest"}, seed=0)

@@ -5,12 +5,12 @@ import sys
 import pytest
 
 from evaluators import plugin_file
-from evaluators.python_function import SCORERS
+from evaluators.jsonl.python_function import SCORERS
 from evaluators.registry import EVALUATORS
 from merge_core.errors import EvaluationError
 
 SCORER = """
-from evaluators.python_function import scorer
+from evaluators.jsonl.python_function import scorer
 
 @scorer(name={name!r})
 def words(answer, item):

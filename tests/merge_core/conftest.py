@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from merge_core import document, recipe_reader
-from merge_core.candidate import Candidate
-from merge_core.parent import Parent, open_parents
-from merge_core.plan import Plan, plan
-from merge_core.recipe import Recipe
-from merge_core.weight_files import SINGLE
-from merge_core.writer import write
+from merge_core.output.live_model import Candidate
+from merge_core.output.model_folder import write
+from merge_core.parents.open import Parent, open_parents
+from merge_core.parents.weight_files import SINGLE
+from merge_core.plan.planner import Plan, plan
+from merge_core.recipe import read as recipe_reader
+from merge_core.recipe import yaml_document
+from merge_core.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def read_recipe(text: str) -> Recipe:
     """Read a recipe from YAML text."""
-    return recipe_reader.of_documents(document.parse_all(text, "recipe.yaml"))
+    return recipe_reader.of_documents(yaml_document.parse_all(text, "recipe.yaml"))
 
 
 def change(folder: Path, **tensors: Tensor | None) -> None:

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from merge_core.contract import Method, Param
 from merge_core.methods import dare_linear, linear, slerp
-from merge_core.methods.declaration import Method, Param
 from merge_core.testing import MethodContract, assert_same_bits, threads
 
 WEIGHT = Param("weight", "factor", low=0, high=1, start=1)

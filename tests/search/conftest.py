@@ -13,10 +13,10 @@ import pytest
 import sqlalchemy
 from alembic.script import ScriptDirectory
 
-from merge_core import registry
-from search import workbench
-from search.record import Record
-from search.study_file import StudySpec
+from merge_core import plugins
+from search.spec.study_file import StudySpec
+from search.storage.study_record import Record
+from search.trial import workbench
 from tests.search import toy
 
 
@@ -42,7 +42,7 @@ def nothing_is_read_twice() -> Iterator[None]:
 
     sqlalchemy.event.listen(sqlalchemy.Engine, "connect", connected)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "entry_points", functools.cache(registry.entry_points))
+        patch.setattr(plugins, "entry_points", functools.cache(plugins.entry_points))
         patch.setattr(workbench, "version", functools.cache(workbench.version))
         patch.setattr(ScriptDirectory, "get_current_head", head)
         yield

@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from search.whole import run
+from search.run.study import run
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "studies" / "quickstart"
 STUDY = """

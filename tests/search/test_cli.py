@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from search import cli
-from search.opening import open_study
+from search.storage.locate import open_study
 from tests.search.real import QUICKSTART, run_whole, write_study
 
 MODELS = QUICKSTART / "models"
@@ -162,7 +162,7 @@ def test_first_interrupt_ends_after_the_running_trial_and_keeps_what_is_settled(
 def test_plugin_file_is_read_before_the_study(mergetune, tmp_path):
     plugin = tmp_path / "mine.py"
     plugin.write_text(
-        "from evaluators.python_function import scorer\n\n"
+        "from evaluators.jsonl.python_function import scorer\n\n"
         "@scorer(name='shortness')\ndef shortness(answer, item):\n    return 1.0\n"
     )
     code, out, err = mergetune("evaluators", "--plugin", str(plugin), "--json")

@@ -25,19 +25,20 @@ import numpy as np
 import optuna
 import sqlalchemy
 
-from merge_core import document, layers
+from merge_core.architecture import layers
 from merge_core.methods.registry import method
-from merge_core.parameters import value_of
-from merge_core.placement import Placement
-from merge_core.recipe import Recipe
-from search.aggregation import Aggregate
-from search.entries import named
-from search.pools import split
-from search.record import Record, Settled
-from search.run import open_for, search
-from search.space import Space
-from search.study_file import StudySpec, of_document
-from search.workbench import Workbench
+from merge_core.parents.residency import Placement
+from merge_core.recipe import yaml_document
+from merge_core.recipe.interpolate import value_of
+from merge_core.recipe.schema import Recipe
+from search.run.loop import open_for, search
+from search.scoring.aggregate import Aggregate
+from search.scoring.objectives import named
+from search.scoring.pools import split
+from search.space.space import Space
+from search.spec.study_file import StudySpec, of_document
+from search.storage.study_record import Record, Settled
+from search.trial.workbench import Workbench
 
 LAYERS = 4
 TENSORS = (
@@ -255,7 +256,7 @@ def never() -> bool:
 
 def spec_of(text: str, folder: Path, **changes: Any) -> StudySpec:
     """Read a study from text, with some keys of its search section changed."""
-    found = document.parse(text, "study.yaml")
+    found = yaml_document.parse(text, "study.yaml")
     found.data.setdefault("search", {}).update(changes)
     return of_document(found, folder)
 

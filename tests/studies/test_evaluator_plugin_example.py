@@ -11,7 +11,7 @@ from evaluators import plugin_file
 from evaluators.registry import EVALUATORS
 from evaluators.testing import EvaluatorContract
 from merge_core.errors import EvaluationError
-from merge_core.registry import Registry
+from merge_core.plugins import Registry
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "studies" / "examples" / "evaluator-plugin"
 PROMPTS = "".join(f"say {'abc'[: i % 3]}{i}:\t{'h,z'[i % 3]}\n" for i in range(9))
@@ -40,7 +40,7 @@ def registry(tmp_path_factory):
 def live(family):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from evaluators.hf import live_model
+    from evaluators.engines.hf.engine import live_model
 
     folder = family("llama") / "one"
     model = AutoModelForCausalLM.from_pretrained(folder)

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import pytest
 from typer.testing import CliRunner
 
-from merge_core import recipe_reader
-from merge_core.recipe import Recipe, Source
+from merge_core.recipe import read as recipe_reader
+from merge_core.recipe.schema import Recipe, Source
 from search import cli
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,11 +59,11 @@ def shares() -> Iterator[Callable[[Recipe], Shares]]:
     """Return what scores a recipe's live candidate: skill -> share of right answers."""
     from transformers import AutoTokenizer
 
-    from evaluators.hf import live_model
-    from evaluators.lm_eval import EVALUATOR
-    from merge_core.candidate import Candidate
-    from merge_core.parent import open_parents
-    from merge_core.plan import plan
+    from evaluators.engines.hf.engine import live_model
+    from evaluators.harness.task import EVALUATOR
+    from merge_core.output.live_model import Candidate
+    from merge_core.parents.open import open_parents
+    from merge_core.plan.planner import plan
 
     def opened(skill):
         options = EVALUATOR.options(task=f"quickstart_{skill}", include_path="tasks")

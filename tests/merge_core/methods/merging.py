@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from merge_core.blocks import flat_blocks
-from merge_core.methods.declaration import Inputs, Method
-from merge_core.methods.sparsify import Rule, chosen, terms
+from merge_core.contract import Inputs, Method
+from merge_core.kernels.eager import flat_blocks
+from merge_core.methods.shared.sparsify import Rule, chosen, terms
 
 
 def inputs_for(method: Method, base: Tensor | None, models: list[Tensor], **given: Any) -> Inputs:

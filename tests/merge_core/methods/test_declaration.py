@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from merge_core.methods.declaration import Inputs, Method, Param, shown
+from merge_core.contract import Inputs, Method, Param, shown
 
 NUMBER = Param("weight", "factor", low=0, high=1, minimum=-1, maximum=2)
 FREE = Param("weight", "factor", low=0, high=1)

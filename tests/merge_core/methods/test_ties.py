@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from merge_core.contract import Cut
 from merge_core.methods import breadcrumbs_ties, dare_ties, della, task_arithmetic
-from merge_core.methods.declaration import Cut
 from merge_core.methods.ties import METHOD
+from merge_core.numerics.whole_vector import cuts
 from merge_core.testing import MethodContract
-from merge_core.whole_vector import cuts
 from tests.merge_core.methods.merging import inputs_for, merge, random_models, tensor
 
 

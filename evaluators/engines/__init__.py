@@ -1,0 +1,1 @@
+"""Prompts in, log-likelihoods or text out; what all engines share stands here."""

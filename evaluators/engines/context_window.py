@@ -1,0 +1,66 @@
+"""How many tokens a model can see; engines cut what is longer, so evaluators look before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from evaluators.log_control import hushed_logs
+from evaluators.protocol import LiveModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_NAMES = ("max_position_embeddings", "n_positions", "n_ctx")
+
+
+def window_of(model: LiveModel) -> int | None:
+    """Return the most tokens that model and engine take, prompt and answer together.
+
+    Returns:
+        The least of what the model's config and the engine's fingerprint (``max_length``) say;
+        None where neither says anything.
+    """
+    config = model.model.config
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    told = [getattr(text, name, None) for name in _NAMES] + [_of_engine(model)]
+    sizes = [size for size in told if isinstance(size, int)]
+    return min(sizes, default=None)
+
+
+def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[int]:
+    """Return the number of tokens of each text, with the special tokens the tokenizer adds.
+
+    An engine may add fewer (a chat prompt brings its own): one token of a window may stay unused,
+    but nothing that is too long passes.
+    """
+    if not texts:
+        return []
+    with hushed_logs():  # transformers warns of each text longer than its window
+        return [len(ids) for ids in tokenizer(list(texts))["input_ids"]]
+
+
+def too_long(tokens: int, answer: int, window: int | None) -> str:
+    """Return why a prompt does not fit, or nothing.
+
+    Args:
+        tokens: Of the prompt.
+        answer: Tokens that the answer may have.
+        window: See ``window_of``.
+    """
+    if window is None or tokens + answer <= window:
+        return ""
+    room = f" and up to {answer} of its answer" if answer else ""
+    return (
+        f"{tokens} tokens{room} do not fit the model's window of {window}; "
+        "shorten the prompt, or ask for fewer examples or tokens"
+    )
+
+
+def _of_engine(model: LiveModel) -> object:
+    try:
+        facts = json.loads(model.engine.fingerprint())
+    except ValueError:
+        return None
+    return facts.get("max_length") if isinstance(facts, dict) else None

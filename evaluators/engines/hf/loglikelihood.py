@@ -1,0 +1,211 @@
+"""Log-likelihoods: each context is read once, and every continuation after it from there."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from evaluators.engines.hf.batching import Ask, Budget, Ids, filled, padded, widened
+from evaluators.engines.hf.prefix_forward import Forward, Read, most_likely
+
+Sums = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+_Answer = tuple[float, bool]
+_ROOM = 16  # a short continuation's memory has place for this many: the next length uses it too
+_CHUNK = 256  # tokens of a continuation at a time: a bound on the logits held
+
+
+@dataclass(frozen=True)
+class _Ending:
+    ids: Ids
+    asked: list[int] = field(default_factory=list)  # places in the call, twins share one
+
+
+@dataclass(frozen=True)
+class _Group:
+    """One context and all that is asked after it."""
+
+    context: Ids
+    endings: list[_Ending]
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Per token: its log-probability, and whether it is the most likely one."""
+
+    nats: Tensor  # (rows, n), the model's dtype
+    best: Tensor  # (rows, n) bool; False where it does not matter
+
+
+def loglikelihoods(
+    forward: Forward, budget: Budget, asks: Sequence[Ask]
+) -> list[tuple[float, bool]]:
+    """Return ``(nats, greedy)`` per ask, in their order.
+
+    Rounded as lm-eval rounds: each token's value to the model's dtype, then the sum.
+    """
+    answers: list[tuple[float, bool]] = [(math.nan, False)] * len(asks)
+    lengths: dict[int, list[_Group]] = defaultdict(list)
+    for group in _grouped(asks):
+        lengths[padded(len(group.context))].append(group)
+    for length in sorted(lengths, reverse=True):  # the most memory first
+        answer_all = functools.partial(_answer, forward, budget, length)
+        for found in budget.batches(lengths[length], length, answer_all):
+            for ending, answer in found:
+                for place in ending.asked:
+                    answers[place] = answer
+    return answers
+
+
+def _grouped(asks: Sequence[Ask]) -> list[_Group]:
+    """Gather continuations by context, both without twins; the order of asking is forgotten."""
+    contexts: dict[bytes, dict[bytes, _Ending]] = defaultdict(dict)
+    whole: dict[bytes, Ids] = {}
+    for place, ask in enumerate(asks):
+        context, ending = ask.context.tobytes(), ask.continuation.tobytes()
+        whole[context] = ask.context
+        contexts[context].setdefault(ending, _Ending(ask.continuation)).asked.append(place)
+    return [
+        _Group(whole[context], [endings[key] for key in sorted(endings)])
+        for context, endings in sorted(contexts.items())
+    ]
+
+
+def _answer(
+    forward: Forward, budget: Budget, length: int, groups: Sequence[_Group]
+) -> list[tuple[_Ending, _Answer]]:
+    """Answer all that is asked after the contexts of one batch."""
+    state, logits = forward.read([group.context for group in groups], length)
+    endings = [(i, ending) for i, group in enumerate(groups) for ending in group.endings]
+    sums, greedy = _firsts(logits, endings)
+    later: dict[int, list[int]] = defaultdict(list)
+    for place, (_, ending) in enumerate(endings):
+        if len(ending.ids) > 1:
+            later[widened(len(ending.ids) - 1)].append(place)
+    reader = _Reader(forward, state, endings, greedy)
+    for more, places in sorted(later.items()):
+        follow = functools.partial(reader.follow, more)
+        spread = _spread(places, [endings[place][0] for place in places])
+        for part, told in budget.batches(spread, length + more, follow):
+            _add(sums, greedy, part, [len(endings[p][1].ids) - 1 for p in part], told)
+    rounded = torch.from_numpy(sums).to(logits.dtype).tolist()
+    return [
+        (ending, (rounded[place], bool(greedy[place]))) for place, (_, ending) in enumerate(endings)
+    ]
+
+
+def _firsts(
+    logits: Tensor,  # (contexts, vocabulary)
+    endings: Sequence[tuple[int, _Ending]],  # with the number of their context
+) -> tuple[Sums, Flags]:  # one entry per ending
+    """Score the first token of every ending: all from one row per context."""
+    logs = torch.log_softmax(logits, dim=-1, out=logits)
+    best = most_likely(logs).cpu().numpy()
+    rows = [i for i, _ in endings]
+    wanted = np.array([ending.ids[0] for _, ending in endings], dtype=np.int64)
+    nats = logs[rows, torch.from_numpy(wanted).to(logs.device)]
+    return nats.double().cpu().numpy(), best[rows] == wanted
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads endings after their contexts."""
+
+    forward: Forward
+    state: Read  # the contexts
+    endings: Sequence[tuple[int, _Ending]]  # with the number of their row in ``state``
+    greedy: Flags  # per ending: whether its first token is the most likely one
+
+    def follow(
+        self, length: int, places: Sequence[int]
+    ) -> tuple[Sequence[int], _Told]:  # of their tokens after the first: (places, length)
+        """Read the endings at some places, padded on the right; return them in another order."""
+        n = len(places)
+        held = self.forward.held(self.state)
+        places = _arranged(places, [self.endings[place][0] for place in places], held)
+        repeated = [places[i % n] for i in range(filled(n, length))]
+        some = [self.endings[place] for place in repeated]
+        ids = np.zeros((len(some), length + 1), dtype=np.int64)
+        for row, (_, ending) in enumerate(some):
+            ids[row, : len(ending.ids)] = ending.ids
+        wanted = torch.from_numpy(ids).to(self.forward.device)
+        room = -(-length // _ROOM) * _ROOM
+        state = self.forward.only(self.state, [i for i, _ in some], room)
+        parts = []
+        hopeful = torch.from_numpy(self.greedy[repeated]).to(self.forward.device)
+        for start in range(0, length, _CHUNK):
+            end = min(start + _CHUNK, length)
+            state, logits = self.forward.read_on(state, wanted[:, start:end])
+            parts.append(_told(logits, wanted[:, start + 1 : end + 1], hopeful))
+            hopeful = hopeful & parts[-1].best.all(dim=1)
+        nats = torch.cat([part.nats for part in parts], dim=1)
+        best = torch.cat([part.best for part in parts], dim=1)
+        return places, _Told(nats[:n], best[:n])
+
+
+def _spread(places: Sequence[int], contexts: Sequence[int]) -> list[int]:
+    """Order places so that each context comes once, then each a second time, and so on.
+
+    Those that come most often are first: they are held where their next endings are read.
+    """
+    often, seen = Counter(contexts), Counter[int]()
+    turns = []
+    for place, context in zip(places, contexts, strict=True):
+        turns.append((seen[context], -often[context], context, place))
+        seen[context] += 1
+    return [place for *_, place in sorted(turns)]
+
+
+def _arranged(places: Sequence[int], contexts: Sequence[int], held: Sequence[int]) -> list[int]:
+    """Order places so that as many contexts as can be come where they are held already."""
+    waiting: dict[int, list[int]] = defaultdict(list)
+    for place, context in zip(places, contexts, strict=True):
+        waiting[context].append(place)
+    there = [waiting[i].pop() if waiting.get(i) else None for i in held[: len(places)]]
+    there += [None] * (len(places) - len(there))
+    rest = iter([place for some in waiting.values() for place in some])
+    return [next(rest) if place is None else place for place in there]
+
+
+def _told(
+    logits: Tensor,  # (rows, n, vocabulary)
+    wanted: Tensor,  # (rows, n)
+    hopeful: Tensor,  # (rows,) bool: all tokens before were the most likely ones
+) -> _Told:
+    # In the model's dtype, as lm-eval does; and in place, since a second copy costs more.
+    logs = torch.log_softmax(logits, dim=-1, out=logits)
+    nats = logs.gather(-1, wanted[..., None])[..., 0]
+    best = torch.zeros_like(nats, dtype=torch.bool)
+    some = torch.nonzero(hopeful)[:, 0]
+    best[some] = _chosen(logs if len(some) == len(logs) else logs[some], nats[some], wanted[some])
+    return _Told(nats, best)
+
+
+def _chosen(logs: Tensor, nats: Tensor, wanted: Tensor) -> Tensor:
+    """Return which wanted tokens are the most likely ones, the first of equals."""
+    highest = nats == logs.amax(-1)
+    best = torch.zeros_like(highest)
+    best[highest] = most_likely(logs[highest]) == wanted[highest]
+    return best
+
+
+def _add(
+    sums: Sums,
+    greedy: Flags,
+    places: Sequence[int],
+    lengths: Sequence[int],
+    told: _Told,
+) -> None:
+    """Add the later tokens of some endings to what is known of the first."""
+    nats, best = told.nats.double().cpu().numpy(), told.best.cpu().numpy()
+    for row, (place, n) in enumerate(zip(places, lengths, strict=True)):
+        sums[place] += nats[row, :n].sum()
+        greedy[place] &= bool(best[row, :n].all())

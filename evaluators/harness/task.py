@@ -1,0 +1,238 @@
+"""lm-eval tasks, item by item: prompts, filters and metrics are lm-eval's; nothing is done twice.
+
+Not used, on purpose: ``evaluate`` (it averages, and rebuilds every prompt), ``samples=``, the
+request cache and the response cache (each gives wrong numbers without a word when weights or
+subsets change), bootstrap.
+
+What is guaranteed: an item's value is what ``lm_eval.simple_evaluate`` gives with the same model
+and seed, within the rounding that ``engines/hf/engine.py`` states; a score of right or wrong
+differs only where two answers are that close. A perplexity's items are nats (see ``metrics``). The
+same block gives the same bits in whatever order it is asked for, and in float32 on a CPU with one
+thread so does every other block.
+
+lm-eval cuts what is longer than the model's window, with a line in its log. Here such an item
+fails, unless the score entry says ``too_long: cut``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evaluators.choice_scores import GRADED
+from evaluators.engines.context_window import count_tokens, too_long, window_of
+from evaluators.harness.fingerprint import fingerprint_of
+from evaluators.harness.groups import shares_of
+from evaluators.harness.metrics import chance, graded, metrics_of, reduction
+from evaluators.harness.public_data import notice_of
+from evaluators.harness.requests import ANSWERABLE, Prepared, Prompting, prepare
+from evaluators.protocol import Item, LiveModel, ScoreVector, Suite, items_of
+from evaluators.registry import EvaluatorPlugin, option
+from evaluators.scoring import check_positions
+from merge_core.errors import EvaluationError, MergeError, UnknownNameError, hint
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclasses.dataclass(frozen=True)
+class LmEvalOptions:
+    """The keys of a score entry with ``evaluator: lm_eval``."""
+
+    task: str | Mapping[str, Any] = option(
+        "a text or a mapping", "name of an lm-eval task, group or tag, or one written out"
+    )
+    include_path: str | None = option(
+        "a folder", "task files of your own, relative to the study file", default=None
+    )
+    metric: str | None = option("text", "which of the task's metrics; its first", default=None)
+    filter: str | None = option("text", "which of the task's filters; its first", default=None)
+    num_fewshot: int | None = option(
+        "a whole number", "examples in a prompt; what the task says, or 0", default=None, low=0
+    )
+    apply_chat_template: bool = option(
+        "true or false", "put prompts in the tokenizer's chat template", default=False
+    )
+    system_instruction: str | None = option("text", "stands before every prompt", default=None)
+    fewshot_as_multiturn: bool = option(
+        "true or false", "in a chat: examples are turns of their own", default=True
+    )
+    gen_kwargs: Mapping[str, Any] | None = option(
+        "a mapping", "over the task's generation settings", default=None
+    )
+    seed: int = option("a whole number", "seed of the few-shot draw", default=1234, low=0)
+    too_long: str = option(
+        "one of fail, cut",
+        "an item longer than the model's window: a failed one, or cut at its start",
+        default="fail",
+    )
+
+
+class LmEvalTask:
+    """One lm-eval task with one metric and one filter. See ``protocol.Evaluator``.
+
+    ``filter`` is that filter's name; ``unit`` is the metric's.
+
+    Args:
+        prepared: The task with its requests.
+        options: What the study file says.
+        metric: Its name; None is the task's first.
+        filter: Its name; None is the task's first.
+
+    Raises:
+        UnknownNameError: The metric or filter does not exist.
+        EvaluationError: The task cannot be scored item by item.
+    """
+
+    def __init__(
+        self, prepared: Prepared, options: LmEvalOptions, metric: str | None, filter: str | None
+    ) -> None:
+        task = prepared.task
+        self._prepared = prepared
+        self._cut = options.too_long == "cut"
+        self.task = prepared.name
+        self.unit = _chosen("metric", metric, metrics_of(prepared), self.task)
+        self._reduction = reduction(prepared, self.unit)
+        means = self._reduction.aggregation == "mean"
+        better = {**dict.fromkeys(GRADED, True), **task.higher_is_better()}
+        self.higher_is_better = means and bool(better[self.unit])
+        self.sizes = self._reduction.sizes
+        self.reported = self._reduction.reported
+        self.chance = chance(prepared, self.unit)
+        filters = {f.name: f for f in task._filters}
+        self._filter = filters[_chosen("filter", filter, list(filters), self.task)]
+        self.filter = self._filter.name
+        documents = [requests[0].doc for requests in prepared.requests]
+        self.items: tuple[Item, ...] = items_of(self.task, documents)
+        self.documents = tuple(item.id for item in items_of("", documents))
+        self.notice = notice_of(task)
+        self.failures: dict[str, str] = {}  # item id -> reason, of the latest call of ``score``
+        self._lengths: dict[int, tuple[int, int]] = {}  # position -> tokens of prompt, of answer
+        facts = {"metric": self.unit, "filter": self.filter, "seed": options.seed}
+        names = ("apply_chat_template", "system_instruction", "fewshot_as_multiturn", "too_long")
+        facts |= {name: getattr(options, name) for name in names}
+        self._fingerprint = fingerprint_of(prepared, facts)
+
+    def fingerprint(self) -> str:
+        """Return a JSON object: versions, choices, and hashes of requests, targets and settings."""
+        return self._fingerprint
+
+    def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
+        """Score some items. See ``protocol.Evaluator.score``; nan where an item is too long."""
+        check_positions(self.task, self.items, which)
+        reasons = {} if self._cut else self._too_long(model, which)
+        self.failures = {self.items[i].id: reason for i, reason in reasons.items()}
+        # Fresh copies: an Instance collects its answers, and `which` may repeat an item.
+        asked = [[_blank(r) for r in self._prepared.requests[i]] for i in which if i not in reasons]
+        try:
+            self._answer([r for requests in asked for r in requests], model)
+            values = iter([self._value(requests) for requests in asked])
+        except MergeError:
+            raise
+        except Exception as error:
+            raise EvaluationError(f"{self.task}: {type(error).__name__}: {error}") from error
+        scores = [np.nan if i in reasons else next(values) for i in which]
+        return np.array(scores, dtype=np.float64)
+
+    def _answer(self, requests: list[Instance], model: LiveModel) -> None:
+        for kind in ANSWERABLE:
+            some = [r for r in requests if r.request_type == kind for _ in range(r.repeats)]
+            if some:
+                whole = kind == "loglikelihood_rolling"  # its arguments are one text
+                asked = [r.args[0] if whole else r.args for r in some]
+                answers = getattr(model.engine, kind)(asked)
+                for request, answer in zip(some, answers, strict=True):
+                    request.resps.append(answer)
+        if requests:
+            self._filter.apply(requests)
+
+    def _value(self, requests: list[Instance]) -> float:
+        answers = [r.filtered_resps[self.filter] for r in requests]
+        task, doc = self._prepared.task, requests[0].doc
+        if self.unit not in task.aggregation():
+            return graded(self.unit, task, doc, [nats for nats, _ in answers])
+        return self._reduction.score(task.process_results(doc, answers))
+
+    def _too_long(self, model: LiveModel, which: Sequence[int]) -> dict[int, str]:
+        """Return why items do not fit the window; rolling texts are read in windows and do."""
+        window = window_of(model)
+        self._measure(model, [i for i in dict.fromkeys(which) if i not in self._lengths])
+        reasons = {i: too_long(*self._lengths[i], window) for i in which}
+        return {
+            i: f"{reason}; or say `too_long: cut`, as lm-eval does"
+            for i, reason in reasons.items()
+            if reason
+        }
+
+    def _measure(self, model: LiveModel, which: Sequence[int]) -> None:
+        from evaluators.engines.hf.greedy import most_tokens
+
+        groups = [
+            [r for r in self._prepared.requests[i] if r.request_type != "loglikelihood_rolling"]
+            for i in which
+        ]
+        texts, answers = [], []
+        for request in (r for group in groups for r in group):
+            generates = request.request_type == "generate_until"
+            texts.append(request.args[0] if generates else "".join(request.args))
+            answers.append(most_tokens(request.args[1]) if generates else 0)
+        lengths = iter(zip(count_tokens(model.tokenizer, texts), answers, strict=True))
+        for i, group in zip(which, groups, strict=True):
+            self._lengths[i] = max((next(lengths) for _ in group), key=sum, default=(0, 0))
+
+
+def open_task(
+    options: LmEvalOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
+) -> LmEvalTask | Suite:
+    """Prepare the task or group that a score entry names; relative paths start from ``folder``.
+
+    Raises:
+        UnknownNameError: The task, metric or filter does not exist.
+        EvaluationError: The task cannot be loaded, or cannot be scored item by item.
+    """
+    include_path = folder / options.include_path if options.include_path else None
+    prompting = Prompting(
+        num_fewshot=options.num_fewshot,
+        seed=options.seed,
+        system_instruction=options.system_instruction,
+        fewshot_as_multiturn=options.fewshot_as_multiturn,
+        gen_kwargs=options.gen_kwargs,
+    )
+    chat = tokenizer if options.apply_chat_template else None
+    prepared = prepare(options.task, include_path, prompting, chat)
+    if isinstance(prepared, Prepared):
+        return LmEvalTask(prepared, options, options.metric, options.filter)
+
+    def opened(member: Prepared, metric: str | None, filter: str | None) -> LmEvalTask:
+        return LmEvalTask(member, options, options.metric or metric, options.filter or filter)
+
+    return Suite(prepared.name, tuple(shares_of(prepared, opened)))
+
+
+EVALUATOR = EvaluatorPlugin(
+    name="lm_eval",
+    meaning="tasks and groups of lm-evaluation-harness, whatever their output type",
+    options=LmEvalOptions,
+    open=open_task,
+)
+
+
+def _blank(request: Instance) -> Instance:
+    return dataclasses.replace(request, resps=[], filtered_resps={})
+
+
+def _chosen(kind: str, wanted: str | None, known: list[str], task: str) -> str:
+    """Return the wanted name, or the first one that the task lists."""
+    if not known:
+        raise EvaluationError(f"lm-eval task {task!r} declares no {kind}")
+    if wanted is not None and wanted not in known:
+        raise UnknownNameError(
+            f"lm-eval task {task!r} has no {kind} {wanted!r}{hint(wanted, known)}; "
+            f"known: {', '.join(known)}"
+        )
+    return known[0] if wanted is None else wanted

@@ -1,0 +1,144 @@
+"""A user's own questions in JSON lines, answered in words: is the answer the right one?
+
+    evaluator: exact_match
+    file: questions.jsonl        # {"question": "2+2?", "answer": "4"}, or a list of right answers
+    prompt: "Question: {{ question }}\\nAnswer:"
+    answer_regex: "(-?[0-9.,]+)"
+    numeric: true
+
+``metric: f1`` is graded (shared words, see ``comparison.token_f1``); with ``steer: f1`` it steers
+the search, and the report states ``metric``. Plain lm-eval's ``exact_match`` compares to the last
+space; here space at the ends is ignored unless ``ignore_space: false``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evaluators.json_rows import Row, written
+from evaluators.jsonl.answers import Answers, GenerationOptions
+from evaluators.jsonl.compare import Comparison, number_of
+from evaluators.jsonl.prompts import prepare
+from evaluators.protocol import Item, LiveModel, ScoreVector
+from evaluators.registry import EvaluatorPlugin, option
+from evaluators.scoring import fingerprint
+from merge_core.errors import EvaluationError, ParameterError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactMatchOptions(GenerationOptions):
+    """The keys of a score entry with ``evaluator: exact_match``."""
+
+    answer: str = option("text", "the key of the right answer, or of a list", default="answer")
+    answer_regex: str | None = option(
+        "text", "what to compare: its first match in the answer, the first group", default=None
+    )
+    metric: str = option("one of exact, f1", "equal or not, or shared words", default="exact")
+    numeric: bool = option("true or false", "compare as numbers: 1,000 = 1000.0", default=False)
+    ignore_case: bool = option("true or false", "A equals a", default=False)
+    ignore_space: bool = option("true or false", "space at the ends is nothing", default=True)
+
+
+class ExactMatch:
+    """See the module, and ``protocol.Evaluator``.
+
+    Args:
+        options: What the study file says.
+        folder: Where its relative paths start.
+        tokenizer: Of the models.
+
+    Raises:
+        EvaluationError: A file, a row or the template does not do.
+        ParameterError: ``answer_regex`` is no regular expression, or ``numeric`` goes with ``f1``.
+    """
+
+    higher_is_better = True
+
+    def __init__(
+        self, options: ExactMatchOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        compare = _comparison(options)
+        prompts = prepare(options, folder, tokenizer, lambda row: right_answers(row, options)[0])
+        self.task = prompts.task
+        self.items: tuple[Item, ...] = prompts.items
+        self.unit = "exact_match" if options.metric == "exact" else "f1"
+        self.failures: dict[str, str] = {}  # item id -> reason, of the latest call of ``score``
+        self._value = compare.exact if options.metric == "exact" else compare.f1
+        self._right = [right_answers(row, options) for row in prompts.rows]
+        self._answers = Answers(prompts, options, tokenizer)
+        names = ("metric", "answer_regex", "numeric", "ignore_case", "ignore_space")
+        facts = {name: getattr(options, name) for name in names}
+        asked = zip(prompts.texts, self._right, strict=True)
+        self._fingerprint = fingerprint("exact_match", {**facts, **self._answers.how}, asked)
+
+    def fingerprint(self) -> str:
+        """Return a JSON object: how answers are made and compared, a hash of prompts and truth."""
+        return self._fingerprint
+
+    def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
+        """Score some items. See ``protocol.Evaluator.score``; nan where a prompt is too long."""
+        self.failures = {}
+        said = self._answers.of(model, which, self.failures)
+        values = [
+            np.nan if text is None else self._value(text, self._right[i])
+            for i, text in zip(which, said, strict=True)
+        ]
+        return np.array(values, dtype=np.float64)
+
+
+def right_answers(row: Row, options: ExactMatchOptions) -> tuple[str, ...]:
+    """Return the right answers of a row, at least one.
+
+    Raises:
+        EvaluationError: There is none, or one that is no number where numbers are compared.
+    """
+    value = row.value(options.answer)
+    listed = value if isinstance(value, list) else [value]
+    place = f"{row.place}: {options.answer}"
+    if not listed:
+        raise EvaluationError(f"{place}: expected at least one right answer, got an empty list")
+    texts = tuple(written(x, place) for x in listed)
+    for text in texts:
+        if options.numeric and number_of(text) is None:
+            raise EvaluationError(f"{place}: `numeric: true` needs a number, got {text!r}")
+    return texts
+
+
+def _comparison(options: ExactMatchOptions) -> Comparison:
+    if options.numeric and options.metric == "f1":
+        raise ParameterError("`numeric: true` compares whole numbers, so `metric` must be exact")
+    return Comparison(
+        pattern(options.answer_regex, "answer_regex"),
+        options.numeric,
+        options.ignore_case,
+        options.ignore_space,
+    )
+
+
+def pattern(text: str | None, name: str) -> re.Pattern[str] | None:
+    """Compile a regular expression of the study file.
+
+    Raises:
+        ParameterError: It is none.
+    """
+    try:
+        return None if text is None else re.compile(text)
+    except re.error as error:
+        raise ParameterError(f"{name} {text!r} is no regular expression: {error}") from error
+
+
+EVALUATOR = EvaluatorPlugin(
+    name="exact_match",
+    meaning="your own questions in JSON lines, answered in words",
+    options=ExactMatchOptions,
+    open=ExactMatch,
+)

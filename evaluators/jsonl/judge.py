@@ -1,0 +1,194 @@
+"""Another model, behind an OpenAI-compatible endpoint, scores the answers against a rubric.
+
+    evaluator: judge
+    file: questions.jsonl
+    prompt: "{{ question }}"
+    rubric: |
+      Question: {{ question }}
+      Answer: {{ answer }}
+      How helpful is the answer, from 0 to 10? Reply with JSON: {"score": <number>}
+    base_url: http://localhost:8000/v1
+    model: Qwen/Qwen3-32B
+    api_key_env: OPENAI_API_KEY       # the variable's name; the key itself is stored nowhere
+
+A judge that does not answer, or answers without a number between ``low`` and ``high``, makes a
+failed item: nan with its reason in ``failures``, never a 0. Questions and answers leave the machine
+for ``base_url``. What a judge says is only as repeatable as the judge.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evaluators.jsonl.answers import Answers, FreeAnswerOptions, example_answer
+from evaluators.jsonl.exact_match import pattern
+from evaluators.jsonl.judge_client import JudgeClient, key_from
+from evaluators.jsonl.prompts import prepare, template
+from evaluators.protocol import Item, LiveModel, ScoreVector
+from evaluators.registry import EvaluatorPlugin, option
+from evaluators.scoring import fingerprint
+from merge_core.errors import ParameterError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions(FreeAnswerOptions):
+    """The keys of a score entry with ``evaluator: judge``."""
+
+    rubric: str = option("text", "a Jinja template over a line's keys and `answer`, the model's")
+    base_url: str = option("text", "of the endpoint, such as http://localhost:8000/v1")
+    model: str = option("text", "the judge's name there")
+    api_key_env: str | None = option(
+        "text", "the environment variable that holds the key; *_API_KEY", default=None
+    )
+    score_regex: str | None = option(
+        "text", "the score in the reply: first match, first group; instead of JSON", default=None
+    )
+    score_key: str = option("text", "the score's key in the reply's JSON object", default="score")
+    low: float = option("a number", "least score", default=0)
+    high: float = option("a number", "greatest score", default=10)
+    reply_tokens: int = option("a whole number", "most tokens of a reply", default=512, low=1)
+    timeout: float = option("a number", "seconds until a try has failed", default=60, low=0)
+    retries: int = option("a whole number", "further tries after the first", default=3, low=0)
+    concurrency: int = option("a whole number", "most questions at a time", default=4, low=1)
+
+
+class Judge:
+    """See the module, and ``protocol.Evaluator``.
+
+    Args:
+        options: What the study file says.
+        folder: Where its relative paths start.
+        tokenizer: Of the models.
+
+    Raises:
+        EvaluationError: A file, a row or a template does not do, or the key is not there.
+        ParameterError: An option's value does not do.
+    """
+
+    unit, higher_is_better = "points", True
+
+    def __init__(
+        self, options: JudgeOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        self._reading = _Reading.of(options)
+        self._client = _client(options)
+        self._rubric = template(options.rubric, "rubric")
+        prompts = prepare(options, folder, tokenizer, example_answer(options))
+        self.task = prompts.task
+        self.items: tuple[Item, ...] = prompts.items
+        self.failures: dict[str, str] = {}  # item id -> reason, of the latest call of ``score``
+        self._rows = prompts.rows
+        self._answers = Answers(prompts, options, tokenizer)
+        for row in self._rows:
+            self._rubric(row.place, {**row.values, "answer": ""})  # a bad one is known now
+        names = ("rubric", "base_url", "model", "score_regex", "score_key", "low", "high")
+        facts = {name: getattr(options, name) for name in (*names, "reply_tokens")}
+        asked = zip(prompts.texts, [row.values for row in prompts.rows], strict=True)
+        self._fingerprint = fingerprint("judge", {**facts, **self._answers.how}, asked)
+
+    def fingerprint(self) -> str:
+        """Return a JSON object: rubric, judge, how answers are made and read, hash of the rows."""
+        return self._fingerprint
+
+    def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
+        """Score some items. See ``protocol.Evaluator.score``; nan where the judge failed."""
+        self.failures = {}
+        said = self._answers.of(model, which, self.failures)
+        there = [(i, text) for i, text in zip(which, said, strict=True) if text is not None]
+        replies = iter(self._client.ask([self._question(i, text) for i, text in there]))
+        values = np.full(len(which), np.nan)
+        for k, (i, text) in enumerate(zip(which, said, strict=True)):
+            if text is not None:
+                reply = next(replies)
+                values[k], failure = self._reading.score(reply.text)
+                if reply.failure or failure:
+                    values[k] = np.nan
+                    self.failures[self.items[i].id] = reply.failure or failure
+        return values
+
+    def _question(self, i: int, answer: str) -> str:
+        row = self._rows[i]
+        return self._rubric(row.place, {**row.values, "answer": answer})
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How a score is read from a reply."""
+
+    pattern: re.Pattern[str] | None
+    key: str
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, options: JudgeOptions) -> _Reading:
+        if not options.low < options.high:
+            raise ParameterError(f"low must be below high, got {options.low} and {options.high}")
+        found = pattern(options.score_regex, "score_regex")
+        return cls(found, options.score_key, options.low, options.high)
+
+    def score(self, reply: str) -> tuple[float, str]:
+        """Return the score and no reason, or nan and the reason why there is none."""
+        told = self._told(reply)
+        try:
+            value = math.nan if isinstance(told, bool) else float(told)
+        except (TypeError, ValueError):
+            value = math.nan
+        if self.low <= value <= self.high:  # also refuses nan
+            return value, ""
+        wanted = f"a number from {self.low:g} to {self.high:g}"
+        return math.nan, f"the judge replied without {wanted}: {reply[:120]!r}"
+
+    def _told(self, reply: str) -> Any:
+        if self.pattern is not None:
+            found = self.pattern.search(reply)
+            return found and found.group(1 if self.pattern.groups else 0)
+        objects = [x for x in _objects(reply) if self.key in x]
+        return objects[-1][self.key] if objects else None
+
+
+def _objects(text: str) -> list[dict[str, Any]]:
+    """Return the JSON objects in a text, in their order; judges write words around them."""
+    decoder, found, start = json.JSONDecoder(), [], text.find("{")
+    while start >= 0:
+        try:
+            value, end = decoder.raw_decode(text, start)
+        except ValueError:
+            end = start + 1
+        else:
+            found.append(value)
+        start = text.find("{", end)
+    return found
+
+
+def _client(options: JudgeOptions) -> JudgeClient:
+    if options.timeout <= 0:
+        raise ParameterError(f"timeout must be above 0 seconds, got {options.timeout}")
+    return JudgeClient(
+        base_url=options.base_url,
+        model=options.model,
+        key=key_from(options.api_key_env),
+        timeout=options.timeout,
+        retries=options.retries,
+        concurrency=options.concurrency,
+        max_tokens=options.reply_tokens,
+    )
+
+
+EVALUATOR = EvaluatorPlugin(
+    name="judge",
+    meaning="another model scores the answers against your rubric",
+    options=JudgeOptions,
+    open=Judge,
+)

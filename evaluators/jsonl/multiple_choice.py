@@ -1,0 +1,167 @@
+"""A user's own multiple-choice questions in JSON lines: which choice is the likeliest?
+
+    evaluator: multiple_choice
+    file: questions.jsonl        # {"question": "2+2?", "options": ["3", "4"], "answer": "B"}
+    prompt: "Question: {{ question }}\\nAnswer:"
+    choices: options             # or the keys of one choice each: [a, b, c, d]
+
+The metrics ``acc``, ``acc_norm`` and ``acc_bytes`` are lm-eval's of these names: the likeliest
+choice is the right one; by likelihood per character; per UTF-8 byte. Two are graded, for a search
+that needs more than right or wrong (``steer``): ``probability`` of the right choice among the
+choices; ``margin``, its log-probability minus that of the best other one, in nats, above 0 where
+``acc`` is 1. Beware of a mean of several tasks' margins, which have no bounds: see the README.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evaluators.choice_scores import GRADED
+from evaluators.engines.context_window import count_tokens, too_long, window_of
+from evaluators.json_rows import Row, written
+from evaluators.jsonl.prompts import PromptOptions, gap, prepare
+from evaluators.protocol import Item, LiveModel, ScoreVector
+from evaluators.registry import EvaluatorPlugin, option
+from evaluators.scoring import check_positions, fingerprint
+from merge_core.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultipleChoiceOptions(PromptOptions):
+    """The keys of a score entry with ``evaluator: multiple_choice``."""
+
+    choices: Sequence[str] = option(
+        "a text or a list of texts", "the key of the list of choices, or a key for each choice"
+    )
+    gold: str = option(
+        "text", "the key of the right one: place from 0, letter or text", default="answer"
+    )
+    metric: str = option(
+        "one of acc, acc_norm, acc_bytes, margin, probability", "what to count", default="acc"
+    )
+
+
+@dataclass(frozen=True)
+class _Question:
+    choices: tuple[str, ...]
+    gold: int
+
+
+class MultipleChoice:
+    """See the module, and ``protocol.Evaluator``.
+
+    Args:
+        options: What the study file says.
+        folder: Where its relative paths start.
+        tokenizer: Of the models.
+
+    Raises:
+        EvaluationError: A file, a row or the template does not do.
+    """
+
+    higher_is_better = True
+
+    def __init__(
+        self, options: MultipleChoiceOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        def answer_of(row: Row) -> str:
+            question = _question(row, options)
+            return question.choices[question.gold]
+
+        prompts = prepare(options, folder, tokenizer, answer_of)
+        self.task = prompts.task
+        self.items: tuple[Item, ...] = prompts.items
+        self.unit = "nats" if options.metric == "margin" else options.metric
+        self.failures: dict[str, str] = {}  # item id -> reason, of the latest call of ``score``
+        self._metric = options.metric
+        self._questions = [_question(row, options) for row in prompts.rows]
+        shares = [1 / len(question.choices) for question in self._questions]
+        self.chance = None if options.metric == "margin" else sum(shares) / len(shares)
+        self._pairs = [
+            [(text, f"{gap(options, text)}{choice}") for choice in question.choices]
+            for text, question in zip(prompts.texts, self._questions, strict=True)
+        ]
+        counts = iter(count_tokens(tokenizer, [a + b for pairs in self._pairs for a, b in pairs]))
+        self._tokens = [max(next(counts) for _ in pairs) for pairs in self._pairs]
+        asked = zip(self._pairs, [q.gold for q in self._questions], strict=True)
+        self._fingerprint = fingerprint("multiple_choice", {"metric": options.metric}, asked)
+
+    def fingerprint(self) -> str:
+        """Return a JSON object: the metric, and a hash of prompts, choices and right ones."""
+        return self._fingerprint
+
+    def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
+        """Score some items. See ``protocol.Evaluator.score``; nan where a prompt is too long."""
+        check_positions(self.task, self.items, which)
+        window = window_of(model)
+        reasons = {i: too_long(self._tokens[i], 0, window) for i in set(which)}
+        self.failures = {self.items[i].id: reason for i, reason in reasons.items() if reason}
+        asked = [pair for i in which if not reasons[i] for pair in self._pairs[i]]
+        nats = iter(model.engine.loglikelihood(asked))
+        values = [
+            np.nan if reasons[i] else self._value(i, [next(nats)[0] for _ in self._pairs[i]])
+            for i in which
+        ]
+        return np.array(values, dtype=np.float64)
+
+    def _value(self, i: int, nats: Sequence[float]) -> float:
+        question = self._questions[i]
+        if self._metric in GRADED:
+            return GRADED[self._metric](nats, question.gold)
+        sizes = np.array([_size(choice, self._metric) for choice in question.choices])
+        return float(np.argmax(np.array(nats) / sizes) == question.gold)  # a tie: the first one
+
+
+def _size(choice: str, metric: str) -> int:
+    if metric == "acc_norm":
+        return len(choice)
+    return len(choice.encode()) if metric == "acc_bytes" else 1
+
+
+def _question(row: Row, options: MultipleChoiceOptions) -> _Question:
+    choices = _choices(row, options.choices)
+    if len(choices) < 2 or "" in choices:
+        raise EvaluationError(
+            f"{row.place}: expected at least two choices, none of them empty, got {list(choices)}"
+        )
+    return _Question(choices, _place(row, options.gold, choices))
+
+
+def _choices(row: Row, keys: Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(keys, str):
+        return tuple(row.text(key) for key in keys)
+    listed = row.value(keys)
+    if not isinstance(listed, list):
+        raise EvaluationError(f"{row.place}: {keys}: expected a list of choices, got {listed!r}")
+    return tuple(written(x, f"{row.place}: {keys}[{k}]") for k, x in enumerate(listed))
+
+
+def _place(row: Row, key: str, choices: tuple[str, ...]) -> int:
+    """Return which choice is the right one; refuse where two readings disagree."""
+    gold, text = row.value(key), row.text(key)
+    found = {k for k, choice in enumerate(choices) if choice == text}
+    place = gold if isinstance(gold, int) else LETTERS.find(text) if len(text) == 1 else -1
+    if 0 <= place < len(choices):
+        found.add(place)
+    if len(found) == 1:
+        return found.pop()
+    rule = "may mean several of" if found else "is neither a place from 0, a letter nor a text of"
+    raise EvaluationError(f"{row.place}: {key}: {gold!r} {rule} the choices {list(choices)}")
+
+
+EVALUATOR = EvaluatorPlugin(
+    name="multiple_choice",
+    meaning="your own multiple-choice questions in JSON lines",
+    options=MultipleChoiceOptions,
+    open=MultipleChoice,
+)

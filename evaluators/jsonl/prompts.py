@@ -1,0 +1,199 @@
+"""Rows of a user's own benchmark -> prompts, made once for all rows.
+
+A few-shot draw depends on the seed, the row and the pool of examples, not on the other rows that
+are scored: leaving a row out changes no other prompt (unless it was an example). A row is never an
+example of itself, nor is a row of the same content.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evaluators.json_rows import Row, read_rows
+from evaluators.protocol import Item, canonical, items_of
+from evaluators.registry import option
+from merge_core.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SEPARATOR = "\n\n"  # between the system prompt, the examples and the question, as in lm-eval
+
+Render = Callable[..., str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptOptions:
+    """The keys that decide a prompt."""
+
+    file: str = option("a file", "JSON lines, one item a line, relative to the study file")
+    prompt: str = option("text", "the question: a Jinja template over the keys of a line")
+    system: str | None = option("text", "what stands before all prompts", default=None)
+    apply_chat_template: bool = option(
+        "true or false", "put prompts in the tokenizer's chat template", default=False
+    )
+    delimiter: str | None = option(
+        "text", "between a prompt and its answer; a blank, in a chat nothing", default=None
+    )
+    num_fewshot: int = option("a whole number", "examples in a prompt", default=0, low=0)
+    fewshot_file: str | None = option(
+        "a file", "JSON lines that examples are drawn from; `file` itself", default=None
+    )
+    seed: int = option("a whole number", "seed of the few-shot draw", default=1234, low=0)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The rows of a benchmark and what the model is asked; all three tuples go together."""
+
+    task: str
+    rows: tuple[Row, ...]
+    items: tuple[Item, ...]
+    texts: tuple[str, ...]
+
+
+def prepare(
+    options: PromptOptions,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    answer_of: Callable[[Row], str],
+) -> Prompts:
+    """Read a benchmark and make its prompts.
+
+    Args:
+        options: What the study file says.
+        folder: Where its relative paths start.
+        tokenizer: Asked for its chat template.
+        answer_of: The right answer of a row, for examples.
+
+    Raises:
+        EvaluationError: A file, a row or the template does not do, there are too few examples, or
+            the tokenizer has no chat template.
+    """
+    file = folder / options.file
+    task = file.stem
+    rows = read_rows(file)
+    items = items_of(task, [row.values for row in rows])
+    render = template(options.prompt, "prompt")
+    question = _Question(options, render, tokenizer, answer_of)
+    shots = _shots(options, folder, rows)
+    texts = tuple(question.text(row, shots(row)) for row in rows)
+    return Prompts(task, rows, items, texts)
+
+
+def template(text: str, name: str) -> Render:
+    """Compile a Jinja template; it is called with a place, for messages, and its variables.
+
+    The sandbox keeps a study file from running code; an unknown variable is an error.
+
+    Raises:
+        EvaluationError: It is no template; or, when called, it cannot be filled.
+    """
+    from jinja2 import StrictUndefined, TemplateSyntaxError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    try:
+        compiled = environment.from_string(text)
+    except TemplateSyntaxError as error:
+        raise EvaluationError(f"{name}: line {error.lineno}: {error.message}") from error
+
+    def render(place: str, variables: Mapping[str, Any]) -> str:
+        try:
+            return compiled.render(dict(variables))
+        except Exception as error:  # whatever the expressions in it do
+            raise EvaluationError(
+                f"{place}: {name} cannot be filled: {error}; the row has {', '.join(variables)}"
+            ) from error
+
+    return render
+
+
+class _Question:
+    """Puts a row and its examples into one text."""
+
+    def __init__(
+        self,
+        options: PromptOptions,
+        render: Render,
+        tokenizer: PreTrainedTokenizerBase,
+        answer_of: Callable[[Row], str],
+    ) -> None:
+        if options.apply_chat_template and not tokenizer.chat_template:
+            raise EvaluationError(
+                f"{options.file} is to be asked with apply_chat_template, but the tokenizer has "
+                "no chat template"
+            )
+        self._options = options
+        self._render = render
+        self._chat = tokenizer if options.apply_chat_template else None
+        self._answer_of = answer_of
+
+    def text(self, row: Row, shots: Sequence[Row]) -> str:
+        question = self._render(row.place, row.values)
+        if not question:
+            raise EvaluationError(f"{row.place}: the prompt is empty")
+        pairs = [(self._render(s.place, s.values), self._answer_of(s)) for s in shots]
+        if self._chat is None:
+            before = [self._options.system] if self._options.system else []
+            examples = [f"{asked}{gap(self._options, asked)}{answer}" for asked, answer in pairs]
+            return SEPARATOR.join([*before, *examples, question])
+        return self._in_chat(row, pairs, question)
+
+    def _in_chat(self, row: Row, pairs: Sequence[tuple[str, str]], question: str) -> str:
+        system = self._options.system
+        messages = [{"role": "system", "content": system}] if system else []
+        for asked, answer in pairs:
+            messages.append({"role": "user", "content": asked})
+            messages.append({"role": "assistant", "content": answer})
+        messages.append({"role": "user", "content": question})
+        assert self._chat is not None
+        try:
+            return str(
+                self._chat.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            )
+        except Exception as error:  # templates refuse roles they do not know
+            raise EvaluationError(
+                f"{row.place}: the tokenizer's chat template cannot be filled: {error}"
+            ) from error
+
+
+def gap(options: PromptOptions, prompt: str) -> str:
+    """Return what stands between a prompt and its answer.
+
+    ``delimiter``, where it is given; else nothing in a chat or after a blank, a blank elsewhere.
+    """
+    if options.delimiter is not None:
+        return options.delimiter
+    return "" if options.apply_chat_template or prompt[-1:].isspace() else " "
+
+
+def _shots(
+    options: PromptOptions, folder: Path, rows: tuple[Row, ...]
+) -> Callable[[Row], list[Row]]:
+    wanted = options.num_fewshot
+    if not wanted:
+        return lambda row: []
+    source = read_rows(folder / options.fewshot_file) if options.fewshot_file else rows
+    pool = {canonical(row.values): row for row in source}  # twins count once
+    names = list(pool)
+
+    def draw(row: Row) -> list[Row]:
+        own = canonical(row.values)
+        stream = random.Random(f"{options.seed}\x1f{own.decode('utf-8', 'surrogatepass')}")
+        drawn = stream.sample(names, min(wanted + 1, len(names)))  # one may be the row itself
+        others = [name for name in drawn if name != own][:wanted]
+        if len(others) < wanted:
+            raise EvaluationError(
+                f"{row.place}: num_fewshot is {wanted}, but {options.fewshot_file or options.file} "
+                f"has {len(others)} other rows"
+            )
+        return [pool[name] for name in others]
+
+    return draw

@@ -1,0 +1,162 @@
+"""A user's own function scores what the model writes.
+
+    # lengths.py, given on the command line: mergetune run study --plugin lengths.py
+    from evaluators.jsonl.python_function import scorer
+
+    @scorer(name="brevity", higher_is_better=False)
+    def words(answer: str, item: dict) -> float:
+        return len(answer.split())
+
+    # in the study file
+    - {evaluator: python, function: brevity, file: questions.jsonl, prompt: "{{ question }}"}
+
+A study file names a function, never a file or a module to import: functions come from ``--plugin``
+or from an installed package with an entry point in the group ``mergetune.scorers``.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import math
+import numbers
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evaluators.jsonl.answers import Answers, FreeAnswerOptions, example_answer
+from evaluators.jsonl.prompts import prepare
+from evaluators.protocol import Item, LiveModel, ScoreVector
+from evaluators.registry import EvaluatorPlugin, option
+from evaluators.scoring import fingerprint
+from merge_core.errors import EvaluationError
+from merge_core.plugins import Registry
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SCORERS = Registry("scorer", "mergetune.scorers", {})
+
+Function = Callable[[str, dict[str, Any]], float]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A function and what its numbers mean; made by ``scorer``, and called like the function."""
+
+    name: str
+    function: Function
+    unit: str = "score"
+    higher_is_better: bool = True
+
+    def __call__(self, answer: str, item: dict[str, Any]) -> float:
+        """Return the function's score of one answer to one line of the file; nan: it has none."""
+        return self.function(answer, item)
+
+
+def scorer(
+    *, name: str, unit: str = "score", higher_is_better: bool = True
+) -> Callable[[Function], Scorer]:
+    """Declare a function that takes the answer and its line of the file and returns a score.
+
+    Args:
+        name: What a study file calls it.
+        unit: What a score counts.
+        higher_is_better: Whether a larger score is a better one.
+    """
+    return lambda function: Scorer(name, function, unit, higher_is_better)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PythonOptions(FreeAnswerOptions):
+    """The keys of a score entry with ``evaluator: python``."""
+
+    function: str = option("text", "name of a scorer: of a --plugin file, or installed")
+
+
+class PythonFunction:
+    """See the module, and ``protocol.Evaluator``.
+
+    Args:
+        options: What the study file says.
+        folder: Where its relative paths start.
+        tokenizer: Of the models.
+
+    Raises:
+        UnknownNameError: There is no such function.
+        EvaluationError: A file, a row or the template does not do.
+        ParameterError: There are to be examples, but ``gold`` is missing.
+    """
+
+    def __init__(
+        self, options: PythonOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        self._scorer = _declared(options.function)
+        prompts = prepare(options, folder, tokenizer, example_answer(options))
+        self.task = prompts.task
+        self.unit = self._scorer.unit
+        self.higher_is_better = self._scorer.higher_is_better
+        self.items: tuple[Item, ...] = prompts.items
+        self.failures: dict[str, str] = {}  # item id -> reason, of the latest call of ``score``
+        self._rows = prompts.rows
+        self._answers = Answers(prompts, options, tokenizer)
+        facts = {"function": options.function, "code": _code(self._scorer), **self._answers.how}
+        asked = zip(prompts.texts, [row.values for row in prompts.rows], strict=True)
+        self._fingerprint = fingerprint("python", facts, asked)
+
+    def fingerprint(self) -> str:
+        """Return a JSON object: the function's file, how answers are made, a hash of the rows."""
+        return self._fingerprint
+
+    def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
+        """Score some items. See ``protocol.Evaluator.score``; nan where the function says so."""
+        self.failures = {}
+        said = self._answers.of(model, which, self.failures)
+        values = [
+            math.nan if text is None else self._value(i, text)
+            for i, text in zip(which, said, strict=True)
+        ]
+        return np.array(values, dtype=np.float64)
+
+    def _value(self, i: int, answer: str) -> float:
+        row = self._rows[i]
+        called = f"{row.place}: scorer {self._scorer.name!r}"
+        try:
+            value = self._scorer(answer, copy.deepcopy(row.values))
+        except Exception as error:  # whatever the user's function does
+            raise EvaluationError(f"{called}: {type(error).__name__}: {error}") from error
+        if not isinstance(value, (numbers.Real, np.bool_)) or math.isinf(value):
+            raise EvaluationError(f"{called}: expected a finite number or nan, got {value!r}")
+        if math.isnan(value):
+            self.failures[self.items[i].id] = f"{called} gave nan"
+        return float(value)
+
+
+def _declared(name: str) -> Scorer:
+    found = SCORERS.get(name)
+    if isinstance(found, Scorer):
+        return found
+    if not callable(found):
+        raise EvaluationError(f"scorer {name!r} must be a function, got {found!r}")
+    return Scorer(name, found)
+
+
+def _code(found: Scorer) -> str:
+    """Hash the file that a function stands in; what it imports is not covered."""
+    try:
+        file = inspect.getsourcefile(found.function)
+    except TypeError:  # a callable object, or one made in C
+        file = None
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+
+
+EVALUATOR = EvaluatorPlugin(
+    name="python",
+    meaning="a function of yours on what the model writes; see --plugin",
+    options=PythonOptions,
+    open=PythonFunction,
+)

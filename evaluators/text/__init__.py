@@ -1,0 +1,1 @@
+"""The user's own documents: texts in, nats per document out."""

@@ -1,0 +1,143 @@
+"""Likelihood of held-out documents: ``nats / ln 2 / utf-8 bytes``. Lower is better.
+
+    evaluator: bits_per_byte
+    file: held-out.jsonl         # or .parquet, .txt, or a folder of .txt files: see ``documents``
+    text: body                   # the key of the text; `text` if it is not said
+
+Bytes, not tokens, so that models with different tokenizers can be compared. The mean over items is
+the mean over documents: short ones count as much as long ones.
+
+A document longer than the model's window is read through a sliding window, and every token is
+scored once. Without options: as lm-eval does, windows of the model's whole length side by side,
+each with one token of context. With ``stride`` every window after the first scores at most its last
+``stride`` tokens and has the others as context: nearer to what the model can do, and about
+``window / stride`` times the work. These windows are cut at blanks where there are any, see
+``sliding``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evaluators.engines.context_window import window_of
+from evaluators.protocol import Item, LiveModel, ScoreVector, items_of
+from evaluators.registry import EvaluatorPlugin, option
+from evaluators.scoring import check_positions, fingerprint
+from evaluators.text.documents import read_documents
+from evaluators.text.windows import pieces, spans_of
+from merge_core.errors import EvaluationError, ParameterError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, kw_only=True)
+class BitsPerByteOptions:
+    """The keys of a score entry with ``evaluator: bits_per_byte``."""
+
+    file: str = option("a file", "held-out documents: .txt, .jsonl, .parquet, a folder of .txt")
+    text: str = option("text", "the key of the text in .jsonl and .parquet", default="text")
+    window: int | None = option(
+        "a whole number", "tokens seen at once; the model's length", default=None, low=2
+    )
+    stride: int | None = option(
+        "a whole number", "tokens scored by a window; all of it", default=None, low=1
+    )
+
+
+class BitsPerByte:
+    """See the module, and ``protocol.Evaluator``.
+
+    Args:
+        options: What the study file says.
+        folder: Where its relative paths start.
+        tokenizer: Of the models; says where to cut.
+
+    Raises:
+        EvaluationError: The documents cannot be read, or one of them is empty.
+        ParameterError: ``stride`` is more than ``window``.
+    """
+
+    unit, higher_is_better = "bits/byte", False
+
+    def __init__(
+        self, options: BitsPerByteOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        if options.window and options.stride and options.stride > options.window:
+            raise ParameterError(
+                f"stride must be at most window, {options.window}, got {options.stride}"
+            )
+        file = folder / options.file
+        self.task = file.stem
+        self._options = options
+        self._tokenizer = tokenizer
+        self._pieces: dict[tuple[int, int], list[tuple[str, str]]] = {}  # (document, window)
+        self._texts = read_documents(file, options.text)
+        self._bytes = [len(text.encode()) for text in self._texts]
+        self.items: tuple[Item, ...] = items_of(self.task, self._texts)
+        facts = {"window": options.window, "stride": options.stride}
+        self._fingerprint = fingerprint("bits_per_byte", facts, self._texts)
+
+    def fingerprint(self) -> str:
+        """Return a JSON object: window, stride, and a hash of the documents."""
+        return self._fingerprint
+
+    def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
+        """Score some items. See ``protocol.Evaluator.score``; no item is ever nan.
+
+        Raises:
+            EvaluationError: ``window`` or ``stride`` is more than the model takes, or a document
+                cannot be cut.
+        """
+        check_positions(self.task, self.items, which)
+        if not which:
+            return np.empty(0, dtype=np.float64)
+        if self._options.window is None and self._options.stride is None:
+            nats = model.engine.loglikelihood_rolling([self._texts[i] for i in which])
+        else:
+            nats = self._sliding(model, which)
+        bits = [-x / math.log(2) / self._bytes[i] for i, x in zip(which, nats, strict=True)]
+        return np.array(bits, dtype=np.float64)
+
+    def _sliding(self, model: LiveModel, which: Sequence[int]) -> list[float]:
+        window = self._window(model)
+        groups = [self._cut(i, window) for i in which]
+        asked = [pair for group in groups for pair in group]
+        parts = iter(model.engine.loglikelihood(asked))
+        return [math.fsum(next(parts)[0] for _ in group) for group in groups]
+
+    def _window(self, model: LiveModel) -> int:
+        longest = window_of(model)
+        for name in ("window", "stride"):
+            size = getattr(self._options, name)
+            if size is not None and longest is not None and size > longest:
+                raise EvaluationError(
+                    f"{self.task}: {name} is {size}, but the model takes {longest} tokens"
+                )
+        window = self._options.window or longest
+        if window is None:
+            raise EvaluationError(
+                f"{self.task}: the model does not say how much it takes; set `window`"
+            )
+        return window
+
+    def _cut(self, i: int, window: int) -> list[tuple[str, str]]:
+        if (i, window) not in self._pieces:
+            text, stride = self._texts[i], self._options.stride or window
+            spans = spans_of(self._tokenizer, text)
+            self._pieces[i, window] = pieces(text, spans, window, stride)
+        return self._pieces[i, window]
+
+
+EVALUATOR = EvaluatorPlugin(
+    name="bits_per_byte",
+    meaning="likelihood of held-out documents, whatever the tokenizer",
+    options=BitsPerByteOptions,
+    open=BitsPerByte,
+)

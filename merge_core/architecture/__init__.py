@@ -1,0 +1,1 @@
+"""A config in, what is known of its model class out: tensors, layers, tied names."""

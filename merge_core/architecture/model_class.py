@@ -1,0 +1,308 @@
+"""What transformers knows of a model class: its tensors in order, tied ones, ones it leaves aside.
+
+Nothing here is a table of architectures: a model without weights is made from the config and asked.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+from merge_core.architecture import class_facts_cache, layers
+from merge_core.errors import CheckpointError
+
+# Buffers that old checkpoints store for every layer (Llama 2, Pythia) and today's classes compute;
+# transformers leaves them aside for all classes that have such a buffer.
+ONCE_STORED = {
+    "rotary_emb.inv_freq": r"rotary_emb\.inv_freq",
+    "position_ids": r"(^|\.)position_ids$",
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Facts of a model class and config, read without making weights.
+
+    Args:
+        shapes: Tensor name, as checkpoints have it -> shape, in the order of the modules.
+        tied: Tensor name -> the name whose weights it shares.
+        vocabulary: Tensors whose first axis counts the tokens: embedding, head, the head's bias.
+        not_loaded: Patterns of stored tensors that the class leaves aside.
+        prefix: Of the model under the head; some checkpoints leave it out.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    tied: Mapping[str, str]
+    vocabulary: frozenset[str] = frozenset()
+    not_loaded: tuple[str, ...] = ()
+    prefix: str = ""
+
+    def reason_to_drop(self, tensor: str, stored: Mapping[str, object]) -> str | None:
+        """Return why a stored tensor does not go into a merge, or None if it does."""
+        if self.tied.get(tensor) in stored:
+            return f"tied to {self.tied[tensor]}"
+        if tensor in self.shapes:  # such patterns are for what the class does not have
+            return None
+        if any(re.search(pattern, tensor) for pattern in self.not_loaded):
+            return "not loaded by the model class"
+        return None
+
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """Return names in the order of the modules; unknown ones last, sorted."""
+        places = {name: i for i, name in enumerate(self.shapes)}
+        return sorted(names, key=lambda name: (places.get(name, len(places)), name))
+
+    @cached_property
+    def modules(self) -> tuple[layers.Module, ...]:
+        """The parts that recipes may slice by themselves."""
+        return layers.modules_of(list(self.shapes))
+
+    def with_names_of(self, stored: Iterable[str]) -> Architecture:
+        """Return the same facts under a checkpoint's names, which may lack the prefix."""
+        start = f"{self.prefix}."
+        if not self.prefix or any(name.startswith(start) for name in stored):
+            return self
+        return replace(
+            self,
+            shapes={name.removeprefix(start): shape for name, shape in self.shapes.items()},
+            tied={a.removeprefix(start): b.removeprefix(start) for a, b in self.tied.items()},
+            vocabulary=frozenset(name.removeprefix(start) for name in self.vocabulary),
+        )
+
+
+def read(config: Mapping[str, Any], where: str) -> Architecture:
+    """Read the facts of the model class that a config names; no weights are made.
+
+    Args:
+        config: Contents of ``config.json``.
+        where: What holds the config, for messages.
+
+    Raises:
+        CheckpointError: transformers has no model class for it.
+    """
+    kept = {key: config[key] for key in config if key not in ("dtype", "torch_dtype")}
+    try:
+        return _read(json.dumps(kept, sort_keys=True))
+    except _Unreadable as error:
+        raise CheckpointError(f"{where}: no model class of transformers: {error}") from error
+
+
+class _Unreadable(Exception):
+    """What transformers said about a config."""
+
+
+@lru_cache(maxsize=64)
+def _read(config: str) -> Architecture:
+    kept = class_facts_cache.read(config)
+    if kept is not None:
+        return _of_facts(kept)
+    found = _made(config)
+    class_facts_cache.keep(config, _facts(found))
+    return found
+
+
+def _facts(found: Architecture) -> dict[str, Any]:
+    return {**asdict(found), "vocabulary": sorted(found.vocabulary)}
+
+
+def _of_facts(facts: Mapping[str, Any]) -> Architecture:
+    return Architecture(
+        {name: tuple(shape) for name, shape in facts["shapes"].items()},
+        facts["tied"],
+        frozenset(facts["vocabulary"]),
+        tuple(facts["not_loaded"]),
+        facts["prefix"],
+    )
+
+
+def _made(config: str) -> Architecture:
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        model = shell(config_of(json.loads(config)))
+    except (ValueError, KeyError, OSError, TypeError, StrictDataclassError, RuntimeError) as error:
+        raise _Unreadable((str(error) or repr(error)).splitlines()[0]) from error
+    return _of_model(model)
+
+
+def config_of(config: Mapping[str, Any]) -> Any:
+    """Return the transformers config object for the contents of a ``config.json``.
+
+    Raises:
+        ValueError: Its ``model_type`` is not known, or missing.
+    """
+    from transformers import CONFIG_MAPPING
+
+    kind = str(config.get("model_type"))
+    if kind not in CONFIG_MAPPING:
+        raise ValueError(f"model_type {kind!r} is not known")
+    return CONFIG_MAPPING[kind].from_dict(dict(config))
+
+
+def model_class(config: Any) -> Any:
+    """Return the class that a config names, else the causal language model of its type.
+
+    Raises:
+        ValueError: There is no such class.
+    """
+    import transformers
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    for name in getattr(config, "architectures", None) or ():
+        if hasattr(transformers, name):
+            return getattr(transformers, name)
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ValueError(f"no class for {type(config).__name__} and no architectures: in it")
+    return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+
+
+def shell(config: Any, **settings: Any) -> Any:
+    """Return a model that has names, shapes and a config, but no weights (torch's meta device).
+
+    Args:
+        config: Of transformers.
+        settings: Such as ``dtype``.
+    """
+    import torch
+
+    with torch.device("meta"):
+        return model_class(config)._from_config(config, **settings)
+
+
+def _of_model(model: Any) -> Architecture:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, tensor in model.state_dict().items():
+        shapes |= {stored: tuple(x.shape) for stored, x in stored_form(model, name, tensor)}
+    patterns = set(getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ())
+    patterns |= {
+        pattern
+        for buffer, pattern in ONCE_STORED.items()
+        if any(name.endswith(buffer) for name, _ in model.named_buffers())
+    }
+    return Architecture(
+        shapes,
+        dict(model.all_tied_weights_keys),
+        frozenset(_vocabulary(model)),
+        tuple(sorted(patterns)),
+        model.base_model_prefix,
+    )
+
+
+def stored_form(model: Any, name: str, tensor: Any) -> list[tuple[str, Any]]:
+    """Return what transformers stores for one tensor of a live model: names and tensors.
+
+    Mostly the tensor itself; fused experts are stored one by one.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+
+    return list(revert_weight_conversion(model, {name: tensor}).items())
+
+
+def _vocabulary(model: Any) -> Iterator[str]:
+    ends = [model.get_input_embeddings()]
+    if type(model).get_output_embeddings is not None:
+        ends.append(model.get_output_embeddings())
+    wanted = {
+        id(x) for end in ends if end is not None for _, x in end.named_parameters(recurse=False)
+    }
+    for name, x in model.named_parameters(remove_duplicate=False):
+        if id(x) in wanted:
+            yield from (stored for stored, _ in stored_form(model, name, x))
+
+
+def with_layers(
+    config: Mapping[str, Any], stack: str, picked: Sequence[tuple[Mapping[str, Any], int]]
+) -> dict[str, Any]:
+    """Return a config whose ``stack`` has other layers.
+
+    The key that counts them is found by trying: which number, when changed, changes the stack
+    and nothing else. Lists with one entry per layer beside it are picked from, too.
+
+    Args:
+        config: Contents of a ``config.json``.
+        stack: Such as ``model.layers``.
+        picked: For every layer of the result the config and the layer number it comes from.
+
+    Raises:
+        CheckpointError: No such key is found.
+    """
+    counts = _counts(config)
+    now, wanted = counts[stack], len(picked)
+    for place, key in _numbers(config, now):
+        probe = _edited(config, place, key, picked, now)
+        grown = _edited(config, place, key, [*picked, picked[-1]], now)
+        trial, more = (probe, 0) if wanted != now else (grown, 1)
+        try:
+            after = _counts(trial)
+        except CheckpointError:
+            continue
+        if after == {**counts, stack: wanted + more}:
+            return probe
+    raise CheckpointError(f"{stack}: no key of the config sets its number of layers")
+
+
+def with_vocabulary(config: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """Return a config for a vocabulary of another size.
+
+    Raises:
+        CheckpointError: No key of it sets the number of embeddings.
+    """
+    found = read(config, "config")
+    rows = {found.shapes[name][0] for name in found.vocabulary}
+    changed = copy.deepcopy(dict(config))
+    for now in rows:
+        for place, key in _numbers(config, now):
+            if "vocab" in key:
+                _at(changed, place)[key] = size
+    after = read(changed, "config")
+    if {after.shapes[name][0] for name in after.vocabulary} != {size}:
+        raise CheckpointError("no key of the config sets the number of token embeddings")
+    return changed
+
+
+def _counts(config: Mapping[str, Any]) -> dict[str | None, int]:
+    return {x.stack: x.count for x in layers.stacks(read(config, "config").shapes)}
+
+
+def _numbers(config: Mapping[str, Any], value: int) -> list[tuple[tuple[str, ...], str]]:
+    """Return where a config, defaults included, has a number; likely layer counts first."""
+    found = list(_walk(config_of(config).to_dict(), (), value))
+    return sorted(found, key=lambda x: not re.search("layer|depth|block", x[1]))
+
+
+def _walk(
+    data: Mapping[str, Any], place: tuple[str, ...], value: int
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    for key, member in data.items():
+        if isinstance(member, dict):
+            yield from _walk(member, (*place, key), value)
+        elif isinstance(member, int) and not isinstance(member, bool) and member == value:
+            yield place, key
+
+
+def _at(data: dict[str, Any], place: tuple[str, ...]) -> dict[str, Any]:
+    for key in place:
+        data = data.setdefault(key, {})
+    return data
+
+
+def _edited(
+    config: Mapping[str, Any],
+    place: tuple[str, ...],
+    key: str,
+    picked: Sequence[tuple[Mapping[str, Any], int]],
+    now: int,
+) -> dict[str, Any]:
+    changed = copy.deepcopy(dict(config))
+    owner = _at(changed, place)
+    owner[key] = len(picked)
+    for name, value in owner.items():
+        if isinstance(value, list) and len(value) == now:
+            lists = [(_at(copy.deepcopy(dict(c)), place).get(name, value), i) for c, i in picked]
+            owner[name] = [entries[i] for entries, i in lists]
+    return changed

@@ -1,0 +1,225 @@
+"""Sums over the task vectors of a plan, tensor by tensor, without a merge.
+
+Every step goes through ``Execution`` with a method that adds up instead of merging, so parents,
+adapters, vocabularies, cuts and errors are those of the merge itself. What density keeps is told
+from the parameters that a method declares, not from a table of methods.
+
+d_i    (*shape) float32, task vector of model i: W_i minus what is measured from
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
+from itertools import combinations
+from typing import TYPE_CHECKING, TypeVar
+
+from merge_core.contract import Inputs, Method
+from merge_core.errors import NonFiniteError
+from merge_core.merge.execute import Execution, ordered
+from merge_core.methods.shared import sparsify
+from merge_core.methods.shared.sparsify import EPSILON, GAMMA, Rule
+from merge_core.numerics.exact_sums import RUN, dot, l1
+from merge_core.plan.planner import Plan, Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BLOCK = 64 * RUN  # entries of which float32 copies are made at a time
+
+
+@dataclass(frozen=True)
+class Vector:
+    """What adds up over tensors, of one task vector; ``kept``: after the recipe's density."""
+
+    entries: float
+    l1: float
+    squares: float
+    kept_entries: float
+    kept_l1: float
+    kept_squares: float
+    base_squares: float  # of what it is measured from
+
+
+@dataclass(frozen=True)
+class Product:
+    """What adds up over tensors, of two task vectors ``a`` and ``b``."""
+
+    dot: float
+    a_squares: float
+    b_squares: float
+    signed: float  # entries where both are not zero
+    opposed: float  # those of different signs
+
+
+T = TypeVar("T", Vector, Product)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What adds up over tensors.
+
+    Args:
+        parameters: Entries of the result.
+        bases: What is measured from: the base, or the model that stands for it.
+        vectors: By model.
+        products: By two models, in recipe order.
+    """
+
+    parameters: int = 0
+    bases: tuple[str, ...] = ()
+    vectors: Mapping[str, Vector] = field(default_factory=dict)
+    products: Mapping[tuple[str, str], Product] = field(default_factory=dict)
+
+    def plus(self, other: Sums) -> Sums:
+        """Return the sums over the tensors of both."""
+        vectors, products = dict(self.vectors), dict(self.products)
+        for model, vector in other.vectors.items():
+            vectors[model] = _added(vectors.get(model), vector)
+        for pair, product in other.products.items():
+            products[pair] = _added(products.get(pair), product)
+        bases = tuple(dict.fromkeys([*self.bases, *other.bases]))
+        return Sums(self.parameters + other.parameters, bases, vectors, products)
+
+
+def _added(a: T | None, b: T) -> T:
+    if a is None:
+        return b
+    return type(b)(*(x + y for x, y in zip(astuple(a), astuple(b), strict=True)))
+
+
+def survey(plan: Plan) -> dict[str, Sums]:
+    """Return the sums of every tensor of the result by its name; of copies there are none.
+
+    One whole task vector of one tensor is held at a time, and blocks of the others. The sums do not
+    depend on the thread count.
+
+    Raises:
+        NonFiniteError: A model has NaN or infinite entries.
+        ParameterError: The method refuses a density or an epsilon.
+        CheckpointError: Whole-number tensors differ between the parents.
+    """
+    found = _Survey(plan)
+    return {step.tensor: found.sums(step) for step in plan.steps}
+
+
+class _Survey:
+    """Carries out a plan with a method that adds up."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan, own = plan, plan.method
+        measuring = Method(
+            name=own.name,
+            merge=self._add_up,
+            params=own.params,
+            base=own.base,
+            models=own.models,
+            reference=own.reference,
+            draws=own.draws,
+        )
+        self._execution = Execution(replace(plan, method=measuring))
+        self._step = plan.steps[0]
+        self._found = Sums()
+
+    def sums(self, step: Step) -> Sums:
+        self._step, self._found = ordered(step), Sums()
+        self._execution.carry_out(step)
+        return self._found
+
+    def _add_up(self, inputs: Inputs) -> Tensor:
+        """Note the sums of one tensor; return an empty one, so that nothing is made of it."""
+        base, start, which = self._start(inputs)
+        order = self._plan.recipe.names()
+        which.sort(key=lambda i: order.index(self._step.operands[i].parent))
+        names = [self._step.operands[i].parent for i in which]
+        vectors, products = _streamed(base, [inputs.models[i] for i in which])
+        _check_finite(vectors, start, names)
+        vectors = [self._trimmed(one, inputs, i) for one, i in zip(vectors, which, strict=True)]
+        self._found = Sums(
+            math.prod(self._step.shape),
+            (start,),
+            dict(zip(names, vectors, strict=True)),
+            dict(zip(combinations(names, 2), products, strict=True)),
+        )
+        return base.new_empty(0)
+
+    def _start(self, inputs: Inputs) -> tuple[Tensor, str, list[int]]:
+        """Return what task vectors are measured from, its name, and where the others stand."""
+        if inputs.base is not None:
+            assert self._step.base is not None
+            return inputs.base, self._step.base.parent, list(range(len(inputs.models)))
+        names = [operand.parent for operand in self._step.operands]
+        base = self._plan.recipe.base_model
+        listed = self._plan.recipe.names()
+        start = base if base in names else min(names, key=listed.index)
+        first = names.index(start)
+        others = [i for i in range(len(names)) if i != first]
+        return inputs.models[first], names[first], others
+
+    def _trimmed(self, whole: Vector, inputs: Inputs, i: int) -> Vector:
+        """Return the sums with what density keeps of model ``i``."""
+        values, method = inputs.values[i], self._plan.method
+        density = float(values.get("density", 1.0))
+        if density == 1:  # the methods, too, keep all then
+            return whole
+        if method.draws and EPSILON not in method.params:
+            kept = (density * whole.entries, density * whole.l1, density * whole.squares)
+        else:
+            kept = _kept(inputs, _rule(method), i)
+            if method.draws:  # probabilities are spaced evenly around the density
+                kept = (density * whole.entries, *kept[1:])
+        return replace(whole, **dict(zip(_KEPT, kept, strict=True)))
+
+
+_KEPT = ("kept_entries", "kept_l1", "kept_squares")
+
+
+def _rule(method: Method) -> Rule:
+    if EPSILON in method.params:
+        return Rule("ranks")
+    return Rule("middle" if GAMMA in method.params else "largest")
+
+
+def _kept(inputs: Inputs, rule: Rule, i: int) -> tuple[float, float, float]:
+    """Return entries, L1 norm and squares of what stays; of ranks, what is to be expected."""
+    entries, size, squares = 0, 0.0, 0.0
+    for delta, stays in sparsify.chosen(inputs, rule, i):
+        left = delta * stays
+        entries += int((stays > 0).sum())
+        size += l1(left)
+        squares += dot(left, delta)
+    return entries, size, squares
+
+
+def _streamed(base: Tensor, models: Sequence[Tensor]) -> tuple[list[Vector], list[Product]]:
+    """Return the sums of every task vector, as if all stayed, and of every two of them."""
+    vectors = [Vector(*[0.0] * 7) for _ in models]
+    products = [Product(*[0.0] * 5) for _ in combinations(models, 2)]
+    for origin, deltas in _blocks(base, models):
+        square, squares = dot(origin, origin), [dot(d, d) for d in deltas]
+        for i, d in enumerate(deltas):
+            own = (d.numel(), l1(d), squares[i])
+            vectors[i] = _added(vectors[i], Vector(*own, *own, square))
+        for place, (i, j) in enumerate(combinations(range(len(deltas)), 2)):
+            a, b = deltas[i], deltas[j]
+            signed = (a != 0) & (b != 0)
+            opposed = signed & ((a > 0) != (b > 0))
+            counts = (int(signed.sum()), int(opposed.sum()))
+            sums = Product(dot(a, b), squares[i], squares[j], *counts)
+            products[place] = _added(products[place], sums)
+    return vectors, products
+
+
+def _blocks(base: Tensor, models: Sequence[Tensor]) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    flat, others = base.reshape(-1), [model.reshape(-1) for model in models]
+    for start in range(0, flat.numel(), BLOCK):
+        origin = flat[start : start + BLOCK].float()
+        yield origin, [other[start : start + BLOCK].float() - origin for other in others]
+
+
+def _check_finite(vectors: Sequence[Vector], base: str, names: Sequence[str]) -> None:
+    for vector, name in zip(vectors, names, strict=True):
+        if not math.isfinite(vector.base_squares + vector.squares):
+            found = name if math.isfinite(vector.base_squares) else base
+            raise NonFiniteError(f"{found} has NaN or infinite entries")

@@ -1,0 +1,219 @@
+"""A method's entry function as one fused kernel over a whole tensor.
+
+The kernel reads the parents' stored types, computes in registers, rounds once and writes into the
+live parameter: no temporary is ever in memory. It gives the bits of ``blocks``: no tensor shows
+which path made it.
+Numbers, thresholds and keys are inputs: one kernel serves every recipe of a method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from merge_core.contract import Block, Inputs, Method, Prepared
+from merge_core.errors import CheckpointError
+from merge_core.kernels.eager import Span, merge_blocks, spans
+from merge_core.kernels.torch_compile import Kernel, available, compiled
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LARGE = 20_000_000  # parameters
+WORTH = 2**9  # entries from which a kernel call costs less than a block
+Layout = tuple[tuple[str, int], ...]  # names and how many values each has
+_KERNELS: dict[Any, Kernel] = {}
+
+
+class Tensors(NamedTuple):
+    """What a kernel reads and writes: flat tensors, or tables of rows.
+
+    Args:
+        out: Is written.
+        base: The base, or None.
+        models: Of the shape of ``out``, like the base.
+        extra: Arrays of that shape, or numbers of rows ``(rows, 1)`` and columns ``(1, columns)``.
+    """
+
+    out: Tensor
+    base: Tensor | None
+    models: list[Tensor]
+    extra: list[Tensor]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What is compiled in: what the entry function branches on, and how many values it gets."""
+
+    flags: tuple[Any, ...]
+    numbers: Layout
+    words: Layout
+    arrays: Layout
+    by_rows: bool
+
+    @classmethod
+    def of(
+        cls, flags: tuple[Any, ...], span: Span, arrays: Mapping[str, Sequence[Any]], by_rows: bool
+    ) -> _Form:
+        return cls(flags, _layout(span.numbers), _layout(span.words), _layout(arrays), by_rows)
+
+
+def _layout(named: Mapping[str, Sequence[Any]]) -> Layout:
+    return tuple((name, len(many)) for name, many in named.items())
+
+
+def wanted(choice: str, device: str, entries: int) -> bool:
+    """Return whether to merge by fused kernels.
+
+    Args:
+        choice: ``fused``, ``blocked``, or ``auto``: where they can be made and the model is large
+            enough to earn the seconds that compiling takes.
+        device: torch's name of it.
+        entries: Parameters of a model.
+
+    Raises:
+        CheckpointError: ``fused`` is asked for where kernels cannot be made.
+    """
+    if choice == "fused" and not available(device):
+        raise CheckpointError(
+            "engine.kernels: fused needs a C++ compiler (g++ or clang++) on the path; install one, "
+            "or set it to blocked"
+        )
+    return choice == "fused" or (choice == "auto" and entries >= LARGE and available(device))
+
+
+def merge(method: Method, inputs: Inputs, out: Tensor) -> None:
+    """Merge one tensor into ``out``, ``(*shape)`` contiguous, rounding once."""
+    assert method.prepare is not None
+    prepared = method.prepare(inputs)
+    if out.numel() < WORTH:
+        merge_blocks(method, inputs, prepared, out)
+    elif prepared.rows or prepared.columns:
+        _by_rows(method, inputs, prepared, out)
+    else:
+        _flat(method, inputs, prepared, out)
+
+
+def _flat(method: Method, inputs: Inputs, prepared: Prepared, out: Tensor) -> None:
+    """Merge a tensor as one long vector."""
+    flat = out.view(-1)
+    models = [model.reshape(-1) for model in inputs.models]
+    base = None if inputs.base is None else inputs.base.reshape(-1)
+    arrays = [x.reshape(-1) for many in prepared.arrays.values() for x in many]
+    for span in spans(prepared, flat.numel(), flat.numel()):
+        part = slice(span.start, span.stop)
+        tensors = Tensors(
+            flat[part],
+            None if base is None else base[part],
+            [model[part] for model in models],
+            [x[part] for x in arrays],
+        )
+        kernel = _kernel(method, _Form.of(prepared.flags, span, prepared.arrays, False), tensors)
+        kernel(*tensors, *_scalars(span, flat))
+
+
+def _by_rows(method: Method, inputs: Inputs, prepared: Prepared, out: Tensor) -> None:
+    """Merge a tensor with numbers for each row or column, as a table of rows."""
+    table = out.view(-1, out.shape[-1] if out.dim() else 1)
+    if 1 in table.shape:
+        merge_blocks(method, inputs, prepared, out)
+        return
+    named = {**prepared.rows, **prepared.columns}
+    tensors = Tensors(
+        table,
+        None if inputs.base is None else inputs.base.reshape(table.shape),
+        [model.reshape(table.shape) for model in inputs.models],
+        [x for many in named.values() for x in many],
+    )
+    span = Span(0, out.numel(), prepared.numbers, {})
+    kernel = _kernel(method, _Form.of(prepared.flags, span, named, True), tensors)
+    kernel(*tensors, *_scalars(span, table))
+
+
+def _scalars(span: Span, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return all numbers as float32, and the span's start and all words as int32."""
+    import torch
+
+    numbers = [float(x) for many in span.numbers.values() for x in many]
+    low = span.start % 2**32
+    words = [low - 2**32 if low >= 2**31 else low, *(x for m in span.words.values() for x in m)]
+    return (
+        torch.tensor(numbers or [0.0], dtype=torch.float32, device=like.device),
+        torch.tensor(words, dtype=torch.int32, device=like.device),
+    )
+
+
+def _kernel(method: Method, form: _Form, tensors: Tensors) -> Kernel:
+    """Return the kernel for tensors of these types on their device."""
+    base = None if tensors.base is None else tensors.base.dtype
+    models = tuple(x.dtype for x in (tensors.out, *tensors.models))
+    extra = tuple((x.dtype, form.by_rows and x.shape[0] == 1) for x in tensors.extra)
+    key = (method.entry, form, base, models, extra, tensors.out.device)
+    if key not in _KERNELS:
+        _KERNELS[key] = compiled(_function(method, form), _examples(form, tensors))
+    return _KERNELS[key]
+
+
+def _function(method: Method, form: _Form) -> Kernel:
+    import torch
+
+    entry, words = method.entry, form.words
+    assert entry is not None
+
+    def kernel(
+        out: Tensor,
+        base: Tensor | None,
+        models: list[Tensor],
+        extra: list[Tensor],
+        floats: Tensor,
+        integers: Tensor,
+    ) -> None:
+        places = None
+        if words:
+            places = torch.arange(out.shape[0], dtype=torch.int32, device=out.device) + integers[0]
+        numbers, more = _named(floats, form.numbers, 0), _named(extra, form.arrays, 0)
+        block = Block(
+            [model.float() for model in models],
+            None if base is None else base.float(),
+            {**numbers, **more} if form.by_rows else numbers,
+            form.flags,
+            _named(integers, words, 1),
+            {} if form.by_rows else more,
+            places,
+        )
+        out.copy_(entry(block))
+
+    return kernel
+
+
+def _examples(form: _Form, tensors: Tensors) -> list[Any]:
+    """Return arguments of the kinds that the kernel is for: no two are the same tensor."""
+    import torch
+
+    table = (1040, 1008) if form.by_rows else (2**20,)
+
+    def like(x: Tensor) -> Tensor:
+        shape = [n if size > 1 else 1 for n, size in zip(table, x.shape, strict=True)]
+        return torch.zeros(shape if form.by_rows else table, dtype=x.dtype, device=x.device)
+
+    def numbers(layout: Layout, dtype: torch.dtype, least: int) -> Tensor:
+        count = max(least, 1) + sum(many for _, many in layout)
+        return torch.zeros(count, dtype=dtype, device=tensors.out.device)
+
+    return [
+        like(tensors.out),
+        None if tensors.base is None else like(tensors.base),
+        [like(x) for x in tensors.models],
+        [like(x) for x in tensors.extra],
+        numbers(form.numbers, torch.float32, 0),
+        numbers(form.words, torch.int32, 1),
+    ]
+
+
+def _named(values: Any, layout: Layout, start: int) -> dict[str, list[Any]]:
+    named = {}
+    for name, count in layout:
+        named[name] = [values[start + i] for i in range(count)]
+        start += count
+    return named

@@ -1,0 +1,186 @@
+"""A method's entry function over a tensor, block by block: temporaries never leave the cache.
+
+Blocks of ``BLOCK`` entries cost a few more calls than whole tensors, and save writing every
+temporary to memory and reading it back: three to ten times the parents' own bytes.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from merge_core.contract import Block, Inputs, Method, Prepared
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BLOCK = 2**17  # entries: 512 KiB of float32
+FAR_BLOCK = 2**23  # on an accelerator, where few large operations are better; float32 counts 2**24
+
+
+@dataclass(frozen=True)
+class Span:
+    """Entries ``start`` to ``stop`` of a flat tensor, with what holds there."""
+
+    start: int
+    stop: int
+    numbers: Mapping[str, Sequence[Any]]
+    words: Mapping[str, Sequence[int]]
+
+
+def merge_whole(method: Method, inputs: Inputs) -> Tensor:
+    """Return the merged tensor, ``(*shape)`` float32, of a method that has an entry function."""
+    import torch
+
+    first = inputs.models[0] if inputs.models else inputs.base
+    assert first is not None
+    assert method.prepare is not None
+    out = torch.empty(first.shape, dtype=torch.float32, device=first.device)
+    merge_blocks(method, inputs, method.prepare(inputs), out)
+    return out
+
+
+def merge_blocks(method: Method, inputs: Inputs, prepared: Prepared, out: Tensor) -> None:
+    """Merge one tensor into ``out``, ``(*shape)`` contiguous, rounding once."""
+    assert method.entry is not None
+    for block, into in _blocks(inputs, prepared, out):
+        into.copy_(method.entry(block))
+
+
+def _blocks(inputs: Inputs, prepared: Prepared, out: Tensor) -> Iterator[tuple[Block, Tensor]]:
+    """Yield every block of a tensor, and the place in ``out`` for what becomes of it."""
+    if prepared.rows or prepared.columns:
+        table = out.view(-1, out.shape[-1] if out.dim() else 1)
+        start = 0
+        for block in row_blocks(inputs, prepared):
+            height = block.models[0].shape[0]
+            yield block, table[start : start + height]
+            start += height
+        return
+    flat = out.view(-1)
+    for span, block in flat_blocks(inputs, prepared):
+        yield block, flat[span.start : span.stop]
+
+
+def of_model(inputs: Inputs, prepared: Prepared, i: int, size: int) -> Iterator[Block]:
+    """Yield the blocks of one model alone: its numbers stand at place 0.
+
+    Args:
+        inputs: Of one tensor.
+        prepared: Whose numbers, words and arrays have one entry per model.
+        i: Place of the model.
+        size: Entries of a block.
+    """
+
+    def own(named: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+        return {name: [many[i]] for name, many in named.items()}
+
+    alone = Prepared(
+        own(prepared.numbers),
+        prepared.flags,
+        own(prepared.words),
+        [(place, own(more)) for place, more in prepared.changes],
+        arrays=own(prepared.arrays),
+    )
+    chosen = replace(inputs, models=[inputs.models[i]], values=[inputs.values[i]])
+    for _, block in flat_blocks(chosen, alone, size):
+        yield block
+
+
+def flat_blocks(
+    inputs: Inputs, prepared: Prepared, size: int | None = None
+) -> Iterator[tuple[Span, Block]]:
+    """Yield the blocks of a tensor in flat order, each with its span."""
+    models = [model.reshape(-1) for model in inputs.models]
+    base = None if inputs.base is None else inputs.base.reshape(-1)
+    arrays = {name: [x.reshape(-1) for x in many] for name, many in prepared.arrays.items()}
+    first = models[0] if base is None else base
+    for span in spans(prepared, first.numel(), size or _size(first)):
+        part = slice(span.start, span.stop)
+        block = Block(
+            [x[part].float() for x in models],
+            None if base is None else base[part].float(),
+            _numbers(span.numbers, first),
+            prepared.flags,
+            span.words,
+            {name: [x[part] for x in many] for name, many in arrays.items()},
+            _places(span, first) if prepared.words else None,
+        )
+        yield span, block
+
+
+def spans(prepared: Prepared, count: int, size: int = BLOCK) -> Iterator[Span]:
+    """Yield the spans of a flat tensor: at most ``size`` entries, with the same numbers in each.
+
+    A span never crosses a multiple of ``2**32``, so that 32 bits count its entries; the upper word
+    of their places goes into the keys of random masks.
+    """
+    places = [place for place, _ in prepared.changes]
+    start = 0
+    while start < count:
+        at = bisect.bisect_right(places, start)
+        numbers = dict(prepared.numbers)
+        for _, more in prepared.changes[:at]:
+            numbers |= more
+        words = dict(prepared.words)
+        if start >= 2**32:
+            words["start"] = [word ^ (start // 2**32) for word in words.get("start", ())]
+        limits = [start + size, count, (start // 2**32 + 1) * 2**32, *places[at : at + 1]]
+        yield Span(start, min(limits), numbers, words)
+        start = min(limits)
+
+
+def _size(like: Tensor) -> int:
+    return BLOCK if like.device.type == "cpu" else FAR_BLOCK
+
+
+def _numbers(named: Mapping[str, Sequence[Any]], like: Tensor) -> Mapping[str, Sequence[Any]]:
+    """Return numbers as an entry function takes them on a device: elsewhere than on a CPU float32.
+
+    CUDA multiplies by the reciprocal of a plain number instead of dividing by it.
+    """
+    import torch
+
+    if like.device.type == "cpu":
+        return named
+    return {
+        name: torch.tensor(list(many), dtype=torch.float32, device=like.device).unbind()
+        for name, many in named.items()
+    }
+
+
+def _places(span: Span, like: Tensor) -> Tensor:
+    import torch
+
+    low = span.start % 2**32
+    places = torch.arange(span.stop - span.start, dtype=torch.int32, device=like.device)
+    return places.add_(low - 2**32 if low >= 2**31 else low)
+
+
+def row_blocks(inputs: Inputs, prepared: Prepared) -> Iterator[Block]:
+    """Yield a tensor's rows, what the last axis holds, in blocks of ``(rows, width)``.
+
+    A tensor of one dimension is one row. Numbers of rows and columns broadcast over a block.
+    """
+    first = inputs.models[0]
+    width = first.shape[-1] if first.dim() else 1
+    height = first.numel() // max(1, width)
+    models = [model.reshape(height, width) for model in inputs.models]
+    base = None if inputs.base is None else inputs.base.reshape(height, width)
+    step = max(1, _size(first) // max(1, width))
+    plain = _numbers(prepared.numbers, first)
+    for start in range(0, height, step):
+        part = slice(start, start + step)
+        numbers: dict[str, Sequence[Any]] = {**plain, **prepared.columns}
+        numbers |= {name: [x[part] for x in many] for name, many in prepared.rows.items()}
+        yield Block(
+            [x[part].float() for x in models],
+            None if base is None else base[part].float(),
+            numbers,
+            prepared.flags,
+            prepared.words,
+            {},
+            None,
+        )

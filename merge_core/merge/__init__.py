@@ -1,0 +1,1 @@
+"""A plan in, merged tensors out, one after the other."""

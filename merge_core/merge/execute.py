@@ -1,0 +1,204 @@
+"""One step of a plan, carried out: parents' tensors in, the tensor that is written out.
+
+Live candidates and exported folders both come from here, so they are the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from merge_core.contract import Cut, Inputs, Remember
+from merge_core.errors import CheckpointError, NonFiniteError, ParameterError
+from merge_core.kernels import compiled, eager
+from merge_core.merge.statistics_cache import Known
+from merge_core.numerics import weights_hash, whole_vector
+from merge_core.plan.layout import Operand
+from merge_core.plan.planner import Plan, Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def ordered(step: Step) -> Step:
+    """Return the step with its operands in the order of their names: sums do not commute.
+
+    So the result has the same bytes however the recipe lists the models.
+    """
+    named = [(operand.parent, operand.tensor) for operand in step.operands]
+    places = sorted(range(len(named)), key=named.__getitem__)
+    if places == list(range(len(places))):
+        return step
+    return replace(
+        step,
+        operands=tuple(step.operands[i] for i in places),
+        values=tuple(step.values[i] for i in places) if step.values else (),
+        keys=tuple(step.keys[i] for i in places) if step.keys else (),
+    )
+
+
+class Execution:
+    """Carries out the steps of one plan, in any order.
+
+    Args:
+        plan: Its parents stay open.
+        known: Keeps what other plans on the same parents need again; None keeps nothing.
+        fuse: Use fused kernels: the same bits, faster once they are compiled.
+    """
+
+    def __init__(self, plan: Plan, known: Known | None = None, *, fuse: bool = False) -> None:
+        self._plan, self._known, self._fuse = plan, known, fuse
+        self._cuts: dict[str, dict[str, Cut]] = {}  # parent -> output tensor -> what to keep
+        self.digests: dict[str, int] = {}  # of the tensors that were made
+        self._global = [step for step in plan.steps if step.shared.get("trim") == "global"]
+        self._together = tuple((step.base, step.operands) for step in self._global)
+
+    def carry_out(self, step: Step, out: Tensor | None = None) -> Tensor:
+        """Compute one output tensor in float32 and round it once.
+
+        Args:
+            step: One of the plan's.
+            out: Where to write it: ``step.shape``, of the type that is returned; None makes one.
+
+        Returns:
+            ``step.shape``, of type ``plan.dtype``, or as stored where the step copies.
+
+        Raises:
+            NonFiniteError: The result has NaN or infinite entries.
+            ParameterError: The method refuses the parameters it has for this tensor.
+            CheckpointError: Whole-number tensors differ between the parents.
+        """
+        if step.copied:
+            found = self._copied(step)
+            self.digests[step.tensor] = weights_hash.tensor_digest(step.tensor, found)
+            return found if out is None else out.copy_(found)
+        step = ordered(step)
+        models = [self._read(operand) for operand in step.operands]
+        base = None if step.base is None else self._read(step.base)
+        cuts = self._cuts_of(step)
+        once = None if self._known is None else self._remember(step)
+        inputs = Inputs(models, base, step.values, step.shared, step.keys, cuts, once)
+        name = self._plan.method.name
+        try:
+            merged = self._merge(inputs, step.shape, out)
+        except ParameterError as error:
+            raise ParameterError(f"{step.tensor}: {error}") from error
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{step.tensor}: {name}: {error}") from error
+        code, finite = weights_hash.digest_and_finiteness(step.tensor, merged, fuse=self._fuse)
+        self.digests[step.tensor] = code
+        if not finite:
+            raise NonFiniteError(
+                f"{step.tensor}: the merge by {name!r} is not finite in {self._plan.dtype}; "
+                f"parameters {[dict(v) for v in step.values]} {dict(step.shared)}"
+            )
+        return merged
+
+    def expect(self, step: Step) -> None:
+        """Let the parents know that a step is carried out soon."""
+        for operand in step.inputs():
+            self._plan.parents[operand.parent].expect(operand.tensor)
+
+    def check_copies(self) -> None:
+        """Compare all tensors that are to be equal, before anything is made of them.
+
+        Raises:
+            CheckpointError: Whole-number tensors differ between the parents.
+        """
+        for step in self._plan.steps:
+            if step.copied:
+                self._copied(step)
+
+    def _merge(self, inputs: Inputs, shape: tuple[int, ...], out: Tensor | None) -> Tensor:
+        import torch
+
+        method, dtype = self._plan.method, getattr(torch, self._plan.dtype)
+        if method.prepare is None:
+            merged = method.merge(inputs).to(dtype)
+            return merged if out is None else out.copy_(merged)
+        where = _device_of(inputs)
+        # elsewhere, or a part of a fused tensor
+        if out is not None and (out.device != where or not out.is_contiguous()):
+            return out.copy_(self._merge(inputs, shape, None))
+        made = torch.empty(shape, dtype=dtype, device=where) if out is None else out
+        if self._fuse:
+            compiled.merge(method, inputs, made)
+        else:
+            eager.merge_blocks(method, inputs, method.prepare(inputs), made)
+        return made
+
+    def _remember(self, step: Step) -> Remember:
+        """Return the memory of one step: its quantities are named by the tensors they are of."""
+        known, base = self._known, step.base
+        assert known is not None
+
+        def once(
+            what: Any, models: tuple[int, ...], compute: Callable[[], Any], version: Any
+        ) -> Any:
+            of = (base, *(step.operands[i] for i in models))
+            return known.of_tensors(what, of, compute, version)
+
+        return once
+
+    def _read(self, operand: Operand) -> Tensor:
+        return self._plan.parents[operand.parent].tensor(operand.tensor)
+
+    def _copied(self, step: Step) -> Tensor:
+        first, *others = (self._read(operand) for operand in step.inputs())
+        for other in others:
+            if not bool(first.equal(other)):
+                raise CheckpointError(
+                    f"{step.tensor}: the parents' whole-number tensors differ and cannot be merged"
+                )
+        return first
+
+    def trimmed_with(self, step: Step) -> tuple[tuple[Operand | None, tuple[Operand, ...]], ...]:
+        """Return base and operands of all tensors that are trimmed together with this one."""
+        return self._together if step.shared.get("trim") == "global" else ()
+
+    def _cuts_of(self, step: Step) -> tuple[Cut, ...]:
+        if step.shared.get("trim") != "global":
+            return ()
+        return tuple(self._cut(operand.parent, step) for operand in step.operands)
+
+    def _cut(self, parent: str, step: Step) -> Cut:
+        if parent not in self._cuts:
+            self._cuts[parent] = self._survey(parent)
+        return self._cuts[parent][step.tensor]
+
+    def _survey(self, parent: str) -> dict[str, Cut]:
+        """Find what a trim of a parent's whole task vector keeps of every tensor.
+
+        Raises:
+            ParameterError: The density is not the same for all tensors.
+        """
+        steps = [
+            (step, i)
+            for step in self._global
+            for i, operand in enumerate(step.operands)
+            if operand.parent == parent
+        ]
+        densities = {float(step.values[i]["density"]) for step, i in steps}
+        if len(densities) > 1:
+            raise ParameterError(
+                f"{parent}: trim: global takes one density for all tensors, got "
+                f"{sorted(densities)}; use trim: tensor or one value"
+            )
+        (density,) = densities
+        find = partial(whole_vector.cuts, partial(self._deltas, steps), density)
+        of = tuple((step.base, step.operands[i]) for step, i in steps)
+        known = self._known
+        cuts = find() if known is None else known.get(("cuts of all", density, of), find)
+        return {step.tensor: cut for (step, _), cut in zip(steps, cuts, strict=True)}
+
+    def _deltas(self, steps: list[tuple[Step, int]]) -> Iterator[Tensor]:
+        for step, i in steps:
+            assert step.base is not None
+            yield self._read(step.operands[i]).float() - self._read(step.base).float()
+
+
+def _device_of(inputs: Inputs) -> Any:
+    """Return where the parents' tensors are, and so where they are merged."""
+    return (inputs.models[0] if inputs.models else inputs.base).device  # type: ignore[union-attr]

@@ -1,0 +1,135 @@
+"""What a study needs of its parents again and again, computed once: thresholds, sums, ranks.
+
+Nothing here depends on a knob that is not in the name of the quantity, so a value that is kept is
+the value that would be computed. The oldest go first when there is no more room.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from merge_core.merge.statistics_cache_disk import Saved
+    from merge_core.plan.layout import Operand
+
+ROOM = 8 * 2**30  # bytes
+OF_A_NUMBER = 200  # bytes, roughly, of what is no tensor
+MUCH = 0.1  # seconds of computing, after which memory is given back
+
+
+class Known:
+    """Values by name, as many as there is room for.
+
+    Args:
+        room: Bytes.
+        saved: Also keeps what depends on the parents alone, from one process to the next.
+    """
+
+    def __init__(self, room: int = ROOM, saved: Saved | None = None) -> None:
+        self._room, self._saved = room, saved
+        self._values: OrderedDict[Hashable, tuple[Any, int, Hashable]] = OrderedDict()
+        self.used = 0  # bytes
+        self.seconds = 0.0  # spent on computing
+        self._settled = 0.0  # seconds, when memory was given back
+        self._depth = 0
+        self._parents: dict[str, object] = {}
+
+    def of(self, parents: Mapping[str, object]) -> Known:
+        """Return what is known of these parents; of others by the same names it is forgotten.
+
+        Args:
+            parents: Name -> parent; kept alive, since a new object may get an old one's id.
+        """
+        if any(self._parents.get(name, parent) is not parent for name, parent in parents.items()):
+            self.forget()
+            self._parents.clear()
+        self._parents.update(parents)
+        return self
+
+    def of_tensors(
+        self,
+        what: Hashable,
+        of: Sequence[Operand | None],
+        compute: Callable[[], Any],
+        version: Hashable = None,
+    ) -> Any:
+        """Return a quantity of some tensors, named ``what``; see :meth:`get`.
+
+        A plain name without versions is of what depends on the tensors alone: it may be on disk.
+        """
+        saved = self._saved
+
+        def found() -> Any:
+            if saved is None or version is not None or not isinstance(what, str):
+                return compute()
+            file = saved.file(what, of, self._parents)
+            if file.is_file():
+                return saved.read(file)
+            value = compute()
+            saved.write(file, value)
+            return value
+
+        return self.get((what, of), found, version)
+
+    def get(self, name: Hashable, compute: Callable[[], Any], version: Hashable = None) -> Any:
+        """Return the value of that name and version, computed if it is not there.
+
+        Only the last version of a value is kept.
+        """
+        if name in self._values:
+            value, size, found = self._values[name]
+            if found == version:
+                self._values.move_to_end(name)
+                return value
+            del self._values[name]
+            self.used -= size
+        start = time.perf_counter()
+        self._depth += 1  # one quantity may need another: count the time once
+        try:
+            value = compute()
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                self.seconds += time.perf_counter() - start
+        size = _bytes(value)
+        if size <= self._room:
+            self._values[name] = (value, size, version)
+            self.used += size
+        while self.used > self._room:
+            _, (_, freed, _) = self._values.popitem(last=False)
+            self.used -= freed
+        return value
+
+    def settle(self) -> None:
+        """Give back the memory that computing has left; glibc keeps hundreds of MiB of it."""
+        if self.seconds - self._settled < MUCH:
+            return
+        self._settled = self.seconds
+        give_back()
+
+    def forget(self) -> None:
+        """Forget everything."""
+        self._values.clear()
+        self.used = 0
+
+
+def give_back() -> None:
+    """Return freed memory to the system, where the C library can."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+def _bytes(value: Any) -> int:
+    if hasattr(value, "element_size"):
+        return int(value.numel() * value.element_size())
+    if isinstance(value, dict):
+        return sum(_bytes(member) for member in value.values()) + OF_A_NUMBER
+    if isinstance(value, list | tuple):
+        return sum(_bytes(member) for member in value) + OF_A_NUMBER
+    return OF_A_NUMBER

@@ -1,0 +1,88 @@
+"""Singular value decompositions for merges of matrices: float64, one thread, no empty directions.
+
+LAPACK shares its work among threads, so its last bits change with their number. It also gives
+singular vectors for singular values of zero: any basis of what is left, another in every build.
+Both would make a merge depend on the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from merge_core.contract import Block, Inputs, Prepared
+from merge_core.errors import NonFiniteError
+from merge_core.methods.shared import task_vectors
+from merge_core.methods.shared.weighted_sum import weighted
+from merge_core.numerics.threads import one_thread
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHT = replace(task_vectors.WEIGHT, default=1.0)  # in the papers it is 1
+
+
+def decomposed(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``U, s, V^T`` with ``x = U diag(s) V^T``, of the ``r`` singular values not zero.
+
+    Zero means within rounding: up to ``max(m, n) * 2**-52`` times the largest.
+
+    Args:
+        x: ``(m, n)`` float32 or float64.
+
+    Returns:
+        ``(m, r)``, ``(r,)`` in falling order, ``(r, n)``, float64.
+
+    Raises:
+        NonFiniteError: ``x`` has NaN or infinite entries.
+    """
+    import torch
+
+    if not bool(x.isfinite().all()):
+        raise NonFiniteError(
+            f"a task vector of shape {tuple(x.shape)} has NaN or infinite entries, so it has no "
+            f"singular values; mend the parent or leave it out"
+        )
+    with one_thread():
+        u, s, vt = torch.linalg.svd(x.double(), full_matrices=False)
+    r = int((s > s[:1] * (max(x.shape) * 2**-52)).sum())
+    return u[:, :r], s[:r], vt[:r]
+
+
+def isometry(x: Tensor) -> Tensor:
+    """Return the matrix nearest to ``x`` of which every singular value is 1, or 0 as in ``x``.
+
+    The orthogonal Procrustes solution ``P Q^T`` from ``x = P diag(s) Q^T``. ``x``, result:
+    ``(m, n)`` float64.
+
+    Raises:
+        NonFiniteError: ``x`` has NaN or infinite entries.
+    """
+    p, _, qt = decomposed(x)
+    return product(p, qt)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Return the matrix product of ``(m, r)`` and ``(r, n)``, both float64."""
+    with one_thread():
+        return a @ b
+
+
+def prepared(inputs: Inputs, directions: Sequence[Tensor], weights: Sequence[float]) -> Prepared:
+    """Return what :func:`entry` needs.
+
+    Args:
+        inputs: With ``lambda`` shared.
+        directions: ``(*shape)`` float32 each.
+        weights: One for each.
+    """
+    numbers = {"weight": weights, "share": [inputs.number("lambda")]}
+    return Prepared(numbers, arrays={"direction": directions})
+
+
+def entry(block: Block) -> Tensor:
+    """``out = W_b + lambda sum_i weight_i D_i``."""
+    assert block.base is not None
+    mixed = weighted(block.arrays["direction"], block.numbers["weight"])
+    return mixed * block.numbers["share"][0] + block.base

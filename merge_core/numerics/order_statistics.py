@@ -1,0 +1,147 @@
+"""Which entries are the largest, exactly, for any number of shares at once and without a sort.
+
+Radix selection: non-negative floats have the order of their bit patterns, so a histogram of the
+high 16 bits, and one of the low 16 bits inside the buckets that matter, give every threshold bit by
+bit; a third look finds where among equals to stop. Nothing is held but the histograms. A sort would
+need every entry in memory at once; a sampled quantile would not be exact.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from merge_core.contract import Cut
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    Bits = NDArray[np.int32]
+
+HALF = 16  # bits of a digit; the sign bit is zero
+FEW = 8  # patterns that are quicker looked for one by one
+Parts = Callable[[], Iterable["Tensor"]]
+
+
+def ranked(parts: Parts, places: Sequence[int], *, first_equal_last: bool) -> list[Cut]:
+    """Return the cuts at some places of the ascending order of non-negative floats.
+
+    Args:
+        parts: Yields float32 tensors, 0 or more everywhere, whose entries in order are the vector;
+            the same at each of three calls.
+        places: From 0 to the number of entries; there are exactly that many entries before the cut.
+        first_equal_last: Of equals, those of lower place rank after the others. Then ``place`` is
+            where those that rank *before* the cut begin.
+
+    Returns:
+        One cut for each place; for the number of all entries, a threshold of infinity.
+    """
+    high = _counts((bits >> HALF for bits in _patterns(parts)), 2**HALF)
+    total = int(high.sum())
+    inside = sorted({place for place in places if place < total})
+    ends = high.cumsum()
+    buckets = sorted({_bucket(ends, place) for place in inside})
+    low = _low_counts(parts, buckets)
+    found: dict[int, tuple[int, int, int]] = {}  # place -> pattern, equals before, equals
+    for place in inside:
+        upper = _bucket(ends, place)
+        counts = low[buckets.index(upper)]
+        within = counts.cumsum()
+        left = place - (int(ends[upper - 1]) if upper else 0)
+        lower = _bucket(within, left)
+        before = left - (int(within[lower - 1]) if lower else 0)
+        found[place] = (upper << HALF | lower, before, int(counts[lower]))
+    stops = _stops(parts, found, first_equal_last)
+    return [
+        Cut(_float(found[place][0]), stops[place]) if place in found else Cut(float("inf"), 0)
+        for place in places
+    ]
+
+
+def _patterns(parts: Parts) -> Iterator[Bits]:
+    import torch
+
+    for part in parts():
+        yield (part.reshape(-1).view(torch.int32) & 0x7FFFFFFF).cpu().numpy()  # -0 is 0
+
+
+def _counts(digits: Iterable[Bits], size: int) -> NDArray[np.int64]:
+    import numpy as np
+
+    counts = np.zeros(size, dtype=np.int64)
+    waiting: list[Bits] = []
+    for part in digits:
+        waiting.append(part)
+        if sum(map(len, waiting)) >= size:  # a histogram of few is mostly zeros to be added
+            counts += np.bincount(np.concatenate(waiting), minlength=size)
+            waiting.clear()
+    return counts + np.bincount(np.concatenate([*waiting, counts[:0]]), minlength=size)
+
+
+def _bucket(ends: NDArray[np.int64], place: int) -> int:
+    return int(ends.searchsorted(place, side="right"))
+
+
+def _low_counts(parts: Parts, buckets: Sequence[int]) -> NDArray[np.int64]:
+    """Return ``(len(buckets), 2**16)``: how often each low half occurs in each bucket."""
+    import numpy as np
+
+    slots = np.full(2**HALF, -1, dtype=np.int32)
+    slots[buckets] = np.arange(len(buckets), dtype=np.int32)
+
+    def codes() -> Iterator[Bits]:
+        for bits in _patterns(parts):
+            slot = slots[bits >> HALF]
+            chosen = slot >= 0
+            yield (slot[chosen] << HALF) | (bits[chosen] & (2**HALF - 1))
+
+    return _counts(codes(), len(buckets) * 2**HALF).reshape(len(buckets), 2**HALF)
+
+
+def _stops(
+    parts: Parts, found: dict[int, tuple[int, int, int]], first_equal_last: bool
+) -> dict[int, int]:
+    """Return, for each place, the flat place that divides the entries equal to its threshold."""
+    import numpy as np
+
+    # how many equals, from the front, stand on the near side of the dividing place
+    left = {
+        place: (equals - before if first_equal_last else before)
+        for place, (_, before, equals) in found.items()
+    }
+    stops = dict.fromkeys(found, 0)
+    waiting = [place for place, count in left.items() if count > 0]
+    start = 0
+    for bits in _patterns(parts) if waiting else ():
+        counts = _occurrences(bits, [found[place][0] for place in waiting])
+        for place, count in zip(list(waiting), counts, strict=True):
+            if left[place] <= count:
+                here = np.flatnonzero(bits == found[place][0])
+                stops[place] = start + int(here[left[place] - 1]) + 1
+                waiting.remove(place)
+            else:
+                left[place] -= count
+        start += len(bits)
+        if not waiting:
+            break
+    return stops
+
+
+def _occurrences(bits: Bits, patterns: Sequence[int]) -> list[int]:
+    """Return how often each of some patterns occurs."""
+    import numpy as np
+
+    if len(patterns) < FEW:
+        return [int(np.count_nonzero(bits == pattern)) for pattern in patterns]
+    slots = np.zeros(2**HALF, dtype=bool)
+    slots[[pattern >> HALF for pattern in patterns]] = True
+    near = np.sort(bits[slots[bits >> HALF]])
+    first, last = (np.searchsorted(near, patterns, side=side) for side in ("left", "right"))
+    return [int(x) for x in last - first]
+
+
+def _float(pattern: int) -> float:
+    return float(struct.unpack("<f", struct.pack("<I", pattern))[0])

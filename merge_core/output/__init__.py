@@ -1,0 +1,1 @@
+"""Merged tensors in, a live model, a stream or a model folder out."""

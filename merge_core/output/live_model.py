@@ -1,0 +1,248 @@
+"""The live candidate: one transformers model whose weights are overwritten in place.
+
+Nothing else in mergetune writes to it, and nothing goes to disk.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from merge_core.architecture import model_class
+from merge_core.errors import CheckpointError
+from merge_core.merge.execute import Execution
+from merge_core.merge.statistics_cache import ROOM, Known
+from merge_core.numerics import weights_hash
+from merge_core.parents.weight_files import read_json
+from merge_core.plan.planner import Plan, Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from merge_core.merge.statistics_cache_disk import Saved
+
+GENERATION = "generation_config.json"
+INERT = ("dtype", "torch_dtype", "transformers_version", "_name_or_path", "architectures")
+
+
+class Candidate:
+    """The model of one recipe, live in memory.
+
+    Args:
+        device: torch's name of the device that the live model sits on.
+        fuse: Merge by fused kernels: the same bits, faster once they are compiled.
+        room: Bytes for what is computed once, where merges run.
+        saved: Keeps it on disk, too.
+    """
+
+    def __init__(
+        self,
+        device: str = "cpu",
+        *,
+        fuse: bool = False,
+        room: int = ROOM,
+        saved: Saved | None = None,
+    ) -> None:
+        self._device, self._fuse = device, fuse
+        self._model: Any = None
+        self._made_for: tuple[str, str] | None = None  # how it behaves, and its type
+        self._own_places: dict[str, Tensor] = {}  # as the class names them
+        self._places: dict[str, Tensor] = {}  # as the plan names them
+        self._held: dict[str, Any] = {}  # what every live tensor was made from
+        self._digests: dict[str, int] = {}
+        self._known = Known(room, saved)
+
+    @property
+    def model(self) -> Any:
+        """The live transformers model, in evaluation mode.
+
+        The same object after every build, as long as ``dtype`` and the results' configs agree.
+        """
+        assert self._model is not None, "build first"
+        return self._model
+
+    @property
+    def known(self) -> Known:
+        """What was computed once for all builds on the same parents."""
+        return self._known
+
+    @property
+    def path(self) -> str:
+        """How tensors are merged: ``fused`` or ``blocked``."""
+        return "fused" if self._fuse else "blocked"
+
+    def touch(self) -> None:
+        """Forget what the live tensors hold: the next build writes all of them."""
+        self._held.clear()
+
+    def build(self, plan: Plan) -> str:
+        """Overwrite the live model with the plan's weights.
+
+        Returns:
+            The ``weights_digest``: 16 hex characters, equal for equal weights.
+
+        Raises:
+            NonFiniteError: A merged tensor is not finite. The model then holds a mixture of old
+                and new weights, and the next build overwrites all of it.
+            CheckpointError: The model class cannot be filled from the parents' tensors.
+        """
+        import torch
+
+        self._prepare(plan)
+        execution = Execution(plan, self._known.of(plan.parents), fuse=self._fuse)
+        wanted = {step.tensor: _origin(plan, execution, step) for step in plan.steps}
+        todo = [s for s in plan.steps if self._held.get(s.tensor) != wanted[s.tensor]]
+        with torch.no_grad():
+            for i, step in enumerate(todo):
+                for near in todo[i : i + 2]:  # this one and the next
+                    execution.expect(near)
+                self._fill(execution, step, wanted[step.tensor])
+        self._known.settle()
+        return weights_hash.combined(self._digests[step.tensor] for step in plan.steps)
+
+    def _fill(self, execution: Execution, step: Step, wanted: Any) -> None:
+        """Overwrite one tensor."""
+        self._held.pop(step.tensor, None)  # until it is whole again
+        execution.carry_out(step, self._places[step.tensor])
+        self._digests[step.tensor] = execution.digests[step.tensor]
+        self._held[step.tensor] = wanted
+
+    def _prepare(self, plan: Plan) -> None:
+        wanted = behaviour(plan)
+        if self._made_for != wanted:
+            self._model = _load(plan).to(self._device)
+            self._held.clear()
+            self._own_places = dict(_places(self._model))
+            self._made_for = wanted
+        self._places = _as_stored(plan, self._own_places, self._model.base_model_prefix)
+        _check_places(plan, self._places)
+
+
+def _origin(plan: Plan, execution: Execution, step: Step) -> tuple[Any, ...]:
+    """Return all that decides a step's result."""
+    parents = [plan.parents[operand.parent] for operand in step.inputs()]
+    return plan.method.name, step, parents, execution.trimmed_with(step)
+
+
+def behaviour(plan: Plan) -> tuple[str, str]:
+    """Return what decides, beside the weights, how a model behaves: its configs, and its type."""
+    file = plan.parents[plan.tokens_from].folder / GENERATION
+    configs = [plan.config, read_json(file) if file.is_file() else {}]
+    kept = [{key: one[key] for key in one if key not in INERT} for one in configs]
+    return json.dumps(kept, sort_keys=True), plan.dtype
+
+
+def _load(plan: Plan) -> Any:
+    """Return a live model for a plan, made as transformers makes it from an exported folder.
+
+    What its weights hold does not matter; those of a parent are read, if they fit.
+
+    Raises:
+        CheckpointError: transformers cannot make it.
+    """
+    import torch
+
+    folder, tokens = (plan.parents[name].folder for name in (plan.config_from, plan.tokens_from))
+    try:
+        found = model_class.config_of(plan.config)
+        model = model_class.model_class(found).from_pretrained(
+            folder,
+            config=found,
+            dtype=getattr(torch, plan.dtype),
+            ignore_mismatched_sizes=True,
+            local_files_only=True,
+        )
+        set_generation(model, tokens)
+    except (ValueError, KeyError, OSError, RuntimeError, TypeError) as error:
+        first = str(error).splitlines()[0]
+        raise CheckpointError(f"{folder}: transformers cannot load it: {first}") from error
+    return model.eval()
+
+
+def set_generation(model: Any, folder: Path) -> None:
+    """Give a model the generation settings that a folder has, if it has any."""
+    from transformers import GenerationConfig
+
+    if model.can_generate() and (folder / GENERATION).is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+
+
+def _places(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield stored tensor names, each with the view of the live weights that it fills.
+
+    transformers stores some classes under other names than their modules have, and fused weights
+    one by one; its own reverse conversion tells which. Where that copies, the places of the copy's
+    entries are read off by converting numbers instead of weights.
+    """
+    for name, live in model.state_dict().items():
+        memory = live.untyped_storage().data_ptr()
+        stored = model_class.stored_form(model, name, live)
+        if all(x.untyped_storage().data_ptr() == memory for _, x in stored):
+            yield from stored
+            continue
+        for part, places in model_class.stored_form(model, name, _numbered(live)):
+            view = _view(live, places)
+            if view is not None:
+                yield part, view
+
+
+def _numbered(live: Tensor) -> Tensor:
+    import torch
+
+    return torch.arange(live.numel(), device=live.device).reshape(live.shape)
+
+
+def _view(live: Tensor, places: Tensor) -> Tensor | None:
+    """Return the view of ``live`` whose entries stand at ``places``, or None if there is none.
+
+    Args:
+        live: Contiguous.
+        places: Flat indices into ``live``, of the view's shape.
+    """
+    flat = places.flatten()
+    start = int(flat[0])
+    steps = [math.prod(places.shape[i + 1 :]) for i in range(places.dim())]  # to the next in axis i
+    strides = [
+        int(flat[step]) - start if n > 1 else 0 for n, step in zip(places.shape, steps, strict=True)
+    ]
+    if any(step < 0 for step in strides) or not live.is_contiguous():
+        return None
+    view = live.as_strided(places.shape, strides, live.storage_offset() + start)
+    expected = _numbered(live).as_strided(places.shape, strides, start)
+    return view if bool(expected.equal(places)) else None
+
+
+def _as_stored(plan: Plan, places: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the places under the plan's names, which may lack the prefix of the class."""
+    start = f"{prefix}."
+    if not prefix or any(step.tensor.startswith(start) for step in plan.steps):
+        return dict(places)
+    return {name.removeprefix(start): place for name, place in places.items()}
+
+
+def _check_places(plan: Plan, places: Mapping[str, Tensor]) -> None:
+    filled: dict[tuple[int, int], str] = {}
+    for step in plan.steps:
+        place = places.get(step.tensor)
+        if place is None or place.shape != step.shape:
+            had = "has no such weights" if place is None else f"has {tuple(place.shape)}"
+            raise CheckpointError(
+                f"{step.tensor}: the model class of {plan.config_from} {had}, the parents have "
+                f"{step.shape}; they cannot be overwritten in place"
+            )
+        where = (place.data_ptr(), place.numel())
+        if place.numel() and filled.setdefault(where, step.tensor) != step.tensor:
+            raise CheckpointError(f"{step.tensor} and {filled[where]} share the same live weights")
+    unfilled = [
+        name
+        for name, place in places.items()
+        if place.numel() and (place.data_ptr(), place.numel()) not in filled
+    ]
+    if unfilled:
+        raise CheckpointError(
+            f"{unfilled[0]}: a weight of the model that no parent stores "
+            f"({len(unfilled)} such); the checkpoint does not fit its config"
+        )

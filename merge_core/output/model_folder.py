@@ -1,0 +1,161 @@
+"""A plan -> a Hugging Face model folder, tensor by tensor; whole or absent."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from merge_core.atomic_write import fill_whole
+from merge_core.errors import CheckpointError
+from merge_core.numerics import weights_hash
+from merge_core.output.model_card import card
+from merge_core.output.safetensors_writer import SHARD_BYTES, write_shards
+from merge_core.parents.open import Parent
+from merge_core.plan.planner import Plan
+from merge_core.recipe.schema import Recipe
+from merge_core.tokenizer.chat_template import chat_template
+
+TOKENIZER = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "chat_template*",
+)
+
+
+def write(
+    plan: Plan,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    expected: str | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> str:
+    """Merge into a new model folder: weights, config, tokenizer, recipe, model card.
+
+    Args:
+        plan: What to compute.
+        out: The folder to make.
+        overwrite: Replace ``out`` if it exists.
+        expected: The ``weights_digest`` that the result must have; None takes any.
+        shard_bytes: Greatest size of one weights file; a larger tensor gets a file of its own.
+
+    Returns:
+        The ``weights_digest`` of what was written, the same as that of the live candidate.
+
+    Raises:
+        OutputExistsError: ``out`` is taken.
+        CheckpointError: The parents do not give the weights that are expected.
+        MergeError: A tensor cannot be merged; nothing is left behind.
+    """
+    made: list[str] = []
+
+    def fill(folder: Path) -> None:
+        made.append(weights_hash.combined(write_shards(plan, folder, shard_bytes)))
+        _check_expected(out, made[0], expected)
+        write_shell(plan, folder)
+        recipe = portable(plan.recipe, plan.opened, out)
+        record = _record(plan, made[0])
+        (folder / "README.md").write_text(card(plan, recipe, record), encoding="utf-8")
+        (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+        # last: its presence says that the folder is complete
+        (folder / "mergetune.json").write_text(json.dumps(record, indent=1) + "\n")
+
+    fill_whole(out, fill, overwrite=overwrite)
+    return made[0]
+
+
+def write_shell(plan: Plan, folder: Path) -> None:
+    """Write all that a model folder has beside its weights: config, generation, tokenizer.
+
+    Args:
+        plan: Of the model.
+        folder: It is there already.
+    """
+    _write_config(plan, folder)
+    _write_tokenizer(plan, folder)
+
+
+def _check_expected(out: Path, made: str, expected: str | None) -> None:
+    if expected is not None and made != expected:
+        raise CheckpointError(
+            f"{out}: not written, the merge gives other weights ({made}, was {expected}); "
+            f"a parent has changed since"
+        )
+
+
+def _write_config(plan: Plan, folder: Path) -> None:
+    config = dict(plan.config)
+    config.pop("torch_dtype", None)  # the key before transformers 5
+    config["dtype"] = plan.dtype
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    _copy("generation_config.json", plan.parents[plan.tokens_from].folder, folder)
+
+
+def _write_tokenizer(plan: Plan, folder: Path) -> None:
+    setting, text = plan.recipe.chat_template, None
+    if setting is not None:
+        text = chat_template(setting, plan.parents, plan.recipe.names())
+    if plan.vocabulary is not None:
+        if text is not None:
+            plan.vocabulary.tokenizer.chat_template = text
+        plan.vocabulary.save(folder)
+        return
+    for pattern in TOKENIZER:
+        _copy(pattern, plan.parents[plan.tokens_from].folder, folder)
+    if text is not None:
+        _set_chat_template(folder, text)
+
+
+def _copy(pattern: str, source: Path, folder: Path) -> None:
+    for file in sorted(source.glob(pattern)):
+        if file.is_file():
+            shutil.copyfile(file, folder / file.name)
+
+
+def _set_chat_template(folder: Path, text: str) -> None:
+    """Put a template beside the tokenizer, and take away the one inside its config."""
+    (folder / "chat_template.jinja").write_text(text, encoding="utf-8")
+    file = folder / "tokenizer_config.json"
+    if file.is_file():
+        config = json.loads(file.read_text(encoding="utf-8"))
+        config.pop("chat_template", None)
+        file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def portable(recipe: Recipe, opened: Mapping[str, Parent], folder: Path) -> Recipe:
+    """Return the recipe for a file in ``folder``: paths relative to it, hub ids with revision."""
+    names = {}
+    for name in recipe.references():
+        located = opened[name].located
+        assert located is not None
+        names[name] = located.seen_from(folder)
+    return recipe.with_references(names)
+
+
+def _record(plan: Plan, weights: str) -> dict[str, Any]:
+    libraries = ("mergetune", "torch", "transformers", "safetensors")
+    return {
+        "format": 1,
+        "recipe": plan.recipe.plain(),
+        "recipe_digest": plan.recipe.digest(),
+        "weights_digest": weights,
+        "pinned": _pinned(plan),
+        "parents": {name: plan.opened[name].digest for name in plan.recipe.references()},
+        "dropped": dict(plan.dropped),
+        "versions": {name: version(name) for name in libraries},
+    }
+
+
+def _pinned(plan: Plan) -> dict[str, str]:
+    """Return the references that lead to the hub, each with its commit."""
+    places = {name: parent.located for name, parent in plan.opened.items()}
+    found = {name: place.pinned() for name, place in places.items() if place is not None}
+    return {name: text for name, text in found.items() if text is not None}

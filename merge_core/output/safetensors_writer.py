@@ -1,0 +1,96 @@
+"""Merged tensors into safetensors files, one tensor at a time: never a file's worth in memory.
+
+The library's own writer wants all tensors of a file at once. The format is a length, a JSON header
+and the bytes, and all that the header needs is in the plan.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from merge_core.merge.execute import Execution
+from merge_core.parents.weight_files import INDEX, SINGLE
+from merge_core.plan.planner import Plan, Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHARD_BYTES = 5 * 10**9
+WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2}  # others: 1
+
+
+def write_shards(plan: Plan, folder: Path, limit: int = SHARD_BYTES) -> list[int]:
+    """Merge and write all weights, in one file or in several with an index.
+
+    Args:
+        plan: What to compute.
+        folder: Is there, without weights.
+        limit: Greatest size of one file in bytes; a larger tensor gets a file of its own.
+
+    Returns:
+        The digest of every tensor.
+    """
+    shards = _shards(plan, limit)
+    execution = Execution(plan)
+    execution.check_copies()
+    for file, steps in shards:
+        with (folder / file).open("wb") as stream:
+            _write(plan, execution, steps, stream)
+    if len(shards) > 1:
+        total = sum(_bytes(plan, step) for _, steps in shards for step in steps)
+        placed = {step.tensor: file for file, steps in shards for step in steps}
+        index = {"metadata": {"total_size": total}, "weight_map": placed}
+        (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    return list(execution.digests.values())
+
+
+def _bytes(plan: Plan, step: Step) -> int:
+    return math.prod(step.shape) * WIDTHS.get(plan.stored_type(step), 1)
+
+
+def _shards(plan: Plan, limit: int) -> list[tuple[str, list[Step]]]:
+    groups: list[list[Step]] = [[]]
+    size = 0
+    for step in plan.steps:
+        if groups[-1] and size + _bytes(plan, step) > limit:
+            groups.append([])
+            size = 0
+        groups[-1].append(step)
+        size += _bytes(plan, step)
+    if len(groups) == 1:
+        return [(SINGLE, groups[0])]
+    n = len(groups)
+    return [(f"model-{i + 1:05d}-of-{n:05d}.safetensors", group) for i, group in enumerate(groups)]
+
+
+def _write(plan: Plan, execution: Execution, steps: Sequence[Step], stream: BinaryIO) -> None:
+    # wide types first, so that every tensor begins at a multiple of its width
+    ordered = sorted(steps, key=lambda step: -WIDTHS.get(plan.stored_type(step), 1))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    start = 0
+    for step in ordered:
+        stop = start + _bytes(plan, step)
+        header[step.tensor] = {
+            "dtype": plan.stored_type(step),
+            "shape": list(step.shape),
+            "data_offsets": [start, stop],
+        }
+        start = stop
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    stream.write(len(text).to_bytes(8, "little"))
+    stream.write(text)
+    for step in ordered:
+        tensor = execution.carry_out(step).contiguous()
+        stream.write(_memory(tensor))
+
+
+def _memory(tensor: Tensor) -> Any:
+    """Return the bytes of a contiguous tensor, without a copy."""
+    import torch
+
+    return tensor.reshape(-1).view(torch.uint8).cpu().numpy().data

@@ -1,0 +1,116 @@
+"""A candidate whose weights live elsewhere: handed on tensor by tensor, never held here as a whole.
+
+Every tensor is made anew for each candidate, also where it is the same as the last one's: who takes
+them replaces all of them. They are the tensors that ``candidate`` writes and ``writer`` exports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from merge_core.architecture import model_class
+from merge_core.errors import CheckpointError, MergeError
+from merge_core.merge.execute import Execution
+from merge_core.merge.statistics_cache import Known
+from merge_core.numerics import weights_hash
+from merge_core.output.live_model import set_generation
+from merge_core.plan.planner import Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from merge_core.merge.statistics_cache_disk import Saved
+
+    Take = Callable[[Iterator[tuple[str, Tensor]]], None]
+
+
+class Stream:
+    """Makes the tensors of one recipe after another.
+
+    Args:
+        fuse: Merge by fused kernels: the same bits, faster once they are compiled.
+        saved: Keeps what is computed once on disk, too.
+    """
+
+    def __init__(self, *, fuse: bool = False, saved: Saved | None = None) -> None:
+        self._fuse = fuse
+        self.known = Known(saved=saved)
+
+    @property
+    def path(self) -> str:
+        """How tensors are merged: ``fused`` or ``blocked``."""
+        return "fused" if self._fuse else "blocked"
+
+    def send(self, plan: Plan, take: Take) -> str:
+        """Hand all tensors of a plan to ``take``, in the plan's order, one at a time.
+
+        Args:
+            plan: What to compute.
+            take: Reads the iterator to its end. The iterator does not raise: after a tensor that
+                cannot be merged the rest is zeros, so that the taker is left whole. A tensor is the
+                taker's; one that is copied may be a parent's own memory and is not to be changed.
+
+        Returns:
+            The ``weights_digest``, the same as that of the live candidate.
+
+        Raises:
+            NonFiniteError: A merged tensor is not finite; the taker then holds no candidate.
+            MergeError: A tensor cannot be merged; so, too.
+            CheckpointError: ``take`` left tensors unread.
+        """
+        execution = Execution(plan, self.known.of(plan.parents), fuse=self._fuse)
+        sent = _Sent(plan, execution)
+        take(iter(sent))
+        self.known.settle()
+        if sent.error is not None:
+            raise sent.error
+        digests = execution.digests
+        if len(digests) != len(plan.steps):
+            raise CheckpointError(
+                f"{len(plan.steps)} tensors were to be taken, {len(digests)} were"
+            )
+        return weights_hash.combined(digests.values())
+
+
+class _Sent:
+    """The tensors of one plan, and what became of them."""
+
+    def __init__(self, plan: Plan, execution: Execution) -> None:
+        self._plan, self._execution = plan, execution
+        self.error: MergeError | None = None
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        import torch
+
+        for step in self._plan.steps:
+            tensor = None
+            if self.error is None:
+                try:
+                    with torch.no_grad():
+                        tensor = self._execution.carry_out(step)
+                except MergeError as error:
+                    self.error = error
+            if tensor is None:
+                tensor = torch.zeros(step.shape, dtype=getattr(torch, self._plan.dtype))
+            yield step.tensor, tensor
+
+
+def shell(plan: Plan) -> Any:
+    """Return the transformers model of a plan without weights, for its config and its shapes.
+
+    Raises:
+        CheckpointError: transformers has no class for it.
+    """
+    import torch
+
+    try:
+        config = model_class.config_of(plan.config)
+        model = model_class.shell(config, dtype=getattr(torch, plan.dtype))
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{plan.config_from}: transformers cannot make it: {first}"
+        ) from error
+    set_generation(model, plan.parents[plan.tokens_from].folder)
+    return model.eval()

@@ -1,0 +1,1 @@
+"""A recipe and opened parents in, a Plan out: names, shapes, numbers; no tensor is read."""

@@ -1,0 +1,243 @@
+"""Which tensors of which parents go into each tensor of the result. No parameters, no arithmetic.
+
+``models:`` is one slice over all layers; ``slices:`` stack layers of the parents anew; ``modules:``
+do either for each part of a model. The tensors ahead of the layers come from the first slice, those
+behind them from the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from merge_core.architecture.layers import Layers, Module, modules_of
+from merge_core.errors import CheckpointError, ParameterError
+from merge_core.recipe.schema import ModulePart, Recipe, Settings, Slice, Source
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One input of one output tensor.
+
+    Args:
+        parent: Reference of the model.
+        tensor: Its name there.
+    """
+
+    parent: str
+    tensor: str
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One tensor of the result, and what goes into it.
+
+    Args:
+        tensor: Its name in the result.
+        t: The place in [0, 1] for gradients: over the layers of the slice, 0 outside the layers.
+        sources: The models with their own settings, in recipe order; the base is none of them.
+        operands: Their tensors, one per source.
+        base: The base's tensor, or None where the recipe has no base.
+        shared: Shared settings, the most specific first.
+    """
+
+    tensor: str
+    t: float
+    sources: tuple[Source, ...]
+    operands: tuple[Operand, ...]
+    base: Operand | None
+    shared: tuple[Settings, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The whole result.
+
+    Args:
+        placed: All tensors.
+        picked: Stack -> for every layer of the result the parent and layer that stands for it;
+            only for stacks that ``slices:`` build.
+        ranges: (parent, stack) -> its layers that are used.
+    """
+
+    placed: tuple[Placed, ...]
+    picked: Mapping[str, tuple[tuple[str, int], ...]]
+    ranges: Mapping[tuple[str, str], frozenset[int]]
+
+
+def lay_out(
+    recipe: Recipe, config_from: str, names: Mapping[str, Sequence[str]], *, with_base: bool
+) -> Layout:
+    """Place every tensor of the result.
+
+    Args:
+        recipe: Its documents aside.
+        config_from: The parent whose names and modules count.
+        with_base: Whether the method has a base; it is no source then.
+        names: Parent -> its tensors that are to be merged, in the order of its modules.
+
+    Raises:
+        CheckpointError: A layer or a module that the recipe names is not there.
+        ParameterError: A base that a slice does not list has no layers of its own there.
+    """
+    modules = {module.name: module for module in modules_of(names[config_from])}
+    builder = _Builder(recipe, config_from, names, with_base)
+    for module, part in _parts(recipe, modules, config_from):
+        builder.add(module, part)
+    return Layout(tuple(builder.placed), builder.picked, builder.frozen_ranges())
+
+
+def _parts(
+    recipe: Recipe, modules: Mapping[str, Module], where: str
+) -> Iterator[tuple[Module, ModulePart]]:
+    if recipe.modules:
+        given = {part.name: part for part in recipe.modules}
+        for unknown in given.keys() - modules.keys():
+            raise CheckpointError(
+                f"modules.{unknown}: {where} has no such module; it has {', '.join(modules)}"
+            )
+        for missing in modules.keys() - given.keys():
+            raise CheckpointError(
+                f"modules.{missing}: {where} has this module and the recipe gives nothing for it"
+            )
+        yield from ((modules[name], part) for name, part in given.items())
+    elif recipe.slices and len(modules) > 1:
+        raise CheckpointError(
+            f"slices: {where} has several modules ({', '.join(modules)}); "
+            f"give slices or models for each under modules:"
+        )
+    else:
+        for module in modules.values():
+            yield module, ModulePart(module.name, recipe.models, recipe.slices)
+
+
+class _Builder:
+    def __init__(
+        self,
+        recipe: Recipe,
+        config_from: str,
+        names: Mapping[str, Sequence[str]],
+        with_base: bool,
+    ) -> None:
+        self._recipe, self._config_from, self._names = recipe, config_from, names
+        self._with_base = with_base
+        self.placed: list[Placed] = []
+        self.picked: dict[str, tuple[tuple[str, int], ...]] = {}
+        self._ranges: dict[tuple[str, str], set[int]] = {}
+        self._by_layer: dict[tuple[str, str], dict[int, list[str]]] = {}
+
+    def frozen_ranges(self) -> dict[tuple[str, str], frozenset[int]]:
+        return {key: frozenset(used) for key, used in self._ranges.items()}
+
+    def add(self, module: Module, part: ModulePart) -> None:
+        stack = module.layers
+        shared = (part.parameters, self._recipe.parameters)
+        slices = part.slices or (self._whole(part.models, stack),)
+        self._outside(module.before, slices[0], shared)
+        picked: list[tuple[str, int]] = []
+        for one in slices if stack.stack is not None else ():
+            for j in range(_length(one)):
+                self._layer(stack, one, j, len(picked), shared)
+                picked.append(self._standing_for(one, j))
+        self._outside(module.after, slices[-1], shared)
+        if part.slices and stack.stack is not None:
+            self.picked[stack.stack] = tuple(picked)
+
+    def _whole(self, models: tuple[Source, ...], stack: Layers) -> Slice:
+        span = (0, stack.count)
+        return Slice(tuple(Source(s.model, s.parameters, span) for s in models))
+
+    def _outside(self, names: Sequence[str], one: Slice, shared: tuple[Settings, ...]) -> None:
+        for name in names:
+            self._place(name, 0.0, one, [name] * len(one.sources), name, shared)
+
+    def _layer(
+        self, stack: Layers, one: Slice, j: int, out: int, shared: tuple[Settings, ...]
+    ) -> None:
+        t = j / (_length(one) - 1) if _length(one) > 1 else 1.0
+        model, index = self._standing_for(one, j)
+        starts = [_span(source)[0] for source in one.sources]
+        base_at = self._base_start(one)
+        for name in self._names_in(model, stack, index):
+            tail = name.removeprefix(stack.start(index))
+            inputs = [stack.start(start + j) + tail for start in starts]
+            base = None if base_at is None else stack.start(base_at + j) + tail
+            self._place(stack.start(out) + tail, t, one, inputs, base, shared)
+        for source in one.sources:
+            self._use(source.model, stack, _span(source)[0] + j)
+        base = self._base(one)
+        if base is not None and base_at is not None:
+            self._use(base, stack, base_at + j)
+
+    def _base(self, one: Slice) -> str | None:
+        return (one.base_model or self._recipe.base_model) if self._with_base else None
+
+    def _place(
+        self,
+        tensor: str,
+        t: float,
+        one: Slice,
+        inputs: Sequence[str],
+        base_tensor: str | None,
+        shared: tuple[Settings, ...],
+    ) -> None:
+        base = self._base(one)
+        pairs = [x for x in zip(one.sources, inputs, strict=True) if x[0].model != base]
+        self.placed.append(
+            Placed(
+                tensor,
+                t,
+                tuple(source for source, _ in pairs),
+                tuple(Operand(source.model, name) for source, name in pairs),
+                None if base is None or base_tensor is None else Operand(base, base_tensor),
+                (one.parameters, *shared),
+            )
+        )
+
+    def _standing_for(self, one: Slice, j: int) -> tuple[str, int]:
+        """Return the source whose tensors a layer has: that of the config, else the first."""
+        chosen = next((s for s in one.sources if s.model == self._config_from), one.sources[0])
+        return chosen.model, _span(chosen)[0] + j
+
+    def _base_start(self, one: Slice) -> int | None:
+        base = self._base(one)
+        if base is None:
+            return None
+        spans = {source.model: _span(source) for source in one.sources}
+        if base in spans:
+            return spans[base][0]
+        starts = {span[0] for span in spans.values()}
+        if len(starts) > 1 or base not in self._names:
+            raise ParameterError(
+                f"slices: the base {base!r} is not among the sources {sorted(spans)}, which start "
+                f"at different layers; list it with its layer_range"
+            )
+        return starts.pop()
+
+    def _names_in(self, model: str, stack: Layers, index: int) -> list[str]:
+        key = (model, str(stack.stack))
+        if key not in self._by_layer:
+            by_layer = self._by_layer[key] = {}
+            for name in self._names[model]:
+                at = stack.index(name)
+                if at is not None:
+                    by_layer.setdefault(at, []).append(name)
+        return self._by_layer[key].get(index, [])
+
+    def _use(self, model: str, stack: Layers, index: int) -> None:
+        if not self._names_in(model, stack, index):
+            count = len(self._by_layer[model, str(stack.stack)])
+            raise CheckpointError(
+                f"{stack.stack}: {model} has {count} layers, and the recipe asks for number {index}"
+            )
+        self._ranges.setdefault((model, str(stack.stack)), set()).add(index)
+
+
+def _span(source: Source) -> tuple[int, int]:
+    assert source.layer_range is not None
+    return source.layer_range
+
+
+def _length(one: Slice) -> int:
+    first, last = _span(one.sources[0])
+    return last - first

@@ -1,0 +1,328 @@
+"""Recipe + parents' headers -> what to compute for every tensor. No tensor is read here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from merge_core.architecture import model_class
+from merge_core.architecture.layers import Layers, stacks
+from merge_core.contract import Method, Value
+from merge_core.errors import CheckpointError, ParameterError, ShapeError
+from merge_core.methods.registry import method
+from merge_core.numerics.bernoulli import key_for
+from merge_core.parents.open import FLOATS, Parent
+from merge_core.plan.layout import Layout, Operand, Placed, lay_out
+from merge_core.recipe.interpolate import value_of
+from merge_core.recipe.schema import Recipe, Settings
+from merge_core.recipe.tokenizer_schema import BASE, UNION
+from merge_core.tokenizer.vocabulary import Vocabulary, vocabulary
+
+SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
+DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float32"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One output tensor.
+
+    Args:
+        tensor: Its name in the result.
+        shape: Its shape.
+        operands: What goes in beside the base, in recipe order.
+        base: What task vectors are measured from, or None.
+        values: The model parameters, one mapping per operand; empty for a copy.
+        shared: The shared parameters.
+        keys: Mask keys, one per operand; zeros where nothing is drawn.
+        copied: The parents hold whole numbers here: they must be equal, and are copied.
+    """
+
+    tensor: str
+    shape: tuple[int, ...]
+    operands: tuple[Operand, ...]
+    base: Operand | None = None
+    values: tuple[Mapping[str, Value], ...] = ()
+    shared: Mapping[str, Value] = field(default_factory=dict)
+    keys: tuple[int, ...] = ()
+    copied: bool = False
+
+    def inputs(self) -> tuple[Operand, ...]:
+        """Return all that is read: the base first, if there is one."""
+        return self.operands if self.base is None else (self.base, *self.operands)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All steps of one recipe.
+
+    Args:
+        recipe: What is planned.
+        opened: The parents that were opened for it, by reference.
+        parents: What its steps read: parents, those with a new vocabulary, other documents.
+        method: Its method.
+        config_from: Reference of the parent that gives the config.
+        tokens_from: Reference of the parent whose token ids the result has, or begins with; it
+            gives the generation config, and the tokenizer where ``vocabulary`` is None.
+        config: The result's ``config.json``, but for its type.
+        dtype: torch's name of the type that is written, such as ``bfloat16``.
+        steps: In the order of tensor names.
+        dropped: Stored tensor, after its parent's name where only slices leave it out -> why it is
+            not in the result.
+        vocabulary: The result's tokenizer where the recipe has one.
+    """
+
+    recipe: Recipe
+    opened: Mapping[str, Parent]
+    parents: Mapping[str, Parent]
+    method: Method
+    config_from: str
+    tokens_from: str
+    config: Mapping[str, Any]
+    dtype: str
+    steps: tuple[Step, ...]
+    dropped: Mapping[str, str]
+    vocabulary: Vocabulary | None = None
+
+    def stored_type(self, step: Step) -> str:
+        """Return the type of a step's result, in the words of safetensors."""
+        if not step.copied:
+            return next(word for word, name in DTYPES.items() if name == self.dtype)
+        first = step.inputs()[0]
+        return self.parents[first.parent].tensors[first.tensor].dtype
+
+
+def plan(recipe: Recipe, opened: Mapping[str, Parent]) -> Plan:
+    """Resolve every parameter for every tensor and check that the parents fit together.
+
+    Args:
+        recipe: A valid recipe.
+        opened: Every parent by its reference.
+
+    Raises:
+        CheckpointError: A parent lacks a tensor that another has, or stores another kind of number;
+            a layer that is asked for is not there.
+        ShapeError: Two parents have different shapes for one tensor.
+        ParameterError: A parameter has no value for some tensor.
+    """
+    from merge_core.merge.nested import Intermediate
+
+    parents = dict(opened)
+    for document in recipe.documents:
+        assert document.name is not None
+        parents[document.name] = Intermediate(document.name, _plan(document, parents, opened))
+    return _plan(recipe, parents, opened)
+
+
+def _plan(recipe: Recipe, parents: Mapping[str, Parent], opened: Mapping[str, Parent]) -> Plan:
+    found = method(recipe.merge_method)
+    with_base = found.base != "none"
+    listed = [source.model for source in recipe.sources()]
+    config_from = recipe.base_model or listed[0]
+    used = recipe.names() if with_base else tuple(dict.fromkeys(listed))
+    tokens, tokens_from = None, config_from
+    if recipe.tokenizer is not None:
+        if recipe.tokenizer.source not in (UNION, BASE):
+            tokens_from = recipe.tokenizer.source
+        axes = dict.fromkeys(parents[config_from].architecture.vocabulary, 0)
+        tokens = vocabulary(recipe.tokenizer, parents, recipe.base_model, used, axes)
+        parents = {**parents, **{name: tokens.reindexed(name) for name in used}}
+    unloaded = {name: _unloaded(parents[name]) for name in dict.fromkeys([*used, config_from])}
+    names = {name: _to_merge(parents[name], left) for name, left in unloaded.items()}
+    layout = lay_out(recipe, config_from, names, with_base=with_base)
+    _check_fit(layout, parents)
+    dropped = {name: why for parent in used for name, why in unloaded[parent].items()}
+    dropped |= _left_out(layout, used, names)
+    resolver = _Resolver(recipe, found, parents)
+    return Plan(
+        recipe=recipe,
+        opened=opened,
+        parents=parents,
+        method=found,
+        config_from=config_from,
+        tokens_from=tokens_from,
+        config=_config(parents, config_from, layout, tokens, tokens_from),
+        dtype=recipe.out_dtype or recipe.dtype or _common_dtype([parents[name] for name in used]),
+        steps=tuple(sorted(map(resolver.step, layout.placed), key=lambda step: step.tensor)),
+        dropped=dropped,
+        vocabulary=tokens,
+    )
+
+
+def _unloaded(parent: Parent) -> dict[str, str]:
+    """Return the stored tensors of a parent that its class does not load, each with the reason."""
+    reasons = {
+        name: parent.architecture.reason_to_drop(name, parent.tensors) for name in parent.tensors
+    }
+    return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def _to_merge(parent: Parent, unloaded: Mapping[str, str]) -> list[str]:
+    return parent.architecture.in_order(name for name in parent.tensors if name not in unloaded)
+
+
+def _config(
+    parents: Mapping[str, Parent],
+    config_from: str,
+    layout: Layout,
+    tokens: Vocabulary | None,
+    tokens_from: str,
+) -> dict[str, Any]:
+    config = dict(parents[config_from].config)
+    for stack, picked in layout.picked.items():
+        whole = [(config_from, i) for i in range(_count(parents[config_from], stack))]
+        if list(picked) != whole:
+            layers = [(parents[name].config, i) for name, i in picked]
+            config = model_class.with_layers(config, stack, layers)
+    if tokens is not None:
+        config = model_class.with_vocabulary(config, tokens.size)
+        given = parents[tokens_from].config
+        config |= {key: given[key] for key in SPECIAL if key in given}
+    return config
+
+
+def _count(parent: Parent, stack: str) -> int:
+    return next(x.count for x in stacks(parent.tensors) if x.stack == stack)
+
+
+class _Resolver:
+    """Makes the steps of one plan."""
+
+    def __init__(self, recipe: Recipe, found: Method, parents: Mapping[str, Parent]) -> None:
+        self._recipe, self._method, self._parents = recipe, found, parents
+
+    def step(self, placed: Placed) -> Step:
+        first = placed.base or placed.operands[0]
+        info = self._parents[first.parent].tensors[first.tensor]
+        step = Step(placed.tensor, info.shape, placed.operands, placed.base)
+        if info.dtype not in FLOATS:
+            return replace(step, copied=True)
+        pairs = zip(placed.sources, placed.operands, strict=True)
+        return replace(
+            step,
+            values=tuple(
+                self._values("model", x.tensor, placed.t, (source.parameters, *placed.shared))
+                for source, x in pairs
+            ),
+            shared=self._values("shared", placed.tensor, placed.t, placed.shared),
+            keys=tuple(self._key(placed.tensor, x.parent) for x in placed.operands),
+        )
+
+    def _values(
+        self, scope: str, tensor: str, t: float, given: Sequence[Settings]
+    ) -> dict[str, Value]:
+        levels = [dict(settings) for settings in given]
+        values: dict[str, Value] = {}
+        for param in self._method.params:
+            if param.scope != scope:
+                continue
+            settings = [level[param.name] for level in levels if param.name in level]
+            values[param.name] = value_of(param, settings, tensor, t)
+            rule = param.rule_broken_by(values[param.name])
+            if rule is not None:
+                raise ParameterError(f"{tensor}: {param.name}: {rule}")
+        return values
+
+    def _key(self, tensor: str, parent: str) -> int:
+        if not self._method.draws:
+            return 0
+        return key_for(self._recipe.seed, tensor, self._parents[parent].digest)
+
+
+def _check_fit(layout: Layout, parents: Mapping[str, Parent]) -> None:
+    """Check that every operand is there, in the shape and kind of the others.
+
+    Raises:
+        CheckpointError: One is missing, or is a float where the others are whole numbers.
+        ShapeError: The shapes differ.
+    """
+    _check_names(layout, parents)
+    for placed in layout.placed:
+        operands = [*([placed.base] if placed.base else []), *placed.operands]
+        first = operands[0]
+        a = parents[first.parent].tensors[first.tensor]
+        for other in operands[1:]:
+            b = parents[other.parent].tensors[other.tensor]
+            if a.shape != b.shape:
+                hint = _vocabulary_hint(parents[first.parent], first.tensor)
+                raise ShapeError(
+                    f"{placed.tensor}: {first.parent} is {a.shape}, {other.parent} is {b.shape}; "
+                    f"the parents must have the same shapes{hint}"
+                )
+            if (a.dtype in FLOATS) != (b.dtype in FLOATS):
+                raise CheckpointError(
+                    f"{placed.tensor}: {first.parent} is {a.dtype}, {other.parent} is {b.dtype}"
+                )
+
+
+def _vocabulary_hint(parent: Parent, tensor: str) -> str:
+    if tensor not in parent.architecture.vocabulary:
+        return ""
+    return "; for different vocabularies set tokenizer: {source: union} or {source: base}"
+
+
+def _check_names(layout: Layout, parents: Mapping[str, Parent]) -> None:
+    missing: dict[str, list[tuple[str, str]]] = {}
+    for placed in layout.placed:
+        operands = [*([placed.base] if placed.base else []), *placed.operands]
+        have = [x.parent for x in operands if x.tensor in parents[x.parent].tensors]
+        for x in operands:
+            if x.tensor not in parents[x.parent].tensors:
+                missing.setdefault(x.parent, []).append((x.tensor, have[0] if have else "another"))
+    for lack, found in missing.items():
+        tensor, have_it = found[0]
+        raise _unshared(tensor, have_it, lack, len(found))
+
+
+def _unshared(tensor: str, have: str, lack: str, count: int) -> CheckpointError:
+    return CheckpointError(
+        f"{tensor}: {have} has it, {lack} does not ({count} such tensors); the parents must share "
+        f"one architecture"
+    )
+
+
+def _left_out(
+    layout: Layout, used: Sequence[str], names: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """Return the parents' tensors that slices leave out, ``parent: tensor``, with the reason.
+
+    Raises:
+        CheckpointError: A tensor is left out for no reason: other parents do not have it.
+    """
+    taken = {(x.parent, x.tensor) for placed in layout.placed for x in _operands(placed)}
+    dropped: dict[str, str] = {}
+    for name in used:
+        left = [tensor for tensor in names[name] if (name, tensor) not in taken]
+        extra = []
+        for tensor in left:
+            reason = _reason(layout, name, tensor)
+            if reason is None:
+                extra.append(tensor)
+            else:
+                dropped[f"{name}: {tensor}"] = reason
+        if extra:
+            other = next(x for x in used if x != name) if len(used) > 1 else "the result"
+            raise _unshared(sorted(extra)[0], name, other, len(extra))
+    return dropped
+
+
+def _operands(placed: Placed) -> Iterator[Operand]:
+    yield from placed.operands
+    if placed.base is not None:
+        yield placed.base
+
+
+def _reason(layout: Layout, parent: str, tensor: str) -> str | None:
+    for stack in layout.picked:
+        index = Layers(stack, 0).index(tensor)
+        if index is not None:
+            used = layout.ranges.get((parent, stack), ())
+            return None if index in used else "its layer is in no slice"
+    placed = layout.picked and any(x.tensor == tensor for x in layout.placed)
+    return "other models' slices give it" if placed else None
+
+
+def _common_dtype(parents: list[Parent]) -> str:
+    """Return the smallest type that holds all parents' floats; bfloat16 with float16 is float32."""
+    kinds = {info.dtype for parent in parents for info in parent.tensors.values()} & set(FLOATS)
+    return DTYPES[kinds.pop()] if len(kinds) == 1 else "float32"

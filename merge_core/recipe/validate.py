@@ -1,0 +1,155 @@
+"""What a method asks of a recipe: how many models, a base or none, which parameters and values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from merge_core.contract import Method, Param
+from merge_core.errors import UnknownNameError, hint
+from merge_core.methods.registry import METHODS, method
+from merge_core.recipe.read_fields import Problems
+from merge_core.recipe.read_settings import leaves
+from merge_core.recipe.schema import ModulePart, Recipe, Setting, Settings, Slice, Source
+from merge_core.recipe.yaml_document import join
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Sources that are merged with each other.
+
+    Args:
+        path: Key path of their list.
+        sources: In order.
+        base: The model that task vectors are measured from, or None.
+        shared: Settings that hold for all of them, the most specific first.
+    """
+
+    path: str
+    sources: tuple[Source, ...]
+    base: str | None
+    shared: tuple[Settings, ...]
+
+    def models(self) -> tuple[str, ...]:
+        """Return every model once, the base included."""
+        listed = [source.model for source in self.sources]
+        return tuple(dict.fromkeys([*listed, *([self.base] if self.base else [])]))
+
+
+def check_method(recipe: Recipe, path: str, problems: Problems) -> None:
+    """Add a problem for everything in a recipe that its method does not allow."""
+    try:
+        found = method(recipe.merge_method)
+    except UnknownNameError:
+        known = METHODS.names()
+        rule = f"no merge method {recipe.merge_method!r}{hint(recipe.merge_method, known)}"
+        problems.append((join(path, "merge_method"), f"{rule}; known: {', '.join(known)}"))
+        return
+    groups = list(_groups(recipe, path))
+    if found.base == "required" and any(group.base is None for group in groups):
+        _missing(join(path, "base_model"), f"required by merge_method {found.name!r}", problems)
+    for where, given in _shared_places(recipe, path):
+        _check_parameters(given, found, where, problems)
+    for group in groups:
+        _check_group(group, found, path, problems)
+
+
+def _groups(recipe: Recipe, path: str) -> Iterator[_Group]:
+    parts: list[tuple[str, Recipe | ModulePart, tuple[Settings, ...]]] = [
+        (path, recipe, (recipe.parameters,))
+    ]
+    for part in recipe.modules:
+        where = join(join(path, "modules"), part.name)
+        parts.append((where, part, (part.parameters, recipe.parameters)))
+    for where, owner, shared in parts:
+        if owner.models:
+            yield _Group(join(where, "models"), owner.models, recipe.base_model, shared)
+        for i, one in enumerate(owner.slices):
+            base = one.base_model or recipe.base_model
+            place = join(join(join(where, "slices"), i), "sources")
+            yield _Group(place, one.sources, base, (one.parameters, *shared))
+
+
+def _shared_places(recipe: Recipe, path: str) -> Iterator[tuple[str, Settings]]:
+    yield join(path, "parameters"), recipe.parameters
+    owners: list[tuple[str, tuple[Slice, ...]]] = [(path, recipe.slices)]
+    for part in recipe.modules:
+        where = join(join(path, "modules"), part.name)
+        yield join(where, "parameters"), part.parameters
+        owners.append((where, part.slices))
+    for where, slices in owners:
+        for i, one in enumerate(slices):
+            yield join(join(join(where, "slices"), i), "parameters"), one.parameters
+
+
+def _check_group(group: _Group, found: Method, path: str, problems: Problems) -> None:
+    listed = [source.model for source in group.sources]
+    if found.base == "none" and group.base not in (None, *listed):
+        rule = f"{found.name!r} has no base; list it as a model or remove it"
+        if not group.path.endswith("sources"):  # in slices a base may stand for the config alone
+            problems.append((join(path, "base_model"), rule))
+    models = listed if found.base == "none" else group.models()
+    count, (least, most) = len(set(models)), found.models
+    if found.base == "optional" and group.base is not None:
+        least += 1  # the base is none of those that are merged
+    if listed and (count < least or (most is not None and count > most)):
+        most_shown = "or more" if most is None else f"to {most}"
+        wanted = f"{least}" if least == most else f"{least} {most_shown}"
+        rule = f"{found.name!r} takes {wanted} models, the base included, got {count}"
+        problems.append((group.path, rule))
+    for param in _required("shared", found, group.shared):
+        where = join(join(path, "parameters"), param.name)
+        _missing(where, f"required by merge_method {found.name!r}", problems)
+    for i, source in enumerate(group.sources):
+        _check_source(group, source, found, join(group.path, i), problems)
+
+
+def _check_source(
+    group: _Group, source: Source, found: Method, path: str, problems: Problems
+) -> None:
+    where = join(path, "parameters")
+    if found.base != "none" and source.model == group.base:
+        problems.extend(
+            (join(where, name), f"the base takes no parameters in {found.name!r}; remove it")
+            for name, _ in source.parameters
+        )
+        return
+    _check_parameters(source.parameters, found, where, problems, of_model=True)
+    for param in _required("model", found, (source.parameters, *group.shared)):
+        rule = f"required by merge_method {found.name!r} for every model"
+        _missing(join(where, param.name), rule, problems)
+
+
+def _required(scope: str, found: Method, given: tuple[Settings, ...]) -> list[Param]:
+    names = {name for settings in given for name, _ in settings}
+    params = [param for param in found.params if param.scope == scope and param.default is None]
+    return [param for param in params if param.name not in names]
+
+
+def _missing(path: str, rule: str, problems: Problems) -> None:
+    """Add a problem, unless what was given there is one already."""
+    if not any(where.startswith(path) for where, _ in problems):
+        problems.append((path, rule))
+
+
+def _check_parameters(
+    settings: Settings, found: Method, path: str, problems: Problems, of_model: bool = False
+) -> None:
+    for name, setting in settings:
+        where = join(path, name)
+        param = found.param(name)
+        if param is None:
+            known = [p.name for p in found.params]
+            rule = f"{found.name!r} has no such parameter{hint(name, known)}"
+            problems.append((where, f"{rule}; it has {', '.join(known)}"))
+        elif of_model and param.scope == "shared":
+            problems.append((where, "one value for the whole merge; move it to recipe parameters"))
+        else:
+            _check_values(param, setting, where, problems)
+
+
+def _check_values(param: Param, setting: Setting, path: str, problems: Problems) -> None:
+    for where, value in leaves(setting, path):
+        rule = param.rule_broken_by(value)
+        if rule is not None:
+            problems.append((where, rule))

@@ -1,0 +1,203 @@
+"""A parent's tokenizer: the tokens that have a row, and the same tokenizer with more of them.
+
+Ordinary tokens are put into ``tokenizer.json`` itself and the file is read again, because the
+tokenizers library can only append added tokens, which match anywhere in a text.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from merge_core.errors import CheckpointError, ParameterError, hint
+from merge_core.parents.open import Parent
+from merge_core.parents.weight_files import read_json
+
+STORED = ("tokenizer.json", "*.model", "vocab.*", "tekken.json", "*.tiktoken")
+FACTS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+LITERAL = dict.fromkeys(FACTS, False)  # an added token that is matched as it is written
+Added = Mapping[str, bool]
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """What one parent calls its tokens.
+
+    Args:
+        parent: The parent.
+        tokenizer: Its tokenizer as transformers reads it.
+        rows: Rows of its smallest vocabulary-indexed tensor.
+        ids: Token -> row, by row; tokens without a row are left out.
+        added: The added tokens among them, with the facts of ``FACTS``.
+    """
+
+    parent: Parent
+    tokenizer: Any
+    rows: int
+    ids: Mapping[str, int]
+    added: Mapping[str, Added]
+
+
+def read(name: str, parents: Mapping[str, Parent], axes: Mapping[str, int]) -> Lexicon:
+    """Read the tokenizer of a parent.
+
+    Args:
+        name: Its reference.
+        parents: Every parent by its reference.
+        axes: Name -> vocabulary axis of the tensors that are indexed by tokens.
+
+    Raises:
+        ParameterError: No parent has this reference.
+        CheckpointError: It has no tokenizer, none that can be read, or no embedding.
+    """
+    if name not in parents:
+        raise ParameterError(f"tokenizer: no model {name!r} is open{hint(name, parents)}")
+    parent = parents[name]
+    sizes = [parent.tensors[t].shape[axis] for t, axis in axes.items() if t in parent.tensors]
+    if not sizes:
+        raise CheckpointError(f"{parent.folder}: has none of {', '.join(sorted(axes))}")
+    tokenizer = load(parent.folder)
+    rows = min(sizes)
+    by_row = sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
+    added = {
+        str(entry.content): {fact: bool(getattr(entry, fact)) for fact in FACTS}
+        for i, entry in tokenizer.added_tokens_decoder.items()
+        if i < rows
+    }
+    return Lexicon(parent, tokenizer, rows, {t: i for t, i in by_row if i < rows}, added)
+
+
+def load(folder: Path) -> Any:
+    """Return the tokenizer of a model folder.
+
+    Raises:
+        CheckpointError: There is none, or none that the tokenizers library can run.
+    """
+    from transformers import AutoTokenizer
+
+    if not any(any(folder.glob(pattern)) for pattern in STORED):  # else some classes give an empty
+        raise CheckpointError(f"{folder}: no tokenizer.json; save the model's tokenizer there")
+    try:
+        found = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # the tokenizers library raises nothing narrower
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{folder}: its tokenizer cannot be read: {first}") from error
+    if not getattr(found, "is_fast", False):
+        raise CheckpointError(
+            f"{folder}: {type(found).__name__} has no form of the tokenizers library; save it as "
+            f"tokenizer.json, or name another model's tokenizer as tokenizer source"
+        )
+    return found
+
+
+def extended(start: Lexicon, new: Mapping[str, Added | None]) -> Any:
+    """Return a lexicon's tokenizer without the tokens that have no row, and with others appended.
+
+    Args:
+        start: The lexicon; its tokens keep their ids.
+        new: Tokens that it does not have; with their facts for added tokens, None for ordinary
+            ones. Their ids follow in this order.
+
+    Raises:
+        CheckpointError: The kind of tokenizer cannot be changed so.
+    """
+    stripped = start.tokenizer.get_vocab().keys() - start.ids.keys()
+    if not stripped and not new:
+        return start.tokenizer
+    end = max(start.ids.values(), default=-1) + 1
+    ids = {token: end + i for i, token in enumerate(new)}
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        start.tokenizer.save_pretrained(folder)
+        shutil.copyfile(start.parent.folder / "config.json", folder / "config.json")
+        document = read_json(folder / "tokenizer.json")
+        if stripped:
+            _strip(document, stripped, start)
+            _forget(folder / "tokenizer_config.json", stripped - new.keys())
+        if new:
+            _insert(document, new, ids, start)
+        (folder / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+        made = load(folder)
+    check_kept(made, {**start.ids, **ids}, start.parent.folder)
+    return made
+
+
+def check_kept(tokenizer: Any, wanted: Mapping[str, int], folder: Path) -> None:
+    """Check that a tokenizer has exactly the tokens and ids that it should have.
+
+    Raises:
+        CheckpointError: It has not; ``folder`` is named.
+    """
+    found = tokenizer.get_vocab()
+    differing = [t for t in {**wanted, **found} if found.get(t) != wanted.get(t)]
+    if differing:
+        token = differing[0]
+        raise CheckpointError(
+            f"{folder}: {type(tokenizer).__name__} gives the token {token!r} the id "
+            f"{found.get(token)} where {wanted.get(token)} is wanted ({len(differing)} such); "
+            f"leave this tokenizer as it is, or take another model's as tokenizer source"
+        )
+
+
+def _strip(document: dict[str, Any], gone: set[str], start: Lexicon) -> None:
+    model = document["model"]
+    if model["type"] != "BPE":
+        raise CheckpointError(
+            f"{start.parent.folder}: its tokenizer has the token {min(gone)!r} beyond the "
+            f"{start.rows} rows of its embedding ({len(gone)} such), and only BPE tokenizers can "
+            f"be cut, not {model['type']}; resize the embedding"
+        )
+    entries = document["added_tokens"]
+    document["added_tokens"] = [entry for entry in entries if entry["content"] not in gone]
+    model["vocab"] = {token: i for token, i in model["vocab"].items() if token not in gone}
+    pairs = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
+    model["merges"] = [pair for pair in pairs if gone.isdisjoint([*pair, "".join(pair)])]
+
+
+def _forget(file: Path, gone: set[str]) -> None:
+    """Take the names of special tokens that are gone out of ``tokenizer_config.json``."""
+    config = read_json(file)
+    for key, value in list(config.items()):
+        if key.endswith("_token") and _content(value) in gone:
+            del config[key]
+        if key in ("extra_special_tokens", "additional_special_tokens") and isinstance(value, list):
+            config[key] = [token for token in value if _content(token) not in gone]
+        if key == "added_tokens_decoder":
+            config[key] = {i: token for i, token in value.items() if _content(token) not in gone}
+    file.write_text(json.dumps(config), encoding="utf-8")
+
+
+def _content(token: Any) -> Any:
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def _insert(
+    document: dict[str, Any],
+    new: Mapping[str, Added | None],
+    ids: Mapping[str, int],
+    start: Lexicon,
+) -> None:
+    model, entries = document["model"], document["added_tokens"]
+    ordinary = [token for token, facts in new.items() if facts is None]
+    entries += [
+        {"id": ids[token], "content": token, **facts}
+        for token, facts in new.items()
+        if facts is not None
+    ]
+    if model["type"] in ("BPE", "WordLevel"):
+        # added tokens too: those that are not in it get ids by the library's own count
+        model["vocab"] |= {entry["content"]: entry["id"] for entry in entries}
+        model["vocab"] |= {token: ids[token] for token in ordinary}
+    elif ordinary:
+        raise CheckpointError(
+            f"{start.parent.folder}: a tokenizer of type {model['type']} cannot take in ordinary "
+            f"tokens of other models, such as {ordinary[0]!r} ({len(ordinary)} such); set "
+            f"tokenizer: {{source: base}}"
+        )

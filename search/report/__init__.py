@@ -1,0 +1,1 @@
+"""A searched study in, its winner and what holds of it out."""

@@ -1,0 +1,54 @@
+"""What a finished study leaves beside its file: summary.json, best.yaml, best-model/."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from merge_core.atomic_write import write_whole
+from merge_core.output import model_folder
+from search.storage.study_record import Settled
+from search.trial.workbench import Workbench
+
+SUMMARY, RECIPE, MODEL = "summary.json", "best.yaml", "best-model"
+
+
+def write(bench: Workbench, winner: Settled, summary: Mapping[str, Any]) -> Path:
+    """Write the three results; those that are there and right are left alone.
+
+    Returns:
+        The folder that they are in.
+    """
+    folder = bench.spec.results
+    write_whole(folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
+    head = (
+        f"# Winner of the mergetune study {summary['study']!r}: trial {winner.number}, seed "
+        f"{summary['seed']}.\n# Local models are named relative to this file.\n"
+    )
+    recipe = model_folder.portable(winner.recipe, bench.parents, folder).to_yaml()
+    write_whole(folder / RECIPE, head + recipe)
+    if _digest_of(folder / MODEL) != winner.weights_digest:
+        export(bench, winner, folder / MODEL, overwrite=True)
+    return folder
+
+
+def export(bench: Workbench, trial: Settled, out: Path, *, overwrite: bool = False) -> str:
+    """Write a trial's model folder; returns its weights digest.
+
+    Raises:
+        CheckpointError: The parents no longer give the weights that the trial had.
+        OutputExistsError: ``out`` is taken.
+    """
+    expected = trial.weights_digest or None  # a failed trial may have none
+    plan = bench.plan(trial.recipe)
+    return model_folder.write(plan, out, overwrite=overwrite, expected=expected)
+
+
+def _digest_of(folder: Path) -> str | None:
+    record = folder / "mergetune.json"
+    if not record.is_file():
+        return None
+    found: str = json.loads(record.read_text(encoding="utf-8"))["weights_digest"]
+    return found

@@ -1,0 +1,1 @@
+"""A study file in, settled trials and results out."""

@@ -1,0 +1,106 @@
+"""What a study file or a recipe would do, without loading a model, a task or torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from merge_core.parents.locate import locate_here, not_local
+from merge_core.parents.weight_files import tensor_shapes
+from merge_core.recipe import read as recipe_reader
+from merge_core.recipe.yaml_document import read_all
+from search.space.space import Space
+from search.spec import study_file
+from search.spec.score import Score
+from search.spec.study_file import StudySpec
+
+TRIALS_PER_DIMENSION = 4  # fewer than that, and a noisy search hardly moves (dev/LOG.md)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Facts in the order they are printed, and what is allowed but unwise."""
+
+    facts: dict[str, Any]
+    warnings: list[str]
+
+
+def check(path: Path) -> Checked:
+    """Check a study file, a folder with one, or a recipe file.
+
+    Raises:
+        DocumentError: It breaks rules; all problems at once.
+        CheckpointError: A model that must be a folder is not there.
+    """
+    file = path / study_file.FILE if path.is_dir() else path
+    data = [document.data for document in read_all(file)]
+    if all(isinstance(x, dict) and "recipe" not in x and "merge_method" in x for x in data):
+        return _recipe(file)
+    return _study(study_file.read(file))
+
+
+def _recipe(file: Path) -> Checked:
+    recipe = recipe_reader.read(file)
+    facts = {
+        "recipe": str(file),
+        "merge_method": recipe.merge_method,
+        "models": list(recipe.references()),
+        "recipe_digest": recipe.digest(),
+    }
+    return Checked(facts, _absent(recipe.references(), (file.resolve().parent, Path.cwd())))
+
+
+def _study(spec: StudySpec) -> Checked:
+    references = spec.template.references()
+    warnings = _absent(references, spec.roots)
+    steer = [f"{_task(score)} by {score.steer}" for score in spec.scores if score.steer]
+    facts: dict[str, Any] = {
+        "study": spec.name,
+        "merge_method": [m.name for m in spec.template.methods()],
+        "models": list(references),
+        "tasks": [_task(score) for score in spec.scores],
+        **({"steer": steer} if steer else {}),
+        "aggregate": spec.aggregate,
+        "knobs": len(spec.template.knobs),
+        "sampler": spec.search.sampler,
+        "trials": spec.search.trials,
+        "storage": spec.storage,
+    }
+    main = locate_here(spec.template.base_or_first(), spec.roots)
+    if main is None:
+        warnings.append("dimensions are not counted: the model's files are not here")
+        return Checked(facts, warnings)
+    shapes = tensor_shapes(main)
+    dimensions = Space(spec.template, tuple(shapes)).dimensions
+    facts["computed once"] = _once(spec, sum(map(math.prod, shapes.values())))
+    facts["dimensions"] = len(dimensions)
+    facts["dimension_names"] = [d.name for d in dimensions]
+    if spec.search.trials < TRIALS_PER_DIMENSION * len(dimensions):
+        warnings.append(
+            f"{len(dimensions)} dimensions are many for {spec.search.trials} trials; share numbers "
+            f"between layers (`per: N`, `gradient: K`) or plan {TRIALS_PER_DIMENSION} per dimension"
+        )
+    if not dimensions:
+        warnings.append("the recipe has no range and no choices: there is nothing to search")
+    return Checked(facts, warnings)
+
+
+def _once(spec: StudySpec, entries: int) -> str:
+    """Return about what thresholds, ranks and sums of the parents cost, on two cores."""
+    methods, others = spec.template.methods(), len(spec.template.references()) - 1
+    seconds = sum(method.once_ns for method in methods) * 1e-9 * entries * others
+    kept = sum(method.once_bytes for method in methods) * entries * others
+    return f"about {seconds:.1f} s, {kept / 2**20:.0f} MiB"
+
+
+def _task(score: Score) -> str:
+    """Return the name of a task, which may be written out, or else that of its evaluator."""
+    task = getattr(score.options, "task", score.plugin.name)
+    return str(task.get("group", task.get("task")) if isinstance(task, dict) else task)
+
+
+def _absent(references: tuple[str, ...], roots: tuple[Path, ...]) -> list[str]:
+    absent = [part for name in references for part in not_local(name, roots)]
+    return [f"{part}: no folder of that name; it will be looked up on the hub" for part in absent]

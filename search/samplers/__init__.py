@@ -1,0 +1,1 @@
+"""Settled trials in, the next point out."""

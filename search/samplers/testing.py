@@ -1,0 +1,181 @@
+"""Laws that every sampler keeps: subclass ``SamplerContract``, set ``name``, run pytest."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from search.samplers.registry import SAMPLERS, Maker, ask
+
+Params = dict[str, Any]
+
+NUMBERS: dict[str, BaseDistribution] = {
+    "plain": FloatDistribution(-1.0, 2.0),
+    "log": FloatDistribution(1e-4, 1.0, log=True),
+    "step": FloatDistribution(0.1, 1.0, step=0.05),
+    "int": IntDistribution(2, 30, step=4),
+    "intlog": IntDistribution(1, 64, log=True),
+    "single": FloatDistribution(0.5, 0.5),
+}
+CHOICES: dict[str, BaseDistribution] = {
+    "method": CategoricalDistribution(("linear", "ties", "slerp")),
+    "normalize": CategoricalDistribution((False, True)),
+}
+MIDDLE: Params = {
+    "plain": 0.5,
+    "log": 1e-2,
+    "step": 0.55,
+    "int": 14,
+    "intlog": 8,
+    "single": 0.5,
+    "method": "linear",
+    "normalize": False,
+}
+BEST = 0.25  # where the toy landscape peaks, as a share of every knob's range
+
+
+def toy_score(params: Params) -> float:
+    """Return the height of a landscape with one peak: 0 at ``BEST`` of every range, else below."""
+    loss = 0.0
+    for name, value in params.items():
+        d = {**NUMBERS, **CHOICES}[name]
+        if isinstance(d, CategoricalDistribution):
+            loss += 0.05 * (value != d.choices[-1])
+        elif isinstance(d, FloatDistribution | IntDistribution) and not d.single():
+            low, x, high = (math.log(v) if d.log else v for v in (d.low, value, d.high))
+            loss += ((x - low) / (high - low) - BEST) ** 2
+    return -loss
+
+
+def inside(value: Any, distribution: BaseDistribution) -> bool:
+    """Return whether a value has its distribution's type, lies in its range and on its grid."""
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    kind = int if isinstance(distribution, IntDistribution) else float
+    steps = (value - distribution.low) / distribution.step if distribution.step else 0.0
+    in_range = distribution.low <= value <= distribution.high
+    return type(value) is kind and in_range and abs(steps - round(steps)) < 1e-8
+
+
+class SamplerContract:
+    """The laws of a registered sampler; set ``name``, and ``categoricals`` if it cannot draw them.
+
+    The sampler is asked as in a real study: made anew for every ask, on a study in memory.
+    """
+
+    name: str
+    categoricals = True
+
+    @property
+    def space(self) -> dict[str, BaseDistribution]:
+        """Every kind of knob that the sampler says it can draw."""
+        return {**NUMBERS, **(CHOICES if self.categoricals else {})}
+
+    @property
+    def start(self) -> Params:
+        """The middle of every range."""
+        return {name: MIDDLE[name] for name in self.space}
+
+    def test_every_value_lies_inside_its_distribution(self) -> None:
+        """Ranges and grids are kept, and every knob gets a value."""
+        for trial in self.searched(30).trials:
+            assert trial.params.keys() == self.space.keys()
+            for name, value in trial.params.items():
+                assert inside(value, self.space[name]), f"{name}: {value!r}"
+
+    @pytest.mark.parametrize("fails", [0, 4])
+    def test_study_resumed_anywhere_draws_what_an_unbroken_one_draws(self, fails: int) -> None:
+        """A sampler keeps nothing that the trials do not hold."""
+        unbroken = self.searched(30, fails=fails)
+        for stop in (1, 7, 16, 29):
+            resumed = self.searched(30, fails=fails, before=unbroken.trials[:stop])
+            for there, here in zip(unbroken.trials, resumed.trials, strict=True):
+                assert there.params == here.params, f"stopped at {stop}, trial {there.number}"
+
+    def test_another_seed_draws_other_trials(self) -> None:
+        """The seed reaches the draws."""
+        one, two = (self.searched(3, seed=seed).trials for seed in (1, 2))
+        assert [t.params for t in one] != [t.params for t in two]
+
+    def test_trials_in_flight_are_not_drawn_twice(self) -> None:
+        """Several candidates at once are several candidates."""
+        study, maker = self.searched(12), self.maker
+        for _ in range(3):
+            ask(study, self.space, maker, self.start, study_seed=0, settled=12)
+        one, two, three = (t.params for t in study.trials[12:])
+        assert one != two != three != one
+
+    def test_failed_trials_do_not_stop_the_search(self) -> None:
+        """Half of the trials may fail."""
+        states = [t.state for t in self.searched(30, fails=2).trials]
+        assert states.count(TrialState.FAIL) == 15
+        assert states.count(TrialState.COMPLETE) == 15
+
+    @pytest.mark.parametrize("direction", [StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE])
+    def test_best_trial_is_better_than_the_middle(self, direction: StudyDirection) -> None:
+        """Whichever way the study looks."""
+        sign = 1 if direction == StudyDirection.MAXIMIZE else -1
+        best = self.searched(40, direction=direction).best_value * sign
+        assert best > toy_score(self.start)
+
+    def test_draws_without_a_start(self) -> None:
+        """Not every study has a baseline inside its ranges."""
+        trial = ask(optuna.create_study(), self.space, self.maker, None, study_seed=0, settled=0)
+        assert all(inside(value, self.space[name]) for name, value in trial.params.items())
+
+    @property
+    def maker(self) -> Maker:
+        """The registered maker; looking it up reads every installed package's entry points."""
+        maker: Maker = SAMPLERS.get(self.name)
+        return maker
+
+    def searched(
+        self,
+        trials: int,
+        *,
+        seed: int = 0,
+        fails: int = 0,
+        direction: StudyDirection = StudyDirection.MAXIMIZE,
+        before: list[FrozenTrial] | None = None,
+    ) -> optuna.Study:
+        """Return a study on the toy landscape.
+
+        Args:
+            trials: How many in all.
+            seed: Of the study.
+            fails: Every so many-th trial fails; 0: none.
+            direction: Whether ``toy_score`` or its negative is told.
+            before: Trials that a new study is rebuilt from, copied value by value.
+        """
+        study, maker = optuna.create_study(direction=direction), self.maker
+        sign = 1 if direction == StudyDirection.MAXIMIZE else -1
+        for old in before or []:
+            study.add_trial(_copy(old))
+        for number in range(len(before or []), trials):
+            trial = ask(study, self.space, maker, self.start, study_seed=seed, settled=number)
+            if fails and number % fails == 0:
+                study.tell(trial, state=TrialState.FAIL)
+            else:
+                study.tell(trial, sign * toy_score(trial.params))
+        return study
+
+
+def _copy(trial: FrozenTrial) -> FrozenTrial:
+    return optuna.trial.create_trial(
+        state=trial.state,
+        value=trial.value,
+        params=trial.params,
+        distributions=trial.distributions,
+    )

@@ -1,0 +1,1 @@
+"""Item scores in, a study's numbers with their intervals out."""

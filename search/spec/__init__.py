@@ -1,0 +1,1 @@
+"""A study file in, a checked StudySpec out, or every problem with file, line and path."""

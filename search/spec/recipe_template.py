@@ -1,0 +1,183 @@
+"""The recipe section of a study file: a recipe with knobs in it, checked at both ends of each."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from merge_core.contract import Method, shown
+from merge_core.errors import hint
+from merge_core.methods.registry import METHODS, method
+from merge_core.recipe import read as recipe_reader
+from merge_core.recipe.read_fields import model_reference
+from merge_core.recipe.yaml_document import join
+from search.spec import ranges
+from search.spec.ranges import Knob, Place, Problems
+
+NOT_SEARCHED = ("slices", "modules", "documents", "tokenizer", "tokenizer_source")
+_POSITION = re.compile(r"(?<=models\[)\d+")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A recipe with knobs.
+
+    Args:
+        data: The section as read, knobs included.
+        knobs: Every knob, in the order of the file.
+    """
+
+    data: Mapping[str, Any]
+    knobs: tuple[Knob, ...]
+
+    def filled(self, values: Mapping[Place, Any]) -> dict[str, Any]:
+        """Return the plain data of the recipe that has ``values`` at the places of its knobs.
+
+        Where the method is one of the choices, what only the others have use for is left out:
+        their parameters, and the base for a method that has none.
+        """
+        data = copy.deepcopy(dict(self.data))
+        for place, value in values.items():
+            owner: Any = data
+            for key in place[:-1]:
+                owner = owner[key]
+            owner[place[-1]] = value
+        if ("merge_method",) in values:
+            _leave_out(data, method(data["merge_method"]), self.methods())
+        return data
+
+    def methods(self) -> tuple[Method, ...]:
+        """Return the method, or all that the study chooses from."""
+        named = self.data["merge_method"]
+        names = named["choices"] if ranges.is_knob(named) else [named]
+        return tuple(method(name) for name in names)
+
+    def references(self) -> tuple[str, ...]:
+        """Return every model that the recipe names, the base included."""
+        listed = [_reference(source["model"]) for source in self.data["models"]]
+        base = self.base()
+        return tuple(dict.fromkeys([*listed, *([base] if base else [])]))
+
+    def base(self) -> str | None:
+        """Return the base model, if the recipe names one."""
+        base = self.data.get("base_model")
+        return _reference(base) if base else None
+
+    def base_or_first(self) -> str:
+        """Return the model that config and tokenizer come from."""
+        return self.base() or self.references()[0]
+
+
+def parse(data: Any, path: str, problems: Problems) -> Template | None:
+    """Read a recipe with knobs; add what is wrong to ``problems``.
+
+    Every knob is checked at both ends, or at every choice, by the rules for plain recipes; a knob
+    that is wrong itself hides nothing else.
+    """
+    found: Problems = []
+    given = [key for key in NOT_SEARCHED if isinstance(data, dict) and key in data]
+    if given:
+        rule = "a study searches plain `models:` recipes; merge this to a folder and name that"
+        problems.extend((join(path, key), rule) for key in given)
+        return None
+    read = list(_knobs(data, (), path, found))
+    bad = tuple(where for where, knob in read if knob is None)
+    good = tuple(knob for _, knob in read if knob is not None)
+    template = Template(data if isinstance(data, dict) else {}, good)
+    for values in _corners(template):
+        broken: Problems = []
+        filled = template.filled(values) if isinstance(data, dict) else data
+        recipe_reader.parse(filled, path, broken)
+        found.extend(
+            (_in_file(where, data, filled), rule)
+            for where, rule in broken
+            if not where.startswith(bad)
+        )
+    problems.extend(found)
+    return None if found else template
+
+
+def _knobs(
+    data: Any, place: Place, path: str, problems: Problems
+) -> Iterator[tuple[str, Knob | None]]:
+    """Yield every knob after the path that its problems stand at; None where it has some."""
+    if ranges.is_knob(data):
+        found: Problems = []
+        knob = ranges.parse(data, place, path, found)
+        _check_place(place, data, path, found)
+        problems.extend(found)
+        # one bad entry of a gradient spoils the whole list
+        yield path.removesuffix(f"[{place[-1]}]" if place else ""), None if found else knob
+        return
+    members: Any = enumerate(data) if isinstance(data, list) else ()
+    for key, value in data.items() if isinstance(data, dict) else members:
+        yield from _knobs(value, (*place, key), join(path, key), problems)
+
+
+def _check_place(place: Place, data: dict[str, Any], path: str, problems: Problems) -> None:
+    if place == ("merge_method",):
+        _check_methods(data.get("choices"), path, problems)
+    elif "parameters" not in place[:-1] or place[-1] == "filter":
+        problems.append((path, "ranges and choices go in parameters and merge_method only"))
+    elif isinstance(place[-1], int) and ({"per", "gradient"} & set(data)):
+        problems.append((path, "per and gradient cannot stand inside a list"))
+
+
+def _check_methods(names: Any, path: str, problems: Problems) -> None:
+    known = METHODS.names()
+    if names is None:
+        problems.append((path, "expected a method or choices, got a range"))
+    problems.extend(
+        (path, f"no merge method {shown(name)}{hint(str(name), known)}")
+        for name in (names if isinstance(names, list) else ())
+        if name not in known
+    )
+
+
+def _corners(template: Template) -> Iterator[dict[Place, Any]]:
+    """Yield fillings that together put every knob at both ends, under every method."""
+    options = {k.place: list(k.choices) or [k.low, k.high] for k in template.knobs}
+    methods = options.pop(("merge_method",), [None])
+    for name in methods:
+        chosen: dict[Place, Any] = {} if name is None else {("merge_method",): name}
+        for i in range(max([len(v) for v in options.values()], default=1)):
+            yield {**chosen, **{place: v[min(i, len(v) - 1)] for place, v in options.items()}}
+
+
+def _leave_out(data: dict[str, Any], chosen: Method, others: tuple[Method, ...]) -> None:
+    useless = {p.name for m in others for p in m.params} - {p.name for p in chosen.params}
+    base = data.get("base_model")
+    if chosen.base == "none" and base is not None:
+        del data["base_model"]
+        data["models"] = [s for s in _sources(data) if not _is_bare(s, base)]
+    for owner in (data, *_sources(data)):
+        given = owner.get("parameters") if isinstance(owner, dict) else None
+        if isinstance(given, dict):
+            owner["parameters"] = {k: v for k, v in given.items() if k not in useless}
+
+
+def _reference(data: Any) -> str:
+    """Return a reference as text; it has been checked."""
+    return str(model_reference(data, "", []))
+
+
+def _sources(data: Mapping[str, Any]) -> list[Any]:
+    given = data.get("models")
+    return given if isinstance(given, list) else []
+
+
+def _is_bare(source: Any, base: Any) -> bool:
+    """Return whether an entry only lists the base, as task-vector recipes do."""
+    return isinstance(source, dict) and source.get("model") == base and not source.get("parameters")
+
+
+def _in_file(where: str, data: Any, filled: Any) -> str:
+    """Return the file's key path for one of ``filled``, which may have left the base out."""
+    if not isinstance(data, dict) or ("base_model" in data) == ("base_model" in filled):
+        return where
+    bare = [i for i, s in enumerate(_sources(data)) if _is_bare(s, data.get("base_model"))]
+    return _POSITION.sub(lambda m: str(int(m[0]) + (int(m[0]) >= min(bare, default=inf))), where, 1)

@@ -1,0 +1,1 @@
+"""Trials in and out of an Optuna storage."""

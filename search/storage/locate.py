@@ -1,0 +1,65 @@
+"""STUDY on the command line: a study file, its folder, or a storage URL -> what was stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from merge_core.errors import MergeError, UnknownNameError
+from merge_core.recipe.yaml_document import Document
+from search.spec import study_file
+from search.spec.study_file import StudySpec
+from search.storage.study_record import Record, Settled, open_record
+
+
+def open_study(study: str) -> tuple[StudySpec, Record]:
+    """Open a study that has begun, for reading.
+
+    The database alone says what the study is; of a study file only name, storage and place count.
+
+    Args:
+        study: A study file, its folder, or an Optuna storage URL.
+
+    Raises:
+        MergeError: There is no such study, or it has not begun.
+    """
+    if "://" in study:
+        record = open_record(study)
+    else:
+        spec = study_file.read(Path(study))
+        record = open_record(spec.storage, spec.name)
+    about = record.about
+    if about is None:
+        raise MergeError(f"study {record.name!r} in {record.url} has not begun: run it first")
+    document = Document(f"study {record.name!r} in {record.url}", about["study"], {})
+    stored = study_file.of_document(document, record.folder(), about["baselines"])
+    return stored, record
+
+
+def winner(record: Record) -> tuple[Settled, dict[str, Any]]:
+    """Return a finished study's winning trial and its summary.
+
+    Raises:
+        MergeError: The study is not finished.
+    """
+    summary = record.summary
+    if summary is None:
+        raise MergeError(f"study {record.name!r} is not finished: run it first")
+    return record.trial(summary["winner"]["trial"]), summary
+
+
+def chosen(record: Record, which: str, *, several: bool = True) -> list[Settled]:
+    """Return the trials that ``--trial`` names: a number, ``best``, or ``all``.
+
+    Raises:
+        UnknownNameError: It names no trial.
+        MergeError: ``best`` of a study that is not finished.
+    """
+    if which == "all" and several:
+        return list(record.trials)
+    if which == "best":
+        return [winner(record)[0]]
+    if not which.isdecimal():
+        words = "a number, best or all" if several else "a number or best"
+        raise UnknownNameError(f"--trial: expected {words}, got {which!r}")
+    return [record.trial(int(which))]

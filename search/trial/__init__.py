@@ -1,0 +1,1 @@
+"""A recipe and a pool in, item scores out."""

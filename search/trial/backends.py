@@ -1,0 +1,161 @@
+"""Where the weights of a candidate live: in a transformers model, or in a vLLM that stays up."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from merge_core.kernels import compiled
+from merge_core.merge.statistics_cache_disk import Saved
+from merge_core.output import model_folder, tensor_stream
+from merge_core.output.live_model import Candidate, behaviour
+from merge_core.parents.residency import Placement
+from merge_core.plan.planner import Plan
+from search.spec.engine import Engine
+
+if TYPE_CHECKING:
+    from evaluators.engines.vllm.engine import VllmEngine
+    from evaluators.protocol import LiveModel
+
+
+class Host(Protocol):
+    """Builds candidates, one at a time, and shows the last one to evaluators."""
+
+    live: LiveModel | None  # None before the first build
+
+    @property
+    def source(self) -> Candidate | tensor_stream.Stream:
+        """What merges; it knows how, and what it computed once."""
+        ...
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Versions of what only this host uses, by library."""
+        ...
+
+    def build(self, plan: Plan) -> str:
+        """Build a plan and return its weights digest.
+
+        Raises:
+            MergeError: It cannot be built, or is not finite.
+        """
+        ...
+
+
+def open_host(
+    engine: Engine, placement: Placement, folder: Path, entries: int, tokenizer: Callable[[], Any]
+) -> Host:
+    """Return the host that a study file asks for; no model is made yet.
+
+    Args:
+        engine: The study file's section.
+        placement: Of the parents.
+        folder: Where relative paths start.
+        entries: Numbers that a candidate has.
+        tokenizer: Returns the one of all candidates; called at the first build.
+
+    Raises:
+        ParameterError: vLLM is asked for and not installed.
+    """
+    device = device_of(engine)
+    merging = "cpu" if placement.where == "mapped" else device
+    fuse = compiled.wanted(engine.kernels, merging, entries)
+    saved = None if engine.cache is None else Saved(folder / engine.cache, merging)
+    if engine.name == "vllm":
+        from evaluators.engines.vllm.process import check_installed
+
+        check_installed()
+        return Resident(engine, tensor_stream.Stream(fuse=fuse, saved=saved), tokenizer)
+    candidate = Candidate(device, fuse=fuse, room=placement.room, saved=saved)
+    return InPlace(engine, candidate, tokenizer)
+
+
+class InPlace:
+    """A live transformers model, overwritten in place. See ``Host``."""
+
+    def __init__(self, engine: Engine, candidate: Candidate, tokenizer: Callable[[], Any]) -> None:
+        self._engine, self.source, self._tokenizer = engine, candidate, tokenizer
+        self.live: LiveModel | None = None
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """See ``Host``."""
+        return {}
+
+    def build(self, plan: Plan) -> str:
+        """See ``Host``."""
+        from evaluators.engines.hf.engine import live_model
+
+        digest = self.source.build(plan)
+        model = self.source.model
+        if self.live is None or self.live.model is not model:
+            size = self._engine.batch_size
+            self.live = live_model(model, self._tokenizer(), batch_size=size)
+        return digest
+
+
+class Resident:
+    """A vLLM that takes each candidate tensor by tensor. See ``Host``.
+
+    It is started at the first build, and anew where the config or the type of the weights changes
+    or vLLM has failed.
+    """
+
+    def __init__(
+        self, engine: Engine, source: tensor_stream.Stream, tokenizer: Callable[[], Any]
+    ) -> None:
+        self._engine, self.source, self._tokenizer = engine, source, tokenizer
+        self._vllm: VllmEngine | None = None
+        self._made_for: tuple[str, str] | None = None
+        self._ready: LiveModel | None = None  # of the vLLM that runs
+        self.live: LiveModel | None = None
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """See ``Host``."""
+        from evaluators.engines.vllm.process import installed_version
+
+        return {"vllm": installed_version()}
+
+    def build(self, plan: Plan) -> str:
+        """See ``Host``; a build that fails leaves no candidate."""
+        if self._vllm is None or self._vllm.broken or self._made_for != behaviour(plan):
+            self._stop()
+            self._start(plan)
+        assert self._vllm is not None
+        self.live = None
+        digest = self.source.send(plan, self._vllm.take)
+        self.live = self._ready
+        return digest
+
+    def _start(self, plan: Plan) -> None:
+        from evaluators.engines.vllm.engine import VllmEngine
+        from evaluators.engines.vllm.process import VllmOptions
+        from evaluators.protocol import LiveModel
+
+        options = VllmOptions(batch_size=self._engine.batch_size, **self._engine.of_vllm())
+        shell, tokenizer = tensor_stream.shell(plan), self._tokenizer()
+        with tempfile.TemporaryDirectory(prefix="mergetune-") as folder:
+            model_folder.write_shell(plan, Path(folder))
+            self._vllm = VllmEngine(Path(folder), shell, tokenizer, options)
+        self._made_for = behaviour(plan)
+        self._ready = LiveModel(shell, tokenizer, options.batch_size, self._vllm)
+
+    def _stop(self) -> None:
+        vllm, self._vllm = self._vllm, None
+        self.live = self._ready = None
+        if vllm is not None:
+            vllm.close()
+
+
+def device_of(engine: Engine) -> str:
+    """Return where candidates are made: where the live model is, or before vLLM the CPU."""
+    import torch
+
+    if engine.name == "vllm":
+        return "cpu"
+    if engine.device != "auto":
+        return engine.device
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from evaluators.jsonl import judge_client
+from evaluators.jsonl.judge_client import JudgeClient, key_from
+from evaluators.testing import EvaluatorContract
+from merge_core.errors import EvaluationError, ParameterError
+from tests.evaluators.own_files import open_entry, score_all, scripted, write_lines
+
+ROWS = [{"q": f"say {c}:", "right": c} for c in "abcdef"]
+ENTRY = {
+    "prompt": "{{ q }}",
+    "rubric": "{{ q }} {{ answer }} Right is {{ right }}.",
+    "model": "wise",
+    "max_tokens": 8,
+}
+
+
+class Endpoint:
+    """A judge on loopback. ``replies``: question, number of the call -> text, status or bytes."""
+
+    def __init__(self, replies):
+        self.replies = replies
+        self.requests = []
+        self.most_at_once = 0
+        self._now = 0
+        self._lock = threading.Lock()
+        endpoint = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                endpoint.answer(self)
+
+            def log_message(self, *args):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.handle_error = lambda *_: None  # who waited may be gone
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def answer(self, handler):
+        size = int(handler.headers["Content-Length"])
+        body = json.loads(handler.rfile.read(size))
+        with self._lock:
+            self.requests.append((handler.path, dict(handler.headers), body))
+            calls = len(self.requests)
+            self._now += 1
+            self.most_at_once = max(self.most_at_once, self._now)
+        reply = self.replies(body["messages"][0]["content"], calls)
+        with self._lock:
+            self._now -= 1
+        status = reply if isinstance(reply, int) else 200
+        if isinstance(reply, str):
+            reply = json.dumps({"choices": [{"message": {"content": reply}}]}).encode()
+        if status in (301, 302, 307):
+            handler.send_response(status)
+            handler.send_header("Location", f"{self.url}/elsewhere")
+        else:
+            handler.send_response(status)
+        handler.end_headers()
+        handler.wfile.write(b"told off" if isinstance(reply, int) else reply)
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def endpoint(monkeypatch):
+    """Start judges and stop them; no waiting between tries."""
+    monkeypatch.setattr(judge_client, "FIRST_WAIT", 0.0)
+    started = []
+
+    def start(replies):
+        started.append(Endpoint(replies))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+@pytest.fixture
+def opened(tmp_path, tokenizer):
+    def make(url, rows=ROWS, **entry):
+        file = write_lines(tmp_path / "quiz.jsonl", rows)
+        usual = {"file": file, **ENTRY, "base_url": url}
+        return open_entry("judge", tmp_path, tokenizer, **{**usual, **entry})
+
+    return make
+
+
+class TestJudge(EvaluatorContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def url(cls):
+        def by_hash(question, calls):
+            return json.dumps({"score": hashlib.sha256(question.encode()).digest()[0] / 25.6})
+
+        judge = Endpoint(by_hash)
+        yield judge.url
+        judge.close()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def build(cls, tmp_path_factory, tokenizer, url):
+        folder = tmp_path_factory.mktemp("judge")
+        file = write_lines(folder / "quiz.jsonl", ROWS)
+        entry = {"file": file, **ENTRY, "base_url": url}
+        return lambda **more: open_entry("judge", folder, tokenizer, **{**entry, **more})
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def build_other(cls, build):
+        return lambda: build(rubric="{{ answer }}")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def live_model(cls, live):
+        return live
+
+
+def test_the_judge_gets_the_rubric_filled_and_nothing_else(endpoint, opened, monkeypatch):
+    monkeypatch.setenv("MY_API_KEY", "secret")
+    judge = endpoint(lambda question, calls: '{"score": 7}')
+    quiz = opened(judge.url + "/", api_key_env="MY_API_KEY", reply_tokens=64)
+    assert quiz.score(scripted(says=lambda prompt: "aha"), [1]).tolist() == [7]
+    ((path, headers, body),) = judge.requests
+    assert path == "/v1/chat/completions"
+    assert headers["Authorization"] == "Bearer secret"
+    assert body == {
+        "model": "wise",
+        "messages": [{"role": "user", "content": "say b: aha Right is b."}],
+        "temperature": 0,
+        "max_tokens": 64,
+    }
+    assert "secret" not in quiz.fingerprint()
+
+
+def test_without_a_variable_no_key_is_sent(endpoint, opened):
+    judge = endpoint(lambda question, calls: '{"score": 7}')
+    opened(judge.url).score(scripted(says=str), [0])
+    assert "Authorization" not in judge.requests[0][1]
+
+
+@pytest.mark.parametrize(
+    ("reply", "settings", "score"),
+    [
+        ('{"score": 7.5}', {}, 7.5),
+        ('Well. ```json\n{"why": "{odd", "score": "3"}\n```', {}, 3),
+        ('{"score": 1} no, rather {"score": 2}', {}, 2),
+        ('{"grade": 4}', {"score_key": "grade"}, 4),
+        ("Score: 8/10", {"score_regex": r"Score: (\d+)"}, 8),
+        ("8", {"score_regex": r"\d+"}, 8),
+        ('{"score": -1}', {"low": -1, "high": 1}, -1),
+        ('{"score": 0}', {}, 0),
+    ],
+)
+def test_golden_replies(reply, settings, score, endpoint, opened):
+    judge = endpoint(lambda question, calls: reply)
+    quiz = opened(judge.url, **settings)
+    assert quiz.score(scripted(says=str), [0]).tolist() == [score]
+    assert quiz.failures == {}
+
+
+@pytest.mark.parametrize(
+    ("reply", "settings"),
+    [
+        ("no idea", {}),
+        ("", {}),
+        ("7", {}),
+        ('{"score": 11}', {}),
+        ('{"score": null}', {}),
+        ('{"score": true}', {}),
+        ('{"score": "high"}', {}),
+        ('{"score": NaN}', {}),
+        ('{"score": [1]}', {}),
+        ('{"points": 5}', {}),
+        ("{" * 50, {}),
+        ("good", {"score_regex": r"(\d+)"}),
+        ("12", {"score_regex": r"\d+"}),
+    ],
+)
+def test_nonsense_is_a_failed_item_with_its_reason(reply, settings, endpoint, opened):
+    judge = endpoint(lambda question, calls: reply)
+    quiz = opened(judge.url, **settings)
+    assert math.isnan(quiz.score(scripted(says=str), [0])[0])
+    reason = quiz.failures[quiz.items[0].id]
+    assert reason == f"the judge replied without a number from 0 to 10: {reply!r}"
+
+
+def test_a_judge_that_recovers_is_asked_again(endpoint, opened):
+    judge = endpoint(lambda question, calls: (500, 429, '{"score": 5}')[calls - 1])
+    assert opened(judge.url).score(scripted(says=str), [0]).tolist() == [5]
+    assert len(judge.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("reply", "tries", "reason"),
+    [
+        (500, 3, "HTTP 500: told off"),
+        (503, 3, "HTTP 503: told off"),
+        (401, 1, "HTTP 401: told off"),
+        (307, 1, "HTTP 307: told off"),
+        (b"<html>", 3, "no chat completion, but '<html>'"),
+        (b'{"choices": []}', 3, "no chat completion, but "),
+        (b'{"choices": [{"message": {"content": null}}]}', 3, "without text, but None"),
+    ],
+)
+def test_a_judge_that_fails_is_a_failed_item(reply, tries, reason, endpoint, opened):
+    judge = endpoint(lambda question, calls: reply)
+    quiz = opened(judge.url, retries=2)
+    assert math.isnan(quiz.score(scripted(says=str), [0])[0])
+    told = quiz.failures[quiz.items[0].id]
+    assert told.startswith(f"the judge failed ({tries} tries): ")
+    assert reason in told
+    assert len(judge.requests) == tries
+
+
+def test_a_redirect_does_not_carry_the_key_away(endpoint, opened, monkeypatch):
+    monkeypatch.setenv("MY_API_KEY", "secret")
+    other = endpoint(lambda question, calls: '{"score": 5}')
+    judge = endpoint(lambda question, calls: 302)
+    judge.url, there = other.url, judge.url  # where its Location leads
+    assert math.isnan(opened(there, api_key_env="MY_API_KEY").score(scripted(says=str), [0])[0])
+    assert other.requests == []
+
+
+def test_a_judge_that_is_slow_has_failed(endpoint, opened):
+    stop = threading.Event()
+    judge = endpoint(lambda question, calls: str(stop.wait(10)))
+    quiz = opened(judge.url, retries=0, timeout=0.05)
+    start = time.monotonic()
+    assert math.isnan(quiz.score(scripted(says=str), [0])[0])
+    stop.set()
+    assert time.monotonic() - start < 5
+    assert "timed out" in quiz.failures[quiz.items[0].id]
+
+
+def test_a_judge_that_is_not_there_has_failed(endpoint, opened):
+    judge = endpoint(lambda question, calls: "")
+    judge.close()
+    quiz = opened(judge.url, retries=1)
+    assert math.isnan(quiz.score(scripted(says=str), [0])[0])
+    assert "the judge failed (2 tries): URLError: " in quiz.failures[quiz.items[0].id]
+
+
+def test_only_the_items_that_fail_are_nan(endpoint, opened):
+    judge = endpoint(lambda question, calls: 400 if "say b" in question else '{"score": 1}')
+    quiz = opened(judge.url)
+    assert [math.isnan(x) for x in score_all(quiz, scripted(says=str))] == [0, 1, 0, 0, 0, 0]
+    assert list(quiz.failures) == [quiz.items[1].id]
+
+
+def test_a_prompt_that_is_too_long_is_not_judged(endpoint, opened):
+    judge = endpoint(lambda question, calls: '{"score": 1}')
+    quiz = opened(judge.url, rows=[{"q": "abc", "right": "x"}, {"q": "a" * 20, "right": "x"}])
+    scores = score_all(quiz, scripted(says=str, window=16))
+    assert [math.isnan(x) for x in scores] == [False, True]
+    assert len(judge.requests) == 1
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_no_more_questions_at_a_time_than_asked_for(concurrency, endpoint, opened):
+    def slow(question, calls):
+        time.sleep(0.02)
+        return '{"score": 1}'
+
+    judge = endpoint(slow)
+    score_all(opened(judge.url, concurrency=concurrency), scripted(says=str))
+    assert 1 <= judge.most_at_once <= concurrency
+
+
+def test_scores_go_to_their_items_whatever_comes_first(endpoint, opened):
+    def last_first(question, calls):
+        place = "abcdef".index(question.split()[1][0])
+        time.sleep(0.01 * (6 - place))
+        return json.dumps({"score": place})
+
+    judge = endpoint(last_first)
+    quiz = opened(judge.url, concurrency=6)
+    assert quiz.score(scripted(says=str), [3, 1, 3, 0]).tolist() == [3, 1, 3, 0]
+
+
+def test_tries_are_further_apart_each_time(monkeypatch):
+    waits = []
+    monkeypatch.setattr(judge_client.time, "sleep", waits.append)
+    client = JudgeClient("http://127.0.0.1:9", "wise", "", 1, 6, 1, 8)
+    monkeypatch.setattr(JudgeClient, "_once", failing)
+    assert client.ask(["?"])[0].failure == "the judge failed (7 tries): down"
+    assert waits == [1, 2, 4, 8, 16, 30]
+
+
+def failing(self, question):
+    raise judge_client._Failed("down", again=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ({"base_url": "file:///etc/passwd"}, "base_url must start with http:// or https://, got"),
+        ({"api_key_env": "HOME"}, "api_key_env must be a name that ends in API_KEY, got 'HOME'"),
+        ({"low": 5, "high": 5}, "low must be below high, got 5 and 5"),
+        ({"timeout": 0}, "timeout must be above 0 seconds, got 0"),
+        ({"score_regex": "("}, r"score_regex '\(' is no regular expression"),
+    ],
+)
+def test_settings_that_do_not_do_are_refused(settings, rule, opened):
+    with pytest.raises(ParameterError, match=rule):
+        opened(**{"url": "http://127.0.0.1:9", **settings})
+
+
+def test_a_rubric_over_an_unknown_key_is_refused_at_opening(opened):
+    with pytest.raises(EvaluationError, match=r"quiz.jsonl:1: rubric cannot be filled: 'wrong' is"):
+        opened("http://127.0.0.1:9", rubric="{{ wrong }}")
+
+
+def test_a_key_that_is_not_set_is_an_error(monkeypatch):
+    monkeypatch.delenv("MY_API_KEY", raising=False)
+    with pytest.raises(EvaluationError, match=r"environment variable MY_API_KEY .* is not set"):
+        key_from("MY_API_KEY")
+
+
+@pytest.mark.parametrize("change", ["rubric", "model", "base_url", "score_key", "high"])
+def test_fingerprint_changes_with(change, opened):
+    url = "http://127.0.0.1:9"
+    other = 5 if change == "high" else f"{url}/x"
+    before = opened(url).fingerprint()
+    assert opened(**{"url": url, change: other}).fingerprint() != before
+
+
+@pytest.mark.parametrize("change", ["timeout", "retries", "concurrency"])
+def test_fingerprint_does_not_change_with(change, opened):
+    url = "http://127.0.0.1:9"
+    assert opened(url, **{change: 2}).fingerprint() == opened(url).fingerprint()

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+
+from evaluators.text.documents import read_documents
+from merge_core.errors import EvaluationError
+from tests.evaluators.own_files import write_lines
+
+
+def parquet(path, **columns):
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table(columns), path)
+    return path
+
+
+def written(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    return tmp_path / name
+
+
+def test_documents_of_a_text_file_are_parted_by_empty_lines(tmp_path):
+    file = written(tmp_path, "d.txt", "\nfirst\nline\n\n second \n \t\n\n\nthird\n")
+    assert read_documents(file, "text") == ("first\nline", " second ", "third")
+
+
+def test_each_text_file_of_a_folder_is_a_document_whole(tmp_path):
+    for name, text in (("b.txt", "two\n\nparts\n"), ("a.txt", "one"), ("c.md", "no")):
+        written(tmp_path, name, text)
+    assert read_documents(tmp_path, "text") == ("one", "two\n\nparts\n")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_each_row_is_a_document(kind, tmp_path):
+    file = tmp_path / f"d.{kind}"
+    if kind == "jsonl":
+        write_lines(file, [{"body": "one", "n": 1}, {"body": "two\n\nparts", "n": 2}])
+    else:
+        parquet(file, body=["one", "two\n\nparts"], n=[1, 2])
+    assert read_documents(file, "body") == ("one", "two\n\nparts")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rule"),
+    [
+        ("d.txt", "", "d.txt, document 1: the document is empty; leave it out"),
+        ("d.jsonl", '{"text": "x"}\n{"text": " \\n"}', "d.jsonl:2: the document is empty"),
+        ("d.jsonl", '{"text": 5}', "d.jsonl:1: expected a text, got 5"),
+        ("d.jsonl", '{"texts": ""}', "d.jsonl:1: no key 'text', did you mean 'texts'"),
+        ("d.jsonl", '{"text": "\\ud800"}', "d.jsonl:1: no UTF-8 text: surrogates not allowed"),
+        ("d.parquet", "nonsense", "d.parquet cannot be read: "),
+        ("d.csv", "x", r"d.csv: expected a folder of .txt files or a .txt, .jsonl or .parquet"),
+    ],
+)
+def test_what_is_no_document_is_refused(name, content, rule, tmp_path):
+    with pytest.raises(EvaluationError, match=rule):
+        read_documents(written(tmp_path, name, content), "text")
+
+
+@pytest.mark.parametrize("name", ["gone.txt", "gone.jsonl", "gone.parquet"])
+def test_a_missing_file_is_refused(name, tmp_path):
+    with pytest.raises(EvaluationError, match=f"{name} cannot be read"):
+        read_documents(tmp_path / name, "text")
+
+
+def test_a_folder_without_texts_is_refused(tmp_path):
+    with pytest.raises(EvaluationError, match="has no documents"):
+        read_documents(tmp_path, "text")
+
+
+def test_an_unknown_column_is_answered_with_those_there_are(tmp_path):
+    file = parquet(tmp_path / "d.parquet", texts=["x"], n=[1])
+    with pytest.raises(EvaluationError, match=r"no column 'text', did you mean 'texts'.*texts, n"):
+        read_documents(file, "text")
+
+
+@pytest.mark.parametrize("rows", [["x", None], ["x", ""]])
+def test_a_row_without_text_is_refused(rows, tmp_path):
+    with pytest.raises(EvaluationError, match=r"d.parquet, row 1: (expected a text|the document)"):
+        read_documents(parquet(tmp_path / "d.parquet", text=rows), "text")

@@ -1,0 +1,134 @@
+import dataclasses
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from merge_core.errors import CheckpointError, NonFiniteError, ParameterError
+from merge_core.merge.execute import Execution
+from merge_core.methods.registry import METHODS, method
+from merge_core.output import safetensors_writer
+from merge_core.parents.weight_files import SINGLE
+from tests.merge_core.conftest import change
+from tests.merge_core.recipes import DARE_TIES, LINEAR, TASK_ARITHMETIC, TIES
+
+NORM = "model.norm.weight"
+
+
+def out_of(made, tensor=NORM):
+    (step,) = (step for step in made.plan.steps if step.tensor == tensor)
+    return Execution(made.plan).carry_out(step)
+
+
+def test_result_is_that_of_the_formula(planned, family):
+    # By hand from LINEAR: 0.2 base + 0.1 one + 1.0 two, over 1.3; the norm takes the first values.
+    stored = {name: load_file(family() / name / SINGLE)[NORM] for name in ("base", "one", "two")}
+    expected = (0.2 * stored["base"] + 0.1 * stored["one"] + 1.0 * stored["two"]) / 1.3
+    torch.testing.assert_close(out_of(planned(LINEAR)), expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_result_is_the_float32_result_rounded_once(planned, dtype):
+    whole = out_of(planned(f"dtype: float32{TIES}", dtype="bfloat16"))
+    rounded = out_of(planned(f"dtype: {dtype}{TIES}", dtype="bfloat16"))
+    assert whole.dtype == torch.float32
+    assert rounded.equal(whole.to(getattr(torch, dtype)))
+
+
+@pytest.mark.parametrize("place", [0, 7, 15])
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
+def test_value_that_is_not_finite_is_refused_with_tensor_method_and_parameters(
+    planned, own_family, place, broken
+):
+    root = own_family()
+    norm = torch.ones(16)
+    norm[place] = broken
+    change(root / "two", model__norm__weight=norm)
+    made = planned(TASK_ARITHMETIC, root=root)
+    with pytest.raises(
+        NonFiniteError,
+        match=rf"^{NORM}: the merge by 'task_arithmetic' is not finite in float32; .*'weight': 0.6",
+    ):
+        out_of(made)
+
+
+def test_value_that_the_written_type_cannot_hold_is_refused(planned):
+    text = LINEAR.replace("0.2", "2e6") + "parameters: {normalize: false}\n"
+    assert float(out_of(planned(text)).abs().max()) > 65504
+    with pytest.raises(NonFiniteError, match="is not finite in float16"):
+        out_of(planned(f"dtype: float16{text}"))
+
+
+def test_method_that_refuses_its_parameters_is_told_the_tensor(planned):
+    text = LINEAR.replace("0.2", "-1.1")
+    with pytest.raises(ParameterError, match=rf"^{NORM}: the weights of 'linear' sum to "):
+        out_of(planned(text))
+
+
+@pytest.mark.parametrize("numbers", [torch.arange(4), torch.tensor([True, False])])
+def test_equal_whole_numbers_are_copied_in_their_own_type(planned, own_family, numbers):
+    root = own_family()
+    for name in ("base", "one", "two"):
+        change(root / name, model__steps=numbers)
+    out = out_of(planned(LINEAR, root=root), "model.steps")
+    assert out.dtype == numbers.dtype
+    assert out.equal(numbers)
+
+
+def test_whole_numbers_that_differ_are_refused(planned, own_family):
+    root = own_family()
+    for i, name in enumerate(("base", "one", "two")):
+        change(root / name, model__steps=torch.tensor([i // 2]))
+    with pytest.raises(
+        CheckpointError, match=r"^model.steps: the parents' whole-number tensors differ and cannot"
+    ):
+        out_of(planned(LINEAR, root=root), "model.steps")
+
+
+def test_step_alone_gives_the_bits_it_gives_in_a_full_run(planned):
+    made = planned(DARE_TIES)
+    full = {step.tensor: Execution(made.plan).carry_out(step) for step in made.plan.steps}
+    again = planned(DARE_TIES)
+    for step in reversed(again.plan.steps):
+        alone = dataclasses.replace(again.plan, steps=(step,))
+        assert Execution(alone).carry_out(step).equal(full[step.tensor])
+
+
+def reversed_models(text):
+    data = yaml.safe_load(text)
+    data["models"] = data["models"][::-1]
+    return yaml.safe_dump(data)
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_order_of_the_models_does_not_change_a_bit(planned, name):
+    found = method(name)
+    least, most = found.models
+    models = ["one", "two", "three"][: 3 if most is None else most - (found.base != "none")]
+    own = {p.name: 0.7 for p in found.params if p.scope == "model" and p.name == "weight"}
+    entries = [
+        {"model": model, "parameters": {key: x - i / 10 for key, x in own.items()}}
+        for i, model in enumerate(models)
+    ]
+    shared = {p.name: p.start for p in found.params if p.scope == "shared" and p.start is not None}
+    recipe = {"merge_method": name, "base_model": "base", "models": entries, "parameters": shared}
+    if found.base == "none":
+        entries.append({"model": "base", "parameters": own})
+        entries[:] = entries[-1:] if most == 1 else entries
+    text = yaml.safe_dump(recipe)
+    assert least <= len(entries) + (found.base != "none")
+    assert planned(text).build()[0] == planned(reversed_models(text)).build()[0]
+
+
+def test_whole_numbers_that_differ_are_refused_before_a_file_is_begun(
+    planned, own_family, tmp_path, monkeypatch
+):
+    root = own_family()
+    for i, name in enumerate(("base", "one", "two")):
+        change(root / name, model__steps=torch.tensor([i // 2]))
+    made = planned(LINEAR, root=root)
+    monkeypatch.setattr(safetensors_writer, "_write", lambda *_: pytest.fail("a file was begun"))
+    with pytest.raises(CheckpointError, match=r"^model.steps: the parents' whole-number tensors"):
+        made.write(tmp_path / "out")
+    assert not list(tmp_path.glob("*out*"))

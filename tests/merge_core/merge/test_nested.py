@@ -1,0 +1,121 @@
+"""Recipes of several documents that refer to each other by name, built in memory."""
+
+import re
+
+import pytest
+
+from merge_core.api import merge, planned
+from merge_core.errors import DocumentError
+from merge_core.output.live_model import Candidate
+from merge_core.recipe import read as recipe_reader
+from tests.merge_core.conftest import read_recipe
+
+INNER = """
+name: inner
+merge_method: slerp
+base_model: {root}one
+models: [{{model: {root}two}}]
+parameters: {{t: [{{filter: mlp, value: [0.2, 0.9]}}, {{value: 0.4}}]}}
+dtype: {dtype}
+"""
+OUTER = """
+merge_method: {method}
+base_model: {inner}
+models: [{{model: {root}three}}]
+parameters: {parameters}
+dtype: {dtype}
+seed: 5
+"""
+HIERARCHY = "\n---\n".join([INNER, OUTER])
+SLERP = {"method": "slerp", "parameters": "{t: 0.3}"}
+DARE = {"method": "dare_ties", "parameters": "{weight: 0.7, density: 0.5}"}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("outer", [SLERP, DARE], ids=["slerp", "dare"])
+def test_hierarchy_is_to_the_bit_what_folders_in_between_give(family, tmp_path, outer, dtype):
+    given = {"root": f"{family()}/", "dtype": dtype, **outer}
+    (tmp_path / "whole.yaml").write_text(HIERARCHY.format(**given, inner="inner"))
+    (tmp_path / "first.yaml").write_text(INNER.format(**given).replace("name: inner", ""))
+    (tmp_path / "second.yaml").write_text(OUTER.format(**given, inner=tmp_path / "first"))
+    merge(tmp_path / "first.yaml", tmp_path / "first")
+    digest = merge(tmp_path / "second.yaml", tmp_path / "second")
+    assert merge(tmp_path / "whole.yaml", tmp_path / "whole") == digest
+    assert Candidate().build(planned(tmp_path / "whole.yaml")) == digest
+
+
+def test_recipe_in_the_folder_has_all_documents_and_merges_to_the_same(family, tmp_path):
+    given = {"root": f"{family()}/", "dtype": "float32", "inner": "inner", **SLERP}
+    (tmp_path / "r.yaml").write_text(HIERARCHY.format(**given))
+    digest = merge(tmp_path / "r.yaml", tmp_path / "out")
+    assert merge(tmp_path / "out" / "recipe.yaml", tmp_path / "again") == digest
+
+
+def test_intermediate_may_have_another_number_of_layers(planned):
+    made = planned("""
+name: deep
+merge_method: passthrough
+slices:
+  - sources: [{model: one, layer_range: [0, 4]}]
+  - sources: [{model: two, layer_range: [2, 4]}]
+---
+name: deeper
+merge_method: passthrough
+slices:
+  - sources: [{model: two, layer_range: [0, 4]}]
+  - sources: [{model: one, layer_range: [2, 4]}]
+---
+merge_method: linear
+models: [{model: deep}, {model: deeper}]
+parameters: {weight: 1}
+""")
+    assert made.plan.config["num_hidden_layers"] == 6
+    _, model = made.build()
+    assert len(model.model.layers) == 6
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 2, 0]])
+def test_documents_may_stand_in_any_order(order):
+    parts = [
+        "name: a\nmerge_method: linear\nmodels: [{model: x, parameters: {weight: 1}}]\n",
+        "name: b\nmerge_method: linear\nmodels: [{model: a, parameters: {weight: 1}}]\n",
+        "merge_method: linear\nmodels: [{model: b, parameters: {weight: 1}}]\n",
+    ]
+    recipe = read_recipe("---\n".join(parts[i] for i in order))
+    assert [document.name for document in recipe.documents] == ["a", "b"]
+    assert recipe.references() == ("x",)
+    assert read_recipe(recipe.to_yaml()) == recipe
+    problems = []
+    assert recipe_reader.parse(recipe.plain(), "", problems) == recipe
+    assert not problems
+
+
+def linear(name, model):
+    head = f"name: {name}\n" if name else ""
+    return f"{head}merge_method: linear\nmodels: [{{model: {model}, parameters: {{weight: 1}}}}]\n"
+
+
+@pytest.mark.parametrize(
+    ("documents", "rule"),
+    [
+        ([("", "x"), ("", "y")], "every document but the result needs a name of its own"),
+        ([("a", "x"), ("a", "y"), ("", "a")], "every document but the result needs a name of its"),
+        ([("a", "x"), ("", "y")], "one document must be the result, .*; got 'a', '(no name)'"),
+        ([("a", "b"), ("b", "a")], "one document must be the result, .*; got none"),
+        ([("a", "b"), ("b", "a"), ("", "a")], "documents refer to each other in a circle: a, b"),
+    ],
+)
+def test_documents_without_one_result_are_refused(documents, rule):
+    with pytest.raises(DocumentError, match=rule.replace("(no name)", re.escape("(no name)"))):
+        read_recipe("---\n".join(linear(*document) for document in documents))
+
+
+def test_problems_of_all_documents_are_told_at_once_with_their_lines(tmp_path):
+    (tmp_path / "r.yaml").write_text("name: a\nmerge_method: x\n---\nmerge_method: y\nmodles: []\n")
+    with pytest.raises(
+        DocumentError, match=r"r.yaml:2: merge_method: no merge method 'x'"
+    ) as caught:
+        recipe_reader.read(tmp_path / "r.yaml")
+    text = str(caught.value)
+    assert "r.yaml:4: merge_method: no merge method 'y'" in text
+    assert "r.yaml:5: modles: unknown key, did you mean 'modules'?" in text or "'models'" in text

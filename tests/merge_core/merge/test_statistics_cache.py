@@ -1,0 +1,119 @@
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from merge_core.merge import statistics_cache as module
+from merge_core.merge.statistics_cache import OF_A_NUMBER, Known
+
+
+def test_value_is_computed_once():
+    known, calls = Known(), []
+
+    def compute():
+        calls.append(1)
+        return 7
+
+    assert [known.get("a", compute) for _ in range(3)] == [7, 7, 7]
+    assert len(calls) == 1
+    assert known.get("b", compute) == 7
+    assert len(calls) == 2
+
+
+def test_oldest_go_when_there_is_no_more_room():
+    known = Known(room=100)
+    for name in "abc":
+        known.get(name, lambda: torch.zeros(10))  # 40 bytes
+    known.get("b", lambda: pytest.fail("b was forgotten"))
+    assert known.used == 80
+    assert known.get("a", lambda: "again") == "again"
+
+
+def test_value_that_is_used_again_is_not_the_oldest():
+    known = Known(room=100)
+    known.get("a", lambda: torch.zeros(10))
+    known.get("b", lambda: torch.zeros(10))
+    known.get("a", lambda: pytest.fail("a was forgotten"))
+    known.get("c", lambda: torch.zeros(10))
+    known.get("a", lambda: pytest.fail("a was forgotten"))
+
+
+def test_value_larger_than_the_room_is_given_and_not_kept():
+    known = Known(room=100)
+    assert known.get("a", lambda: torch.zeros(100)).numel() == 100
+    assert known.used == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [
+        (1.5, OF_A_NUMBER),
+        (torch.zeros(3, dtype=torch.int16), 6),
+        ([torch.zeros(2), 1], 8 + 2 * OF_A_NUMBER),
+        ({"a": torch.zeros(2)}, 8 + OF_A_NUMBER),
+    ],
+)
+def test_size_is_that_of_all_tensors_inside(value, size):
+    known = Known()
+    known.get("a", lambda: value)
+    assert known.used == size
+
+
+def test_everything_is_forgotten_on_request():
+    known = Known()
+    known.get("a", lambda: 1)
+    known.forget()
+    assert known.used == 0
+    assert known.get("a", lambda: 2) == 2
+
+
+def test_seconds_of_a_value_inside_another_count_once():
+    known = Known()
+    known.get("outer", lambda: known.get("inner", lambda: sum(range(200_000))))
+    once = known.seconds
+    assert once > 0
+    known.get("outer", lambda: pytest.fail("computed again"))
+    assert known.seconds == once
+
+
+def test_other_parents_by_the_same_names_are_not_known():
+    known, one, two = Known(), object(), object()
+    known.of({"a": one}).get("x", lambda: 1)
+    assert known.of({"a": one, "b": two}).get("x", lambda: 2) == 1
+    assert known.of({"a": two}).get("x", lambda: 3) == 3
+
+
+def test_of_a_value_only_the_last_version_is_kept():
+    known = Known()
+    assert known.get("a", lambda: torch.zeros(10), version=1).numel() == 10
+    assert known.get("a", lambda: torch.zeros(20), version=2).numel() == 20
+    known.get("a", lambda: pytest.fail("version 2 was forgotten"), version=2)
+    assert known.used == 80
+    assert known.get("a", lambda: torch.zeros(5), version=1).numel() == 5
+    assert known.used == 20
+
+
+def test_memory_that_computing_left_is_given_back_once(monkeypatch):
+    known, calls = Known(), []
+    monkeypatch.setattr(module, "give_back", lambda: calls.append(1))
+    known.settle()
+    assert calls == []
+    known.seconds += module.MUCH
+    known.settle()
+    known.settle()
+    assert calls == [1]
+
+
+def test_freed_memory_goes_back_to_the_system():
+    def held():
+        text = Path("/proc/self/status").read_text()
+        return int(re.search(r"RssAnon:\s+(\d+)", text)[1])
+
+    blocks = [b"x" * (2**16 + i) for i in range(2**11)]  # 128 MiB, each too small for own pages
+    top = b"x" * 2**16  # keeps the heap from shrinking by itself
+    full = held()
+    del blocks
+    module.give_back()
+    assert full - held() > 100 * 2**10
+    assert len(top) == 2**16

@@ -1,0 +1,209 @@
+"""From the record alone every trial is built and scored again; what differs is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from merge_core.errors import NonFiniteError, UnknownNameError
+from merge_core.recipe.schema import Recipe
+from search.report.reproduce import reproduce
+from search.report.select import measure, select
+from search.run.loop import search
+from search.spec.study_file import StudySpec
+from search.storage.study_record import Record, open_record
+from tests.search import toy
+
+Study = Callable[..., StudySpec]
+MOVED = {**toy.PARENTS, "org/two": (0.0, 1.25)}
+
+
+@pytest.fixture
+def spec(study: Study) -> StudySpec:
+    return study(toy.SHORT)
+
+
+@pytest.fixture
+def record(spec: StudySpec) -> Record:
+    """A finished study."""
+    record, bench = toy.in_memory(spec), toy.Toy(spec)
+    chosen = select(record, bench, toy.Listener())
+    measure(record, bench, "report", list(chosen.named.values()), toy.Listener())
+    return record
+
+
+class Failing(toy.Toy):
+    """Raises ``error`` when it builds a recipe of the space."""
+
+    error: Exception = RuntimeError("no luck\ntoday: none")
+
+    def build(self, recipe: Recipe) -> str:
+        if dict(recipe.parameters).get("lambda"):
+            raise self.error
+        return super().build(recipe)
+
+
+def failed(spec: StudySpec, bench: toy.Toy) -> Record:
+    record = toy.in_memory(spec, bench)
+    assert [t.state for t in record.trials] == ["complete"] * 4 + ["failed"] * 5
+    return record
+
+
+def rows(record: Record, bench: toy.Toy, *numbers: int) -> list[dict[str, Any]]:
+    return list(reproduce(record, bench, numbers or range(len(record.trials))))
+
+
+def test_every_trial_of_an_unchanged_study_is_identical(record: Record, spec: StudySpec) -> None:
+    assert rows(record, toy.Toy(spec)) == [
+        {"number": number, "verdict": "identical"} for number in range(9)
+    ]
+
+
+def test_a_study_that_comes_from_the_database_alone_is_identical(spec: StudySpec) -> None:
+    toy.searched(spec)
+    again = open_record(spec.storage)
+    assert {row["verdict"] for row in rows(again, toy.Toy(spec))} == {"identical"}
+
+
+def test_every_pool_that_a_trial_was_measured_on_is_scored_again(
+    record: Record, spec: StudySpec
+) -> None:
+    bench = toy.Toy(spec)
+    rows(record, bench, 3, 8)
+    assert [pool for pool, _ in bench.scored] == ["search", "select", "report", "search"]
+
+
+def test_trials_are_checked_in_the_order_asked_for(record: Record, spec: StudySpec) -> None:
+    assert [row["number"] for row in rows(record, toy.Toy(spec), 5, 0, 2)] == [5, 0, 2]
+
+
+def test_a_changed_parent_is_named_by_the_trials_that_it_went_into(
+    record: Record, spec: StudySpec
+) -> None:
+    found = rows(record, toy.Toy(spec, parents=MOVED))
+    assert [row["verdict"] for row in found] == ["identical"] * 2 + ["weights differ"] * 7
+    assert all(row["changed_parents"] == ["org/two"] for row in found[2:])
+    was, now = (
+        record.trials[2].weights_digest,
+        toy.Toy(spec, parents=MOVED).build(record.trials[2].recipe),
+    )
+    assert found[2]["reason"] == f"weights digest is {now}, was {was}"
+
+
+def test_only_the_changed_parents_that_went_into_a_trial_are_named(
+    record: Record, spec: StudySpec
+) -> None:
+    bench = toy.Toy(spec, parents={**MOVED, "org/one": (1.25, 0.0)})
+    named = [row["changed_parents"] for row in rows(record, bench, 1, 2, 3)]
+    assert named == [["org/one"], ["org/two"], ["org/one", "org/two"]]
+
+
+def test_other_weights_of_the_same_parents_name_nobody(record: Record, spec: StudySpec) -> None:
+    bench = toy.Toy(spec)
+    bench.build = lambda recipe: "other"  # type: ignore[method-assign]
+    (row,) = rows(record, bench, 6)
+    assert (row["verdict"], row["changed_parents"]) == ("weights differ", [])
+
+
+def test_a_candidate_that_cannot_be_built_any_more_differs_and_the_others_are_checked(
+    record: Record, spec: StudySpec
+) -> None:
+    bench = Failing(spec, parents=MOVED)
+    bench.error = NonFiniteError("a.weight: 3 entries")
+    found = rows(record, bench, 5, 0)
+    assert found[0] == {
+        "number": 5,
+        "verdict": "weights differ",
+        "reason": "cannot be built any more: a.weight: 3 entries",
+        "changed_parents": ["org/two"],
+    }
+    assert found[1] == {"number": 0, "verdict": "identical"}
+
+
+@pytest.mark.parametrize("pool", ["search", "select", "report"])
+def test_one_item_that_scores_otherwise_is_told_by_task_and_pool(
+    record: Record, spec: StudySpec, pool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item, score = record.about["pools"][pool]["gain"][1], toy.Task.score_one
+    monkeypatch.setattr(
+        toy.Task, "score_one", lambda *args: score(*args) + (1e-12 if args[2] == item else 0)
+    )
+    assert rows(record, toy.Toy(spec), 3) == [
+        {
+            "number": 3,
+            "verdict": "scores differ",
+            "reason": f"gain: 1 of 5 items of the {pool} pool score otherwise",
+            "changed_parents": [],
+        }
+    ]
+
+
+def test_a_task_with_fewer_items_does_not_pass_for_the_same(
+    record: Record, spec: StudySpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = toy.Toy.score
+    monkeypatch.setattr(toy.Toy, "score", lambda *a: {"gain": score(*a)["gain"][:4]})
+    (row,) = rows(record, toy.Toy(spec), 3)
+    assert row["verdict"] == "scores differ"
+    monkeypatch.setattr(toy.Toy, "score", lambda *a: {"loss": score(*a)["gain"]})
+    (row,) = rows(record, toy.Toy(spec), 3)
+    assert row["verdict"] == "scores differ"
+
+
+def test_a_trial_that_fails_again_with_the_same_kind_of_error_is_identical(
+    spec: StudySpec,
+) -> None:
+    record = failed(spec, Failing(spec))
+    assert rows(record, Failing(spec), 4) == [{"number": 4, "verdict": "identical"}]
+
+
+def test_a_trial_that_fails_otherwise_differs(spec: StudySpec) -> None:
+    record, bench = failed(spec, Failing(spec)), Failing(spec)
+    bench.error = NonFiniteError("a.weight")
+    (row,) = rows(record, bench, 4)
+    assert (row["verdict"], row["reason"]) == (
+        "scores differ",
+        "failed with NonFiniteError, was RuntimeError",
+    )
+
+
+def test_a_failed_trial_that_works_now_differs(spec: StudySpec) -> None:
+    record = failed(spec, Failing(spec))
+    (row,) = rows(record, toy.Toy(spec), 4)
+    assert (row["verdict"], row["reason"]) == (
+        "scores differ",
+        "failed with RuntimeError when the study ran, works now",
+    )
+
+
+def test_a_trial_that_failed_for_its_infinite_scores_is_identical(
+    spec: StudySpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = toy.Task.score_one
+    monkeypatch.setattr(
+        toy.Task, "score_one", lambda *a: float("inf") if a[1].points[0][0] > 1.2 else score(*a)
+    )
+    spec = toy.spec_of(toy.STUDY, spec.folder, trials=8)
+    record = toy.in_memory(spec)
+    number = next(t.number for t in record.trials if t.state == "failed")
+    assert record.trials[number].reason.startswith("merge_core.errors.NonFiniteError")
+    assert rows(record, toy.Toy(spec), number) == [{"number": number, "verdict": "identical"}]
+
+
+def test_an_unknown_trial_is_refused_before_anything_is_built(
+    record: Record, spec: StudySpec
+) -> None:
+    bench = toy.Toy(spec)
+    with pytest.raises(UnknownNameError, match="has no trial 9; it has 0 to 8"):
+        rows(record, bench, 0, 9)
+    assert bench.built == []
+
+
+def test_a_longer_run_of_the_same_study_reproduces_the_shorter_ones_trials(
+    record: Record, spec: StudySpec
+) -> None:
+    longer = toy.spec_of(toy.SHORT, spec.folder, trials=6)
+    search(longer, record, toy.Toy(longer), toy.Listener(), toy.never)
+    assert {row["verdict"] for row in rows(record, toy.Toy(spec))} == {"identical"}

@@ -1,0 +1,441 @@
+"""Finalists are chosen on one set of fresh items, the winner is measured on another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from evaluators.protocol import Suite
+from merge_core.errors import MergeError
+from merge_core.recipe.schema import Recipe, Source
+from search.report import select as selection
+from search.report.select import Selection, measure, select
+from search.scoring import intervals
+from search.spec.study_file import StudySpec
+from search.storage.study_record import Record, Settled
+from search.views import tables
+from tests.search import toy
+
+Study = Callable[..., StudySpec]
+Scores = dict[str, list[float]]
+OUTCOMES = {  # candidate -> its score on every item of the search, select and report pools
+    "base": (0.1, 0.1, 0.1),
+    "parent:one": (0.5, 0.2, 0.9),
+    "parent:two": (0.4, 0.3, 0.2),
+    "uniform": (0.5, 0.4, 0.5),
+    "defaults": (0.6, 0.1, 0.6),
+    "simple:weight=0.3": (0.3, 0.35, 0.3),
+    "lucky": (0.9, 0.5, 0.8),
+    "good": (0.8, 0.7, 0.6),
+    "fair": (0.7, 0.6, 0.95),
+}
+
+
+class Scripted(toy.Toy):
+    """Candidates whose scores are written down; a candidate is its recipe's only model."""
+
+    def __init__(
+        self, spec: StudySpec, outcomes: Mapping[str, tuple[float, ...]] = OUTCOMES, **more: Any
+    ):
+        super().__init__(spec, **more)
+        self.outcomes, self.same = outcomes, dict[str, str]()
+
+    def build(self, recipe: Recipe) -> str:
+        self.built.append(recipe)
+        name = recipe.models[0].model
+        self.live = self.same.get(name, name)
+        return self.live
+
+    def score(self, pool: str) -> Scores:
+        self.scored.append((pool, self.live))
+        return self.scores_of(self.live, pool)
+
+    def scores_of(self, name: str, pool: str) -> Scores:
+        """Return 10 items of each task around the written score; ``loss`` has its negative."""
+        level = self.outcomes[name][("search", "select", "report").index(pool)]
+        return {
+            task: [level * (-1 if task == "loss" else 1) + 0.1 * toy.noise(name, task, i, pool)
+                   for i in range(10)]
+            for task in self.evaluators
+        }  # fmt: skip
+
+    def settled(self, name: str, number: int) -> Settled:
+        named = name in ("base", "uniform", "defaults") or ":" in name
+        recipe = Recipe("linear", (Source(name, (("weight", 1.0),)),))
+        scores = self.scores_of(self.same.get(name, name), "search")
+        value, stderr = self.value(scores, "search")
+        return Settled(
+            number,
+            "complete",
+            recipe,
+            baseline=name if named else None,
+            weights_digest=self.same.get(name, name),
+            scores=scores,
+            value=value,
+            stderr=stderr,
+            seconds={"build": 1.0, "model": 2.0, "other": 0.5},
+        )
+
+
+@pytest.fixture
+def bench(study: Study) -> Scripted:
+    return Scripted(study(finalists=3))
+
+
+@pytest.fixture
+def fill(memory: Record, bench: Scripted) -> Callable[..., Record]:
+    """Fills a record with candidates; of a name in ``failed`` comes a failed trial."""
+
+    def get(*names: str, failed: tuple[str, ...] = ()) -> Record:
+        for number, name in enumerate(names or OUTCOMES):
+            trial = bench.settled(name, number)
+            if name in failed:
+                trial = Settled(number, "failed", trial.recipe, trial.baseline, error="E: x")
+            memory.add(trial, {})
+        return memory
+
+    return get
+
+
+def chosen(record: Record, bench: Scripted) -> Selection:
+    return select(record, bench, toy.Listener())
+
+
+def reported(record: Record, bench: Scripted) -> dict[str, Any]:
+    """Select, measure on the report pool, and summarise."""
+    found = chosen(record, bench)
+    measure(record, bench, "report", list(found.named.values()), toy.Listener())
+    return selection.summary(record, bench, found)
+
+
+def name_of(trial: Settled) -> str:
+    return trial.recipe.models[0].model
+
+
+def test_the_best_on_the_select_pool_wins_not_the_best_search_score(fill: Any, bench: Any) -> None:
+    record = fill()
+    assert name_of(max(record.trials, key=lambda t: t.value)) == "lucky"
+    assert name_of(chosen(record, bench).winner) == "good"
+
+
+def test_nothing_is_chosen_on_the_report_pool(fill: Any, bench: Any) -> None:
+    record = fill()
+    found = chosen(record, bench)
+    assert {pool for pool, _ in bench.scored} == {"select"}
+    assert record.measured("report") == {}
+    assert max(OUTCOMES, key=lambda name: OUTCOMES[name][2]) == "fair" != name_of(found.winner)
+
+
+def test_the_choice_stays_when_report_scores_are_known(fill: Any, bench: Any) -> None:
+    record = fill()
+    before = chosen(record, bench)
+    reported(record, bench)
+    assert chosen(record, bench) == before
+
+
+def test_the_best_parent_is_the_best_on_the_select_pool(fill: Any, bench: Any) -> None:
+    assert chosen(fill(), bench).best_parent == "parent:two"
+
+
+def test_only_so_many_finalists_are_scored_beside_the_baselines(fill: Any, bench: Any) -> None:
+    bench.outcomes = {**OUTCOMES, "poor": (0.65, 0.99, 0.5)}
+    record = fill(*bench.outcomes)
+    assert name_of(chosen(record, bench).winner) == "good"
+    assert set(bench.scored) == {("select", name) for name in OUTCOMES}
+
+
+def test_a_baseline_can_be_a_finalist_and_win(fill: Any, bench: Any) -> None:
+    bench.outcomes = {**OUTCOMES, "uniform": (0.85, 0.95, 0.5)}
+    found = chosen(fill(), bench)
+    assert found.winner.baseline == "uniform"
+    assert found.named["winner"] == found.named["uniform"]
+
+
+def test_equal_weights_take_one_place_among_the_finalists(fill: Any, bench: Any) -> None:
+    bench.same = {"copy": "lucky", "twin": "lucky"}
+    bench.outcomes = {**OUTCOMES, "fourth": (0.65, 0.99, 0.5)}
+    record = fill(*OUTCOMES, "copy", "twin", "fourth")
+    chosen(record, bench)
+    numbers = {name: n for n, name in enumerate([*OUTCOMES, "copy", "twin", "fourth"])}
+    absent = {numbers[name] for name in ("copy", "twin", "fourth")}
+    assert set(record.measured("select")) == set(numbers.values()) - absent
+
+
+def test_of_equal_weights_the_first_trial_stands_for_all(fill: Any, bench: Any) -> None:
+    bench.same = {"copy": "good"}
+    record = fill("copy", *OUTCOMES)
+    assert chosen(record, bench).winner.number == 0
+
+
+def test_equal_select_scores_go_to_the_earlier_trial(
+    fill: Any, bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "scores_of", lambda *_: {"gain": [0.5] * 4, "loss": [-0.5] * 4})
+    record = fill("parent:one", "good", "lucky")
+    assert chosen(record, bench).winner.number == 0
+
+
+def test_the_report_is_about_plain_baselines_the_best_simple_one_and_the_winner(
+    fill: Any, bench: Any
+) -> None:
+    assert list(chosen(fill(), bench).named) == [
+        "base",
+        "parent:one",
+        "parent:two",
+        "uniform",
+        "simple:weight=0.3",
+        "winner",
+    ]
+
+
+def test_nothing_is_built_or_scored_twice(fill: Any, bench: Any) -> None:
+    record = fill()
+    first = reported(record, bench)
+    assert len(bench.scored) == len(set(bench.scored)) == 9 + 6
+    bench.built.clear()
+    assert reported(record, bench) == first
+    assert (len(bench.scored), bench.built) == (15, [])
+
+
+@pytest.mark.parametrize("pool", ["select", "report"])
+def test_a_measurement_that_was_broken_off_goes_on_where_it_was(
+    fill: Any, bench: Any, pool: str
+) -> None:
+    record = fill()
+    measure(record, bench, pool, record.trials[:4], toy.Listener())
+    listener = toy.Listener()
+    measure(record, bench, pool, record.trials, listener)
+    assert bench.scored == [(pool, name) for name in OUTCOMES]
+    assert listener.stages == [f"{pool} pool: candidate {i} of 5" for i in range(1, 6)]
+
+
+def test_equal_weights_are_scored_once_and_stored_for_each_trial(fill: Any, bench: Any) -> None:
+    bench.same = {"uniform": "parent:one"}
+    record = fill()
+    chosen(record, bench)
+    stored = record.measured("select")
+    assert stored[1] == stored[3]
+    assert ("select", "uniform") not in bench.scored
+    assert len(stored) == len(bench.scored) + 1
+
+
+def test_what_is_stored_of_a_measurement_are_scores_and_seconds(fill: Any, bench: Any) -> None:
+    record = fill()
+    chosen(record, bench)
+    assert record.measured("select")[8]["scores"] == bench.scores_of("fair", "select")
+    assert set(record.measured("select")[8]["seconds"]) == {"build", "model"}
+
+
+def test_weights_that_are_no_longer_what_they_were_stop_the_selection(
+    fill: Any, bench: Any
+) -> None:
+    record = fill()
+    bench.same = {"good": "other"}
+    with pytest.raises(
+        MergeError, match=r"^trial 7 was built again with other weights \(other, was g"
+    ):
+        chosen(record, bench)
+
+
+def test_a_study_without_a_complete_trial_has_no_winner(fill: Any, bench: Any) -> None:
+    with pytest.raises(MergeError, match=r"^no trial is complete, so there is no winner"):
+        chosen(fill("base", "parent:one", failed=("base", "parent:one")), bench)
+
+
+def test_a_study_whose_parents_all_failed_has_nothing_to_compare_with(
+    fill: Any, bench: Any
+) -> None:
+    with pytest.raises(MergeError, match=r"^every parent failed as a candidate"):
+        chosen(fill("base", "parent:one", "good", failed=("parent:one",)), bench)
+
+
+def test_a_failed_baseline_is_left_out(fill: Any, bench: Any) -> None:
+    summary = reported(fill(failed=("uniform", "base", "lucky")), bench)
+    assert [row["name"] for row in summary["candidates"]] == [
+        "parent:one",
+        "parent:two",
+        "simple:weight=0.3",
+        "winner",
+    ]
+    assert [key for key in summary["winner"] if key.startswith("minus_")] == ["minus_best_parent"]
+    assert summary["trials"] == {"complete": 6, "stopped": 0, "failed": 3}
+
+
+def test_differences_are_those_of_paired_statistics_on_the_report_pool(
+    fill: Any, bench: Any
+) -> None:
+    summary = reported(fill(), bench)
+    ours = bench.scores_of("good", "report")
+    rivals = {"best_parent": "parent:two", "uniform": "uniform", "base": "base"}
+    for label, rival in rivals.items():
+        theirs = bench.scores_of(rival, "report")
+        direct = intervals.paired_difference(
+            [np.array(ours["gain"]), -np.array(ours["loss"])],
+            [np.array(theirs["gain"]), -np.array(theirs["loss"])],
+            [1.0, 0.5],
+        )
+        found = summary["winner"][f"minus_{label}"]
+        assert found == {"estimate": direct.mean, "low": direct.low, "high": direct.high}
+    assert summary["best_parent"] == "parent:two"
+
+
+def test_a_task_where_lower_is_better_counts_against_the_mean_but_is_shown_as_it_is(
+    fill: Any, bench: Any
+) -> None:
+    rows = {row["name"]: row["report"] for row in reported(fill(), bench)["candidates"]}
+    scores = bench.scores_of("good", "report")
+    gain, loss = (intervals.mean_interval(scores[task]) for task in ("gain", "loss"))
+    found = rows["winner"]
+    assert found["tasks"]["gain"] == {"mean": gain.mean, "low": gain.low, "high": gain.high}
+    assert found["tasks"]["loss"] == pytest.approx(
+        {"mean": loss.mean, "low": loss.low, "high": loss.high}, abs=1e-12
+    )
+    assert found["mean"] == pytest.approx((gain.mean - 0.5 * loss.mean) / 1.5)
+    assert found["low"] < found["mean"] < found["high"]
+
+
+def test_less_loss_is_a_better_value(bench: Any) -> None:
+    worse, _ = bench.value({"gain": [0.5, 0.4], "loss": [0.3, 0.5]}, "search")
+    better, _ = bench.value({"gain": [0.5, 0.4], "loss": [0.2, 0.5]}, "search")
+    assert better - worse == pytest.approx(0.05 * 0.5 / 1.5)
+
+
+def test_the_summary_has_the_keys_that_scripts_rely_on(fill: Any, bench: Any) -> None:
+    summary = json.loads(json.dumps(reported(fill(), bench), allow_nan=False))
+    assert {key: summary[key] for key in ("format", "seed", "trials", "pools")} == {
+        "format": 1,
+        "seed": 3,
+        "trials": {"complete": 9, "stopped": 0, "failed": 0},
+        "pools": {"search": 20, "select": 20, "report": 20},
+    }
+    winner = summary["winner"]
+    assert {"trial", "recipe_digest", "weights_digest", "search", "select", "report"} <= set(winner)
+    assert (winner["trial"], winner["weights_digest"]) == (7, "good")
+    for row in summary["candidates"]:
+        assert set(row) == {"name", "trial", "report"}
+        assert set(row["report"]) == {"mean", "low", "high", "tasks"}
+        assert set(row["report"]["tasks"]) == {"gain", "loss"}
+
+
+def test_the_optimism_of_the_search_score_is_shown(fill: Any, bench: Any) -> None:
+    record = fill()
+    winner = reported(record, bench)["winner"]
+    assert winner["search"] == {"mean": record.trials[7].value}
+    for pool in ("select", "report"):
+        value, _ = bench.value(bench.scores_of("good", pool), pool)
+        assert winner[pool]["mean"] == pytest.approx(value)
+    assert winner["search"]["mean"] > winner["select"]["mean"] > winner["report"]["mean"]
+
+
+def test_items_of_equal_weights_cost_once(fill: Any, bench: Any) -> None:
+    bench.same = {"uniform": "parent:one"}
+    record = fill()
+    record.trials[3] = replace(record.trials[3], same_as=1)
+    cost = reported(record, bench)["cost"]
+    assert len(bench.scored) == 8 + 5
+    assert cost["items_scored"] == 20 * (8 + 8 + 5)
+    assert cost["items_full"] == 20 * (9 + 9 + 6)
+
+
+def test_seconds_of_trials_and_measurements_are_added_up(
+    fill: Any, bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(range(10**6))
+    monkeypatch.setattr(selection.time, "perf_counter", lambda: next(now))
+    cost = reported(fill(), bench)["cost"]
+    assert cost["seconds"] == {"build": 9 * 1 + 15, "model": 9 * 2 + 15, "other": 9 * 0.5}
+
+
+def test_the_pools_have_no_item_in_common_and_are_stored(study: Study) -> None:
+    pools = toy.in_memory(study(trials=1)).about["pools"]
+    items = [item for pool in pools.values() for ids in pool.values() for item in ids]
+    assert len(items) == len(set(items)) == 60
+    assert [len(pool["gain"]) for pool in pools.values()] == [10, 10, 10]
+
+
+def test_scores_are_those_of_the_pools_own_items_in_the_pools_order(study: Study) -> None:
+    spec = study(trials=1)
+    bench, record = toy.Toy(spec), toy.in_memory(spec)
+    found = select(record, bench, toy.Listener())
+    model, ids = bench.model(found.winner.recipe), record.about["pools"]["select"]
+    assert record.measured("select")[found.winner.number]["scores"] == {
+        name: [task.score_one(model, item) for item in ids[name]]
+        for name, task in bench.evaluators.items()
+    }
+
+
+def test_a_group_is_one_entry_with_its_own_mean_and_its_tasks_beside(
+    fill: Any, bench: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = Suite("both", ((toy.Task("gain"), 0.25), (toy.Task("more"), 0.75)))
+    spec = replace(bench.spec, scores=bench.spec.scores[:1])
+    grouped = Scripted(spec, tasks=[suite])
+    record = Record(optuna.create_study(direction="maximize"), "memory")
+    for number, name in enumerate(OUTCOMES):
+        record.trials.append(grouped.settled(name, number))
+    found = reported(record, grouped)
+    scores = grouped.scores_of(name_of(chosen(record, grouped).winner), "report")
+    mean = 0.25 * np.mean(scores["gain"]) + 0.75 * np.mean(scores["more"])
+    winner = found["winner"]["report"]
+    assert winner["groups"]["both"]["mean"] == pytest.approx(mean)
+    assert (winner["mean"], set(winner["tasks"])) == (pytest.approx(mean), {"gain", "more"})
+    assert found["score"] == {
+        "aggregate": "mean",
+        "entries": [
+            {
+                "name": "both",
+                "weight": 1.0,
+                "tasks": {
+                    "gain": {"share": 0.25, "chance": 0.0},
+                    "more": {"share": 0.75, "chance": 0.0},
+                },
+            }
+        ],
+    }
+    tables.report(found)
+    table = capsys.readouterr().out
+    assert "both" in table
+    assert "gain" not in table
+
+
+@pytest.mark.parametrize("kind", ["min", "geometric_mean"])
+def test_values_and_differences_are_of_the_aggregate_that_was_asked_for(
+    fill: Any, bench: Any, kind: str
+) -> None:
+    spec = replace(bench.spec, aggregate=kind)
+    other = Scripted(spec, tasks=[toy.Task("gain"), toy.Task("more")])
+    record = Record(optuna.create_study(direction="maximize"), "memory")
+    for number, name in enumerate(OUTCOMES):
+        record.trials.append(other.settled(name, number))
+    found = reported(record, other)
+    ours = other.scores_of("good", "report")
+    means = [np.mean(ours["gain"]), np.mean(ours["more"])]
+    logs = np.log(means) @ [1.0, 0.5] / 1.5  # the toy's second task has weight 0.5
+    expected = min(means) if kind == "min" else float(np.exp(logs))
+    assert found["winner"]["report"]["mean"] == pytest.approx(expected)
+    assert found["score"]["aggregate"] == kind
+    theirs = next(r for r in found["candidates"] if r["name"] == "uniform")["report"]["mean"]
+    difference = found["winner"]["minus_uniform"]
+    assert difference["estimate"] == pytest.approx(expected - theirs)
+    assert difference["low"] <= difference["estimate"] <= difference["high"]
+
+
+def test_what_a_reader_must_know_is_in_the_summary_and_on_the_screen_once(
+    bench: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = Record(optuna.create_study(direction="maximize"), "memory")
+    for number, name in enumerate(OUTCOMES):
+        record.trials.append(bench.settled(name, number))
+    assert reported(record, bench)["notices"] == []
+    for task in bench.evaluators.values():
+        task.notice = "All of the test split of the public benchmark x."
+    found = reported(record, bench)
+    assert found["notices"] == ["All of the test split of the public benchmark x."]
+    tables.report(found)
+    assert capsys.readouterr().out.count("the public benchmark x.") == 1

@@ -1,0 +1,215 @@
+"""What a file would do is said without torch, Optuna, transformers or lm-eval."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from merge_core.errors import CheckpointError, DocumentError
+from merge_core.methods.registry import method
+from search.run.check import check
+from search.spec.study_file import read
+from tests.search import toy
+
+HEAVY = {"torch", "optuna", "transformers", "lm_eval", "scipy", "datasets"}
+STUDY = toy.STUDY.replace("org/", "zoo/")
+RECIPE = """
+merge_method: linear
+models:
+  - {model: zoo/one, parameters: {weight: 1}}
+  - {model: zoo/two, parameters: {weight: 2}}
+"""
+
+
+def write_model(
+    folder: Path, tensors: tuple[str, ...] = toy.TENSORS, shape: tuple[int, ...] = (0,)
+) -> None:
+    """Make a model folder whose file has a header and no more."""
+    info = {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+    header = json.dumps({"__metadata__": {"format": "pt"}, **dict.fromkeys(tensors, info)}).encode()
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a study file and the models that it names."""
+    (tmp_path / "study.yaml").write_text(STUDY)
+    for name in ("base", "one", "two"):
+        write_model(tmp_path / "zoo" / name)
+    return tmp_path
+
+
+def changed(folder: Path, **search: Any) -> Path:
+    """Write the study file with other values in its search section; return the file."""
+    data = yaml.safe_load(STUDY)
+    data["search"].update(search)
+    (folder / "study.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
+    return folder / "study.yaml"
+
+
+def test_the_facts_of_a_study_with_local_models(folder: Path) -> None:
+    assert check(changed(folder, trials=12)).facts == {
+        "study": "toy",
+        "merge_method": ["task_arithmetic"],
+        "models": ["zoo/one", "zoo/two", "zoo/base"],
+        "tasks": ["gain", "loss"],
+        "aggregate": "mean",
+        "knobs": 2,
+        "sampler": "random",
+        "trials": 12,
+        "storage": f"sqlite:///{folder}/results/study.db",
+        "computed once": "about 0.0 s, 0 MiB",
+        "dimensions": 3,
+        "dimension_names": ["weight/one/layers 0-1", "weight/one/layers 2-3", "weight/two"],
+    }
+
+
+def test_metrics_that_steer_are_named_with_their_tasks(folder: Path) -> None:
+    quiz = "  - {evaluator: multiple_choice, file: x, prompt: x, choices: x, steer: margin}\n"
+    text = STUDY.replace("task: gain", "task: gain, steer: probability")
+    (folder / "study.yaml").write_text(text.replace("items:", f"{quiz}items:"))
+    assert check(folder).facts["steer"] == ["gain by probability", "multiple_choice by margin"]
+    (_, out), _ = run("check", str(folder))
+    assert "\nsteer: gain by probability, multiple_choice by margin\n" in out
+
+
+def test_what_is_computed_once_goes_by_entries_models_and_methods(tmp_path: Path) -> None:
+    for name in ("base", "one", "two"):
+        write_model(tmp_path / "zoo" / name, shape=(2**20, 128))
+    study = STUDY.replace("task_arithmetic", "{choices: [task_arithmetic, della]}")
+    (tmp_path / "study.yaml").write_text(study)
+    entries = 2 * len(toy.TENSORS) * 2**27  # of two models beside the base, 16-bit ranks each
+    seconds = 1e-9 * method("della").once_ns * entries
+    assert seconds > 1
+    assert check(tmp_path).facts["computed once"] == (
+        f"about {seconds:.1f} s, {2 * entries // 2**20} MiB"
+    )
+
+
+def test_a_study_is_checked_by_its_file_or_its_folder(folder: Path) -> None:
+    assert check(folder) == check(folder / "study.yaml")
+
+
+@pytest.mark.parametrize(("trials", "warned"), [(11, True), (12, False)])
+def test_more_dimensions_than_the_trials_can_search_are_a_warning(
+    folder: Path, trials: int, warned: bool
+) -> None:
+    warnings = check(changed(folder, trials=trials)).warnings
+    rule = (
+        f"3 dimensions are many for {trials} trials; share numbers between layers "
+        f"(`per: N`, `gradient: K`) or plan 4 per dimension"
+    )
+    assert warnings == ([rule] if warned else [])
+
+
+def test_a_study_without_knobs_has_nothing_to_search(folder: Path) -> None:
+    data = yaml.safe_load(STUDY)
+    data["recipe"]["models"] = [{"model": "zoo/one", "parameters": {"weight": 1}}]
+    (folder / "study.yaml").write_text(yaml.safe_dump(data))
+    found = check(folder)
+    assert found.facts["dimensions"] == 0
+    assert found.warnings == ["the recipe has no range and no choices: there is nothing to search"]
+
+
+def test_names_that_are_no_folders_are_taken_for_hub_ids_with_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(toy.STUDY)
+    found = check(tmp_path)
+    assert "dimensions" not in found.facts
+    assert found.warnings == [
+        *(
+            f"org/{name}: no folder of that name; it will be looked up on the hub"
+            for name in ("one", "two", "base")
+        ),
+        "dimensions are not counted: the model's files are not here",
+    ]
+
+
+@pytest.mark.parametrize("reference", ["./three", "/zoo/three", "zoo/a/three", "~/no/such/three"])
+def test_a_path_to_no_folder_is_an_error(folder: Path, reference: str) -> None:
+    (folder / "study.yaml").write_text(STUDY.replace("zoo/two", reference))
+    with pytest.raises(
+        CheckpointError, match=f"model '{reference}': no such folder in {folder} or"
+    ):
+        check(folder)
+
+
+def test_a_damaged_model_is_an_error_that_names_its_file(folder: Path) -> None:
+    (folder / "zoo/base/model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{nonsense")
+    with pytest.raises(CheckpointError, match=r"base/model\.safetensors: no safetensors file: "):
+        check(folder)
+
+
+def test_a_bad_study_is_refused_with_all_its_problems(folder: Path) -> None:
+    (folder / "study.yaml").write_text(STUDY.replace("seed: 3", "seed: true, sead: 3"))
+    with pytest.raises(DocumentError, match=r"search\.seed: expected a whole number") as caught:
+        check(folder)
+    assert [p.path for p in caught.value.problems] == ["search.seed", "search.sead"]
+
+
+def test_a_recipe_file_is_checked_as_a_recipe(folder: Path) -> None:
+    (folder / "recipe.yaml").write_text(RECIPE)
+    found = check(folder / "recipe.yaml")
+    assert (found.facts["merge_method"], found.warnings) == ("linear", [])
+    assert found.facts["models"] == ["zoo/one", "zoo/two"]
+    assert len(found.facts["recipe_digest"]) == 64
+
+
+def test_a_recipes_models_are_looked_for_too(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    assert check(tmp_path / "recipe.yaml").warnings == [
+        f"zoo/{name}: no folder of that name; it will be looked up on the hub"
+        for name in ("one", "two")
+    ]
+
+
+def test_a_bad_recipe_is_refused_as_a_recipe(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("weight: 2", "wieght: 2"))
+    with pytest.raises(
+        DocumentError, match=r"yaml:5: models\[1\]\.parameters\.wieght: 'linear' has"
+    ):
+        check(tmp_path / "recipe.yaml")
+
+
+def test_a_linked_study_file_has_its_models_where_the_run_looks_for_them(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = tmp_path_factory.mktemp("elsewhere") / "study.yaml"
+    (folder / "study.yaml").rename(file)
+    (folder / "study.yaml").symlink_to(file)
+    assert read(folder).folder == folder
+    assert check(folder).facts["storage"] == f"sqlite:///{folder}/results/study.db"
+    assert check(folder).facts["dimensions"] == 3
+
+
+def run(*arguments: str) -> tuple[Any, set[str]]:
+    """Run the command line in a new process; return its exit code and the modules it imported."""
+    code = (
+        "import sys; from search.cli import main; sys.argv[0] = 'mergetune'\n"
+        "try: main()\n"
+        "except SystemExit as end: print(end.code, *sys.modules, file=sys.stderr)"
+    )
+    command = [sys.executable, "-W", "error", "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    exit_code, *modules = done.stderr.splitlines()[-1].split()
+    return (exit_code, done.stdout), {name.partition(".")[0] for name in modules}
+
+
+def test_help_imports_nothing_heavy() -> None:
+    (code, out), modules = run("check", "--help")
+    assert code == "0"
+    assert "Read a study or a recipe" in out
+    assert not modules & HEAVY
+
+
+def test_checking_a_study_with_local_models_imports_nothing_heavy(folder: Path) -> None:
+    (code, out), modules = run("check", str(folder), "--json")
+    assert code == "0"
+    assert json.loads(out)["dimensions"] == 3
+    assert not modules & HEAVY

@@ -1,0 +1,238 @@
+"""CMA-ES from replayed trials is the plain ask-and-tell loop, and learns from what it should."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cmaes
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
+
+from merge_core.errors import ParameterError
+from search.samplers.cma import CmaSampler
+
+UNIT = {f"x{i}": FloatDistribution(0.0, 1.0) for i in range(6)}
+SIGMA = 1 / 6
+
+
+def score(params: dict[str, float]) -> float:
+    return -sum((x - 0.1 * i) ** 2 for i, x in enumerate(params.values()))
+
+
+def searched(
+    space: dict[str, Any],
+    trials: int,
+    value: Callable[[dict[str, float]], float] = score,
+    **options: Any,
+) -> optuna.Study:
+    study = optuna.create_study(direction="maximize")
+    settings = {"start": None, "sigma": SIGMA, **options}
+    for number in range(trials):
+        study.sampler = CmaSampler(space, seed=number, **settings)
+        trial = study.ask(space)
+        study.tell(trial, value(trial.params))
+    return study
+
+
+def drawn(study: optuna.Study, space: dict[str, Any] = UNIT, seed: int = 99) -> dict[str, Any]:
+    sampler = CmaSampler(space, None, SIGMA, seed)
+    return sampler.sample_relative(study, None, {})
+
+
+def complete(params: dict[str, Any], value: float, **attributes: Any) -> optuna.trial.FrozenTrial:
+    distributions = {name: UNIT[name] for name in params}
+    return create_trial(
+        params=params, distributions=distributions, value=value, user_attrs=attributes
+    )
+
+
+def test_draws_equal_those_of_a_plain_ask_and_tell_loop_bit_for_bit() -> None:
+    plain = cmaes.CMA(np.full(6, 0.5), SIGMA, bounds=np.array([[0.0, 1.0]] * 6))
+    rows, generation = [], []
+    for number in range(50):
+        plain.reseed_rng(number)
+        x = plain.ask()
+        rows.append(x.tolist())
+        generation.append((x, -score(dict(zip(UNIT, x, strict=True)))))
+        if len(generation) == plain.population_size:
+            plain.tell(generation)
+            generation = []
+    ours = searched(UNIT, 50).trials
+    assert [list(t.params.values()) for t in ours] == rows
+
+
+@pytest.mark.parametrize(("knobs", "size"), [(6, 9), (11, 11), (22, 13), (192, 19)])
+def test_a_generation_has_the_size_of_hansens_formula(knobs: int, size: int) -> None:
+    # Golden: 4 + floor(3 ln d), eq. 48 of arXiv:1604.00772, by hand.
+    space = {f"x{i}": FloatDistribution(0.0, 1.0) for i in range(knobs)}
+    first = searched(space, 0)
+    for _ in range(2):
+        first.add_trial(
+            create_trial(params=dict.fromkeys(space, 0.2), distributions=space, value=1)
+        )
+    for i in range(size - 3):
+        params = dict.fromkeys(space, 0.3 + 0.01 * i)
+        first.add_trial(create_trial(params=params, distributions=space, value=0))
+    unmoved = drawn(optuna.create_study(), space)
+    assert drawn(first, space) == unmoved
+    first.add_trial(create_trial(params=dict.fromkeys(space, 0.9), distributions=space, value=-1))
+    assert drawn(first, space) != unmoved
+
+
+def test_the_population_can_be_set() -> None:
+    assert drawn_after(searched(UNIT, 4, population=4), population=4) != drawn_after(
+        optuna.create_study(), population=4
+    )
+
+
+def drawn_after(study: optuna.Study, **options: Any) -> dict[str, Any]:
+    return CmaSampler(UNIT, None, SIGMA, 99, **options).sample_relative(study, None, {})
+
+
+def test_a_minimised_study_with_flipped_scores_draws_the_same() -> None:
+    up, down = searched(UNIT, 30), optuna.create_study(direction="minimize")
+    for t in up.trials:
+        down.add_trial(create_trial(params=t.params, distributions=t.distributions, value=-t.value))
+    assert drawn(down) == drawn(up)
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        complete(dict.fromkeys(UNIT, 0.9), 5.0, baseline="uniform"),
+        complete({"x0": 0.9}, 5.0),
+        create_trial(
+            params={**dict.fromkeys(UNIT, 0.9), "y": 1.0},
+            distributions={**UNIT, "y": FloatDistribution(0.0, 1.0)},
+            value=5.0,
+        ),
+        create_trial(
+            state=TrialState.FAIL, params=dict.fromkeys(UNIT, 0.9), distributions=dict(UNIT)
+        ),
+        create_trial(
+            state=TrialState.PRUNED, params=dict.fromkeys(UNIT, 0.9), distributions=dict(UNIT)
+        ),
+        create_trial(state=TrialState.COMPLETE, value=5.0),
+    ],
+    ids=["baseline", "fewer knobs", "more knobs", "failed", "pruned", "no knobs"],
+)
+def test_only_complete_searched_trials_of_this_space_enter_a_generation(
+    stranger: optuna.trial.FrozenTrial,
+) -> None:
+    clean, mixed = searched(UNIT, 20), optuna.create_study(direction="maximize")
+    for number, trial in enumerate(clean.trials):
+        mixed.add_trial(trial)
+        if number % 3 == 0:
+            mixed.add_trial(stranger)
+    assert drawn(mixed) == drawn(clean)
+
+
+def test_the_trials_of_an_unfinished_generation_wait() -> None:
+    assert drawn(searched(UNIT, 9)) == drawn(searched(UNIT, 17))
+    assert drawn(searched(UNIT, 17)) != drawn(searched(UNIT, 18))
+
+
+def test_without_a_trial_the_draws_surround_the_start() -> None:
+    space = {
+        "plain": FloatDistribution(-1.0, 3.0),
+        "log": FloatDistribution(1e-4, 1.0, log=True),
+        "step": FloatDistribution(0.1, 1.0, step=0.01),
+        "int": IntDistribution(0, 100),
+    }
+    start = {"plain": 2.0, "log": 1e-3, "step": 0.4, "int": 30, "of another space": 7}
+    study = optuna.create_study()
+    rows = [CmaSampler(space, start, 0.03, s).sample_relative(study, None, {}) for s in range(300)]
+    medians = {name: float(np.median([row[name] for row in rows])) for name in space}
+    # The median of 300 normal draws: standard error 1.25 sigma / sqrt(300) = 0.0022 of the range.
+    assert medians["plain"] == pytest.approx(2.0, abs=4 * 0.0022 * 4)
+    assert np.log(medians["log"]) == pytest.approx(np.log(1e-3), abs=4 * 0.0022 * np.log(1e4))
+    assert medians["step"] == pytest.approx(0.4, abs=4 * 0.0022 * 0.9 + 0.005)
+    assert medians["int"] == pytest.approx(30, abs=4 * 0.0022 * 100 + 0.5)
+
+
+@pytest.mark.parametrize("edge", [0.0, 1.0])
+def test_a_start_on_the_boundary_is_fine(edge: float) -> None:
+    study = searched(UNIT, 40, start=dict.fromkeys(UNIT, edge))
+    assert all(0 <= x <= 1 for t in study.trials for x in t.params.values())
+    assert study.best_value > score(dict.fromkeys(UNIT, edge))
+
+
+@pytest.mark.parametrize(
+    "knob",
+    [
+        FloatDistribution(0.1, 1.0, step=0.01),
+        FloatDistribution(0.0, 0.3, step=0.1),
+        IntDistribution(-3, 11, step=2),
+        IntDistribution(1, 5, log=True),
+    ],
+)
+def test_every_grid_value_survives_the_way_into_the_cube_and_back(
+    knob: FloatDistribution | IntDistribution,
+) -> None:
+    n = round((knob.high - knob.low) / (knob.step or 1)) + 1
+    for value in (knob.low + i * (knob.step or 1) for i in range(n)):
+        value = min(value, knob.high)
+        box = CmaSampler({"k": knob}, {"k": value}, 1e-9, 0)
+        assert box.sample_relative(optuna.create_study(), None, {}) == {"k": value}
+
+
+def test_every_value_of_a_grid_is_drawn_from_a_cell_of_equal_width() -> None:
+    # sigma so wide that draws in the box are nearly uniform: sd of a count sqrt(400 3/16) = 8.7.
+    space, study = {"k": IntDistribution(0, 3)}, optuna.create_study()
+    rows = [CmaSampler(space, None, 5.0, s).sample_relative(study, None, {}) for s in range(400)]
+    counts = np.bincount([row["k"] for row in rows], minlength=4)
+    assert abs(counts - 100).max() < 4 * 8.7
+
+
+def test_a_single_value_is_left_to_optuna() -> None:
+    space = {**UNIT, "fixed": FloatDistribution(0.5, 0.5), "m": CategoricalDistribution(("a",))}
+    trial = searched(space, 12, value=lambda p: score({k: p[k] for k in UNIT})).trials[-1]
+    assert (trial.params["fixed"], trial.params["m"]) == (0.5, "a")
+    assert trial.params.keys() == space.keys()
+
+
+def test_a_generation_on_one_grid_value_starts_the_search_again() -> None:
+    space = {"k": IntDistribution(0, 9)}
+    study = optuna.create_study()
+    for _ in range(4):  # the generation of one knob
+        study.add_trial(create_trial(params={"k": 3}, distributions=space, value=0))
+    assert drawn(study, space, seed=5) == drawn(optuna.create_study(), space, seed=5)
+
+
+def test_a_long_search_on_a_coarse_grid_raises_no_warning() -> None:
+    space = {"k": IntDistribution(0, 9), "x": FloatDistribution(0.0, 1.0, step=0.25)}
+    study = searched(space, 120, value=lambda p: -((p["k"] - 7) ** 2) - p["x"])
+    assert study.best_params == {"k": 7, "x": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sigma": 0.0}, "sigma must be positive, got 0.0"),
+        ({"sigma": float("nan")}, "sigma must be positive, got nan"),
+        ({"population": 3}, "population must be at least 4, got 3"),
+        ({"start": {"x0": 0.5}}, "start must have every knob, got none for x1"),
+        ({"start": dict.fromkeys(UNIT, 1.5)}, r"start.x0 must be in \[0.0, 1.0\], got 1.5"),
+        (
+            {"space": {"m": CategoricalDistribution((1, 2))}},
+            "draws numbers only, got choices for m",
+        ),
+        ({"space": {"x": FloatDistribution(1.0, 1.0)}}, "needs a knob with more than one value"),
+        ({"space": {}}, "cma-es needs a knob with more than one value, got none"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        CmaSampler(**{"space": UNIT, "start": None, "sigma": SIGMA, "seed": 0, **arguments})
+
+
+def test_a_knob_outside_the_space_is_refused() -> None:
+    study = optuna.create_study(sampler=CmaSampler(UNIT, None, SIGMA, 0))
+    with pytest.raises(
+        ParameterError, match=r"y: cma-es was made for the knobs x0, x1, .* and cannot"
+    ):
+        study.ask({**UNIT, "y": FloatDistribution(0.0, 1.0)})

@@ -1,0 +1,134 @@
+"""STUDY on the command line: what is stored counts, not what the study file says today."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from merge_core.errors import DocumentError, MergeError, UnknownNameError
+from search.spec.study_file import StudySpec
+from search.storage.locate import chosen, open_study, winner
+from search.storage.study_record import Record, open_record
+from tests.search import toy
+
+Study = Callable[..., StudySpec]
+MINE = "{merge_method: linear, models: [{model: org/one, parameters: {weight: 1}}]}"
+
+
+@pytest.fixture
+def begun(study: Study) -> StudySpec:
+    """A study of which two trials are settled, with its file."""
+    (spec := study(toy.STUDY)).folder.joinpath("study.yaml").write_text(toy.STUDY)
+    answers = iter([False, False, True])
+    toy.searched(spec, stop=lambda: next(answers))
+    return spec
+
+
+@pytest.mark.parametrize("form", ["{folder}", "{folder}/study.yaml", "{storage}"])
+def test_file_folder_and_storage_url_open_the_same_study(begun: StudySpec, form: str) -> None:
+    spec, record = open_study(form.format(folder=begun.folder, storage=begun.storage))
+    assert [t.baseline for t in record.trials] == ["base", "parent:org/one"]
+    assert (spec.folder, spec.data, spec.storage) == (begun.folder, begun.data, begun.storage)
+    assert spec.template == begun.template
+
+
+def test_a_relative_storage_url_starts_at_the_working_directory(
+    begun: StudySpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(begun.folder)
+    spec, record = open_study("sqlite:///results/study.db")
+    assert len(record.trials) == 2
+    assert spec.folder == begun.folder
+
+
+def test_the_database_says_what_the_study_is_not_a_file_that_changed(begun: StudySpec) -> None:
+    file = begun.folder / "study.yaml"
+    file.write_text(toy.STUDY.replace("org/one", "org/uno").replace("seed: 3", "seed: 4"))
+    spec, _ = open_study(str(file))
+    assert spec.search.seed == 3
+    assert spec.template.references() == begun.template.references()
+
+
+def test_stored_baselines_need_no_files(study: Study) -> None:
+    text = toy.STUDY + "baselines: {mine: mine.yaml}\n"
+    spec = study()
+    (spec.folder / "mine.yaml").write_text(MINE)
+    toy.searched(study(text), stop=iter([False, True]).__next__)
+    (spec.folder / "mine.yaml").unlink()
+    found, _ = open_study(spec.storage)
+    assert found.baselines["mine"].references() == ("org/one",)
+
+
+def test_a_folder_that_moved_opens_in_its_new_place(begun: StudySpec, tmp_path: Path) -> None:
+    shutil.move(begun.folder, tmp_path / "moved")
+    spec, record = open_study(f"sqlite:///{tmp_path}/moved/results/study.db")
+    assert spec.folder == tmp_path / "moved"
+    assert len(record.trials) == 2
+
+
+def test_a_study_that_was_never_run_says_so(study: Study, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(toy.STUDY)
+    with pytest.raises(UnknownNameError, match=r"no such file; `mergetune run` the study first"):
+        open_study(str(tmp_path))
+    (spec := study()).folder.joinpath("study.yaml").write_text(toy.STUDY)
+    open_record(spec.storage, spec.name, create=True)
+    with pytest.raises(MergeError, match=r"study 'toy' in .* has not begun: run it first"):
+        open_study(spec.storage)
+
+
+def test_a_stored_study_that_does_not_read_any_more_is_named_by_its_database(study: Study) -> None:
+    spec = study()
+    record = open_record(spec.storage, spec.name, create=True)
+    data = {**spec.data, "colour": 1}
+    record.begin({**toy.Toy(spec).about(), "study": data, "folder": ".."})
+    with pytest.raises(DocumentError, match=r"^study 'toy' in sqlite.*db:1: colour: unknown key"):
+        open_study(spec.storage)
+
+
+@pytest.fixture
+def finished(memory: Record, study: Study) -> Record:
+    """A record of 11 trials whose winner is the eighth."""
+    for trial in toy.in_memory(study(trials=1)).trials:
+        memory.add(trial, toy.Toy(study()).space.distributions())
+    memory.finish({"winner": {"trial": 7}})
+    return memory
+
+
+def test_the_winner_is_the_trial_that_the_summary_names(finished: Record) -> None:
+    trial, summary = winner(finished)
+    assert (trial.number, summary) == (7, {"winner": {"trial": 7}})
+
+
+def test_a_study_that_is_not_finished_has_no_winner(memory: Record) -> None:
+    with pytest.raises(MergeError, match=r"^study '.*' is not finished: run it first$"):
+        winner(memory)
+
+
+@pytest.mark.parametrize(
+    ("which", "numbers"), [("0", [0]), ("10", [10]), ("best", [7]), ("all", list(range(11)))]
+)
+def test_trials_are_chosen_by_number_best_or_all(
+    finished: Record, which: str, numbers: list[int]
+) -> None:
+    assert [trial.number for trial in chosen(finished, which)] == numbers
+
+
+@pytest.mark.parametrize(
+    ("which", "several", "rule"),
+    [
+        ("worst", True, "^--trial: expected a number, best or all, got 'worst'"),
+        ("-1", True, "^--trial: expected a number, best or all, got '-1'"),
+        ("", True, "^--trial: expected a number, best or all, got ''"),
+        ("all", False, "^--trial: expected a number or best, got 'all'"),
+        ("11", True, "has no trial 11; it has 0 to 10"),
+    ],
+)
+def test_anything_else_names_no_trial(
+    finished: Record, which: str, several: bool, rule: Any
+) -> None:
+    with pytest.raises(UnknownNameError, match=rule):
+        chosen(finished, which, several=several)
