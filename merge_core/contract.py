@@ -208,7 +208,7 @@ class Method:
             one-dimensional search would turn.
         base: ``required``, ``optional``, or ``none``: the method has no use for one.
         models: Least and greatest number of models that go in, the base included; None: no limit.
-        reference: The source.
+        source: The paper, or what else the method comes from.
         merge: Gives the merged tensor, ``(*shape)`` float32, a new tensor. Made from ``prepare``
             and ``entry`` if they are given.
         draws: Whether the result depends on random masks.
@@ -217,19 +217,25 @@ class Method:
         once_ns: Nanoseconds that a study spends once, about, for an entry of each model beside the
             base: cuts, ranks, sums (``benchmarks/candidate_build.py``, two cores).
         once_bytes: Bytes that it keeps of it.
+        formula: What comes out, in the notation of ``methods``; several lines where need be.
+        when: When to choose it, a sentence or two.
+        reference: The formula on whole tensors in plain torch: what kernels are held to.
     """
 
     name: str
     params: tuple[Param, ...]
     base: Literal["required", "optional", "none"]
     models: tuple[int, int | None]
-    reference: str
+    source: str
     merge: Callable[[Inputs], Tensor] = None  # type: ignore[assignment]  # set below
     draws: bool = False
     prepare: Callable[[Inputs], Prepared] | None = None
     entry: Callable[[Block], Tensor] | None = None
     once_ns: float = 0.0
     once_bytes: float = 0.0
+    formula: str = ""
+    when: str = ""
+    reference: Callable[[Inputs], Tensor] | None = None
 
     def __post_init__(self) -> None:
         if self.merge is None:

@@ -75,7 +75,7 @@ class MethodContract:
     def test_declaration_is_complete(self) -> None:
         least, most = self.method.models
         assert self.method.name.isidentifier(), "a name is one word, to be written in YAML"
-        assert self.method.reference, "reference: names no source"
+        assert self.method.source, "source: names no paper"
         assert 1 <= least <= (least if most is None else most), f"models: {least} to {most}"
         names = [param.name for param in self.method.params]
         assert len(set(names)) == len(names), f"params: a name is declared twice in {names}"

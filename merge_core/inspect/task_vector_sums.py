@@ -115,7 +115,7 @@ class _Survey:
             params=own.params,
             base=own.base,
             models=own.models,
-            reference=own.reference,
+            source=own.source,
             draws=own.draws,
         )
         self._execution = Execution(replace(plan, method=measuring))

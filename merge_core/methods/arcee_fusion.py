@@ -69,6 +69,6 @@ METHOD = Method(
     params=(),
     base="required",
     models=(2, 2),
-    reference="https://arcee.ai",
+    source="https://arcee.ai",
     once_ns=15,
 )

@@ -19,6 +19,6 @@ METHOD = Method(
     params=(*params(GAMMA, start=0.9, normalized=False, rescaled=False), CONSENSUS),
     base="required",
     models=(2, None),
-    reference="arXiv:2312.06795",
+    source="arXiv:2312.06795",
     once_ns=20,
 )

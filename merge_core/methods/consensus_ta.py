@@ -73,5 +73,5 @@ METHOD = Method(
     ),
     base="required",
     models=(2, None),
-    reference="arXiv:2405.07813",
+    source="arXiv:2405.07813",
 )

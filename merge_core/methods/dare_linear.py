@@ -20,6 +20,6 @@ METHOD = Method(
     base="required",
     models=(2, None),
     draws=True,
-    reference="arXiv:2311.03099",
+    source="arXiv:2311.03099",
     once_ns=10,
 )

@@ -20,7 +20,7 @@ METHOD = Method(
     base="required",
     models=(2, None),
     draws=True,
-    reference="arXiv:2406.11617",
+    source="arXiv:2406.11617",
     once_ns=44,
     once_bytes=2,
 )

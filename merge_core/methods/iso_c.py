@@ -47,5 +47,5 @@ METHOD = Method(
     params=(LAMBDA, WEIGHT),
     base="required",
     models=(2, None),
-    reference="arXiv:2502.04959",
+    source="arXiv:2502.04959",
 )

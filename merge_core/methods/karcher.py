@@ -92,6 +92,6 @@ METHOD = Method(
     ),
     base="none",
     models=(1, None),
-    reference="doi:10.1145/502122.502124",
+    source="doi:10.1145/502122.502124",
     once_ns=3.5,
 )

@@ -52,5 +52,5 @@ METHOD = Method(
     ),
     base="none",
     models=(1, None),
-    reference="arXiv:2203.05482",
+    source="arXiv:2203.05482",
 )

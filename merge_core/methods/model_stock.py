@@ -62,6 +62,6 @@ METHOD = Method(
     ),
     base="required",
     models=(3, None),
-    reference="arXiv:2403.19522",
+    source="arXiv:2403.19522",
     once_ns=3,
 )

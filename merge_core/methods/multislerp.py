@@ -81,6 +81,6 @@ METHOD = Method(
     ),
     base="optional",
     models=(1, None),
-    reference="https://goddard.blog/posts/multislerp-wow-what-a-cool-idea",
+    source="https://goddard.blog/posts/multislerp-wow-what-a-cool-idea",
     once_ns=2.7,
 )

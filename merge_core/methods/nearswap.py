@@ -43,5 +43,5 @@ METHOD = Method(
     ),
     base="required",
     models=(2, 2),
-    reference="https://huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001",
+    source="https://huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001",
 )

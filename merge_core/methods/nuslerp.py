@@ -85,6 +85,6 @@ METHOD = Method(
     ),
     base="optional",
     models=(2, 3),
-    reference="doi:10.1145/325334.325242",
+    source="doi:10.1145/325334.325242",
     once_ns=2.7,
 )

@@ -27,5 +27,5 @@ METHOD = Method(
     params=(Param("scale", "factor on the model's weights", low=0, high=2, default=1.0),),
     base="none",
     models=(1, 1),
-    reference="arXiv:2312.15166",
+    source="arXiv:2312.15166",
 )

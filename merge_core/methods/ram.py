@@ -32,5 +32,5 @@ METHOD = Method(
     params=(epsilon(),),
     base="required",
     models=(2, None),
-    reference="arXiv:2601.13572",
+    source="arXiv:2601.13572",
 )

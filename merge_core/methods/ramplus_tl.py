@@ -75,6 +75,6 @@ METHOD = Method(
     ),
     base="required",
     models=(2, None),
-    reference="arXiv:2601.13572",
+    source="arXiv:2601.13572",
     once_ns=3.2,
 )

@@ -119,6 +119,6 @@ METHOD = Method(
     ),
     base="required",
     models=(2, None),
-    reference="arXiv:2408.07990",
+    source="arXiv:2408.07990",
     once_ns=3,
 )

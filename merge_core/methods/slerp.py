@@ -53,6 +53,6 @@ METHOD = Method(
     ),
     base="required",
     models=(2, 2),
-    reference="doi:10.1145/325334.325242",
+    source="doi:10.1145/325334.325242",
     once_ns=4.6,
 )

@@ -25,5 +25,5 @@ METHOD = Method(
     params=(WEIGHT, normalize(False), LAMBDA, INT8_MASK),
     base="required",
     models=(1, None),
-    reference="arXiv:2212.04089",
+    source="arXiv:2212.04089",
 )

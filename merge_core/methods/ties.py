@@ -30,6 +30,6 @@ METHOD = Method(
     params=(*params(start=0.5, normalized=True, rescaled=False), CONSENSUS, TRIM),
     base="required",
     models=(1, None),
-    reference="arXiv:2306.01708",
+    source="arXiv:2306.01708",
     once_ns=47,
 )

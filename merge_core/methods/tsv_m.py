@@ -90,7 +90,7 @@ METHOD = Method(
     ),
     base="required",
     models=(2, None),
-    reference="arXiv:2412.00081",
+    source="arXiv:2412.00081",
     once_ns=700,  # of a matrix 1,000 wide; more in wider ones
     once_bytes=4,
 )

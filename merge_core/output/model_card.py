@@ -39,7 +39,7 @@ Made with mergetune from these parents:
 {recipe.to_yaml()}```
 
 `mergetune merge recipe.yaml OUT` makes the same weights again (digest {record["weights_digest"]}).
-Method: {plan.method.reference}. Versions: {versions}.
+Method: {plan.method.source}. Versions: {versions}.
 """
 
 

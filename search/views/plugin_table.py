@@ -59,7 +59,7 @@ def _method(found: Method) -> dict[str, Any]:
         ],
         "base": found.base,
         "models": list(found.models),
-        "reference": found.reference,
+        "reference": found.source,
     }
 
 

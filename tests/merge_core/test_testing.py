@@ -109,7 +109,7 @@ LONE = {
     ),
     "declared twice": ("test_declaration_is_complete", suite(params=(WEIGHT, WEIGHT))),
     "no meaning given for": ("test_declaration_is_complete", suite(params=(Param("weight", ""),))),
-    "names no source": ("test_declaration_is_complete", suite(reference="")),
+    "names no paper": ("test_declaration_is_complete", suite(source="")),
     "models: 3 to 2": ("test_declaration_is_complete", suite(models=(3, 2))),
     "a name is one word": ("test_declaration_is_complete", suite(name="my-mean")),
     "weight: default must be in": (
