@@ -6,7 +6,6 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -197,7 +196,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Method:
-    """A merge method: functions plus facts.
+    """A merge method: functions plus facts; ``kernels.run.merge`` runs it.
 
     Either ``merge``, or ``prepare`` and ``entry``: then a tensor is merged block by block, in the
     cache, or by a fused kernel made from ``entry``.
@@ -209,8 +208,7 @@ class Method:
         base: ``required``, ``optional``, or ``none``: the method has no use for one.
         models: Least and greatest number of models that go in, the base included; None: no limit.
         source: The paper, or what else the method comes from.
-        merge: Gives the merged tensor, ``(*shape)`` float32, a new tensor. Made from ``prepare``
-            and ``entry`` if they are given.
+        merge: Gives the merged tensor, ``(*shape)`` float32, a new tensor.
         draws: Whether the result depends on random masks.
         prepare: Reads the whole tensors as far as it must: sums, thresholds, ranks.
         entry: Gives the merged block, float32; entry by entry, nothing of other entries goes in.
@@ -227,7 +225,7 @@ class Method:
     base: Literal["required", "optional", "none"]
     models: tuple[int, int | None]
     source: str
-    merge: Callable[[Inputs], Tensor] = None  # type: ignore[assignment]  # set below
+    merge: Callable[[Inputs], Tensor] | None = None
     draws: bool = False
     prepare: Callable[[Inputs], Prepared] | None = None
     entry: Callable[[Block], Tensor] | None = None
@@ -236,12 +234,6 @@ class Method:
     formula: str = ""
     when: str = ""
     reference: Callable[[Inputs], Tensor] | None = None
-
-    def __post_init__(self) -> None:
-        if self.merge is None:
-            from merge_core.kernels.eager import merge_whole
-
-            object.__setattr__(self, "merge", partial(merge_whole, self))
 
     def param(self, name: str) -> Param | None:
         """Return the parameter of that name, or None."""

@@ -30,18 +30,6 @@ class Span:
     words: Mapping[str, Sequence[int]]
 
 
-def merge_whole(method: Method, inputs: Inputs) -> Tensor:
-    """Return the merged tensor, ``(*shape)`` float32, of a method that has an entry function."""
-    import torch
-
-    first = inputs.models[0] if inputs.models else inputs.base
-    assert first is not None
-    assert method.prepare is not None
-    out = torch.empty(first.shape, dtype=torch.float32, device=first.device)
-    merge_blocks(method, inputs, method.prepare(inputs), out)
-    return out
-
-
 def merge_blocks(method: Method, inputs: Inputs, prepared: Prepared, out: Tensor) -> None:
     """Merge one tensor into ``out``, ``(*shape)`` contiguous, rounding once."""
     assert method.entry is not None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from merge_core.contract import Cut, Inputs, Remember
 from merge_core.errors import CheckpointError, NonFiniteError, ParameterError
-from merge_core.kernels import compiled, eager
+from merge_core.kernels import run
 from merge_core.merge.statistics_cache import Known
 from merge_core.numerics import weights_hash, whole_vector
 from merge_core.plan.layout import Operand
@@ -70,6 +70,8 @@ class Execution:
             ParameterError: The method refuses the parameters it has for this tensor.
             CheckpointError: Whole-number tensors differ between the parents.
         """
+        import torch
+
         if step.copied:
             found = self._copied(step)
             self.digests[step.tensor] = weights_hash.tensor_digest(step.tensor, found)
@@ -80,9 +82,9 @@ class Execution:
         cuts = self._cuts_of(step)
         once = None if self._known is None else self._remember(step)
         inputs = Inputs(models, base, step.values, step.shared, step.keys, cuts, once)
-        name = self._plan.method.name
+        name, dtype = self._plan.method.name, getattr(torch, self._plan.dtype)
         try:
-            merged = self._merge(inputs, step.shape, out)
+            merged = run.merge(self._plan.method, inputs, out, dtype=dtype, fuse=self._fuse)
         except ParameterError as error:
             raise ParameterError(f"{step.tensor}: {error}") from error
         except NonFiniteError as error:
@@ -110,24 +112,6 @@ class Execution:
         for step in self._plan.steps:
             if step.copied:
                 self._copied(step)
-
-    def _merge(self, inputs: Inputs, shape: tuple[int, ...], out: Tensor | None) -> Tensor:
-        import torch
-
-        method, dtype = self._plan.method, getattr(torch, self._plan.dtype)
-        if method.prepare is None:
-            merged = method.merge(inputs).to(dtype)
-            return merged if out is None else out.copy_(merged)
-        where = _device_of(inputs)
-        # elsewhere, or a part of a fused tensor
-        if out is not None and (out.device != where or not out.is_contiguous()):
-            return out.copy_(self._merge(inputs, shape, None))
-        made = torch.empty(shape, dtype=dtype, device=where) if out is None else out
-        if self._fuse:
-            compiled.merge(method, inputs, made)
-        else:
-            eager.merge_blocks(method, inputs, method.prepare(inputs), made)
-        return made
 
     def _remember(self, step: Step) -> Remember:
         """Return the memory of one step: its quantities are named by the tensors they are of."""
@@ -197,8 +181,3 @@ class Execution:
         for step, i in steps:
             assert step.base is not None
             yield self._read(step.operands[i]).float() - self._read(step.base).float()
-
-
-def _device_of(inputs: Inputs) -> Any:
-    """Return where the parents' tensors are, and so where they are merged."""
-    return (inputs.models[0] if inputs.models else inputs.base).device  # type: ignore[union-attr]

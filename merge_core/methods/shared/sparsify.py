@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from merge_core.contract import Block, Cut, Inputs, Param, Prepared
 from merge_core.errors import ParameterError
+from merge_core.kernels.eager import of_model
 from merge_core.methods.shared.ranks import PART, ranks
 from merge_core.numerics import l1_norms, order_statistics
 from merge_core.numerics.bernoulli import coins, highest, split
@@ -146,8 +147,6 @@ def chosen(inputs: Inputs, rule: Rule, i: int) -> Iterator[tuple[Tensor, Tensor]
 
 
 def _alone(inputs: Inputs, found: Kept, i: int) -> Iterator[Block]:
-    from merge_core.kernels.eager import of_model
-
     prepared = Prepared(found.numbers, (), found.words, found.changes, arrays=found.arrays)
     return of_model(inputs, prepared, i, PART)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from merge_core.contract import Inputs, Method
+from merge_core.kernels import run
 from merge_core.kernels.eager import flat_blocks
 from merge_core.methods.shared.sparsify import Rule, chosen, terms
 
@@ -30,7 +31,7 @@ def inputs_for(method: Method, base: Tensor | None, models: list[Tensor], **give
 
 
 def merge(method: Method, base: Tensor | None, models: list[Tensor], **given: Any) -> Tensor:
-    return method.merge(inputs_for(method, base, models, **given))
+    return run.merge(method, inputs_for(method, base, models, **given))
 
 
 def tensor(*values: float) -> Tensor:

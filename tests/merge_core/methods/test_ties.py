@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from merge_core.contract import Cut
+from merge_core.kernels import run
 from merge_core.methods import breadcrumbs_ties, dare_ties, della, task_arithmetic
 from merge_core.methods.ties import METHOD
 from merge_core.numerics.whole_vector import cuts
@@ -94,7 +95,9 @@ def whole_and_parts(densities, **given):
         inputs_for(METHOD, part, [model.split(sizes)[i] for model in models], **settings)
         for i, part in enumerate(base.split(sizes))
     ]
-    parts = [METHOD.merge(replace(x, cuts=[cut[i] for cut in found])) for i, x in enumerate(inputs)]
+    parts = [
+        run.merge(METHOD, replace(x, cuts=[cut[i] for cut in found])) for i, x in enumerate(inputs)
+    ]
     return merge(METHOD, base, models, **{**settings, "trim": "tensor"}), torch.cat(parts)
 
 
@@ -114,14 +117,14 @@ def test_cuts_are_not_looked_at_where_every_tensor_is_trimmed_by_itself():
 def test_lone_tensor_is_the_whole_vector(given):
     base, models = random_models()
     inputs = inputs_for(METHOD, base, models, density=0.3, trim="global")
-    out = METHOD.merge(replace(inputs, cuts=given))
+    out = run.merge(METHOD, replace(inputs, cuts=given))
     assert out.equal(merge(METHOD, base, models, density=0.3))
 
 
 def test_model_of_density_1_stays_whole_whatever_its_cut():
     base, (model, *_) = random_models()
     inputs = inputs_for(METHOD, base, [model], density=1.0, trim="global")
-    assert METHOD.merge(replace(inputs, cuts=[Cut(math.inf, 0)])).equal(
+    assert run.merge(METHOD, replace(inputs, cuts=[Cut(math.inf, 0)])).equal(
         merge(METHOD, base, [model])
     )
 

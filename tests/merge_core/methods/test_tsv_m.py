@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from merge_core.errors import NonFiniteError
+from merge_core.kernels import run
 from merge_core.methods import task_arithmetic
 from merge_core.methods.tsv_m import METHOD
 from merge_core.testing import MethodContract
@@ -153,7 +154,7 @@ def test_matrix_that_is_not_finite_is_refused(broken, place):
     inputs = inputs_for(METHOD, base, models)
     [base, *models][place][1, 2] = broken
     with pytest.raises(NonFiniteError, match=r"shape \(4, 5\) has NaN or infinite entries"):
-        METHOD.merge(inputs)
+        run.merge(METHOD, inputs)
 
 
 @pytest.mark.parametrize(("value", "rule"), [(0, "0"), (1.01, "1.01")])
