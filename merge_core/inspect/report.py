@@ -16,7 +16,7 @@ from merge_core.architecture import layers
 from merge_core.contract import Method
 from merge_core.inspect.task_vector_sums import Sums, Vector, survey
 from merge_core.merge.nested import Intermediate
-from merge_core.methods.shared import singular
+from merge_core.methods.shared import svd_merge
 from merge_core.methods.shared.sparsify import EPSILON
 from merge_core.output.safetensors_writer import WIDTHS
 from merge_core.parents import lora as adapter
@@ -298,7 +298,7 @@ def _held(plan: Plan, step: Step) -> int:
     held = entries * (WIDTHS.get(plan.stored_type(step), 1) + 4 * made)
     if step.copied:
         return held
-    if plan.method.entry is None or plan.method.entry is singular.entry:
+    if plan.method.entry is None or plan.method.entry is svd_merge.entry:
         return held + entries * 4 * (COPIES + COPIES_PER_MODEL * k)
     ranks = 2 * k if EPSILON in plan.method.params else 0
     return held + SCRATCH + entries * ranks

@@ -14,7 +14,7 @@ from merge_core.contract import Cut, Inputs, Remember
 from merge_core.errors import CheckpointError, NonFiniteError, ParameterError
 from merge_core.kernels import run
 from merge_core.merge.statistics_cache import Known
-from merge_core.numerics import weights_hash, whole_vector
+from merge_core.numerics import order_statistics, weights_hash
 from merge_core.plan.layout import Operand
 from merge_core.plan.planner import Plan, Step
 
@@ -171,7 +171,7 @@ class Execution:
                 f"{sorted(densities)}; use trim: tensor or one value"
             )
         (density,) = densities
-        find = partial(whole_vector.cuts, partial(self._deltas, steps), density)
+        find = partial(order_statistics.cuts, partial(self._deltas, steps), density)
         of = tuple((step.base, step.operands[i]) for step, i in steps)
         known = self._known
         cuts = find() if known is None else known.get(("cuts of all", density, of), find)

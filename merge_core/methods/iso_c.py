@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from merge_core.contract import Inputs, Method, Prepared
-from merge_core.methods.shared.singular import WEIGHT, decomposed, entry, prepared, product
+from merge_core.methods.shared.svd_merge import WEIGHT, entry, prepared
 from merge_core.methods.shared.task_vectors import LAMBDA
 from merge_core.methods.shared.weighted_sum import weighted
+from merge_core.numerics.svd import decomposed, product
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,15 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from merge_core.contract import Inputs, Method, Param, Prepared
-from merge_core.methods.shared.singular import (
-    WEIGHT,
-    decomposed,
-    entry,
-    isometry,
-    prepared,
-    product,
-)
+from merge_core.methods.shared.svd_merge import WEIGHT, entry, prepared
 from merge_core.methods.shared.task_vectors import LAMBDA
+from merge_core.numerics.svd import decomposed, isometry, product
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from merge_core.kernels.torch_compile import compiled
-from merge_core.numerics.mixing import WORD, shifted, signed, stirred
+from merge_core.numerics.bernoulli import WORD, shifted, signed, stirred
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -182,6 +182,6 @@ def content_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
 
 
 def _mixed(x: Any) -> Any:
-    """Return words mixed by lowbias32; see :func:`merge_core.numerics.mixing.stirred`."""
+    """Return words mixed by lowbias32; see :func:`merge_core.numerics.bernoulli.stirred`."""
     x = stirred(x)
     return x ^ shifted(x, 16)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from merge_core.architecture.model_class import Architecture
 from merge_core.errors import CheckpointError, ShapeError
-from merge_core.numerics.threads import one_thread
+from merge_core.numerics.exact_sums import one_thread
 from merge_core.numerics.weights_hash import content_digest
 from merge_core.parents.locate import Located
 from merge_core.parents.open import FLOATS, Opens, Parent

@@ -11,7 +11,7 @@ from merge_core.contract import Block, Cut, Inputs, Param, Prepared
 from merge_core.errors import ParameterError
 from merge_core.kernels.eager import of_model
 from merge_core.methods.shared.ranks import PART, ranks
-from merge_core.numerics import l1_norms, order_statistics
+from merge_core.numerics import exact_sums, order_statistics
 from merge_core.numerics.bernoulli import coins, highest, split
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _cut(inputs: Inputs, i: int, place: int, *, first_equal_last: bool) -> Cut:
     return one
 
 
-def _grid_of_cuts(parts: order_statistics.Parts, n: int) -> dict[int, Cut]:
+def _grid_of_cuts(parts: exact_sums.Parts, n: int) -> dict[int, Cut]:
     places = sorted({n - max(1, math.floor(j / GRID * n)) for j in range(1, GRID)})
     found = order_statistics.ranked(parts, places, first_equal_last=True)
     return dict(zip(places, found, strict=True))
@@ -294,13 +294,13 @@ def _scale(inputs: Inputs, found: Kept, rule: Rule, i: int) -> float:
     if mode == "inverse_density":
         return 1.0 / share
     parts = _sizes(inputs, i)
-    unit = l1_norms.unit(inputs.remembered("largest", [i], lambda: l1_norms.largest(parts)))
-    before = inputs.remembered("l1", [i], lambda: l1_norms.total(parts, unit))
+    unit = exact_sums.unit(inputs.remembered("largest", [i], lambda: exact_sums.largest(parts)))
+    before = inputs.remembered("l1", [i], lambda: exact_sums.counted(parts, unit))
     what = ("kept l1", rule.name, share, values.get("epsilon"), values.get("gamma"), inputs.keys[i])
     after = inputs.remembered(
         (*what, _given_cut(inputs, i)),
         [i],
-        lambda: l1_norms.total(lambda: _kept_sizes(inputs, found, rule, i), unit),
+        lambda: exact_sums.counted(lambda: _kept_sizes(inputs, found, rule, i), unit),
     )
     return before / after if before >= 1e-7 and after >= 1e-7 else 1.0
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from merge_core.contract import Block, Inputs, Prepared
 from merge_core.kernels.eager import row_blocks
-from merge_core.numerics.exact_sums import dots
-from merge_core.numerics.rows import row_dots
+from merge_core.numerics.exact_sums import dots, row_dots
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,20 +7,13 @@ Both would make a merge depend on the machine.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from merge_core.contract import Block, Inputs, Prepared
 from merge_core.errors import NonFiniteError
-from merge_core.methods.shared import task_vectors
-from merge_core.methods.shared.weighted_sum import weighted
-from merge_core.numerics.threads import one_thread
+from merge_core.numerics.exact_sums import one_thread
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-WEIGHT = replace(task_vectors.WEIGHT, default=1.0)  # in the papers it is 1
 
 
 def decomposed(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -67,22 +60,3 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     """Return the matrix product of ``(m, r)`` and ``(r, n)``, both float64."""
     with one_thread():
         return a @ b
-
-
-def prepared(inputs: Inputs, directions: Sequence[Tensor], weights: Sequence[float]) -> Prepared:
-    """Return what :func:`entry` needs.
-
-    Args:
-        inputs: With ``lambda`` shared.
-        directions: ``(*shape)`` float32 each.
-        weights: One for each.
-    """
-    numbers = {"weight": weights, "share": [inputs.number("lambda")]}
-    return Prepared(numbers, arrays={"direction": directions})
-
-
-def entry(block: Block) -> Tensor:
-    """``out = W_b + lambda sum_i weight_i D_i``."""
-    assert block.base is not None
-    mixed = weighted(block.arrays["direction"], block.numbers["weight"])
-    return mixed * block.numbers["share"][0] + block.base

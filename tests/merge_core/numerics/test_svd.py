@@ -2,10 +2,8 @@ import pytest
 import torch
 
 from merge_core.errors import NonFiniteError
-from merge_core.methods import iso_c, tsv_m
-from merge_core.methods.shared.singular import decomposed, isometry, one_thread, product
+from merge_core.numerics.svd import decomposed, isometry, product
 from merge_core.testing import threads
-from tests.merge_core.methods.merging import merge, tensor
 
 STREAM = torch.Generator().manual_seed(7)
 SHAPES = [(1, 1), (8, 1), (1, 8), (16, 33), (33, 16)]
@@ -73,23 +71,6 @@ def test_isometry_of_a_column_listed_twice_adds_no_direction_of_its_own():
     out = isometry(torch.tensor([[1.0, 1.0], [0.0, 0.0]], dtype=torch.float64))
     expected = torch.tensor([[0.5**0.5] * 2, [0.0] * 2], dtype=torch.float64)
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-15)
-
-
-@pytest.mark.parametrize("method", [iso_c.METHOD, tsv_m.METHOD], ids=["iso_c", "tsv_m"])
-def test_golden_mean_of_vectors(method):
-    # By hand: half of 0.5 (2, 0) + 2 (0, 4) is (0.5, 4).
-    out = merge(method, tensor(1, 1), [tensor(3, 1), tensor(1, 5)], weight=[0.5, 2], lambda_=2)
-    assert out.tolist() == [2.0, 9.0]
-
-
-def test_number_of_threads_is_put_back_also_after_an_error():
-    with threads(2):
-        with one_thread():
-            assert torch.get_num_threads() == 1
-        assert torch.get_num_threads() == 2
-        with pytest.raises(RuntimeError, match="stop"), one_thread():
-            raise RuntimeError("stop")
-        assert torch.get_num_threads() == 2
 
 
 def test_thread_count_does_not_change_a_bit():
