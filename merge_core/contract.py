@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from merge_core.errors import shown
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -62,19 +64,6 @@ class Param:
         left = f"({self.above:g}" if math.isfinite(self.above) else f"[{self.minimum:g}"
         right = f"{self.maximum:g}]" if math.isfinite(self.maximum) else "inf)"
         return f"{left}, {right}"
-
-
-def shown(value: Any) -> str:
-    """Return a value in the words of the file's language: ``true``, not ``True``."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None:
-        return "nothing"
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    return repr(value) if isinstance(value, str) else str(value)
 
 
 @dataclass(frozen=True)

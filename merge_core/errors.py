@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+Problems = list[tuple[str, str]]  # key path and rule, before lines are known
 
 
 class MergeError(Exception):
@@ -67,3 +70,23 @@ def hint(name: str, known: Iterable[str]) -> str:
     """Return ``, did you mean 'x'?`` for the nearest known name, or nothing."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f", did you mean {near[0]!r}?" if near else ""
+
+
+def shown(value: Any) -> str:
+    """Return a value in the words of the file's language: ``true``, not ``True``."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    return repr(value) if isinstance(value, str) else str(value)
+
+
+def join(path: str, key: str | int) -> str:
+    """Return the key path of a member: ``a`` and ``b`` give ``a.b``, ``a`` and 1 give ``a[1]``."""
+    if isinstance(key, int):
+        return f"{path}[{key}]"
+    return f"{path}.{key}" if path else str(key)

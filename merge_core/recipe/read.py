@@ -7,15 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from merge_core.contract import shown
-from merge_core.errors import DocumentError, ParameterError, Problem
+from merge_core.errors import DocumentError, ParameterError, Problem, Problems, join, shown
 from merge_core.recipe import tokenizer_schema
-from merge_core.recipe.read_fields import Problems, check_keys, reference, text
+from merge_core.recipe.read_fields import check_keys, reference, text
 from merge_core.recipe.read_settings import settings
 from merge_core.recipe.schema import ModulePart, Recipe, Slice, Source
 from merge_core.recipe.tokenizer_schema import TokenizerSetting
 from merge_core.recipe.validate import check_method
-from merge_core.recipe.yaml_document import Document, join, read_all
+from merge_core.recipe.yaml_document import Document, read_all
 from merge_core.tokenizer import chat_template
 
 PART = ("models", "slices", "parameters")

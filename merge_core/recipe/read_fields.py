@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from merge_core.contract import shown
-from merge_core.errors import hint
+from merge_core.errors import Problems, hint, join, shown
 from merge_core.parents.locate import Reference, parse
-from merge_core.recipe.yaml_document import join
-
-Problems = list[tuple[str, str]]
 
 
 def check_keys(data: dict[Any, Any], known: Iterable[str], path: str, problems: Problems) -> None:

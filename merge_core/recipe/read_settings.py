@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from merge_core.contract import shown
-from merge_core.recipe.read_fields import Problems, check_keys
+from merge_core.errors import Problems, join, shown
+from merge_core.recipe.read_fields import check_keys
 from merge_core.recipe.schema import Conditional, Scalar, Setting, Settings
-from merge_core.recipe.yaml_document import join
 
 
 def settings(data: Any, path: str, problems: Problems) -> Settings:

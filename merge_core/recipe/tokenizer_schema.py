@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from merge_core.contract import shown
-from merge_core.errors import hint
-from merge_core.recipe.read_fields import Problems, check_keys, model_reference
-from merge_core.recipe.yaml_document import join
+from merge_core.errors import Problems, hint, join, shown
+from merge_core.recipe.read_fields import check_keys, model_reference
 
 UNION, BASE = "union", "base"
 KINDS = ("model_token", "zero")

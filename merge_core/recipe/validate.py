@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from merge_core.contract import Method, Param
-from merge_core.errors import UnknownNameError, hint
+from merge_core.errors import Problems, UnknownNameError, hint, join
 from merge_core.methods.registry import METHODS, method
-from merge_core.recipe.read_fields import Problems
 from merge_core.recipe.read_settings import leaves
 from merge_core.recipe.schema import ModulePart, Recipe, Setting, Settings, Slice, Source
-from merge_core.recipe.yaml_document import join
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from merge_core.errors import DocumentError, MergeError, Problem
+from merge_core.errors import DocumentError, MergeError, Problem, Problems, join
 
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 SEXAGESIMAL = re.compile(r"[-+]?\d+(:[0-5]?\d)+(\.\d*)?")
@@ -34,7 +34,7 @@ class Document:
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return self.lines.get(path, 1)
 
-    def fail(self, problems: list[tuple[str, str]]) -> None:
+    def fail(self, problems: Problems) -> None:
         """Raise all ``(path, rule)`` problems at once, if there are any.
 
         Raises:
@@ -43,13 +43,6 @@ class Document:
         if problems:
             unique = dict.fromkeys(problems)
             raise DocumentError(self.file, [Problem(p, r, self.line(p)) for p, r in unique])
-
-
-def join(path: str, key: str | int) -> str:
-    """Return the key path of a member: ``a`` and ``b`` give ``a.b``, ``a`` and 1 give ``a[1]``."""
-    if isinstance(key, int):
-        return f"{path}[{key}]"
-    return f"{path}.{key}" if path else str(key)
 
 
 def read(path: Path) -> Document:
@@ -132,7 +125,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.lines: dict[str, int] = {}
-        self.problems: list[tuple[str, str]] = []
+        self.problems: Problems = []
         self._scalars = yaml.constructor.SafeConstructor()
 
     def plain(self, node: yaml.Node, path: str) -> Any:

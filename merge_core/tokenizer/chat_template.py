@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from merge_core.contract import shown
-from merge_core.errors import CheckpointError, ParameterError, hint
+from merge_core.errors import CheckpointError, ParameterError, Problems, hint, shown
 from merge_core.parents.open import Parent
 from merge_core.parents.weight_files import read_json
 
 AUTO = "auto"
 FOLDER = Path(__file__).parent / "chat_templates"
 NAMES = ("alpaca", "chatml", "exaone", "llama3", "mistral")
-Problems = list[tuple[str, str]]
 
 
 def parse(data: Any, path: str, problems: Problems) -> str | None:

@@ -6,14 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from merge_core.contract import shown
-from merge_core.errors import hint
-from merge_core.recipe.yaml_document import join
+from merge_core.errors import Problems, hint, join, shown
 
 RANGE_KEYS = ("low", "high", "step", "log", "per", "gradient")
 CHOICE_KEYS = ("choices",)
 Place = tuple[str | int, ...]
-Problems = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from merge_core.contract import Method, shown
-from merge_core.errors import hint
+from merge_core.contract import Method
+from merge_core.errors import Problems, hint, join, shown
 from merge_core.methods.registry import METHODS, method
 from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.read_fields import model_reference
-from merge_core.recipe.yaml_document import join
 from search.spec import ranges
-from search.spec.ranges import Knob, Place, Problems
+from search.spec.ranges import Knob, Place
 
 NOT_SEARCHED = ("slices", "modules", "documents", "tokenizer", "tokenizer_source")
 _POSITION = re.compile(r"(?<=models\[)\d+")

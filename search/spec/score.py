@@ -8,10 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from evaluators.registry import EVALUATORS, EvaluatorPlugin
-from merge_core.contract import shown
-from merge_core.errors import hint
-from merge_core.recipe.yaml_document import join
-from search.spec.ranges import Problems
+from merge_core.errors import Problems, hint, join, shown
 
 OF_EVERY_ENTRY = ("evaluator", "weight", "chance", "steer")  # keys of an entry, whatever scores it
 Kind = Literal["mean", "min", "geometric_mean", "apart"]

@@ -14,15 +14,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from merge_core.contract import shown
-from merge_core.errors import MergeError, hint
+from merge_core.errors import MergeError, Problems, hint, join, shown
 from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.schema import Recipe
-from merge_core.recipe.yaml_document import Document, join
+from merge_core.recipe.yaml_document import Document
 from merge_core.recipe.yaml_document import read as read_document
 from search.samplers.registry import SAMPLERS
 from search.spec.engine import Engine
-from search.spec.ranges import Problems
 from search.spec.recipe_template import Template
 from search.spec.recipe_template import parse as parse_template
 from search.spec.score import Kind, Score, read_aggregate, read_scores

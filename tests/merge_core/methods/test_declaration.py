@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from merge_core.contract import Inputs, Method, Param, shown
+from merge_core.contract import Inputs, Method, Param
+from merge_core.errors import shown
 
 NUMBER = Param("weight", "factor", low=0, high=1, minimum=-1, maximum=2)
 FREE = Param("weight", "factor", low=0, high=1)
