@@ -18,10 +18,10 @@ from merge_core.inspect.task_vector_sums import Sums, Vector, survey
 from merge_core.merge.nested import Intermediate
 from merge_core.methods.shared import svd_merge
 from merge_core.methods.shared.sparsify import EPSILON
-from merge_core.output.safetensors_writer import WIDTHS
-from merge_core.parents import lora as adapter
-from merge_core.parents import weight_files
-from merge_core.parents.open import FLOATS, Checkpoint, Parent
+from merge_core.parents import lora_keys
+from merge_core.parents.checkpoint import Checkpoint
+from merge_core.parents.protocol import Parent
+from merge_core.parents.weight_files import FLOATS, WIDTHS, files_of
 from merge_core.plan.planner import Plan, Step
 
 # Float32 copies of a whole tensor that a method without an entry function may hold, for k models,
@@ -274,13 +274,13 @@ def _file_bytes(plan: Plan) -> int:
     for parent in plan.opened.values():
         if parent.located is not None:
             folder, lora = parent.located.model.folder, parent.located.lora
-            files |= {(folder / name).resolve() for name in weight_files.files_of(folder)[0]}
-            files |= {(lora.folder / adapter.WEIGHTS).resolve()} if lora is not None else set()
+            files |= {(folder / name).resolve() for name in files_of(folder)[0]}
+            files |= {(lora.folder / lora_keys.WEIGHTS).resolve()} if lora is not None else set()
     return sum(file.stat().st_size for file in files)
 
 
 def _result_bytes(plan: Plan) -> int:
-    return sum(math.prod(x.shape) * WIDTHS.get(plan.stored_type(x), 1) for x in plan.steps)
+    return sum(math.prod(x.shape) * WIDTHS[plan.stored_type(x)] for x in plan.steps)
 
 
 def _temporaries(plan: Plan) -> int:
@@ -295,7 +295,7 @@ def _held(plan: Plan, step: Step) -> int:
     """Return the bytes that one step holds beside files: result, blocks, what is made for it."""
     entries, k = math.prod(step.shape), len(step.operands)
     made = sum(not isinstance(plan.parents[x.parent], Checkpoint) for x in step.inputs())
-    held = entries * (WIDTHS.get(plan.stored_type(step), 1) + 4 * made)
+    held = entries * (WIDTHS[plan.stored_type(step)] + 4 * made)
     if step.copied:
         return held
     if plan.method.entry is None or plan.method.entry is svd_merge.entry:

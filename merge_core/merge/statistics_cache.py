@@ -11,13 +11,12 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from merge_core.merge.statistics_cache_disk import Saved
-    from merge_core.plan.layout import Operand
+from merge_core.merge.statistics_cache_disk import Saved
+from merge_core.parents.residency import ROOM
+from merge_core.plan.layout import Operand
 
-ROOM = 8 * 2**30  # bytes
 OF_A_NUMBER = 200  # bytes, roughly, of what is no tensor
 MUCH = 0.1  # seconds of computing, after which memory is given back
 

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 from merge_core.architecture import model_class
 from merge_core.errors import CheckpointError
 from merge_core.merge.execute import Execution
-from merge_core.merge.statistics_cache import ROOM, Known
+from merge_core.merge.statistics_cache import Known
+from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.numerics import weights_hash
+from merge_core.parents.residency import ROOM
 from merge_core.parents.weight_files import read_json
 from merge_core.plan.planner import Plan, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from merge_core.merge.statistics_cache_disk import Saved
 
 GENERATION = "generation_config.json"
 INERT = ("dtype", "torch_dtype", "transformers_version", "_name_or_path", "architectures")

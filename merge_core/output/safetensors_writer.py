@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from merge_core.merge.execute import Execution
-from merge_core.parents.weight_files import INDEX, SINGLE
+from merge_core.parents.weight_files import INDEX, SINGLE, WIDTHS
 from merge_core.plan.planner import Plan, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SHARD_BYTES = 5 * 10**9
-WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2}  # others: 1
 
 
 def write_shards(plan: Plan, folder: Path, limit: int = SHARD_BYTES) -> list[int]:
@@ -49,7 +48,7 @@ def write_shards(plan: Plan, folder: Path, limit: int = SHARD_BYTES) -> list[int
 
 
 def _bytes(plan: Plan, step: Step) -> int:
-    return math.prod(step.shape) * WIDTHS.get(plan.stored_type(step), 1)
+    return math.prod(step.shape) * WIDTHS[plan.stored_type(step)]
 
 
 def _shards(plan: Plan, limit: int) -> list[tuple[str, list[Step]]]:
@@ -69,7 +68,7 @@ def _shards(plan: Plan, limit: int) -> list[tuple[str, list[Step]]]:
 
 def _write(plan: Plan, execution: Execution, steps: Sequence[Step], stream: BinaryIO) -> None:
     # wide types first, so that every tensor begins at a multiple of its width
-    ordered = sorted(steps, key=lambda step: -WIDTHS.get(plan.stored_type(step), 1))
+    ordered = sorted(steps, key=lambda step: -WIDTHS[plan.stored_type(step)])
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     start = 0
     for step in ordered:

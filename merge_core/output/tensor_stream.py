@@ -13,14 +13,13 @@ from merge_core.architecture import model_class
 from merge_core.errors import CheckpointError, MergeError
 from merge_core.merge.execute import Execution
 from merge_core.merge.statistics_cache import Known
+from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.numerics import weights_hash
 from merge_core.output.live_model import set_generation
 from merge_core.plan.planner import Plan
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from merge_core.merge.statistics_cache_disk import Saved
 
     Take = Callable[[Iterator[tuple[str, Tensor]]], None]
 

@@ -1,49 +1,32 @@
 """A parent plus a LoRA adapter, kept low-rank: sums are made when asked for, never stored.
 
 The arithmetic is that of peft's ``merge_and_unload`` in float32, but what fits only in part is
-refused, where peft warns. Not read: ``fan_in_fan_out`` (in peft, too, the kind of layer decides).
-
-Refused: a change of a tied embedding or head. Merging in peft moves both, though in training only
-the adapted one moved, and one stored tensor cannot hold two.
+refused, where peft warns.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from merge_core.architecture.model_class import Architecture
-from merge_core.errors import CheckpointError, ShapeError
+from merge_core.errors import CheckpointError
 from merge_core.numerics.exact_sums import one_thread
 from merge_core.numerics.weights_hash import content_digest
 from merge_core.parents.locate import Located
-from merge_core.parents.open import FLOATS, Opens, Parent
-from merge_core.parents.weight_files import TensorInfo, open_file, read_json
+from merge_core.parents.lora_keys import WEIGHTS, Change, changes
+from merge_core.parents.protocol import Parent
+from merge_core.parents.weight_files import Opens, TensorInfo, open_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
-CONV1D = ("gpt2", "openai-gpt")  # transformers' causal models that store weights as (in, out)
-
-# Ways to start that leave the base as it was. The others (pissa, olora, corda, loftq, lora_ga)
-# take the start out of the base, and so the adapter belongs to a base that is not stored.
-STARTS = (None, True, False, "gaussian", "eva", "orthogonal", "mica")
-ELSEWHERE = ("target_parameters", "trainable_token_indices", "layer_replication")
-PARALLEL = ("megatron_config", "use_bdlora", "use_qalora", "enable_lora")
-VARIANTS = ("alora_invocation_tokens", "arrow_config", "kasa_config", "monteclora_config")
-NOT_READ = (*ELSEWHERE, *PARALLEL, *VARIANTS, "velora_config")
-
-# module, what it is, name of the adapter in peft (any, or none), kind
-_LOW_RANK = re.compile(r"(.+?)\.(lora_\w+)(?:\.[^.]+)??(?:\.weight|(\.bias))?")
+PICKLE = "adapter_model.bin"
 
 
 class Adapted:
@@ -71,7 +54,7 @@ class Adapted:
         self._parent = parent
         self._file = opens(_weight_file(folder))
         self._stored = self._file.infos()
-        self._changes = _Fitting(self.reference, parent, _settings(folder), self._stored).changes()
+        self._changes = changes(self.reference, parent, folder, self._stored)
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor: the parent's view, or float32 where the adapter changes it."""
@@ -99,7 +82,7 @@ class Adapted:
         found: Tensor = self._file.tensor(key).float()
         return found
 
-    def _adapted(self, weight: Tensor, change: _Change) -> Tensor:
+    def _adapted(self, weight: Tensor, change: Change) -> Tensor:
         """Return ``weight + scale * B @ A``; with DoRA, each output's part has its magnitude.
 
         More threads may sum a product or a norm in another order, so one thread does these. For
@@ -119,230 +102,9 @@ class Adapted:
         return summed.mul_(self._read(change.magnitude).reshape(norm.shape) / norm)
 
 
-@dataclass(frozen=True)
-class _Change:
-    """How one tensor is made from the parent's; texts are keys of the adapter's file."""
-
-    replaced: str | None = None  # taken instead of the parent's
-    a: str | None = None  # (r, in), with
-    b: str | None = None  # (out, r)
-    scale: float = 1.0  # of the product, or of what is added
-    transposed: bool = False  # the tensor is stored as (in, out)
-    magnitude: str | None = None  # (out,), DoRA's
-    added: str | None = None  # (out,), to a bias
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """What ``adapter_config.json`` says, already known to be read here."""
-
-    where: Path
-    data: Mapping[str, Any]
-
-    @property
-    def mismatch(self) -> str:
-        name = self.data.get("base_model_name_or_path") or "no base"
-        return f"a LoRA for another base (its config names {name})"
-
-    def rank(self, module: str) -> float:
-        r = self._number("r", "rank_pattern", module)
-        if r < 1:
-            raise CheckpointError(f"{self.where}: r of {module}: expected 1 or more, got {r:g}")
-        return r
-
-    def scale(self, module: str) -> float:
-        alpha, r = self._number("lora_alpha", "alpha_pattern", module), self.rank(module)
-        return alpha / (math.sqrt(r) if self.data.get("use_rslora") else r)
-
-    def _number(self, name: str, patterns: str, module: str) -> float:
-        try:
-            own = dict((self.data.get(patterns) or {}).items())
-            fits = [own[key] for key in own if re.match(rf"(.*\.)?({key})$", module)]
-        except (AttributeError, re.error) as error:
-            raise CheckpointError(f"{self.where}: {patterns}: no patterns: {error}") from error
-        value = fits[0] if fits else own.get(module, self.data.get(name, 8))
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not math.isfinite(value):
-            raise CheckpointError(f"{self.where}: {name} of {module}: no number: {value!r}")
-        return float(value)
-
-
-def _settings(folder: Path) -> _Settings:
-    where = folder / CONFIG
-    data = read_json(where)
-    kind, start = data.get("peft_type"), data.get("init_lora_weights")
-    if kind != "LORA":
-        raise CheckpointError(f"{where}: peft_type is {kind!r}; only LORA is read")
-    for name in NOT_READ:
-        if data.get(name):
-            raise CheckpointError(f"{where}: {name} is not read here; merge with peft instead")
-    if start not in STARTS:
-        raise CheckpointError(
-            f"{where}: init_lora_weights is {start!r}, which changes the base; save the adapter "
-            f"with peft's path_initial_model_for_weight_conversion"
-        )
-    return _Settings(where, data)
-
-
 def _weight_file(folder: Path) -> Path:
     if (folder / WEIGHTS).is_file():
         return folder / WEIGHTS
     pickled = (folder / PICKLE).is_file()
     also = f"; {PICKLE} is a pickle, save it as safetensors first" if pickled else ""
     raise CheckpointError(f"{folder}: no {WEIGHTS}{also}")
-
-
-class _Fitting:
-    """Finds for every key of an adapter's file its place in the parent."""
-
-    def __init__(
-        self, reference: str, parent: Parent, settings: _Settings, stored: Mapping[str, TensorInfo]
-    ) -> None:
-        self._reference, self._parent = reference, parent
-        self._settings, self._stored = settings, stored
-        self._places: dict[str, str] = {}  # a tensor's name in the adapter -> in the parent
-        self._found: dict[str, dict[str, Any]] = {}
-
-    def changes(self) -> dict[str, _Change]:
-        """Return the change of every tensor that has one, by the parent's name."""
-        whole, low_rank = self._sorted()
-        names = [*whole, *(f"{module}.weight" for module in low_rank)]
-        if self._settings.data.get("lora_bias"):
-            names += [f"{module}.bias" for module in low_rank]
-        if not names:
-            raise CheckpointError(f"{self._reference}: {WEIGHTS} holds no tensors")
-        _refuse_tied(self._reference, self._parent, names)
-        self._places = self._placed(names)
-        for name, key in whole.items():
-            self._set(name, self._parent.tensors[self._places[name]].shape, replaced=key)
-        for module, parts in low_rank.items():
-            self._pair(module, parts)
-        return {name: _Change(**fields) for name, fields in sorted(self._found.items())}
-
-    def _sorted(self) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-        """Return name -> key of whole tensors, and module -> part -> key of low-rank ones."""
-        whole: dict[str, str] = {}
-        low_rank: dict[str, dict[str, str]] = {}
-        for key in sorted(self._stored):
-            # peft's ``bias`` saves from inside wrappers too, what modules_to_save saves as well
-            plain = re.sub(r"\.(original_module|modules_to_save)\.", ".", key)
-            if plain != key and plain in self._stored:
-                continue
-            name = key.removeprefix("base_model.model.")
-            match = _LOW_RANK.fullmatch(name)
-            if match is None:
-                group, part = whole, re.sub(r"\.base_layer\.(weight|bias)$", r".\1", name)
-            else:
-                group, part = low_rank.setdefault(match[1], {}), match[2] + (match[3] or "")
-            if group.setdefault(part, key) != key:
-                raise CheckpointError(
-                    f"{self._reference}: {group[part]} and {key} have one place; remove one"
-                )
-        return whole, low_rank
-
-    def _pair(self, module: str, parts: dict[str, str]) -> None:
-        """Note the changes by one module's low-rank tensors."""
-        kind = "lora_embedding_" if any("embedding" in part for part in parts) else "lora_"
-        data, wanted = self._settings.data, [f"{kind}A", f"{kind}B"]
-        wanted += ["lora_magnitude_vector"] if data.get("use_dora") else []
-        wanted += ["lora_B.bias"] if data.get("lora_bias") else []
-        for part in wanted:
-            if part not in parts:
-                raise CheckpointError(
-                    f"{self._reference}: {module} has {[*parts]} but no {part}; save it again"
-                )
-        left = sorted(parts[part] for part in parts.keys() - wanted)
-        if left:
-            raise CheckpointError(
-                f"{self._reference}: {left[0]} is left over, {CONFIG} does not account for it; "
-                f"the two files do not belong together"
-            )
-        a, b, *rest = (parts[part] for part in wanted)
-        turned = self._turned(module, self._stored[a].shape, self._stored[b].shape, kind)
-        weight, scale = f"{module}.weight", self._settings.scale(module)
-        out = self._stored[b].shape[:1]
-        self._set(weight, None, a=a, b=b, scale=scale, transposed=turned)
-        if data.get("use_dora"):
-            self._set(weight, out, magnitude=rest.pop(0))
-        if data.get("lora_bias"):
-            self._set(f"{module}.bias", out, added=rest.pop(0), scale=scale)
-
-    def _turned(self, module: str, a: tuple[int, ...], b: tuple[int, ...], kind: str) -> bool:
-        """Return whether the parent stores ``(in, out)``; check all shapes of the pair."""
-        place = self._places[f"{module}.weight"]
-        has, r = self._parent.tensors[place].shape, self._settings.rank(module)
-        pair = f"{self._reference} has A {a} and B {b}"
-        if (len(a), len(b), a[:1], b[1:]) != (2, 2, (r,), (r,)):
-            raise ShapeError(
-                f"{place}: {pair}, {CONFIG} says matrices with r = {r:g}; no other kind is read"
-            )
-        embedding, conv1d = "embedding" in kind, self._parent.config.get("model_type") in CONV1D
-        turned = (embedding or conv1d) and has == (a[1], b[0])
-        if not turned and (embedding or has != (b[0], a[1])):
-            raise ShapeError(
-                f"{place}: {self._parent.reference} is {has}, {pair}: {self._settings.mismatch}"
-            )
-        return turned
-
-    def _set(self, name: str, shape: tuple[int, ...] | None, **fields: Any) -> None:
-        """Note fields of the change of a tensor; the keys among them must have ``shape``."""
-        place = self._places[name]
-        there, known = self._parent.tensors[place], self._found.setdefault(place, {})
-        for key in (value for value in fields.values() if isinstance(value, str)):
-            own = self._stored[key]
-            if own.dtype not in FLOATS or there.dtype not in FLOATS:
-                raise CheckpointError(
-                    f"{place}: {self._parent.reference} stores {there.dtype}, {key} of "
-                    f"{self._reference} is {own.dtype}; use a base that is not quantized"
-                )
-            if shape is not None and own.shape != shape:
-                raise ShapeError(
-                    f"{place}: {key} of {self._reference} is {own.shape}, "
-                    f"{self._parent.reference} wants {shape}: {self._settings.mismatch}"
-                )
-        if known.keys() & fields.keys():
-            raise CheckpointError(f"{self._reference}: two of its keys change {place}")
-        known.update(fields)
-
-    def _placed(self, names: Iterable[str]) -> dict[str, str]:
-        """Return the parent's names; all that differ have one prefix more, or all one less."""
-        here, longer = self._parent.tensors, defaultdict(list)
-        for name in here:
-            for prefix, end in _split(name):
-                longer[end].append(prefix)
-        options: dict[str, set[tuple[str, str]]] = {}  # (prefix to add, prefix to drop)
-        for name in names:
-            if name not in here:
-                options[name] = {(prefix, "") for prefix in longer[name]}
-                options[name] |= {("", prefix) for prefix, end in _split(name) if end in here}
-                if not options[name]:
-                    raise CheckpointError(
-                        f"{self._reference}: changes {name}, {self._parent.reference} has no such "
-                        f"tensor: {self._settings.mismatch}"
-                    )
-        common = set.intersection(*options.values()) if options else {("", "")}
-        if len(common) != 1:
-            raise CheckpointError(
-                f"{self._reference}: {next(iter(options))} is in {self._parent.reference} by no "
-                f"prefix, or by several, that fits all names; rename the adapter's keys"
-            )
-        ((add, drop),) = common
-        return {n: n if n in here else add + n.removeprefix(drop) for n in names}
-
-
-def _split(name: str) -> Iterator[tuple[str, str]]:
-    """Yield ``("a.", "b.c")`` and ``("a.b.", "c")`` for ``a.b.c``."""
-    yield from ((name[: i + 1], name[i + 1 :]) for i, x in enumerate(name) if x == ".")
-
-
-def _refuse_tied(reference: str, parent: Parent, names: list[str]) -> None:
-    """Refuse names that share their weights; a model class is asked only if need be."""
-    outside = [name for name in names if not re.search(r"(^|\.)\d+\.", name)]
-    tied = parent.architecture.tied if outside else {}
-    for one, other in tied.items():
-        for name in outside:
-            if f".{one}".endswith(f".{name}") or f".{other}".endswith(f".{name}"):
-                raise CheckpointError(
-                    f"{reference}: changes {name}, {parent.reference} ties {one} to {other}: one "
-                    f"tensor cannot be both; save the base with tie_word_embeddings=False first"
-                )

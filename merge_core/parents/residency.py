@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from merge_core.errors import ParameterError
-from merge_core.merge.statistics_cache import ROOM
-from merge_core.output.safetensors_writer import WIDTHS
-from merge_core.parents.weight_files import TensorInfo, WeightFile, open_file
+from merge_core.parents.weight_files import WIDTHS, TensorInfo, WeightFile, open_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+ROOM = 8 * 2**30  # bytes for what is computed once, where there is enough
 LEFT = 8  # one part in so many of a memory is left for all else
 MEMORY, LIMIT = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
 Where = Literal["device", "pinned", "mapped"]
@@ -102,7 +101,7 @@ def _gib(count: int) -> str:
 
 def sizes(tensors: Mapping[str, TensorInfo]) -> list[int]:
     """Return the bytes of each tensor as stored."""
-    return [math.prod(info.shape) * WIDTHS.get(info.dtype, 1) for info in tensors.values()]
+    return [math.prod(info.shape) * WIDTHS[info.dtype] for info in tensors.values()]
 
 
 def memories(device: str) -> tuple[Memory | None, Memory]:

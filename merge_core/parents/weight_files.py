@@ -15,7 +15,19 @@ if TYPE_CHECKING:
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
-MERGEABLE = ("F64", "F32", "F16", "BF16", "BOOL", "U8", "I8", "I16", "I32", "I64")
+FLOATS = ("F64", "F32", "F16", "BF16")
+WIDTHS = {  # bytes of an entry; of the types that can be merged
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+}
 _HEADER_BYTES = 10**8  # the format's own limit
 
 
@@ -43,9 +55,10 @@ class WeightFile(Protocol):
         ...
 
 
-def open_folder(
-    folder: Path, opens: Callable[[Path], WeightFile]
-) -> tuple[dict[str, TensorInfo], dict[str, WeightFile]]:
+Opens = Callable[[Path], WeightFile]
+
+
+def open_folder(folder: Path, opens: Opens) -> tuple[dict[str, TensorInfo], dict[str, WeightFile]]:
     """Open a folder's weights, each file by ``opens``.
 
     Returns:
@@ -60,7 +73,7 @@ def open_folder(
     tensors: dict[str, TensorInfo] = {}
     for file, opened in files.items():
         for name, info in opened.infos().items():
-            if info.dtype not in MERGEABLE:
+            if info.dtype not in WIDTHS:
                 raise CheckpointError(f"{folder / file}: {name} is {info.dtype}, not mergeable")
             if name in tensors:
                 raise CheckpointError(f"{folder}: {name} stands in two shards")

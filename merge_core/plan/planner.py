@@ -12,7 +12,8 @@ from merge_core.contract import Method, Value
 from merge_core.errors import CheckpointError, ParameterError, ShapeError
 from merge_core.methods.registry import method
 from merge_core.numerics.bernoulli import key_for
-from merge_core.parents.open import FLOATS, Parent
+from merge_core.parents.protocol import Parent
+from merge_core.parents.weight_files import FLOATS
 from merge_core.plan.layout import Layout, Operand, Placed, lay_out
 from merge_core.recipe.interpolate import value_of
 from merge_core.recipe.schema import Recipe, Settings

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from merge_core.errors import Problems, hint, join, shown
-from merge_core.parents.locate import Reference, parse
+from merge_core.recipe.model_reference import Reference, parse
 
 
 def check_keys(data: dict[Any, Any], known: Iterable[str], path: str, problems: Problems) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from merge_core.errors import CheckpointError, ParameterError, Problems, hint, shown
-from merge_core.parents.open import Parent
+from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import read_json
 
 AUTO = "auto"

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from merge_core.errors import CheckpointError, ParameterError, hint
-from merge_core.parents.open import Parent
+from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import read_json
 
 STORED = ("tokenizer.json", "*.model", "vocab.*", "tekken.json", "*.tiktoken")

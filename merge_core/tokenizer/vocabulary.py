@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from merge_core.errors import CheckpointError, ParameterError, ShapeError
 from merge_core.numerics.exact_sums import RUN
-from merge_core.parents.open import Parent
+from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import TensorInfo
 from merge_core.recipe.tokenizer_schema import BASE, UNION, TokenizerSetting, TokenSource
 from merge_core.tokenizer import parent_tokenizer

@@ -9,7 +9,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from merge_core.errors import EvaluationError, MergeError
-from merge_core.parents.open import Parent, open_parents
+from merge_core.parents.open import open_parents
+from merge_core.parents.protocol import Parent
 from merge_core.parents.residency import Placement, Store, decide, memories, sizes
 from merge_core.plan.planner import Plan, plan
 from merge_core.recipe.schema import Recipe

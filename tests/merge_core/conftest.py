@@ -12,7 +12,8 @@ import yaml
 
 from merge_core.output.live_model import Candidate
 from merge_core.output.model_folder import write
-from merge_core.parents.open import Parent, open_parents
+from merge_core.parents.open import open_parents
+from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import SINGLE
 from merge_core.plan.planner import Plan, plan
 from merge_core.recipe import read as recipe_reader

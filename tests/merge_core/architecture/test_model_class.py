@@ -6,8 +6,8 @@ import torch
 from merge_core.architecture import model_class
 from merge_core.architecture.model_class import Architecture
 from merge_core.errors import CheckpointError
+from merge_core.parents.checkpoint import Checkpoint
 from merge_core.parents.locate import at
-from merge_core.parents.open import Checkpoint
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 

@@ -8,11 +8,9 @@ from merge_core.errors import CheckpointError, ParameterError
 from merge_core.parents.locate import (
     PICKLED,
     WANTED,
-    Reference,
     local_folder,
     locate,
     not_local,
-    parse,
     relative_to,
 )
 
@@ -61,27 +59,6 @@ def test_what_may_be_a_hub_id_is_told_apart_from_what_is_here(roots):
     assert not_local("nobody/name@main+nobody/lora", roots) == ["nobody/name", "nobody/lora"]
     assert not_local("model+nobody/lora", roots) == ["nobody/lora"]
     assert not_local("model", roots) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("a/b", ("a/b",)),
-        ("a/b@v1", ("a/b", "v1")),
-        ("a/b+c/d", ("a/b", None, "c/d")),
-        ("./x@v1+../y@v2", ("./x", "v1", "../y", "v2")),
-    ],
-)
-def test_short_form_is_read_and_written(text, parts):
-    assert parse(text) == Reference(*parts)
-    assert str(Reference(*parts)) == text
-
-
-@pytest.mark.parametrize("parts", [("a@b",), ("a", None, "c+d"), ("a+b", None, "c@d", "e")])
-def test_paths_with_signs_in_them_are_read_from_their_mapping_form(parts):
-    text = str(Reference(*parts))
-    assert text.startswith("{")
-    assert parse(text) == Reference(*parts)
 
 
 @pytest.mark.parametrize("text", ["a@b@c", "a+b+c", "a+b@c@d", "a@", "+a", "a+"])

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from merge_core.errors import CheckpointError, ParameterError, ShapeError
 from merge_core.numerics.bernoulli import key_for
-from merge_core.parents.open import Checkpoint
+from merge_core.parents.checkpoint import Checkpoint
 from merge_core.parents.weight_files import SINGLE
 from tests.merge_core.conftest import change
 from tests.merge_core.recipes import DARE_TIES, LINEAR, RECIPES, SLERP, TIES
