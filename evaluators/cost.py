@@ -16,17 +16,12 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from evaluators.protocol import Item, LiveModel, ScoreVector, items_of
+from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, items_of
 from evaluators.registry import EvaluatorPlugin, option
-from evaluators.scoring import check_positions
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 UNITS = {
     "parameters": "parameters",
@@ -48,17 +43,22 @@ class CostOptions:
     )
 
 
-class Cost:
+class Cost(Evaluator):
     """See the module, and ``protocol.Evaluator``."""
 
     def __init__(self, options: CostOptions) -> None:
         self._options = options
-        self.task = f"cost_{options.metric}"
-        self.unit = UNITS[options.metric]
-        self.measured = options.metric == "tokens_per_second"
-        self.higher_is_better = self.measured
-        self.items: tuple[Item, ...] = items_of(self.task, range(options.repeats))
-        self.failures: dict[str, str] = {}  # item id -> reason, of the latest call of ``score``
+        task = f"cost_{options.metric}"
+        speed = options.metric == "tokens_per_second"
+        super().__init__(
+            TaskFacts(
+                task=task,
+                unit=UNITS[options.metric],
+                higher_is_better=speed,
+                items=items_of(task, range(options.repeats)),
+                measured=speed,
+            )
+        )
 
     def fingerprint(self) -> str:
         """Return a JSON object: the metric, and for a speed how it is measured."""
@@ -72,7 +72,7 @@ class Cost:
 
         A model that writes nothing at all has no speed: nan.
         """
-        check_positions(self.task, self.items, which)
+        self.check_positions(which)
         self.failures = {}
         if not which:
             return np.empty(0, dtype=np.float64)
@@ -106,14 +106,9 @@ def _size(model: LiveModel, metric: str) -> int:
     return sum(p.numel() * (p.element_size() if metric == "bytes" else 1) for p in parameters)
 
 
-def open_cost(options: CostOptions, folder: Path, tokenizer: PreTrainedTokenizerBase) -> Cost:
-    """Make the evaluator of a score entry; nothing is read."""
-    return Cost(options)
-
-
 EVALUATOR = EvaluatorPlugin(
     name="cost",
     meaning="the candidate's parameters, bytes or speed, for trade-offs",
     options=CostOptions,
-    open=open_cost,
+    open=lambda options, folder, tokenizer: Cost(options),  # nothing is read
 )

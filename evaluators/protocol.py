@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from merge_core.errors import EvaluationError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -84,41 +89,89 @@ class LiveModel:
     engine: Engine
 
 
-class Evaluator(Protocol):
-    """A live model in, one score per item out. It knows nothing of averages, subsets or trials.
+@dataclass(frozen=True, kw_only=True)
+class TaskFacts:
+    """What is known of a task without a model.
 
-    An evaluator may also have these attributes; each has a default that fits most:
+    Args:
+        task: The name to show; also the ``task`` of every item.
+        unit: What a score counts, such as ``exact_match``.
+        higher_is_better: Whether a larger score is a better one.
+        items: All items, in an order that never changes; ids are unique.
+        sizes: One positive number per item, what it counts in the task's mean; None: all the same.
+        reported: Increasing function from that mean to the number the task reports.
+        chance: Score of guessing, in [0, 1]; None where that is not known.
+        documents: One id per item, unique, made of its document alone: equal documents of different
+            tasks come into the same pool.
+        notice: One sentence that whoever reads the study's result must know, or nothing.
+        measured: Whether scores are measured times, which no run gives twice.
 
-        failures   item id -> why it has no score, of the latest call of ``score``; {}
-        measured   whether scores are measured times, which no run gives twice; False
-        sizes      one positive number per item, what it counts in the task's mean; all the same
-        reported   increasing function from that mean to the number the task reports; as it is
-        chance     score of guessing, in [0, 1); None where that is not known; None
-        documents  one id per item, unique, made of its document alone: equal documents of
-                   different tasks come into the same pool; None
-        notice     one sentence that whoever reads the study's result must know; ""
+    Raises:
+        EvaluationError: They contradict each other, or one is out of its range.
     """
 
-    @property
-    def task(self) -> str:
-        """The name to show; also the ``task`` of every item."""
-        ...
+    task: str
+    unit: str
+    higher_is_better: bool
+    items: tuple[Item, ...]
+    sizes: tuple[float, ...] | None = None
+    reported: Callable[[float], float] = float
+    chance: float | None = None
+    documents: tuple[str, ...] | None = None
+    notice: str = ""
+    measured: bool = False
 
-    @property
-    def unit(self) -> str:
-        """What a score counts, such as ``exact_match``."""
-        ...
+    def __post_init__(self) -> None:
+        self._refuse_twins("items", [item.id for item in self.items])
+        self._refuse_twins("documents", self.documents or ())
+        others = {item.task for item in self.items} - {self.task}
+        if others:
+            raise EvaluationError(f"{self.task}: has items of the task {min(others)!r}")
+        for name, listed in (("sizes", self.sizes), ("documents", self.documents)):
+            if listed is not None and len(listed) != len(self.items):
+                raise EvaluationError(
+                    f"{self.task}: expected one of `{name}` for each of {len(self.items)} items, "
+                    f"got {len(listed)}"
+                )
+        odd = [size for size in self.sizes or () if not 0 < size < math.inf]
+        if odd:
+            raise EvaluationError(f"{self.task}: `sizes` must be above 0, got {odd[0]}")
+        if self.chance is not None and not 0 <= self.chance <= 1:
+            raise EvaluationError(f"{self.task}: `chance` must be in [0, 1], got {self.chance}")
 
-    @property
-    def higher_is_better(self) -> bool:
-        """Whether a larger score is a better one."""
-        ...
+    def _refuse_twins(self, name: str, ids: Sequence[str]) -> None:
+        id_, times = next(iter(Counter(ids).most_common(1)), ("", 0))
+        if times > 1:
+            raise EvaluationError(f"{self.task}: {times} of its {name} have the id {id_!r}")
 
-    @property
-    def items(self) -> tuple[Item, ...]:
-        """All items, in an order that never changes; ids are unique."""
-        ...
 
+def _fact(name: str) -> Any:
+    return property(attrgetter(f"facts.{name}"))
+
+
+class Evaluator(ABC):
+    """A live model in, one score per item out. It knows nothing of averages, subsets or trials.
+
+    Each fact is also a read-only attribute of the evaluator, see ``TaskFacts``; ``failures`` is
+    item id -> why it has no score, of the latest call of ``score``.
+    """
+
+    task: str = _fact("task")
+    unit: str = _fact("unit")
+    higher_is_better: bool = _fact("higher_is_better")
+    items: tuple[Item, ...] = _fact("items")
+    sizes: tuple[float, ...] | None = _fact("sizes")
+    reported: Callable[[float], float] = _fact("reported")
+    chance: float | None = _fact("chance")
+    documents: tuple[str, ...] | None = _fact("documents")
+    notice: str = _fact("notice")
+    measured: bool = _fact("measured")
+
+    def __init__(self, facts: TaskFacts) -> None:
+        self.facts = facts
+        self.failures: dict[str, str] = {}
+
+    @abstractmethod
     def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
         """Score some items on the weights that the model has now.
 
@@ -137,11 +190,36 @@ class Evaluator(Protocol):
             EvaluationError: The task raised; the cause is kept.
             IndexError: A position is outside ``items``.
         """
-        ...
 
+    @abstractmethod
     def fingerprint(self) -> str:
         """Name everything but the model and its engine that could change a score."""
-        ...
+
+    def check_positions(self, which: Sequence[int]) -> None:
+        """Refuse positions that are no item's.
+
+        Raises:
+            IndexError: A position is outside ``items``; -1 is, too.
+        """
+        outside = [i for i in which if not 0 <= i < len(self.items)]
+        if outside:
+            raise IndexError(f"{self.task} has {len(self.items)} items, got positions {outside}")
+
+
+def score_items(evaluator: Evaluator, model: LiveModel, which: Sequence[int]) -> ScoreVector:
+    """Return ``evaluator.score(model, which)``, which may be anything where a plugin is wrong.
+
+    Raises:
+        EvaluationError: It is not one float64 per position asked for.
+        NonFiniteError, IndexError: See ``Evaluator.score``.
+    """
+    found: object = evaluator.score(model, which)
+    rule = f"{evaluator.task}: expected {len(which)} scores as a float64 array, got"
+    if not isinstance(found, np.ndarray):
+        raise EvaluationError(f"{rule} {type(found).__name__}")
+    if found.dtype != np.float64 or found.shape != (len(which),):
+        raise EvaluationError(f"{rule} {found.dtype} of shape {found.shape}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -183,3 +261,18 @@ def canonical(value: object) -> bytes:
     """Return the one JSON text of a value: sorted keys, no spaces, UTF-8."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return text.encode("utf-8", "surrogatepass")
+
+
+def fingerprint(evaluator: str, settings: Mapping[str, Any], requests: Iterable[object]) -> str:
+    """Return a JSON object that names an evaluator's settings and all that it asks.
+
+    Args:
+        evaluator: Its name.
+        settings: JSON values.
+        requests: One entry per item, whatever JSON can write; only their hash is kept.
+    """
+    asked = hashlib.sha256()
+    for request in requests:
+        asked.update(canonical(request) + b"\n")
+    told = {"evaluator": evaluator, **settings, "requests": asked.hexdigest()}
+    return json.dumps(told, sort_keys=True)

@@ -9,13 +9,12 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from merge_core.errors import Problem, hint
+from evaluators.protocol import Evaluator, Suite
+from merge_core.errors import EvaluationError, Problem, hint
 from merge_core.plugins import Registry
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from evaluators.protocol import Evaluator, Suite
 
 EVALUATORS = Registry(
     "evaluator",
@@ -89,6 +88,25 @@ class EvaluatorPlugin:
     meaning: str
     options: type[Any]
     open: Callable[[Any, Path, PreTrainedTokenizerBase], Evaluator | Suite]
+
+    def opened(
+        self, options: Any, folder: Path, tokenizer: PreTrainedTokenizerBase
+    ) -> Evaluator | Suite:
+        """Return what ``open`` returns, once it is seen to be an evaluator or several.
+
+        Raises:
+            MergeError: ``open`` raised.
+            EvaluationError: It is something else.
+        """
+        found = self.open(options, folder, tokenizer)
+        parts = [member for member, _ in found.members] if isinstance(found, Suite) else [found]
+        for part in parts:
+            if not isinstance(part, Evaluator):
+                raise EvaluationError(
+                    f"evaluator {self.name!r} opens {type(part).__name__}, which is no subclass of "
+                    "evaluators.protocol.Evaluator"
+                )
+        return found
 
     def problems(self, values: Mapping[str, object]) -> tuple[Problem, ...]:
         """Return what is wrong with a score entry, one problem per key; ``path`` is the bare key.

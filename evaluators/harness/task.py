@@ -27,12 +27,11 @@ from evaluators.choice_scores import GRADED
 from evaluators.engines.context_window import count_tokens, too_long, window_of
 from evaluators.harness.fingerprint import fingerprint_of
 from evaluators.harness.groups import shares_of
-from evaluators.harness.metrics import chance, graded, metrics_of, reduction
+from evaluators.harness.metrics import Reduction, chance, graded, metrics_of, reduction
 from evaluators.harness.public_data import notice_of
 from evaluators.harness.requests import ANSWERABLE, Prepared, Prompting, prepare
-from evaluators.protocol import Item, LiveModel, ScoreVector, Suite, items_of
+from evaluators.protocol import Evaluator, LiveModel, ScoreVector, Suite, TaskFacts, items_of
 from evaluators.registry import EvaluatorPlugin, option
-from evaluators.scoring import check_positions
 from merge_core.errors import EvaluationError, MergeError, UnknownNameError, hint
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class LmEvalOptions:
     )
 
 
-class LmEvalTask:
+class LmEvalTask(Evaluator):
     """One lm-eval task with one metric and one filter. See ``protocol.Evaluator``.
 
     ``filter`` is that filter's name; ``unit`` is the metric's.
@@ -92,26 +91,14 @@ class LmEvalTask:
     def __init__(
         self, prepared: Prepared, options: LmEvalOptions, metric: str | None, filter: str | None
     ) -> None:
-        task = prepared.task
         self._prepared = prepared
         self._cut = options.too_long == "cut"
-        self.task = prepared.name
-        self.unit = _chosen("metric", metric, metrics_of(prepared), self.task)
-        self._reduction = reduction(prepared, self.unit)
-        means = self._reduction.aggregation == "mean"
-        better = {**dict.fromkeys(GRADED, True), **task.higher_is_better()}
-        self.higher_is_better = means and bool(better[self.unit])
-        self.sizes = self._reduction.sizes
-        self.reported = self._reduction.reported
-        self.chance = chance(prepared, self.unit)
-        filters = {f.name: f for f in task._filters}
-        self._filter = filters[_chosen("filter", filter, list(filters), self.task)]
+        unit = _chosen("metric", metric, metrics_of(prepared), prepared.name)
+        self._reduction = reduction(prepared, unit)
+        filters = {f.name: f for f in prepared.task._filters}
+        self._filter = filters[_chosen("filter", filter, list(filters), prepared.name)]
         self.filter = self._filter.name
-        documents = [requests[0].doc for requests in prepared.requests]
-        self.items: tuple[Item, ...] = items_of(self.task, documents)
-        self.documents = tuple(item.id for item in items_of("", documents))
-        self.notice = notice_of(task)
-        self.failures: dict[str, str] = {}  # item id -> reason, of the latest call of ``score``
+        super().__init__(_facts(prepared, self._reduction))
         self._lengths: dict[int, tuple[int, int]] = {}  # position -> tokens of prompt, of answer
         facts = {"metric": self.unit, "filter": self.filter, "seed": options.seed}
         names = ("apply_chat_template", "system_instruction", "fewshot_as_multiturn", "too_long")
@@ -124,7 +111,7 @@ class LmEvalTask:
 
     def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
         """Score some items. See ``protocol.Evaluator.score``; nan where an item is too long."""
-        check_positions(self.task, self.items, which)
+        self.check_positions(which)
         reasons = {} if self._cut else self._too_long(model, which)
         self.failures = {self.items[i].id: reason for i, reason in reasons.items()}
         # Fresh copies: an Instance collects its answers, and `which` may repeat an item.
@@ -220,6 +207,22 @@ EVALUATOR = EvaluatorPlugin(
     options=LmEvalOptions,
     open=open_task,
 )
+
+
+def _facts(prepared: Prepared, by: Reduction) -> TaskFacts:
+    better = {**dict.fromkeys(GRADED, True), **prepared.task.higher_is_better()}
+    documents = [requests[0].doc for requests in prepared.requests]
+    return TaskFacts(
+        task=prepared.name,
+        unit=by.metric,
+        higher_is_better=by.aggregation == "mean" and bool(better[by.metric]),
+        items=items_of(prepared.name, documents),
+        sizes=by.sizes,
+        reported=by.reported,
+        chance=chance(prepared, by.metric),
+        documents=tuple(item.id for item in items_of("", documents)),
+        notice=notice_of(prepared.task),
+    )
 
 
 def _blank(request: Instance) -> Instance:

@@ -1,17 +1,20 @@
-"""Answers that the model writes: what all evaluators of generated text do alike."""
+"""Answers that the model writes: what all evaluators of such answers do alike."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from evaluators.engines.context_window import count_tokens, too_long, window_of
 from evaluators.json_rows import Row
 from evaluators.jsonl.prompts import SEPARATOR, PromptOptions, Prompts
-from evaluators.protocol import LiveModel
+from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, fingerprint
 from evaluators.registry import option
-from evaluators.scoring import check_positions
 from merge_core.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -53,52 +56,67 @@ def example_answer(options: FreeAnswerOptions) -> Callable[[Row], str]:
     return lambda row: row.text(key or "")
 
 
-class Answers:
-    """Asks the model; keeps the reasons of what could not be asked.
+class AnswerEvaluator(Evaluator):
+    """Asks the model to write; a subclass says what an answer is worth.
 
     Args:
         prompts: What to ask.
         options: How.
         tokenizer: Counts the tokens of prompts.
+        name: The evaluator's.
+        unit, higher_is_better: See ``protocol.TaskFacts``.
+        settings: What else decides a score, as JSON values.
+        known: Per prompt, what an answer is compared to.
     """
 
     def __init__(
-        self, prompts: Prompts, options: GenerationOptions, tokenizer: PreTrainedTokenizerBase
+        self,
+        prompts: Prompts,
+        options: GenerationOptions,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str,
+        unit: str,
+        higher_is_better: bool = True,
+        settings: Mapping[str, Any],
+        known: Sequence[object],
     ) -> None:
-        self._prompts = prompts
+        super().__init__(
+            TaskFacts(
+                task=prompts.task, unit=unit, higher_is_better=higher_is_better, items=prompts.items
+            )
+        )
+        self.rows = prompts.rows
+        self._texts = prompts.texts
         self._tokens = count_tokens(tokenizer, prompts.texts)
-        self.how: dict[str, Any] = {
+        self._how: dict[str, Any] = {
             "until": _stops(options),
             "max_gen_toks": options.max_tokens,
             "do_sample": False,
         }
+        asked = zip(prompts.texts, known, strict=True)
+        self._fingerprint = fingerprint(name, {**settings, **self._how}, asked)
 
-    def of(
-        self, model: LiveModel, which: Sequence[int], failures: dict[str, str]
-    ) -> list[str | None]:
-        """Return the answers to some prompts; None, with a reason, where a prompt is too long.
+    @abstractmethod
+    def values(self, answers: Sequence[tuple[int, str]]) -> Sequence[float]:
+        """Return the score of each ``(position, answer)``; nan with an entry in ``failures``."""
 
-        Args:
-            model: The candidate.
-            which: Positions.
-            failures: Item id -> reason; added to.
+    def fingerprint(self) -> str:
+        """Return a JSON object: how answers are made and scored, a hash of what is asked."""
+        return self._fingerprint
 
-        Raises:
-            IndexError: A position is no item's.
-            NonFiniteError: The model's answer is NaN or infinite.
-        """
-        items = self._prompts.items
-        check_positions(self._prompts.task, items, which)
+    def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
+        """Score some items. See ``protocol.Evaluator.score``; nan where a prompt is too long."""
+        self.check_positions(which)
         window = window_of(model)
-        reasons = {
-            i: too_long(self._tokens[i], self.how["max_gen_toks"], window) for i in set(which)
-        }
-        failures.update({items[i].id: reason for i, reason in reasons.items() if reason})
+        most = self._how["max_gen_toks"]
+        reasons = {i: too_long(self._tokens[i], most, window) for i in set(which)}
+        self.failures = {self.items[i].id: reason for i, reason in reasons.items() if reason}
         asked = [i for i in which if not reasons[i]]
-        said = iter(
-            model.engine.generate_until([(self._prompts.texts[i], self.how) for i in asked])
-        )
-        return [None if reasons[i] else next(said) for i in which]
+        said = model.engine.generate_until([(self._texts[i], self._how) for i in asked])
+        found = iter(self.values(list(zip(asked, said, strict=True))))
+        values = [math.nan if reasons[i] else next(found) for i in which]
+        return np.array(values, dtype=np.float64)
 
 
 def _stops(options: GenerationOptions) -> list[str]:

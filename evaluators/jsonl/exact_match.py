@@ -19,15 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from evaluators.json_rows import Row, written
-from evaluators.jsonl.answers import Answers, GenerationOptions
+from evaluators.jsonl.answers import AnswerEvaluator, GenerationOptions
 from evaluators.jsonl.compare import Comparison, number_of
 from evaluators.jsonl.prompts import prepare
-from evaluators.protocol import Item, LiveModel, ScoreVector
 from evaluators.registry import EvaluatorPlugin, option
-from evaluators.scoring import fingerprint
 from merge_core.errors import EvaluationError, ParameterError
 
 if TYPE_CHECKING:
@@ -48,7 +44,7 @@ class ExactMatchOptions(GenerationOptions):
     ignore_space: bool = option("true or false", "space at the ends is nothing", default=True)
 
 
-class ExactMatch:
+class ExactMatch(AnswerEvaluator):
     """See the module, and ``protocol.Evaluator``.
 
     Args:
@@ -61,38 +57,27 @@ class ExactMatch:
         ParameterError: ``answer_regex`` is no regular expression, or ``numeric`` goes with ``f1``.
     """
 
-    higher_is_better = True
-
     def __init__(
         self, options: ExactMatchOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
     ) -> None:
         compare = _comparison(options)
         prompts = prepare(options, folder, tokenizer, lambda row: right_answers(row, options)[0])
-        self.task = prompts.task
-        self.items: tuple[Item, ...] = prompts.items
-        self.unit = "exact_match" if options.metric == "exact" else "f1"
-        self.failures: dict[str, str] = {}  # item id -> reason, of the latest call of ``score``
         self._value = compare.exact if options.metric == "exact" else compare.f1
         self._right = [right_answers(row, options) for row in prompts.rows]
-        self._answers = Answers(prompts, options, tokenizer)
         names = ("metric", "answer_regex", "numeric", "ignore_case", "ignore_space")
-        facts = {name: getattr(options, name) for name in names}
-        asked = zip(prompts.texts, self._right, strict=True)
-        self._fingerprint = fingerprint("exact_match", {**facts, **self._answers.how}, asked)
+        super().__init__(
+            prompts,
+            options,
+            tokenizer,
+            name="exact_match",
+            unit="exact_match" if options.metric == "exact" else "f1",
+            settings={name: getattr(options, name) for name in names},
+            known=self._right,
+        )
 
-    def fingerprint(self) -> str:
-        """Return a JSON object: how answers are made and compared, a hash of prompts and truth."""
-        return self._fingerprint
-
-    def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
-        """Score some items. See ``protocol.Evaluator.score``; nan where a prompt is too long."""
-        self.failures = {}
-        said = self._answers.of(model, which, self.failures)
-        values = [
-            np.nan if text is None else self._value(text, self._right[i])
-            for i, text in zip(which, said, strict=True)
-        ]
-        return np.array(values, dtype=np.float64)
+    def values(self, answers: Sequence[tuple[int, str]]) -> list[float]:
+        """Compare answers to the right ones."""
+        return [self._value(text, self._right[i]) for i, text in answers]
 
 
 def right_answers(row: Row, options: ExactMatchOptions) -> tuple[str, ...]:

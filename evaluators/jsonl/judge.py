@@ -26,15 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from evaluators.jsonl.answers import Answers, FreeAnswerOptions, example_answer
+from evaluators.jsonl.answers import AnswerEvaluator, FreeAnswerOptions, example_answer
 from evaluators.jsonl.exact_match import pattern
 from evaluators.jsonl.judge_client import JudgeClient, key_from
 from evaluators.jsonl.prompts import prepare, template
-from evaluators.protocol import Item, LiveModel, ScoreVector
 from evaluators.registry import EvaluatorPlugin, option
-from evaluators.scoring import fingerprint
 from merge_core.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -63,7 +59,7 @@ class JudgeOptions(FreeAnswerOptions):
     concurrency: int = option("a whole number", "most questions at a time", default=4, low=1)
 
 
-class Judge:
+class Judge(AnswerEvaluator):
     """See the module, and ``protocol.Evaluator``.
 
     Args:
@@ -76,8 +72,6 @@ class Judge:
         ParameterError: An option's value does not do.
     """
 
-    unit, higher_is_better = "points", True
-
     def __init__(
         self, options: JudgeOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
     ) -> None:
@@ -85,40 +79,33 @@ class Judge:
         self._client = _client(options)
         self._rubric = template(options.rubric, "rubric")
         prompts = prepare(options, folder, tokenizer, example_answer(options))
-        self.task = prompts.task
-        self.items: tuple[Item, ...] = prompts.items
-        self.failures: dict[str, str] = {}  # item id -> reason, of the latest call of ``score``
-        self._rows = prompts.rows
-        self._answers = Answers(prompts, options, tokenizer)
-        for row in self._rows:
+        for row in prompts.rows:
             self._rubric(row.place, {**row.values, "answer": ""})  # a bad one is known now
         names = ("rubric", "base_url", "model", "score_regex", "score_key", "low", "high")
-        facts = {name: getattr(options, name) for name in (*names, "reply_tokens")}
-        asked = zip(prompts.texts, [row.values for row in prompts.rows], strict=True)
-        self._fingerprint = fingerprint("judge", {**facts, **self._answers.how}, asked)
+        super().__init__(
+            prompts,
+            options,
+            tokenizer,
+            name="judge",
+            unit="points",
+            settings={name: getattr(options, name) for name in (*names, "reply_tokens")},
+            known=[row.values for row in prompts.rows],
+        )
 
-    def fingerprint(self) -> str:
-        """Return a JSON object: rubric, judge, how answers are made and read, hash of the rows."""
-        return self._fingerprint
-
-    def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
-        """Score some items. See ``protocol.Evaluator.score``; nan where the judge failed."""
-        self.failures = {}
-        said = self._answers.of(model, which, self.failures)
-        there = [(i, text) for i, text in zip(which, said, strict=True) if text is not None]
-        replies = iter(self._client.ask([self._question(i, text) for i, text in there]))
-        values = np.full(len(which), np.nan)
-        for k, (i, text) in enumerate(zip(which, said, strict=True)):
-            if text is not None:
-                reply = next(replies)
-                values[k], failure = self._reading.score(reply.text)
-                if reply.failure or failure:
-                    values[k] = np.nan
-                    self.failures[self.items[i].id] = reply.failure or failure
+    def values(self, answers: Sequence[tuple[int, str]]) -> list[float]:
+        """Ask the judge about each answer; nan where it failed."""
+        replies = self._client.ask([self._question(i, text) for i, text in answers])
+        values = []
+        for (i, _), reply in zip(answers, replies, strict=True):
+            value, failure = self._reading.score(reply.text)
+            if reply.failure or failure:
+                value = math.nan
+                self.failures[self.items[i].id] = reply.failure or failure
+            values.append(value)
         return values
 
     def _question(self, i: int, answer: str) -> str:
-        row = self._rows[i]
+        row = self.rows[i]
         return self._rubric(row.place, {**row.values, "answer": answer})
 
 

@@ -25,9 +25,8 @@ from evaluators.choice_scores import GRADED
 from evaluators.engines.context_window import count_tokens, too_long, window_of
 from evaluators.json_rows import Row, written
 from evaluators.jsonl.prompts import PromptOptions, gap, prepare
-from evaluators.protocol import Item, LiveModel, ScoreVector
+from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, fingerprint
 from evaluators.registry import EvaluatorPlugin, option
-from evaluators.scoring import check_positions, fingerprint
 from merge_core.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class _Question:
     gold: int
 
 
-class MultipleChoice:
+class MultipleChoice(Evaluator):
     """See the module, and ``protocol.Evaluator``.
 
     Args:
@@ -69,8 +68,6 @@ class MultipleChoice:
         EvaluationError: A file, a row or the template does not do.
     """
 
-    higher_is_better = True
-
     def __init__(
         self, options: MultipleChoiceOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
     ) -> None:
@@ -79,14 +76,19 @@ class MultipleChoice:
             return question.choices[question.gold]
 
         prompts = prepare(options, folder, tokenizer, answer_of)
-        self.task = prompts.task
-        self.items: tuple[Item, ...] = prompts.items
-        self.unit = "nats" if options.metric == "margin" else options.metric
-        self.failures: dict[str, str] = {}  # item id -> reason, of the latest call of ``score``
         self._metric = options.metric
         self._questions = [_question(row, options) for row in prompts.rows]
         shares = [1 / len(question.choices) for question in self._questions]
-        self.chance = None if options.metric == "margin" else sum(shares) / len(shares)
+        margin = options.metric == "margin"
+        super().__init__(
+            TaskFacts(
+                task=prompts.task,
+                unit="nats" if margin else options.metric,
+                higher_is_better=True,
+                items=prompts.items,
+                chance=None if margin else sum(shares) / len(shares),
+            )
+        )
         self._pairs = [
             [(text, f"{gap(options, text)}{choice}") for choice in question.choices]
             for text, question in zip(prompts.texts, self._questions, strict=True)
@@ -102,7 +104,7 @@ class MultipleChoice:
 
     def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
         """Score some items. See ``protocol.Evaluator.score``; nan where a prompt is too long."""
-        check_positions(self.task, self.items, which)
+        self.check_positions(which)
         window = window_of(model)
         reasons = {i: too_long(self._tokens[i], 0, window) for i in set(which)}
         self.failures = {self.items[i].id: reason for i, reason in reasons.items() if reason}

@@ -28,11 +28,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluators.jsonl.answers import Answers, FreeAnswerOptions, example_answer
+from evaluators.jsonl.answers import AnswerEvaluator, FreeAnswerOptions, example_answer
 from evaluators.jsonl.prompts import prepare
-from evaluators.protocol import Item, LiveModel, ScoreVector
 from evaluators.registry import EvaluatorPlugin, option
-from evaluators.scoring import fingerprint
 from merge_core.errors import EvaluationError
 from merge_core.plugins import Registry
 
@@ -78,7 +76,7 @@ class PythonOptions(FreeAnswerOptions):
     function: str = option("text", "name of a scorer: of a --plugin file, or installed")
 
 
-class PythonFunction:
+class PythonFunction(AnswerEvaluator):
     """See the module, and ``protocol.Evaluator``.
 
     Args:
@@ -97,33 +95,27 @@ class PythonFunction:
     ) -> None:
         self._scorer = _declared(options.function)
         prompts = prepare(options, folder, tokenizer, example_answer(options))
-        self.task = prompts.task
-        self.unit = self._scorer.unit
-        self.higher_is_better = self._scorer.higher_is_better
-        self.items: tuple[Item, ...] = prompts.items
-        self.failures: dict[str, str] = {}  # item id -> reason, of the latest call of ``score``
-        self._rows = prompts.rows
-        self._answers = Answers(prompts, options, tokenizer)
-        facts = {"function": options.function, "code": _code(self._scorer), **self._answers.how}
-        asked = zip(prompts.texts, [row.values for row in prompts.rows], strict=True)
-        self._fingerprint = fingerprint("python", facts, asked)
+        super().__init__(
+            prompts,
+            options,
+            tokenizer,
+            name="python",
+            unit=self._scorer.unit,
+            higher_is_better=self._scorer.higher_is_better,
+            settings={"function": options.function, "code": _code(self._scorer)},
+            known=[row.values for row in prompts.rows],
+        )
 
-    def fingerprint(self) -> str:
-        """Return a JSON object: the function's file, how answers are made, a hash of the rows."""
-        return self._fingerprint
+    def values(self, answers: Sequence[tuple[int, str]]) -> list[float]:
+        """Call the function for each answer.
 
-    def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
-        """Score some items. See ``protocol.Evaluator.score``; nan where the function says so."""
-        self.failures = {}
-        said = self._answers.of(model, which, self.failures)
-        values = [
-            math.nan if text is None else self._value(i, text)
-            for i, text in zip(which, said, strict=True)
-        ]
-        return np.array(values, dtype=np.float64)
+        Raises:
+            EvaluationError: It raises, or returns something else than a finite number or nan.
+        """
+        return [self._value(i, text) for i, text in answers]
 
     def _value(self, i: int, answer: str) -> float:
-        row = self._rows[i]
+        row = self.rows[i]
         called = f"{row.place}: scorer {self._scorer.name!r}"
         try:
             value = self._scorer(answer, copy.deepcopy(row.values))

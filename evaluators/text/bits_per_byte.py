@@ -26,9 +26,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evaluators.engines.context_window import window_of
-from evaluators.protocol import Item, LiveModel, ScoreVector, items_of
+from evaluators.protocol import (
+    Evaluator,
+    LiveModel,
+    ScoreVector,
+    TaskFacts,
+    fingerprint,
+    items_of,
+)
 from evaluators.registry import EvaluatorPlugin, option
-from evaluators.scoring import check_positions, fingerprint
 from evaluators.text.documents import read_documents
 from evaluators.text.windows import pieces, spans_of
 from merge_core.errors import EvaluationError, ParameterError
@@ -51,7 +57,7 @@ class BitsPerByteOptions:
     )
 
 
-class BitsPerByte:
+class BitsPerByte(Evaluator):
     """See the module, and ``protocol.Evaluator``.
 
     Args:
@@ -64,8 +70,6 @@ class BitsPerByte:
         ParameterError: ``stride`` is more than ``window``.
     """
 
-    unit, higher_is_better = "bits/byte", False
-
     def __init__(
         self, options: BitsPerByteOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
     ) -> None:
@@ -74,13 +78,19 @@ class BitsPerByte:
                 f"stride must be at most window, {options.window}, got {options.stride}"
             )
         file = folder / options.file
-        self.task = file.stem
+        self._texts = read_documents(file, options.text)
+        super().__init__(
+            TaskFacts(
+                task=file.stem,
+                unit="bits/byte",
+                higher_is_better=False,
+                items=items_of(file.stem, self._texts),
+            )
+        )
         self._options = options
         self._tokenizer = tokenizer
         self._pieces: dict[tuple[int, int], list[tuple[str, str]]] = {}  # (document, window)
-        self._texts = read_documents(file, options.text)
         self._bytes = [len(text.encode()) for text in self._texts]
-        self.items: tuple[Item, ...] = items_of(self.task, self._texts)
         facts = {"window": options.window, "stride": options.stride}
         self._fingerprint = fingerprint("bits_per_byte", facts, self._texts)
 
@@ -95,7 +105,7 @@ class BitsPerByte:
             EvaluationError: ``window`` or ``stride`` is more than the model takes, or a document
                 cannot be cut.
         """
-        check_positions(self.task, self.items, which)
+        self.check_positions(which)
         if not which:
             return np.empty(0, dtype=np.float64)
         if self._options.window is None and self._options.stride is None:

@@ -170,8 +170,7 @@ def _estimates(bench: Workbench, scores: Scores, pool: str) -> dict[str, Any]:
         found = intervals.mean_interval(vectors[task])
         if not evaluator.higher_is_better:
             found = found.flipped()
-        reported = getattr(evaluator, "reported", float)  # such as a perplexity of its logarithm
-        tasks[task] = {name: reported(x) for name, x in found.__dict__.items()}
+        tasks[task] = {name: evaluator.reported(x) for name, x in found.__dict__.items()}
     groups = {}
     for entry in bench.aggregate.entries:
         if entry.group:

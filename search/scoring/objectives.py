@@ -9,16 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from evaluators.protocol import Suite
+from evaluators.protocol import Evaluator, Suite
 from merge_core.errors import EvaluationError, MergeError
 from search.scoring.aggregate import Entry
 from search.spec.score import Score
 from search.spec.study_file import StudySpec
-
-if TYPE_CHECKING:
-    from evaluators.protocol import Evaluator
 
 
 class Opened(NamedTuple):
@@ -38,13 +35,13 @@ def open_evaluators(spec: StudySpec, tokenizer: Any) -> Opened:
         MergeError: A task cannot be opened, or not by the metric that is to steer.
         EvaluationError: The entries cannot be aggregated as the study asks.
     """
-    opened = [score.plugin.open(score.options, spec.folder, tokenizer) for score in spec.scores]
+    opened = [score.plugin.opened(score.options, spec.folder, tokenizer) for score in spec.scores]
     steering = {}
     for i, score in enumerate(spec.scores):
         if score.steer is not None:
             options = dataclasses.replace(score.options, metric=score.steer)
             try:
-                steering[i] = score.plugin.open(options, spec.folder, tokenizer)
+                steering[i] = score.plugin.opened(options, spec.folder, tokenizer)
             except MergeError as error:
                 raise EvaluationError(f"score[{i}].steer: {error}") from error
     return named(spec, opened, steering)
@@ -132,11 +129,7 @@ def pool_items(evaluators: Mapping[str, Evaluator]) -> list[PoolItem]:
     Tasks that share documents, such as two prompts for one data set, are split by the documents:
     one that steers the search in the first task is not reported in the second.
     """
-    documents = {
-        task: found
-        for task, e in evaluators.items()
-        if (found := getattr(e, "documents", None)) is not None
-    }
+    documents = {t: e.documents for t, e in evaluators.items() if e.documents is not None}
     times = Counter(x for found in documents.values() for x in {d.partition("#")[0] for d in found})
     shared = {t for t, found in documents.items() if any(times[d] > 1 for d in found)}
     return [
@@ -156,8 +149,7 @@ def _free(evaluator: Evaluator, taken: Mapping[str, Evaluator]) -> str:
 
 
 def _chance(name: str, evaluator: Evaluator, score: Score) -> float:
-    known: float | None = getattr(evaluator, "chance", None)
-    found = known if score.chance == "auto" else score.chance
+    found = evaluator.chance if score.chance == "auto" else score.chance
     if found is None:
         raise EvaluationError(
             f"{name}: the score of guessing is not known for {evaluator.unit}; "

@@ -8,6 +8,7 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from evaluators.protocol import Evaluator, score_items
 from merge_core.errors import EvaluationError, MergeError
 from merge_core.parents.open import open_parents
 from merge_core.parents.protocol import Parent
@@ -25,8 +26,6 @@ from search.trial.backends import device_of, open_host
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from evaluators.protocol import Evaluator
 
 SEARCH = NAMES[0]
 LIBRARIES = ("mergetune", "torch", "transformers", "lm_eval", "optuna", "cmaes")
@@ -100,12 +99,12 @@ class Workbench:
     def measured(self, pool: str) -> frozenset[str]:
         """Return tasks whose scores are measured times, which no run gives twice."""
         found = self.scored_by(pool).items()
-        return frozenset(task for task, e in found if getattr(e, "measured", False))
+        return frozenset(task for task, e in found if e.measured)
 
     @property
     def notices(self) -> list[str]:
         """Sentences that whoever reads the study's result must know, each once."""
-        found = [getattr(e, "notice", "") for e in self.evaluators.values()]
+        found = [e.notice for e in self.evaluators.values()]
         by = ", ".join(f"{metric} ({name})" for name, metric in self.aggregate.steered.items())
         if by:
             found.append(f"Search values are by {by}: another unit than all other scores have.")
@@ -163,11 +162,10 @@ class Workbench:
         chosen = self.pool(pool)
         scores: Scores = {}
         for task, evaluator in self.scored_by(pool).items():
-            found = [float(x) for x in evaluator.score(live, chosen.of(task))]
+            found = score_items(evaluator, live, chosen.of(task)).tolist()
             missing = sum(x != x for x in found)  # nan: the item failed
             if missing:
-                reasons: Mapping[str, str] = getattr(evaluator, "failures", {})
-                first = next((f"; {item}: {why}" for item, why in reasons.items()), "")
+                first = next((f"; {id_}: {why}" for id_, why in evaluator.failures.items()), "")
                 raise EvaluationError(
                     f"{task}: {missing} of {len(found)} items have no score{first}"
                 )
@@ -191,7 +189,7 @@ class Workbench:
         found = {}
         for task, evaluator in self.scored_by(pool).items():
             vector = np.asarray(scores[task], dtype=np.float64)
-            sizes: Sequence[float] | None = getattr(evaluator, "sizes", None)
+            sizes = evaluator.sizes
             if sizes is not None:  # items that do not count the same, such as long documents
                 here = self.pool(pool).of(task)[: len(vector)]
                 vector = intervals.linearised(vector, [sizes[i] for i in here])

@@ -1,8 +1,28 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from evaluators.protocol import Item, canonical, items_of
+from evaluators.protocol import Evaluator, Item, TaskFacts, canonical, items_of, score_items
+from merge_core.errors import EvaluationError
+
+ITEMS = items_of("sums", [{"q": 1}, {"q": 2}])
+FACTS = {"task": "sums", "unit": "acc", "higher_is_better": True, "items": ITEMS}
+
+
+class Gives(Evaluator):
+    """Gives what it is told to, whatever is asked."""
+
+    def __init__(self, scores):
+        super().__init__(TaskFacts(**FACTS))
+        self._scores = scores
+
+    def score(self, model, which):
+        self.check_positions(which)
+        return self._scores
+
+    def fingerprint(self):
+        return "gives"
 
 
 def test_ids_do_not_depend_on_the_place():
@@ -40,3 +60,55 @@ def test_any_text_has_an_id(text):
 
 def test_canonical_text_has_sorted_keys_and_no_spaces():
     assert canonical({"b": [1, None], "a": "é"}) == '{"a":"é","b":[1,null]}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"items": (*ITEMS, ITEMS[0])}, f"sums: 2 of its items have the id '{ITEMS[0].id}'"),
+        ({"documents": ("a", "a")}, "sums: 2 of its documents have the id 'a'"),
+        ({"items": (*ITEMS, Item("0", "quiz"))}, "sums: has items of the task 'quiz'"),
+        ({"sizes": (1.0,)}, "sums: expected one of `sizes` for each of 2 items, got 1"),
+        ({"documents": ("a",)}, "sums: expected one of `documents` for each of 2 items, got 1"),
+        ({"sizes": (1.0, 0.0)}, "sums: `sizes` must be above 0, got 0.0"),
+        ({"sizes": (1.0, float("nan"))}, "sums: `sizes` must be above 0, got nan"),
+        ({"chance": 1.5}, r"sums: `chance` must be in \[0, 1\], got 1.5"),
+    ],
+)
+def test_facts_that_do_not_agree_are_refused(changes, rule):
+    with pytest.raises(EvaluationError, match=f"^{rule}$"):
+        TaskFacts(**{**FACTS, **changes})
+
+
+def test_a_typing_error_in_a_fact_is_an_error():
+    with pytest.raises(TypeError, match="'chanse'"):
+        TaskFacts(**FACTS, chanse=0.5)
+    with pytest.raises(AttributeError, match="chance"):
+        Gives([]).chance = 0.5
+
+
+def test_an_evaluator_shows_its_facts_and_the_defaults_of_the_others():
+    found = Gives([])
+    assert {name: getattr(found, name) for name in FACTS} == FACTS
+    assert (found.sizes, found.chance, found.documents, found.notice) == (None, None, None, "")
+    assert (found.measured, found.reported(0.5), found.failures) == (False, 0.5, {})
+
+
+def test_one_float64_a_position_is_taken_as_it_is():
+    scores = np.array([0.5, np.nan])
+    assert score_items(Gives(scores), None, [0, 1]) is scores
+
+
+@pytest.mark.parametrize(
+    ("scores", "got"),
+    [
+        ([0.5, 1.0], "list"),
+        (np.array([1, 0]), "int64 of shape"),
+        (np.array([0.5]), r"float64 of shape \(1,\)"),
+        (np.array([[0.5, 1.0]]), r"float64 of shape \(1, 2\)"),
+    ],
+)
+def test_scores_of_another_number_or_type_are_refused(scores, got):
+    rule = f"sums: expected 2 scores as a float64 array, got {got}"
+    with pytest.raises(EvaluationError, match=rule):
+        score_items(Gives(scores), None, [0, 1])

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from evaluators.protocol import Suite
 from evaluators.registry import EVALUATORS, EvaluatorPlugin, option
+from merge_core.errors import EvaluationError
 
 
 @dataclass(frozen=True)
@@ -81,3 +83,10 @@ def test_checking_a_study_imports_no_library():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("found", [object(), Suite("both", ((object(), 1.0),))])
+def test_what_is_no_evaluator_is_refused_where_it_is_opened(found):
+    plugin = EvaluatorPlugin("mine", "x", Options, lambda *_: found)
+    with pytest.raises(EvaluationError, match=r"^evaluator 'mine' opens object, which is no subcl"):
+        plugin.opened(Options(), None, None)

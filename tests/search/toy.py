@@ -25,6 +25,7 @@ import numpy as np
 import optuna
 import sqlalchemy
 
+from evaluators.protocol import Evaluator, Item, TaskFacts
 from merge_core.architecture import layers
 from merge_core.methods.registry import method
 from merge_core.parents.residency import Placement
@@ -120,26 +121,18 @@ class Parent:
         return blake2b(struct.pack("2d", *self.point)).hexdigest()
 
 
-@dataclass(frozen=True)
-class Item:
-    id: str
-    task: str
-
-
-class Task:
+class Task(Evaluator):
     """``gain`` is better the higher it is, ``loss`` the lower; otherwise they are alike."""
 
-    unit = "points"
-
-    def __init__(self, task: str, count: int = 40) -> None:
-        self.task = task
-        self.higher_is_better = task not in ("loss", "lossy")
-        self.items = tuple(Item(f"{task}-{i}", task) for i in range(count))
+    def __init__(self, task: str, count: int = 40, **more: Any) -> None:
+        usual = {"unit": "points", "higher_is_better": task not in ("loss", "lossy")}
+        items = tuple(Item(f"{task}-{i}", task) for i in range(count))
+        super().__init__(TaskFacts(**{"task": task, "items": items, **usual, **more}))
 
     def fingerprint(self) -> str:
         return f"toy {self.task} 1"
 
-    def score(self, model: Model, which: Sequence[int]) -> np.ndarray[Any, Any]:
+    def score(self, model: Any, which: Sequence[int]) -> np.ndarray[Any, Any]:
         return np.array([self.score_one(model, self.items[i].id) for i in which])
 
     def score_one(self, model: Model, item: str) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from evaluators.protocol import Item, LiveModel, ScoreVector, canonical, items_of
+from evaluators.protocol import (
+    Evaluator,
+    LiveModel,
+    ScoreVector,
+    TaskFacts,
+    fingerprint,
+    items_of,
+)
 from evaluators.registry import EvaluatorPlugin, option
 from merge_core.errors import EvaluationError
 
@@ -24,10 +29,8 @@ class MentionsOptions:
     max_tokens: int = option("a whole number", "most tokens of an answer", default=32, low=1)
 
 
-class Mentions:
+class Mentions(Evaluator):
     """1 where the answer has the word in it, else 0. See ``evaluators.protocol.Evaluator``."""
-
-    unit, higher_is_better = "mentions", True
 
     def __init__(self, options: MentionsOptions, folder: Path, tokenizer: Any) -> None:
         lines = (folder / options.file).read_text(encoding="utf-8").splitlines()
@@ -39,14 +42,13 @@ class Mentions:
                     f"got {len(pair)} columns"
                 )
         self._how = {"until": [], "max_gen_toks": options.max_tokens, "do_sample": False}
-        self.task = Path(options.file).stem
-        self.items: tuple[Item, ...] = items_of(self.task, self._pairs)  # ids from the content
+        task = Path(options.file).stem
+        items = items_of(task, self._pairs)  # ids from the content
+        super().__init__(TaskFacts(task=task, unit="mentions", higher_is_better=True, items=items))
 
     def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
         """Score some items on the weights that the model has now."""
-        for i in which:
-            if not 0 <= i < len(self.items):
-                raise IndexError(f"{self.task} has {len(self.items)} items, got position {i}")
+        self.check_positions(which)
         asked = [(self._pairs[i][0], self._how) for i in which]
         answers = model.engine.generate_until(asked)
         found = [self._pairs[i][1] in text for i, text in zip(which, answers, strict=True)]
@@ -54,8 +56,7 @@ class Mentions:
 
     def fingerprint(self) -> str:
         """Name everything but model and engine that could change a score."""
-        asked = hashlib.sha256(canonical([self._pairs, self._how])).hexdigest()
-        return json.dumps({"evaluator": "mentions", "version": 1, "asked": asked})
+        return fingerprint("mentions", {"version": 1, **self._how}, self._pairs)
 
 
 EVALUATOR = EvaluatorPlugin(

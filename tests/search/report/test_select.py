@@ -434,7 +434,7 @@ def test_what_a_reader_must_know_is_in_the_summary_and_on_the_screen_once(
         record.trials.append(bench.settled(name, number))
     assert reported(record, bench)["notices"] == []
     for task in bench.evaluators.values():
-        task.notice = "All of the test split of the public benchmark x."
+        task.facts = replace(task.facts, notice="All of the test split of the public benchmark x.")
     found = reported(record, bench)
     assert found["notices"] == ["All of the test split of the public benchmark x."]
     tables.report(found)

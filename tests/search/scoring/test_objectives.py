@@ -25,12 +25,8 @@ def spec_of(tmp_path, entries, aggregate="mean"):
     return toy.spec_of(text, tmp_path)
 
 
-class Guessed(toy.Task):
-    chance = 0.2
-
-
 def test_members_of_a_suite_are_tasks_and_one_entry(tmp_path):
-    suite = Suite("group", ((toy.Task("x"), 0.25), (Guessed("y"), 0.75)))
+    suite = Suite("group", ((toy.Task("x"), 0.25), (toy.Task("y", chance=0.2), 0.75)))
     found = named(spec_of(tmp_path, ["", ", weight: 2, chance: 0.1"]), [toy.Task("z"), suite])
     assert list(found.evaluators) == ["z", "x", "y"]
     alone, group = found.entries
@@ -48,7 +44,7 @@ def test_a_task_that_is_there_twice_gets_a_name_of_its_own(tmp_path):
 
 
 def test_chance_is_what_the_task_says_where_that_is_asked_for(tmp_path):
-    found = named(spec_of(tmp_path, [", chance: auto"]), [Guessed("x")])
+    found = named(spec_of(tmp_path, [", chance: auto"]), [toy.Task("x", chance=0.2)])
     assert found.entries[0].chances == {"x": 0.2}
 
 
@@ -80,12 +76,9 @@ def test_a_group_of_both_directions_has_no_mean(tmp_path):
         named(spec_of(tmp_path, [""]), [suite])
 
 
-class Prompt(toy.Task):
-    """One of several prompts for the documents ``first`` to ``first + 19``."""
-
-    def __init__(self, task, first=0):
-        super().__init__(task, 20)
-        self.documents = tuple(f"doc{i}" for i in range(first, first + 20))
+def prompt(task, first=0):
+    """Make one of several prompts for the documents ``first`` to ``first + 19``."""
+    return toy.Task(task, 20, documents=tuple(f"doc{i}" for i in range(first, first + 20)))
 
 
 def pools_of(*tasks):
@@ -95,7 +88,7 @@ def pools_of(*tasks):
 
 
 def test_a_document_is_in_the_same_pool_in_every_task_that_has_it():
-    pools = pools_of(Prompt("plain"), Prompt("loud"))
+    pools = pools_of(prompt("plain"), prompt("loud"))
     for pool in (pools.search, pools.select, pools.report):
         assert pool.of("plain") == pool.of("loud")
     # guards the line above: by the items' own ids they would be apart
@@ -105,10 +98,10 @@ def test_a_document_is_in_the_same_pool_in_every_task_that_has_it():
 
 def test_documents_that_cannot_stay_in_one_pool_are_refused():
     with pytest.raises(ParameterError, match="loud and plain have the same items"):
-        pools_of(Prompt("plain"), Prompt("loud", 10))
+        pools_of(prompt("plain"), prompt("loud", 10))
 
 
 def test_tasks_that_share_nothing_are_split_by_their_items_as_ever():
-    tasks = [Prompt("plain"), Prompt("other", 50), toy.Task("third", 20)]
+    tasks = [prompt("plain"), prompt("other", 50), toy.Task("third", 20)]
     expected = [(task.task, item.id) for task in tasks for item in task.items]
     assert pool_items({task.task: task for task in tasks}) == expected

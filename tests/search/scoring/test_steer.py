@@ -31,12 +31,10 @@ BOTH = STUDY.replace("task: loss,", "task: gain2, steer: slope,")
 class Slope(toy.Task):
     """Another metric of the items of a task: of other size, and steeper far from the best."""
 
-    unit = "slopes"
-    higher_is_better: bool
-
-    def __init__(self, task: str = "gain", count: int = 40, *, higher: bool = True) -> None:
-        super().__init__(task, count)
-        self.higher_is_better = higher
+    def __init__(
+        self, task: str = "gain", count: int = 40, *, higher: bool = True, **more: Any
+    ) -> None:
+        super().__init__(task, count, **{"unit": "slopes", "higher_is_better": higher, **more})
         self._sign = 1 if higher else -1
 
     def fingerprint(self) -> str:
@@ -202,9 +200,9 @@ def test_another_metric_to_steer_by_is_refused_on_resume(spec: StudySpec, to: st
 
 
 def test_measured_scores_are_left_out_where_they_are_measured(
-    record: Record, bench: toy.Toy
+    record: Record, spec: StudySpec
 ) -> None:
-    bench.steering["gain"].measured = True  # type: ignore[attr-defined]
+    bench = bench_of(spec, measured=True)
     assert [bench.measured(p) for p in ("search", "select", "report")] == [{"gain"}, set(), set()]
     bench.steering["gain"]._sign = -1  # type: ignore[attr-defined]
     assert next(reproduce(record, bench, [0]))["verdict"] == "identical"
@@ -318,8 +316,7 @@ def test_what_does_not_fit_the_pools_or_changes_nothing_is_refused(
 
 
 def test_items_in_another_order_are_refused(spec: StudySpec) -> None:
-    steering = Slope()
-    steering.items = steering.items[::-1]
+    steering = Slope(items=Slope().items[::-1])
     with pytest.raises(EvaluationError, match="has other items than the pools are made of"):
         toy.Toy(spec, steering={0: steering})
 

@@ -16,20 +16,11 @@ from tests.search import toy
 Study = Callable[..., StudySpec]
 
 
-class Texts(toy.Task):
-    """A ``loss`` whose items have sizes, reported as twice itself."""
-
-    def __init__(self) -> None:
-        super().__init__("loss")
-        self.sizes = tuple(range(1, 41))
-
-    def reported(self, x: float) -> float:
-        return 2 * x
-
-
 @pytest.fixture
 def bench(study: Study) -> toy.Toy:
-    return toy.Toy(study(), tasks=[toy.Task("gain"), Texts()])
+    """A ``loss`` whose items have sizes is reported as twice itself."""
+    texts = toy.Task("loss", sizes=tuple(range(1, 41)), reported=lambda x: 2 * x)
+    return toy.Toy(study(), tasks=[toy.Task("gain"), texts])
 
 
 @pytest.mark.parametrize("pool", ["search", "select", "report"])
@@ -66,8 +57,7 @@ def test_a_run_says_what_must_be_known_before_its_first_trial(
 ) -> None:
     spec = study(trials=1)
     (spec.folder / "study.yaml").write_text(toy.STUDY)
-    bench = toy.Toy(spec)
-    bench.evaluators["gain"].notice = bench.evaluators["loss"].notice = "Public."
+    bench = toy.Toy(spec, tasks=[toy.Task(name, notice="Public.") for name in ("gain", "loss")])
     heard: list[str] = []
 
     class Told(toy.Listener):
