@@ -9,7 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
+from evaluators import plugin_file
+from merge_core import api
+from merge_core.atomic_write import write_whole
 from merge_core.errors import MergeError
+from merge_core.inspect import report as inspection
+from search.report import files
+from search.report import reproduce as reproduction
+from search.run import check as checks
+from search.run import study as studies
+from search.scoring.pareto import front
+from search.storage.locate import chosen, open_study, winner
+from search.trial.workbench import Workbench
+from search.views import inspection_html, inspection_table, plugin_table, tables
+from search.views.progress_line import ProgressLine, Stopper, hush_libraries
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,11 +36,8 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it 
 
 
 def _load_plugins(files: list[Path] | None) -> list[Path]:
-    if files:
-        from evaluators.plugin_file import load
-
-        for file in files:
-            load(file)
+    for file in files or []:
+        plugin_file.load(file)
     return files or []
 
 
@@ -42,8 +52,6 @@ Out = Annotated[Path, typer.Argument(help="The model folder to make.")]
 
 def main() -> None:
     """Run the command line; our own errors are one line each, without a traceback."""
-    from search.views.tables import hush_libraries
-
     hush_libraries()
     try:
         app()
@@ -66,9 +74,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Read a study or a recipe and say what it would do, or all that is wrong with it."""
-    from search.run.check import check as checked
-
-    found = checked(study)
+    found = checks.check(study)
     if as_json:
         _print_json(found.facts)
         return
@@ -86,10 +92,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Start a study, or resume it, and report its winner."""
-    from search.run.study import run as run_whole
-    from search.views import tables
-
-    summary = run_whole(study, tables.Live(), tables.Stopper())
+    with ProgressLine() as progress:
+        summary = studies.run(study, progress, Stopper())
     if summary is None:
         print("stopped; run it again to go on", file=sys.stderr)
         raise typer.Exit(1)
@@ -102,41 +106,18 @@ def run(
 @app.command()
 def trials(study: Study, plugin: Plugins = None, as_json: Json = False) -> None:
     """List a study's trials."""
-    from search.scoring.pareto import front
-    from search.storage.locate import open_study
-    from search.views import tables
-
     spec, record = open_study(study)
     best = front({t.number: t.values for t in record.trials if t.values})
     if as_json:
         rows = [trial.row() for trial in record.trials]
         _print_json([row | {"front": row["number"] in best} if best else row for row in rows])
         return
-    cells = [
-        (
-            str(t.number),
-            t.baseline or "",
-            t.state,
-            "" if t.value is None else f"{t.value:.4f}",
-            "" if t.stderr is None else f"{t.stderr:.4f}",
-            *([" ".join(f"{x:.4f}" for x in t.values) + " *" * (t.number in best)] if best else []),
-            str(t.items),
-            t.weights_digest,
-        )
-        for t in record.trials
-    ]
-    objectives = ("objectives (* on the front)",) if best else ()
-    columns = ("trial", "baseline", "state", "value", "stderr", *objectives, "items", "weights")
-    by = ", ".join(dict.fromkeys(score.steer for score in spec.scores if score.steer))
-    tables.rows(f"{record.name}, values by {by}" if by else record.name, columns, cells)
+    tables.trials(spec, record)
 
 
 @app.command()
 def best(study: Study, plugin: Plugins = None, as_json: Json = False) -> None:
     """Show a finished study's report and its winning recipe."""
-    from search.storage.locate import open_study, winner
-    from search.views import tables
-
     _, record = open_study(study)
     trial, summary = winner(record)
     if as_json:
@@ -155,12 +136,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Measure a recipe's task vectors and what its density keeps, before any merge."""
-    from merge_core.api import planned
-    from merge_core.atomic_write import write_whole
-    from merge_core.inspect.report import inspect as inspected
-    from search.views import inspection_html, inspection_table
-
-    found = inspected(planned(recipe))
+    found = inspection.inspect(api.planned(recipe))
     if html is not None:
         write_whole(html, inspection_html.page(found))
     if as_json:
@@ -177,9 +153,7 @@ def merge(
     as_json: Json = False,
 ) -> None:
     """Merge a recipe into a model folder."""
-    from merge_core.api import merge as merge_folder
-
-    digest = merge_folder(recipe, out, overwrite=overwrite)
+    digest = api.merge(recipe, out, overwrite=overwrite)
     if as_json:
         _print_json({"out": str(out), "weights_digest": digest})
     else:
@@ -196,13 +170,9 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write the model folder of one trial."""
-    from search.report import files as results
-    from search.storage.locate import chosen, open_study
-    from search.trial.workbench import Workbench
-
     spec, record = open_study(study)
     (one,) = chosen(record, trial, several=False)
-    digest = results.export(Workbench(spec, record.about), one, out, overwrite=overwrite)
+    digest = files.export(Workbench(spec, record.about), one, out, overwrite=overwrite)
     if as_json:
         _print_json({"out": str(out), "trial": one.number, "weights_digest": digest})
     else:
@@ -217,14 +187,10 @@ def reproduce(
     as_json: Json = False,
 ) -> None:
     """Rebuild trials from the database and compare weights and item scores."""
-    from search.report.reproduce import reproduce as reproduced
-    from search.storage.locate import chosen, open_study
-    from search.trial.workbench import Workbench
-
     spec, record = open_study(study)
     numbers = [t.number for t in chosen(record, trial)]
     rows = []
-    for row in reproduced(record, Workbench(spec, record.about), numbers):
+    for row in reproduction.reproduce(record, Workbench(spec, record.about), numbers):
         rows.append(row)
         if not as_json:
             changed = ", ".join(row.get("changed_parents", []))
@@ -242,16 +208,12 @@ def reproduce(
 @app.command()
 def methods(as_json: Json = False) -> None:
     """List the merge methods and their parameters."""
-    from search.views import plugin_table
-
     plugin_table.methods(as_json)
 
 
 @app.command()
 def evaluators(plugin: Plugins = None, as_json: Json = False) -> None:
     """List the evaluators and the keys of their score entries."""
-    from search.views import plugin_table
-
     plugin_table.evaluators(as_json)
 
 

@@ -33,7 +33,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri, stdtrit
 
 from merge_core.errors import NonFiniteError, ParameterError
 
@@ -198,6 +197,8 @@ def _joined(parts: Sequence[_Part], weights: Vector, level: float) -> Estimate:
 def _located(
     parts: Sequence[_Part], weights: Vector, level: float
 ) -> tuple[float, float, float]:  # sum w_t c_t, sqrt(sum w_t^2 V_t), q
+    from scipy.special import ndtri, stdtrit
+
     if not 0 < level < 1:  # also refuses nan
         raise ParameterError(f"level must be in (0, 1), got {level}")
     terms = weights**2 * [p.variance for p in parts]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from merge_core.inspect.report import Inspection, Measured, Pair, Row
+from merge_core.inspect.report import Inspection, Measured, Row
 
 STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 2em; color: #222; background: #fff; }
@@ -26,9 +26,21 @@ td.none { background: repeating-linear-gradient(45deg, #ddd 0 2px, #fff 2px 5px)
 .legend { display: flex; align-items: center; gap: .5em; margin: .5em 0 1em; }
 .bar { display: flex; } .bar i { width: 10px; height: 14px; }
 """
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"/><title>{title}</title>
+<style>{style}</style></head><body>
+<h1>{title}</h1>
+<p>{facts}; whatever is hatched is not defined; point at a cell to read its numbers</p>
+{body}
+</body></html>
+"""
 Colour = tuple[int, int, int]
 WHITE, DARK, BLUE, RED = (247, 247, 247), (8, 48, 107), (33, 102, 172), (178, 24, 43)
 SWATCHES = 24
+COSINE = "1 the same direction, 0 orthogonal, -1 opposite"
+SIGNS = "share of other signs where both are not zero; about 0.5 for unrelated ones"
+Shown = tuple[float | None, str]  # a number and what its tooltip says
+Numbers = Callable[[Row], Shown | None]  # None where a row has nothing of the kind
 
 
 @dataclass(frozen=True)
@@ -51,101 +63,67 @@ class Scale:
         share = min(1.0, max(0.0, (value - self.low) / span)) if span > 0 else 0.0
         at = share * (len(self.colours) - 1)
         i = min(int(at), len(self.colours) - 2)
-        mixed = (
-            round(a + (b - a) * (at - i))
-            for a, b in zip(self.colours[i], self.colours[i + 1], strict=True)
-        )
-        return "#" + "".join(f"{x:02x}" for x in mixed)
+        pairs = zip(self.colours[i], self.colours[i + 1], strict=True)
+        return "#" + "".join(f"{round(a + (b - a) * (at - i)):02x}" for a, b in pairs)
 
     def legend(self, words: str) -> str:
         """Return a bar of colours with its ends; ``words`` say what is shown."""
-        span = self.high - self.low
-        values = [self.low + span * i / (SWATCHES - 1) for i in range(SWATCHES)]
-        bar = "".join(f'<i style="background:{self.colour(x)}"></i>' for x in values)
+        step = (self.high - self.low) / (SWATCHES - 1)
+        colours = [self.colour(self.low + step * i) for i in range(SWATCHES)]
+        bar = "".join(f'<i style="background:{colour}"></i>' for colour in colours)
         ends = f'<span>{self.low:.4g}</span><span class="bar">{bar}</span><span>{self.high:.4g}'
         return f'<div class="legend">{ends}</span><span>{escape(words)}</span></div>'
 
 
-Shown = tuple[float | None, str]  # a number and what its tooltip says
-Numbers = Callable[[Row], Shown | None]  # None where a row has nothing of the kind
-
-
 def page(found: Inspection) -> str:
     """Return the page, well-formed as XML too."""
-    title = escape(f"{found.merge_method}: task vectors measured from {_listed(found)}")
-    facts = (
-        f"recipe digest {found.recipe_digest}; {found.parameters:,} parameters in {found.dtype}; "
-        f"whatever is hatched is not defined; point at a cell to read its numbers"
+    measured_from = ", ".join(found.measured_from)
+    facts = f"recipe digest {found.recipe_digest}; {found.parameters:,} parameters in {found.dtype}"
+    return PAGE.format(
+        title=escape(f"{found.merge_method}: task vectors measured from {measured_from}"),
+        style=STYLE,
+        facts=escape(facts),
+        body="\n".join([*_norms(found), *_pairs(found)]),
     )
-    return "\n".join(
-        [
-            "<!DOCTYPE html>",
-            f'<html lang="en"><head><meta charset="utf-8"/><title>{title}</title>',
-            f"<style>{STYLE}</style></head><body>",
-            f"<h1>{title}</h1>",
-            f"<p>{escape(facts)}</p>",
-            *_norms(found),
-            *_pairs(found),
-            "</body></html>\n",
-        ]
-    )
-
-
-def _listed(found: Inspection) -> str:
-    return ", ".join(found.measured_from)
 
 
 def _norms(found: Inspection) -> Iterator[str]:
     if not found.models:
         yield "<p>Every place of the result has one model: there are no task vectors.</p>"
         return
-    seen = [one.relative or 0.0 for row in found.rows for one in row.models]
-    scale = Scale(0.0, max(seen, default=0.0), (WHITE, BLUE, DARK))
-    yield "<h2>Norm of the task vectors, relative to the norm of what they are measured from</h2>"
-    yield scale.legend("relative norm, one scale for all models")
-    yield "<section>"
     names = found.short_names()
-    for model in found.models:
-        yield _map(found, f"{names[model]}: relative norm", scale, _of_model(model))
-    yield "</section>"
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """One number of a pair, and how it is shown."""
-
-    what: str
-    words: str
-    scale: Scale
-    number: Callable[[Pair], float | None]
-
-
-KINDS = (
-    _Kind(
-        "cosine",
-        "1 the same direction, 0 orthogonal, -1 opposite",
-        Scale(-1.0, 1.0, (BLUE, WHITE, RED)),
-        lambda pair: pair.cosine,
-    ),
-    _Kind(
-        "sign disagreement",
-        "share of other signs where both are not zero; about 0.5 for unrelated ones",
-        Scale(0.0, 1.0, (BLUE, WHITE, RED)),
-        lambda pair: pair.sign_disagreement,
-    ),
-)
+    largest = max((one.relative or 0.0 for row in found.rows for one in row.models), default=0.0)
+    yield from _section(
+        found,
+        "Norm of the task vectors, relative to the norm of what they are measured from",
+        "relative norm, one scale for all models",
+        Scale(0.0, largest, (WHITE, BLUE, DARK)),
+        {f"{names[model]}: relative norm": _of_model(model) for model in found.models},
+    )
 
 
 def _pairs(found: Inspection) -> Iterator[str]:
     names, pairs = found.short_names(), [pair.models for pair in found.total.pairs]
-    for kind in KINDS if pairs else ():
-        yield f"<h2>{kind.what.capitalize()} between task vectors</h2>"
-        yield kind.scale.legend(kind.words)
-        yield "<section>"
-        for a, b in pairs:
-            title = f"{names[a]} and {names[b]}: {kind.what}"
-            yield _map(found, title, kind.scale, _of_pair((a, b), kind))
-        yield "</section>"
+    for what, low, words in (("cosine", -1.0, COSINE), ("sign disagreement", 0.0, SIGNS)):
+        if pairs:
+            yield from _section(
+                found,
+                f"{what.capitalize()} between task vectors",
+                words,
+                Scale(low, 1.0, (BLUE, WHITE, RED)),
+                {f"{names[a]} and {names[b]}: {what}": _of_pair((a, b), what) for a, b in pairs},
+            )
+
+
+def _section(
+    found: Inspection, title: str, words: str, scale: Scale, maps: dict[str, Numbers]
+) -> Iterator[str]:
+    yield f"<h2>{title}</h2>"
+    yield scale.legend(words)
+    yield "<section>"
+    for name, numbers in maps.items():
+        yield _map(found, name, scale, numbers)
+    yield "</section>"
 
 
 def _of_model(model: str) -> Numbers:
@@ -161,16 +139,17 @@ def _told(one: Measured) -> str:
     if one.kept is None:
         return words
     shares = (one.kept.entries, one.kept.l1, one.kept.squares)
-    entries, l1, squares = (_number(share) for share in shares)
+    entries, l1, squares = map(_number, shares)
     return f"{words}, kept: {entries} of the entries, {l1} of L1, {squares} of the squared norm"
 
 
-def _of_pair(models: tuple[str, str], kind: _Kind) -> Numbers:
+def _of_pair(models: tuple[str, str], what: str) -> Numbers:
     def numbers(row: Row) -> Shown | None:
         pair = next((x for x in row.pairs if x.models == models), None)
         if pair is None:
             return None
-        return kind.number(pair), f"{kind.what} {_number(kind.number(pair))}"
+        number = pair.cosine if what == "cosine" else pair.sign_disagreement
+        return number, f"{what} {_number(number)}"
 
     return numbers
 
@@ -187,7 +166,7 @@ def _map(found: Inspection, title: str, scale: Scale, numbers: Numbers) -> str:
         key = (row.stack, row.layer, row.name if row.layer is None else "")
         lines.setdefault(key, {})[row.name] = row
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    body = "\n".join(_line(found, cells, columns, scale, numbers) for cells in lines.values())
+    body = "\n".join(_line(found, rows, columns, scale, numbers) for rows in lines.values())
     return (
         f"<figure><figcaption>{escape(title)}</figcaption><table>"
         f"<thead><tr><td></td>{head}</tr></thead>\n<tbody>{body}</tbody></table></figure>"
@@ -195,28 +174,25 @@ def _map(found: Inspection, title: str, scale: Scale, numbers: Numbers) -> str:
 
 
 def _line(
-    found: Inspection,
-    rows: dict[str, Row],
-    columns: Sequence[str],
-    scale: Scale,
-    numbers: Numbers,
+    found: Inspection, rows: dict[str, Row], columns: Sequence[str], scale: Scale, numbers: Numbers
 ) -> str:
     first = next(iter(rows.values()))
     if first.layer is None:
-        cell = _cell(first, first.name, scale, numbers, max(1, len(columns)))
-        return f"<tr><th>{escape(first.name)}</th>{cell}</tr>"
-    layer = found.layer_name(first)
-    cells = "".join(
-        _cell(rows[name], f"layer {layer}, {name}", scale, numbers) if name in rows else "<td></td>"
-        for name in columns
-    )
-    return f"<tr><th>{escape(layer)}</th>{cells}</tr>"
+        name, span = first.name, max(1, len(columns))
+        cells = _cell(scale, numbers(first), name, f' colspan="{span}"')
+    else:
+        name = found.layer_name(first)
+        shown = [numbers(rows[x]) if x in rows else None for x in columns]
+        cells = "".join(
+            _cell(scale, cell, f"layer {name}, {module}")
+            for cell, module in zip(shown, columns, strict=True)
+        )
+    return f"<tr><th>{escape(name)}</th>{cells}</tr>"
 
 
-def _cell(row: Row, place: str, scale: Scale, numbers: Numbers, span: int = 1) -> str:
-    shown = numbers(row)
+def _cell(scale: Scale, shown: Shown | None, place: str, span: str = "") -> str:
     if shown is None:
-        return f'<td colspan="{span}"></td>'
+        return f"<td{span}></td>"
     value, words = shown
     look = 'class="none"' if value is None else f'style="background:{scale.colour(value)}"'
-    return f'<td colspan="{span}" {look} title="{escape(f"{place}: {words}")}"></td>'
+    return f'<td{span} {look} title="{escape(f"{place}: {words}")}"></td>'

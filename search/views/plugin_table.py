@@ -8,7 +8,7 @@ from typing import Any
 from evaluators.registry import EVALUATORS
 from merge_core.contract import Method, Param
 from merge_core.methods.registry import METHODS, method
-from search.views import tables
+from search.views.tables import OUT, table
 
 
 def methods(as_json: bool) -> None:
@@ -17,9 +17,8 @@ def methods(as_json: bool) -> None:
     if as_json:
         print(json.dumps([_method(m) for m in found], indent=1))
         return
-    cells = [row for m in found for row in _rows(m)]
     columns = ("method", "parameter", "range", "default", "scope", "meaning")
-    tables.rows("merge methods", columns, cells)
+    OUT.print(table("merge methods", columns, [row for m in found for row in _rows(m)]))
 
 
 def evaluators(as_json: bool) -> None:
@@ -39,26 +38,17 @@ def evaluators(as_json: bool) -> None:
         for e in found
         for i, o in enumerate(e["options"])
     ]
-    tables.rows("evaluators", ("evaluator", "key", "kind", "default", "meaning"), cells)
+    columns = ("evaluator", "key", "kind", "default", "meaning")
+    OUT.print(table("evaluators", columns, cells))
 
 
 def _method(found: Method) -> dict[str, Any]:
+    keys = ("name", "low", "high", "default", "scope", "choices", "meaning")
     return {
         "name": found.name,
-        "params": [
-            {
-                "name": p.name,
-                "low": p.low,
-                "high": p.high,
-                "default": p.default,
-                "scope": p.scope,
-                "choices": list(p.choices),
-                "meaning": p.meaning,
-            }
-            for p in found.params
-        ],
+        "params": [{key: getattr(p, key) for key in keys} for p in found.params],
         "base": found.base,
-        "models": list(found.models),
+        "models": found.models,
         "reference": found.source,
     }
 

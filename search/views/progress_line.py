@@ -1,0 +1,121 @@
+"""How a search goes, on stderr; results go to stdout."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from types import FrameType
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from search.storage.study_record import Settled
+
+# Text is printed as it is: names, reasons and messages are full of [brackets] and :colons:.
+ERR = Console(stderr=True, highlight=False, markup=False, emoji=False)
+PAUSE = 10  # seconds between two lines where none can be rewritten
+
+
+class Stopper:
+    """The first Ctrl-C ends after the running trial; the second ends at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        signal.signal(signal.SIGINT, self._ask)
+
+    def __call__(self) -> bool:
+        """Return whether the user wants to stop."""
+        return self._asked
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        ERR.print("stopping after this trial; Ctrl-C again stops at once")
+
+
+class ProgressLine:
+    """One line that says how the search goes: rewritten on a terminal, else one now and then.
+
+    A context manager. What stays is printed above the line, which is gone in the end.
+    """
+
+    def __init__(self) -> None:
+        self._live = Live(console=ERR, auto_refresh=False, transient=True, redirect_stdout=False)
+        self._total, self._done, self._items = 0, 0, 0
+        self._best: Settled | None = None
+        self._start, self._fresh, self._last = time.monotonic(), 0, -math.inf
+
+    def __enter__(self) -> ProgressLine:
+        if ERR.is_interactive:
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.stop()
+
+    def begin(self, total: int, settled: list[Settled]) -> None:
+        """Start counting from the trials that are stored."""
+        self._total, self._done = total, len(settled)
+        self._start = time.monotonic()
+        for trial in settled:
+            self._take(trial)
+        if settled:
+            self.notice(f"resuming: {self._done} of {total} trials are stored")
+
+    def settled(self, trial: Settled) -> None:
+        """Count a trial and show the line."""
+        self._done += 1
+        self._fresh += 1
+        self._take(trial)
+        if trial.state == "failed":
+            self.notice(f"trial {trial.number} failed: {trial.reason}")
+        show = self.notice if self._done == self._total else self.stage
+        show(self._line())
+
+    def stage(self, text: str) -> None:
+        """Show what goes on now."""
+        if self._live.is_started:
+            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+        elif time.monotonic() - self._last > PAUSE:
+            self._last = time.monotonic()  # what stays does not hold progress back
+            ERR.print(text, soft_wrap=True)
+
+    def notice(self, text: str) -> None:
+        """Show a line that stays."""
+        self._live.update("")
+        ERR.print(text, soft_wrap=True)
+
+    def _take(self, trial: Settled) -> None:
+        self._items += trial.items if trial.same_as is None else 0
+        best = None if self._best is None else self._best.value
+        if trial.value is not None and (best is None or trial.value > best):
+            self._best = trial
+
+    def _line(self) -> str:
+        best = self._best
+        found = "none yet" if best is None else f"{best.value:.4f} (trial {best.number})"
+        pace = (time.monotonic() - self._start) / max(self._fresh, 1)
+        left = _duration(pace * (self._total - self._done))
+        return (
+            f"trial {self._done} of {self._total}  best search score {found}  "
+            f"{self._items} items scored  {left} left"
+        )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
+
+
+def hush_libraries() -> None:
+    """Keep transformers and datasets from writing progress bars and notes between our lines."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")

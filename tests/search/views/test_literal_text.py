@@ -1,0 +1,150 @@
+"""Names, reasons and messages of users are printed as they are, whatever a view makes of text."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import pkgutil
+from collections.abc import Callable
+from dataclasses import field, make_dataclass, replace
+from typing import Any
+
+import pytest
+
+from evaluators.registry import EVALUATORS, EvaluatorPlugin, Option
+from merge_core.contract import Method, Param
+from merge_core.methods.registry import METHODS
+from merge_core.recipe.schema import Recipe
+from search import views
+from search.storage.study_record import Record, Settled
+from search.views import inspection_html, inspection_table, plugin_table, progress_line, tables
+from tests.search.views.test_inspection_html import FOUND
+
+BAD = "[bold]x[/foo] :cat: \\[red]"  # as markup: a style, an error, an emoji, an escape
+ESTIMATE = {"mean": 0.5, "low": 0.25, "high": 0.75}
+
+
+def summary() -> dict[str, Any]:
+    found = {**ESTIMATE, "tasks": {BAD: ESTIMATE}}
+    minus = {"estimate": 0.5, "low": 0.25, "high": 0.75}
+    winner = {"search": {"mean": 1.0, "steered_by": {BAD: BAD}}, "select": found, "report": found}
+    return {
+        "study": BAD,
+        "pools": {"search": 1, "select": 1, "report": 1},
+        "score": {"aggregate": "mean", "entries": [{"name": BAD}]},
+        "notices": [BAD],
+        "candidates": [{"name": BAD, "trial": 0, "report": found}],
+        "best_parent": BAD,
+        "winner": {**winner, "minus_best_parent": minus},
+    }
+
+
+def failed() -> Settled:
+    return Settled(0, "failed", Recipe("linear", ()), baseline=BAD, error=f"ValueError: {BAD}")
+
+
+def show_report(_: pytest.MonkeyPatch) -> None:
+    tables.report(summary())
+
+
+def show_trials(_: pytest.MonkeyPatch) -> None:
+    scores = [type("Score", (), {"steer": BAD})()]
+    spec: Any = type("Spec", (), {"scores": scores})()
+    record: Any = type("Record", (), {"name": BAD, "trials": [failed()]})()
+    assert hasattr(Record, "name")
+    tables.trials(spec, record)
+
+
+def show_table(_: pytest.MonkeyPatch) -> None:
+    tables.OUT.print(tables.numbers(tables.table(BAD, (BAD, BAD), [(BAD, BAD)]), words=1))
+
+
+def show_methods(patch: pytest.MonkeyPatch) -> None:
+    param = Param(BAD, BAD, choices=(BAD,), default=BAD)
+    bad = Method(BAD, (param,), "none", (1, 1), BAD, merge=lambda inputs: inputs.models[0])
+    patch.setitem(METHODS._added, BAD, bad)
+    plugin_table.methods(as_json=False)
+
+
+def show_evaluators(patch: pytest.MonkeyPatch) -> None:
+    option = field(default=BAD, metadata={"option": Option(BAD, BAD)})
+    options = make_dataclass("Options", [("key", str, option)], frozen=True)
+    bad = EvaluatorPlugin(BAD, BAD, options, lambda *_: None)  # type: ignore[arg-type, return-value]
+    patch.setitem(EVALUATORS._added, BAD, bad)
+    plugin_table.evaluators(as_json=False)
+
+
+def show_inspection(_: pytest.MonkeyPatch) -> None:
+    names = (BAD, f"a/{BAD}")  # of one last word, so whole names are shown
+    models = tuple(
+        replace(x, model=name) for x, name in zip(FOUND.total.models, names, strict=False)
+    )
+    row = replace(FOUND.total, stack=BAD, layer=0, name=BAD, models=models, pairs=())
+    rows = (row, replace(row, stack="b"))
+    facts: dict[str, Any] = {"measured_from": (BAD,), "models": names, "parents": {BAD: 1}}
+    inspection_table.show(replace(FOUND, merge_method=BAD, total=row, rows=rows, **facts))
+
+
+def show_progress(_: pytest.MonkeyPatch) -> None:
+    with progress_line.ProgressLine() as progress:
+        progress.begin(2, [])
+        progress.settled(failed())
+        progress.notice(BAD)
+
+
+def show_stage(_: pytest.MonkeyPatch) -> None:
+    progress_line.ProgressLine().stage(BAD)
+
+
+SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "tables.report": show_report,
+    "tables.trials": show_trials,
+    "tables.table": show_table,
+    "tables.numbers": show_table,
+    "plugin_table.methods": show_methods,
+    "plugin_table.evaluators": show_evaluators,
+    "inspection_table.show": show_inspection,
+    "progress_line.ProgressLine": show_progress,
+}
+SAY_NOTHING_OF_USERS = {
+    "progress_line.Stopper",
+    "progress_line.hush_libraries",
+    "inspection_html.Scale",
+    "inspection_html.page",  # its own test: escaped, not printed
+}
+
+
+@pytest.mark.parametrize("show", [*SHOWS.values(), show_stage])
+def test_brackets_and_colons_of_a_name_are_printed_as_they_are(
+    show: Callable[[pytest.MonkeyPatch], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(tables.OUT, "_width", 400)
+    show(monkeypatch)
+    # a table of plugins writes a default as JSON does
+    said = "".join(capsys.readouterr()).replace(json.dumps(BAD)[1:-1], BAD)
+    parts = [said.count(part) for part in (BAD, "[bold]", "[/foo]", ":cat:", "[red]")]
+    assert parts[0] > 0
+    assert len(set(parts)) == 1, "some name lost a part"
+
+
+def test_every_view_is_among_those_that_are_tried() -> None:
+    found = set()
+    for info in pkgutil.iter_modules(views.__path__):
+        module = importlib.import_module(f"search.views.{info.name}")
+        found |= {
+            f"{info.name}.{name}"
+            for name, what in vars(module).items()
+            if not name.startswith("_")
+            and (inspect.isfunction(what) or inspect.isclass(what))
+            and what.__module__ == module.__name__
+        }
+    assert found == {*SHOWS, *SAY_NOTHING_OF_USERS}
+
+
+def test_every_console_of_the_views_takes_text_as_it_is() -> None:
+    for console in (tables.OUT, progress_line.ERR):
+        assert (console._markup, console._emoji) == (False, False)
+    assert inspection_html.escape("<b>") == "&lt;b&gt;"
