@@ -18,10 +18,11 @@ from pathlib import Path
 
 import yaml
 
-from search.run import loop as running
+from search.run.loop import search
+from search.run.resume import open_for
 from search.spec import study_file
 from search.storage.study_record import Settled
-from search.trial.workbench import Workbench
+from search.trial.worker import Worker
 from search.views.tables import hush_libraries
 
 STUDY = Path(__file__).resolve().parents[1] / "studies" / "quickstart"
@@ -64,8 +65,8 @@ def main() -> None:
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
         spec = _spec(arguments, Path(folder))
-        record = running.open_for(spec)
-        running.search(spec, record, Workbench(spec), watch, lambda: False)
+        record = open_for(spec)
+        search(spec, record, Worker(spec.data, spec.folder), watch, lambda: False)
     model = [trial.seconds["model"] for trial in watch.trials]
     build = [trial.seconds["build"] for trial in watch.trials]
     rest = [w - m - b for w, m, b in zip(watch.walls, model, build, strict=True)]

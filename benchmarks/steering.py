@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 
 from search.run import study as whole
 from search.spec import study_file
-from search.trial import workbench
+from search.trial.worker import Job, Worker
 from search.views import tables
 
 STUDY = Path(__file__).resolve().parents[1] / "studies" / "quickstart"
@@ -66,11 +66,13 @@ def _questions(task: str) -> Iterator[str]:
 
 
 def _scored(folder: Path, metric: str) -> list[list[list[float]]]:  # candidate, task, item
-    bench = workbench.Workbench(study_file.read(_study(folder / metric, {"metric": metric})))
-    draw, knobs, found = np.random.default_rng(1), bench.space.distributions(), []
+    spec = study_file.read(_study(folder / metric, {"metric": metric}))
+    worker = Worker(spec.data, spec.folder)
+    space = worker.builder.space
+    draw, knobs, found = np.random.default_rng(1), space.distributions(), []
     for _ in range(40):
-        bench.build(bench.space.recipe({knob: draw.uniform(0, 0.9) for knob in knobs}))
-        found.append(list(bench.score("search").values()))
+        recipe = space.recipe({knob: draw.uniform(0, 0.9) for knob in knobs})
+        found.append(list(worker.run(Job(recipe, "search")).scores.values()))
     return found
 
 

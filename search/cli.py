@@ -20,7 +20,8 @@ from search.run import check as checks
 from search.run import study as studies
 from search.scoring.pareto import front
 from search.storage.locate import chosen, open_study, winner
-from search.trial.workbench import Workbench
+from search.trial.builder import Builder
+from search.trial.worker import Worker
 from search.views import inspection_html, inspection_table, plugin_table, tables
 from search.views.progress_line import ProgressLine, Stopper, hush_libraries
 
@@ -172,7 +173,7 @@ def export(
     """Write the model folder of one trial."""
     spec, record = open_study(study)
     (one,) = chosen(record, trial, several=False)
-    digest = files.export(Workbench(spec, record.about), one, out, overwrite=overwrite)
+    digest = files.export(Builder(spec, record.about), one, out, overwrite=overwrite)
     if as_json:
         _print_json({"out": str(out), "trial": one.number, "weights_digest": digest})
     else:
@@ -190,7 +191,8 @@ def reproduce(
     spec, record = open_study(study)
     numbers = [t.number for t in chosen(record, trial)]
     rows = []
-    for row in reproduction.reproduce(record, Workbench(spec, record.about), numbers):
+    worker = Worker(spec.data, spec.folder, record.about)
+    for row in reproduction.reproduce(record, worker, numbers):
         rows.append(row)
         if not as_json:
             changed = ", ".join(row.get("changed_parents", []))

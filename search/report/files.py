@@ -10,31 +10,25 @@ from typing import Any
 from merge_core.atomic_write import write_whole
 from merge_core.output import model_folder
 from search.storage.study_record import Settled
-from search.trial.workbench import Workbench
+from search.trial.builder import Builder
 
 SUMMARY, RECIPE, MODEL = "summary.json", "best.yaml", "best-model"
 
 
-def write(bench: Workbench, winner: Settled, summary: Mapping[str, Any]) -> Path:
-    """Write the three results; those that are there and right are left alone.
-
-    Returns:
-        The folder that they are in.
-    """
-    folder = bench.spec.results
+def write(folder: Path, builder: Builder, winner: Settled, summary: Mapping[str, Any]) -> None:
+    """Write the three results into a folder; those that are there and right are left alone."""
     write_whole(folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
     head = (
         f"# Winner of the mergetune study {summary['study']!r}: trial {winner.number}, seed "
         f"{summary['seed']}.\n# Local models are named relative to this file.\n"
     )
-    recipe = model_folder.portable(winner.recipe, bench.parents, folder).to_yaml()
+    recipe = model_folder.portable(winner.recipe, builder.parents, folder).to_yaml()
     write_whole(folder / RECIPE, head + recipe)
     if _digest_of(folder / MODEL) != winner.weights_digest:
-        export(bench, winner, folder / MODEL, overwrite=True)
-    return folder
+        export(builder, winner, folder / MODEL, overwrite=True)
 
 
-def export(bench: Workbench, trial: Settled, out: Path, *, overwrite: bool = False) -> str:
+def export(builder: Builder, trial: Settled, out: Path, *, overwrite: bool = False) -> str:
     """Write a trial's model folder; returns its weights digest.
 
     Raises:
@@ -42,7 +36,7 @@ def export(bench: Workbench, trial: Settled, out: Path, *, overwrite: bool = Fal
         OutputExistsError: ``out`` is taken.
     """
     expected = trial.weights_digest or None  # a failed trial may have none
-    plan = bench.plan(trial.recipe)
+    plan = builder.plan(trial.recipe)
     return model_folder.write(plan, out, overwrite=overwrite, expected=expected)
 
 

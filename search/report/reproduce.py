@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from merge_core.errors import MergeError
-from search.storage.study_record import Record, Settled
-from search.trial.workbench import Workbench
+from search.storage.study_record import Record, Scores, Settled
+from search.trial.tasks import SEARCH
+from search.trial.worker import Job, Worker
 
 Verdict = Literal["identical", "scores differ", "weights differ"]
 
 
-def reproduce(record: Record, bench: Workbench, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Rebuild and score trials again.
+def reproduce(record: Record, worker: Worker, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Rebuild and score trials again; one that raises has a row like any other.
 
     Args:
         record: The study; its ``about`` is stored.
-        bench: Opened on the parents as they are now.
+        worker: Opened on the parents as they are now.
         numbers: Trials to check.
 
     Yields:
@@ -28,9 +29,9 @@ def reproduce(record: Record, bench: Workbench, numbers: Sequence[int]) -> Itera
         UnknownNameError: The study has no such trial.
     """
     assert record.about is not None
-    changed = bench.changed_parents(record.about)
+    changed = worker.builder.changed_parents(record.about)
     for trial in [record.trial(number) for number in numbers]:
-        verdict, reason = _checked(record, bench, trial)
+        verdict, reason = _checked(record, worker, trial)
         row: dict[str, Any] = {"number": trial.number, "verdict": verdict}
         if verdict != "identical":
             used = [name for name in changed if name in trial.recipe.references()]
@@ -38,29 +39,37 @@ def reproduce(record: Record, bench: Workbench, numbers: Sequence[int]) -> Itera
         yield row
 
 
-def _checked(record: Record, bench: Workbench, trial: Settled) -> tuple[Verdict, str]:
+def _checked(record: Record, worker: Worker, trial: Settled) -> tuple[Verdict, str]:
     if trial.state == "failed":
-        return _failed_again(bench, trial)
-    try:
-        digest = bench.build(trial.recipe)
-    except MergeError as error:
-        return "weights differ", f"cannot be built any more: {error}"
-    if digest != trial.weights_digest:
-        return "weights differ", f"weights digest is {digest}, was {trial.weights_digest}"
-    stored = {"search": trial.scores}
+        return _failed_again(worker, trial)
+    stored = {SEARCH: trial.scores}
     for pool in ("select", "report"):
         found = record.measured(pool).get(trial.number)
         if found is not None:
             stored[pool] = found["scores"]
     for pool, scores in stored.items():
-        kept = {task: x for task, x in scores.items() if task not in bench.measured(pool)}
-        reason = _difference(kept, bench.score(pool), pool)
+        verdict, reason = _scored_again(worker, trial, pool, scores)
         if reason:
-            return "scores differ", reason
+            return verdict, reason
     return "identical", ""
 
 
-def _difference(old: Any, new: Any, pool: str) -> str:
+def _scored_again(
+    worker: Worker, trial: Settled, pool: str, scores: Mapping[str, Sequence[float]]
+) -> tuple[Verdict, str]:
+    result = worker.run(Job(trial.recipe, pool, expected=trial.weights_digest))
+    digest, failure = result.weights_digest, result.failure
+    if failure is not None and not digest:
+        return "weights differ", f"cannot be built any more: {failure.reason}"
+    if digest != trial.weights_digest:
+        return "weights differ", f"weights digest is {digest}, was {trial.weights_digest}"
+    if failure is not None:
+        return "scores differ", f"the {pool} pool cannot be scored any more: {failure.reason}"
+    kept = {task: x for task, x in scores.items() if task not in worker.tasks.measured(pool)}
+    return "scores differ", _difference(kept, result.scores or {}, pool)
+
+
+def _difference(old: Mapping[str, Sequence[float]], new: Scores, pool: str) -> str:
     for task, scores in old.items():
         again = new.get(task, [])
         differ = sum(a != b for a, b in zip(scores, again, strict=False))
@@ -69,17 +78,25 @@ def _difference(old: Any, new: Any, pool: str) -> str:
     return ""
 
 
-def _failed_again(bench: Workbench, trial: Settled) -> tuple[Verdict, str]:
+def _failed_again(worker: Worker, trial: Settled) -> tuple[Verdict, str]:
     """A trial that failed is reproduced if it fails with the same kind of error."""
-    kind = _kind(trial.reason)
+    kind, again = _kind(trial.reason), _fails_with(worker, trial)
+    if again is None:
+        return "scores differ", f"failed with {kind} when the study ran, works now"
+    same = again == kind
+    return ("identical", "") if same else ("scores differ", f"failed with {again}, was {kind}")
+
+
+def _fails_with(worker: Worker, trial: Settled) -> str | None:
+    """Return the class of what a trial's recipe raises now, if it raises."""
+    result = worker.run(Job(trial.recipe, SEARCH))
+    if result.failure is not None:
+        return result.failure.kind
     try:
-        bench.build(trial.recipe)
-        bench.value(bench.score("search"), "search")
-    except Exception as error:
-        again = type(error).__name__
-        same = again == kind
-        return ("identical", "") if same else ("scores differ", f"failed with {again}, was {kind}")
-    return "scores differ", f"failed with {kind} when the study ran, works now"
+        worker.tasks.value(result.scores or {}, SEARCH)
+    except MergeError as error:  # scores that are not finite
+        return type(error).__name__
+    return None
 
 
 def _kind(line: str) -> str:

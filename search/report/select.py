@@ -8,19 +8,20 @@ items that chose nothing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from merge_core.errors import MergeError
-from search.run.loop import Progress
 from search.scoring import intervals
 from search.scoring.intervals import Estimate
 from search.scoring.pareto import front, thinned
 from search.space.starting_points import BASE, DEFAULTS, PARENT, SIMPLE, UNIFORM
+from search.spec.study_file import StudySpec
 from search.storage.study_record import Record, Scores, Settled
-from search.trial.workbench import Workbench
+from search.trial.progress import Progress
+from search.trial.tasks import Tasks
+from search.trial.worker import Job, Worker
 
 SELECT, REPORT = "select", "report"
 FRONT = "front:"  # name in the report of a finalist that nobody beats in every objective
@@ -41,19 +42,20 @@ class Selection:
     best_parent: str
 
 
-def select(record: Record, bench: Workbench, progress: Progress) -> Selection:
+def select(record: Record, worker: Worker, progress: Progress) -> Selection:
     """Score finalists and baselines on the select pool and choose.
 
     Raises:
         MergeError: No trial is complete, or a candidate can no longer be built as it was.
     """
+    tasks = worker.tasks
     done = [trial for trial in record.trials if trial.state == "complete"]
-    finalists = _finalists(done, bench.spec.search.finalists)
+    finalists = _finalists(done, worker.spec.search.finalists)
     named = {t.baseline: t for t in done if t.baseline is not None}
     wanted = {t.number: t for t in [*finalists, *named.values()]}
-    measure(record, bench, SELECT, list(wanted.values()), progress)
+    measure(record, worker, SELECT, list(wanted.values()), progress)
     scores = _scores(record, SELECT)
-    value = {n: bench.value(found, SELECT)[0] for n, found in scores.items()}
+    value = {n: tasks.value(found, SELECT)[0] for n, found in scores.items()}
     winner = max(finalists, key=lambda t: (value[t.number], -t.number))
     parents = [name for name in named if name.startswith(PARENT)]
     simple = [name for name in named if name.startswith(SIMPLE) or name == DEFAULTS]
@@ -63,7 +65,7 @@ def select(record: Record, bench: Workbench, progress: Progress) -> Selection:
         chosen[best] = named[best]
     if not parents:
         raise MergeError("every parent failed as a candidate; there is nothing to compare with")
-    values = {t.number: bench.values(scores[t.number], SELECT) for t in finalists}
+    values = {t.number: tasks.values(scores[t.number], SELECT) for t in finalists}
     if any(values.values()):  # the others that nobody beats in every objective
         others = [record.trial(n) for n in front(values) if n != winner.number]
         chosen |= {f"{FRONT}{t.number}": t for t in others}
@@ -75,7 +77,7 @@ def select(record: Record, bench: Workbench, progress: Progress) -> Selection:
 
 
 def measure(
-    record: Record, bench: Workbench, pool: str, trials: list[Settled], progress: Progress
+    record: Record, worker: Worker, pool: str, trials: list[Settled], progress: Progress
 ) -> None:
     """Score trials on a pool, as far as that is not stored yet; one commit for each.
 
@@ -88,23 +90,21 @@ def measure(
     for i, trial in enumerate(todo):
         progress.stage(f"{pool} pool: candidate {i + 1} of {len(todo)}")
         if trial.weights_digest not in weights:
-            weights[trial.weights_digest] = _measured(bench, pool, trial)
+            weights[trial.weights_digest] = _measured(worker, pool, trial)
         record.add_measured(pool, trial.number, weights[trial.weights_digest])
 
 
-def _measured(bench: Workbench, pool: str, trial: Settled) -> dict[str, Any]:
-    start = time.perf_counter()
-    digest = bench.build(trial.recipe)
-    if digest != trial.weights_digest:
+def _measured(worker: Worker, pool: str, trial: Settled) -> dict[str, Any]:
+    result = worker.run(Job(trial.recipe, pool, expected=trial.weights_digest))
+    digest = result.weights_digest
+    if digest not in ("", trial.weights_digest):
         raise MergeError(
             f"trial {trial.number} was built again with other weights ({digest}, was "
             f"{trial.weights_digest}); `mergetune reproduce` tells which parent changed"
         )
-    built = time.perf_counter()
-    scores = bench.score(pool)
-    scored = time.perf_counter()
-    seconds = {"build": round(built - start, 4), "model": round(scored - built, 4)}
-    return {"scores": scores, "seconds": seconds}
+    if result.failure is not None:
+        raise MergeError(f"trial {trial.number} on the {pool} pool: {result.failure.text}")
+    return {"scores": result.scores, "seconds": result.seconds}
 
 
 def _finalists(done: list[Settled], count: int) -> list[Settled]:
@@ -128,20 +128,20 @@ def _scores(record: Record, pool: str) -> dict[int, Scores]:
     return {number: found["scores"] for number, found in record.measured(pool).items()}
 
 
-def summary(record: Record, bench: Workbench, selection: Selection) -> dict[str, Any]:
+def summary(record: Record, spec: StudySpec, tasks: Tasks, selection: Selection) -> dict[str, Any]:
     """Return what ``summary.json`` holds, from the stored scores alone."""
     report, chosen = _scores(record, REPORT), _scores(record, SELECT)
-    winner, steered = selection.winner, bench.aggregate.steered
+    winner, steered = selection.winner, tasks.aggregate.steered
     return {
         "format": 1,
         "study": record.name,
-        "seed": bench.spec.search.seed,
+        "seed": spec.search.seed,
         "trials": _counts(record.trials),
-        "pools": {name: len(bench.pool(name)) for name in ("search", SELECT, REPORT)},
-        "score": bench.aggregate.plain(),
-        "notices": bench.notices,
+        "pools": {name: len(tasks.pool(name)) for name in ("search", SELECT, REPORT)},
+        "score": tasks.aggregate.plain(),
+        "notices": tasks.notices,
         "candidates": [
-            {"name": name, "trial": t.number, "report": _estimates(bench, report[t.number], REPORT)}
+            {"name": name, "trial": t.number, "report": _estimates(tasks, report[t.number], REPORT)}
             for name, t in selection.named.items()
         ],
         "best_parent": selection.best_parent,
@@ -150,11 +150,11 @@ def summary(record: Record, bench: Workbench, selection: Selection) -> dict[str,
             "recipe_digest": winner.recipe.digest(),
             "weights_digest": winner.weights_digest,
             "search": {"mean": winner.value, **({"steered_by": steered} if steered else {})},
-            "select": _estimates(bench, chosen[winner.number], SELECT),
-            "report": _estimates(bench, report[winner.number], REPORT),
-            **_differences(bench, selection, report),
+            "select": _estimates(tasks, chosen[winner.number], SELECT),
+            "report": _estimates(tasks, report[winner.number], REPORT),
+            **_differences(tasks, selection, report),
         },
-        "cost": _cost(record, bench),
+        "cost": _cost(record, tasks),
     }
 
 
@@ -163,40 +163,40 @@ def _counts(trials: list[Settled]) -> dict[str, int]:
     return {"complete": complete, "stopped": 0, "failed": len(trials) - complete}
 
 
-def _estimates(bench: Workbench, scores: Scores, pool: str) -> dict[str, Any]:
-    vectors = bench.oriented(scores, pool)
-    tasks = {}
-    for task, evaluator in bench.evaluators.items():
+def _estimates(tasks: Tasks, scores: Scores, pool: str) -> dict[str, Any]:
+    vectors = tasks.oriented(scores, pool)
+    each = {}
+    for task, evaluator in tasks.evaluators.items():
         found = intervals.mean_interval(vectors[task])
         if not evaluator.higher_is_better:
             found = found.flipped()
-        tasks[task] = {name: evaluator.reported(x) for name, x in found.__dict__.items()}
+        each[task] = {name: evaluator.reported(x) for name, x in found.__dict__.items()}
     groups = {}
-    for entry in bench.aggregate.entries:
+    for entry in tasks.aggregate.entries:
         if entry.group:
             found = entry.plain_estimate(vectors)
-            lower = not bench.evaluators[next(iter(entry.shares))].higher_is_better
+            lower = not tasks.evaluators[next(iter(entry.shares))].higher_is_better
             groups[entry.name] = (found.flipped() if lower else found).__dict__
-    whole = bench.aggregate.estimate(vectors).__dict__
-    return {**whole, "groups": groups, "tasks": tasks} if groups else {**whole, "tasks": tasks}
+    whole = tasks.aggregate.estimate(vectors).__dict__
+    return {**whole, **({"groups": groups} if groups else {}), "tasks": each}
 
 
 def _differences(
-    bench: Workbench, selection: Selection, report: Mapping[int, Scores]
+    tasks: Tasks, selection: Selection, report: Mapping[int, Scores]
 ) -> dict[str, Any]:
     rivals = {"best_parent": selection.best_parent, "uniform": UNIFORM, "base": BASE}
     found: dict[str, Any] = {}
     for label, name in rivals.items():
         if name not in selection.named:
             continue
-        ours = bench.oriented(report[selection.winner.number], REPORT)
-        theirs = bench.oriented(report[selection.named[name].number], REPORT)
-        difference = bench.aggregate.difference(ours, theirs)
+        ours = tasks.oriented(report[selection.winner.number], REPORT)
+        theirs = tasks.oriented(report[selection.named[name].number], REPORT)
+        difference = tasks.aggregate.difference(ours, theirs)
         found[f"minus_{label}"] = _difference(difference)
-        if bench.aggregate.objectives > 1:
+        if tasks.aggregate.objectives > 1:
             found[f"minus_{label}"]["entries"] = {
                 entry.name: _difference(entry.difference(ours, theirs))
-                for entry in bench.aggregate.entries
+                for entry in tasks.aggregate.entries
             }
     return found
 
@@ -205,7 +205,7 @@ def _difference(found: Estimate) -> dict[str, Any]:
     return {"estimate": found.mean, "low": found.low, "high": found.high}
 
 
-def _cost(record: Record, bench: Workbench) -> dict[str, Any]:
+def _cost(record: Record, tasks: Tasks) -> dict[str, Any]:
     digest = {trial.number: trial.weights_digest for trial in record.trials}
     measured = [(pool, n, f) for pool in (SELECT, REPORT) for n, f in record.measured(pool).items()]
     fresh = {(pool, digest[n]): found for pool, n, found in measured}.values()  # equal weights once
@@ -216,7 +216,7 @@ def _cost(record: Record, bench: Workbench) -> dict[str, Any]:
             seconds[key] += value
     return {
         "items_scored": scored + sum(_items(found) for found in fresh),
-        "items_full": len(record.trials) * len(bench.pools.search)
+        "items_full": len(record.trials) * len(tasks.pools.search)
         + sum(_items(found) for _, _, found in measured),
         "seconds": {key: round(value, 3) for key, value in seconds.items()},
     }

@@ -12,9 +12,11 @@ from merge_core.errors import MergeError
 from search.report import files as results
 from search.report import select as selection
 from search.report.select import REPORT
-from search.run.loop import Progress, open_for, search
+from search.run.loop import search
+from search.run.resume import open_for
 from search.spec import study_file
-from search.trial.workbench import Workbench
+from search.trial.progress import Progress
+from search.trial.worker import Worker
 
 
 def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> dict[str, Any] | None:
@@ -41,18 +43,19 @@ def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> dict[str, A
     with lock:
         progress.stage("opening models and tasks")
         record = open_for(spec)
-        bench = Workbench(spec, record.about)
-        progress.stage(f"candidates are merged by {bench.kernels} kernels")
-        progress.notice(f"parents: {bench.placement.where}: {bench.placement.reason}")
-        for notice in bench.notices:
+        worker = Worker(spec.data, spec.folder, record.about)
+        builder, tasks = worker.builder, worker.tasks
+        progress.stage(f"candidates are merged by {builder.kernels} kernels")
+        progress.notice(f"parents: {builder.placement.where}: {builder.placement.reason}")
+        for notice in tasks.notices:
             progress.notice(notice)
-        if not search(spec, record, bench, progress, stop):
+        if not search(spec, record, worker, progress, stop):
             return None
-        progress.stage(f"computed once for all candidates: {bench.once}")
-        chosen = selection.select(record, bench, progress)
-        selection.measure(record, bench, REPORT, list(chosen.named.values()), progress)
-        summary = selection.summary(record, bench, chosen)
+        progress.stage(f"computed once for all candidates: {builder.once}")
+        chosen = selection.select(record, worker, progress)
+        selection.measure(record, worker, REPORT, list(chosen.named.values()), progress)
+        summary = selection.summary(record, spec, tasks, chosen)
         progress.stage("writing results")
         record.finish(summary)
-        results.write(bench, chosen.winner, summary)
+        results.write(spec.results, builder, chosen.winner, summary)
     return summary

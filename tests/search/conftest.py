@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 from merge_core import plugins
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
-from search.trial import workbench
+from search.trial import builder
 from tests.search import toy
 
 
@@ -43,7 +43,7 @@ def nothing_is_read_twice() -> Iterator[None]:
     sqlalchemy.event.listen(sqlalchemy.Engine, "connect", connected)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plugins, "entry_points", functools.cache(plugins.entry_points))
-        patch.setattr(workbench, "version", functools.cache(workbench.version))
+        patch.setattr(builder, "version", functools.cache(builder.version))
         patch.setattr(ScriptDirectory, "get_current_head", head)
         yield
     sqlalchemy.event.remove(sqlalchemy.Engine, "connect", connected)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from search.run.study import run
+from search.trial.worker import Worker
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "studies" / "quickstart"
 STUDY = """
@@ -27,6 +28,16 @@ items: {{search: 16, select: 12, report: 20}}
 search: {{sampler: {sampler}, seed: 3, trials: {trials}, finalists: 3}}
 engine: {{device: cpu, batch_size: 16, threads: 1}}
 """
+
+
+class Bench(Worker):
+    """A worker of which build and score are asked one by one."""
+
+    def build(self, recipe):
+        return self.builder.build(recipe)
+
+    def score(self, pool):
+        return self.tasks.score(self.builder.live, pool)
 
 
 class Quiet:
@@ -60,6 +71,11 @@ def write_study(
     )
     (folder / "study.yaml").write_text(text)
     return folder / "study.yaml"
+
+
+def worker_of(spec, record):
+    """Return a worker of a study that is stored."""
+    return Worker(spec.data, spec.folder, record.about)
 
 
 def run_whole(study):

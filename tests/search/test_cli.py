@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +105,70 @@ def test_reproduce_says_identical_and_exits_0(mergetune, study):
     (row,) = json.loads(out)
     assert code == 0
     assert row["verdict"] == "identical"
+
+
+def test_reproduce_has_a_row_for_every_trial_also_where_one_raises(mergetune, study, monkeypatch):
+    from search.trial.builder import Builder
+
+    build, calls = Builder.build, iter(range(1000))
+
+    def broken(self, recipe):
+        if next(calls) == 1:
+            raise ValueError("no luck")
+        return build(self, recipe)
+
+    monkeypatch.setattr(Builder, "build", broken)
+    code, out, _ = mergetune("reproduce", study, "--json")
+    rows = json.loads(out)
+    _, record = open_study(str(study))
+    assert code == 1
+    assert [row["number"] for row in rows] == list(range(len(record.trials)))
+    wrong = [(r["number"], r["verdict"], r["reason"]) for r in rows if r["verdict"] != "identical"]
+    assert wrong == [(1, "weights differ", "cannot be built any more: ValueError: no luck")]
+
+
+@pytest.fixture
+def altered(study, tmp_path):
+    """Copy a finished study and change what its database says of it."""
+
+    def get(change):
+        shutil.copytree(study.parent, tmp_path / "altered")
+        _, record = open_study(str(tmp_path / "altered"))
+        record.begin(change(record.about))
+        return tmp_path / "altered"
+
+    return get
+
+
+def test_export_opens_no_evaluator_and_needs_no_judges_key(mergetune, altered, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"q": "1 + 1"}\n' * 3)
+    judge = {"evaluator": "judge", "file": str(rows), "prompt": "q", "base_url": "http://x"}
+    judge |= {"model": "m", "rubric": "r", "api_key_env": "UNSET_API_KEY"}
+
+    def judged(about):
+        data = about["study"]
+        return about | {"study": data | {"score": [*data["score"], judge]}}
+
+    study = altered(judged)
+    assert mergetune("export", study, tmp_path / "out")[0] == 0
+    code, _, err = mergetune("reproduce", study, "--trial", "best")
+    assert code == 1
+    assert "UNSET_API_KEY (api_key_env) is not set" in err
+
+
+def test_trials_and_best_need_neither_parents_nor_tasks(mergetune, study, altered):
+    commands = [(c, *more) for c in ("trials", "best") for more in ((), ("--json",))]
+    before = [mergetune(c, study, *more)[:2] for c, *more in commands]
+
+    def gone(about):
+        return json.loads(json.dumps(about).replace(str(QUICKSTART), "/gone"))
+
+    study = altered(gone)
+    assert [mergetune(c, study, *more)[:2] for c, *more in commands] == before
+    code, _, err = mergetune("export", study, "out")
+    assert code == 1
+    assert "'/gone/models/add': no such folder" in err
 
 
 def test_unknown_trial_is_one_line_and_exit_1(mergetune, study):

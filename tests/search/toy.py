@@ -32,14 +32,15 @@ from merge_core.parents.residency import Placement
 from merge_core.recipe import yaml_document
 from merge_core.recipe.interpolate import value_of
 from merge_core.recipe.schema import Recipe
-from search.run.loop import open_for, search
-from search.scoring.aggregate import Aggregate
-from search.scoring.objectives import named
-from search.scoring.pools import split
+from search.run.loop import search
+from search.run.resume import about_of, open_for
+from search.scoring.objectives import Opened, named
 from search.space.space import Space
 from search.spec.study_file import StudySpec, of_document
 from search.storage.study_record import Record, Settled
-from search.trial.workbench import Workbench
+from search.trial.builder import Builder
+from search.trial.tasks import Tasks
+from search.trial.worker import Worker
 
 LAYERS = 4
 TENSORS = (
@@ -142,57 +143,72 @@ class Task(Evaluator):
         return 1 - loss if self.higher_is_better else loss
 
 
-class Toy(Workbench):
-    """A workbench whose models are points; signs, values and pools are the real one's.
+class Toy(Worker):
+    """A worker whose models are points; signs, values, pools and ``run`` are the real one's.
 
     Args:
         spec: The study, of method linear or task_arithmetic.
-        about: Not looked at.
         parents: Where they stand now.
         tasks: The tasks, if not those of the study file.
         steering: What scores the search pool instead of some of them, by their places.
     """
 
-    kernels, once = "toy", "nothing"  # no tensor is merged
-    placement = Placement("mapped", "they are points")
-
     def __init__(
         self,
         spec: StudySpec,
-        about: Mapping[str, Any] | None = None,
         *,
         parents: dict[str, Point] | None = None,
         tasks: Sequence[Task] | None = None,
         steering: Mapping[int, Task] | None = None,
     ) -> None:
-        self.spec, self._threads = spec, 1
+        self.spec, self._live = spec, None
         self.parents = {k: Parent(point) for k, point in (parents or PARENTS).items()}
-        self.space = Space(spec.template, TENSORS)
+        self.builder = ToyBuilder(self)
         names = [score.options.task for score in spec.scores]
         opened = named(spec, tasks or [Task(name) for name in names], steering)
-        self.evaluators, self.steering = opened.evaluators, opened.steering
-        self.aggregate = Aggregate(spec.aggregate, opened.entries)
-        self.pools = split(
-            [item for task in self.evaluators.values() for item in task.items],
-            {"search": spec.items.search, "select": spec.items.select, "report": spec.items.report},
-            spec.search.seed,
-        )
-        self._host: Any = SimpleNamespace(live=None, versions={})
+        self.tasks = ToyTasks(self, opened)
         self.built: list[Recipe] = []
         self.scored: list[tuple[str, str]] = []  # (pool, weights digest)
 
     def build(self, recipe: Recipe) -> str:
         self.built.append(recipe)
-        self._host.live = self.model(recipe)
-        return str(self._host.live.digest)
+        self.live = self.model(recipe)
+        return self.live.digest
 
     def score(self, pool: str) -> dict[str, list[float]]:
-        self.scored.append((pool, self._host.live.digest))
-        return super().score(pool)
+        self.scored.append((pool, self.live.digest))
+        return Tasks.score(self.tasks, self.live, pool)  # type: ignore[arg-type]
 
     def model(self, recipe: Recipe) -> Model:
         where = tuple((name, parent.point) for name, parent in self.parents.items())
         return Model(tuple(merged(recipe, tensor, where) for tensor in TENSORS))
+
+
+class ToyBuilder(Builder):
+    """Builds what its toy says."""
+
+    kernels, once, live = "toy", "nothing", None  # no tensor is merged
+    placement = Placement("mapped", "they are points")
+    parents: Any = None
+
+    def __init__(self, toy: Toy) -> None:
+        self._toy, self._threads, self.parents = toy, 1, toy.parents
+        self.space = Space(toy.spec.template, TENSORS)
+        self._host: Any = SimpleNamespace(versions={})
+
+    def build(self, recipe: Recipe) -> str:
+        return self._toy.build(recipe)
+
+
+class ToyTasks(Tasks):
+    """Scores as its toy says."""
+
+    def __init__(self, toy: Toy, opened: Opened) -> None:
+        super().__init__(toy.spec, opened)
+        self._toy = toy
+
+    def score(self, live: Any, pool: str, blocks: Any = None) -> dict[str, list[float]]:
+        return self._toy.score(pool)
 
 
 @functools.cache
@@ -264,11 +280,11 @@ def searched(spec: StudySpec, bench: Toy | None = None, stop: Any = never) -> Re
 def in_memory(spec: StudySpec, bench: Toy | None = None, before: Sequence[Settled] = ()) -> Record:
     """Search without a database, resuming from the trials ``before``, and return the record."""
     bench = bench or Toy(spec)
-    directions = ["maximize"] * bench.aggregate.objectives
+    directions = ["maximize"] * bench.tasks.aggregate.objectives
     record = Record(optuna.create_study(study_name=spec.name, directions=directions), "memory")
-    record.begin({**bench.about(), "folder": "."})
+    record.begin({**about_of(spec, bench), "folder": "."})
     for trial in before:
-        record.add(trial, bench.space.distributions())
+        record.add(trial, bench.builder.space.distributions())
     search(spec, record, bench, Listener(), never)
     return record
 

@@ -122,6 +122,33 @@ def test_a_candidate_that_cannot_be_built_any_more_differs_and_the_others_are_ch
     assert found[1] == {"number": 0, "verdict": "identical"}
 
 
+def test_whatever_a_trial_raises_is_its_row_and_the_others_are_checked(
+    record: Record, spec: StudySpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = rows(record, Failing(spec), 5, 0)
+    assert found[0] == {
+        "number": 5,
+        "verdict": "weights differ",
+        "reason": "cannot be built any more: RuntimeError: no luck",
+        "changed_parents": [],
+    }
+    assert found[1] == {"number": 0, "verdict": "identical"}
+    score = toy.Task.score
+
+    def gone(self: toy.Task, model: toy.Model, which: Any) -> Any:
+        if self.items[which[0]].id in record.about["pools"]["select"]["gain"]:
+            raise ConnectionError("the judge is gone")
+        return score(self, model, which)
+
+    monkeypatch.setattr(toy.Task, "score", gone)
+    found = rows(record, toy.Toy(spec), 3, 8)
+    assert (found[0]["verdict"], found[0]["reason"]) == (
+        "scores differ",
+        "the select pool cannot be scored any more: ConnectionError: the judge is gone",
+    )
+    assert found[1] == {"number": 8, "verdict": "identical"}
+
+
 @pytest.mark.parametrize("pool", ["search", "select", "report"])
 def test_one_item_that_scores_otherwise_is_told_by_task_and_pool(
     record: Record, spec: StudySpec, pool: str, monkeypatch: pytest.MonkeyPatch

@@ -19,6 +19,7 @@ from search.report.select import Selection, measure, select
 from search.scoring import intervals
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record, Settled
+from search.trial import worker
 from search.views import tables
 from tests.search import toy
 
@@ -62,14 +63,14 @@ class Scripted(toy.Toy):
         return {
             task: [level * (-1 if task == "loss" else 1) + 0.1 * toy.noise(name, task, i, pool)
                    for i in range(10)]
-            for task in self.evaluators
+            for task in self.tasks.evaluators
         }  # fmt: skip
 
     def settled(self, name: str, number: int) -> Settled:
         named = name in ("base", "uniform", "defaults") or ":" in name
         recipe = Recipe("linear", (Source(name, (("weight", 1.0),)),))
         scores = self.scores_of(self.same.get(name, name), "search")
-        value, stderr = self.value(scores, "search")
+        value, stderr = self.tasks.value(scores, "search")
         return Settled(
             number,
             "complete",
@@ -111,7 +112,7 @@ def reported(record: Record, bench: Scripted) -> dict[str, Any]:
     """Select, measure on the report pool, and summarise."""
     found = chosen(record, bench)
     measure(record, bench, "report", list(found.named.values()), toy.Listener())
-    return selection.summary(record, bench, found)
+    return selection.summary(record, bench.spec, bench.tasks, found)
 
 
 def name_of(trial: Settled) -> str:
@@ -301,8 +302,8 @@ def test_a_task_where_lower_is_better_counts_against_the_mean_but_is_shown_as_it
 
 
 def test_less_loss_is_a_better_value(bench: Any) -> None:
-    worse, _ = bench.value({"gain": [0.5, 0.4], "loss": [0.3, 0.5]}, "search")
-    better, _ = bench.value({"gain": [0.5, 0.4], "loss": [0.2, 0.5]}, "search")
+    worse, _ = bench.tasks.value({"gain": [0.5, 0.4], "loss": [0.3, 0.5]}, "search")
+    better, _ = bench.tasks.value({"gain": [0.5, 0.4], "loss": [0.2, 0.5]}, "search")
     assert better - worse == pytest.approx(0.05 * 0.5 / 1.5)
 
 
@@ -328,7 +329,7 @@ def test_the_optimism_of_the_search_score_is_shown(fill: Any, bench: Any) -> Non
     winner = reported(record, bench)["winner"]
     assert winner["search"] == {"mean": record.trials[7].value}
     for pool in ("select", "report"):
-        value, _ = bench.value(bench.scores_of("good", pool), pool)
+        value, _ = bench.tasks.value(bench.scores_of("good", pool), pool)
         assert winner[pool]["mean"] == pytest.approx(value)
     assert winner["search"]["mean"] > winner["select"]["mean"] > winner["report"]["mean"]
 
@@ -347,7 +348,7 @@ def test_seconds_of_trials_and_measurements_are_added_up(
     fill: Any, bench: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = iter(range(10**6))
-    monkeypatch.setattr(selection.time, "perf_counter", lambda: next(now))
+    monkeypatch.setattr(worker.time, "perf_counter", lambda: next(now))
     cost = reported(fill(), bench)["cost"]
     assert cost["seconds"] == {"build": 9 * 1 + 15, "model": 9 * 2 + 15, "other": 9 * 0.5}
 
@@ -366,7 +367,7 @@ def test_scores_are_those_of_the_pools_own_items_in_the_pools_order(study: Study
     model, ids = bench.model(found.winner.recipe), record.about["pools"]["select"]
     assert record.measured("select")[found.winner.number]["scores"] == {
         name: [task.score_one(model, item) for item in ids[name]]
-        for name, task in bench.evaluators.items()
+        for name, task in bench.tasks.evaluators.items()
     }
 
 
@@ -433,7 +434,7 @@ def test_what_a_reader_must_know_is_in_the_summary_and_on_the_screen_once(
     for number, name in enumerate(OUTCOMES):
         record.trials.append(bench.settled(name, number))
     assert reported(record, bench)["notices"] == []
-    for task in bench.evaluators.values():
+    for task in bench.tasks.evaluators.values():
         task.facts = replace(task.facts, notice="All of the test split of the public benchmark x.")
     found = reported(record, bench)
     assert found["notices"] == ["All of the test split of the public benchmark x."]

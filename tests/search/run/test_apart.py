@@ -172,12 +172,12 @@ def test_the_front_is_reported_and_the_best_mean_of_it_wins(
     values = {n: record.trials[n].values for n in best}
     overall = {n: record.trials[n].value for n in best}
     scores = {n: found["scores"] for n, found in record.measured(SELECT).items()}
-    fresh = {n: bench.value(scores[n], SELECT)[0] for n in thinned(values, overall, 3)}
+    fresh = {n: bench.tasks.value(scores[n], SELECT)[0] for n in thinned(values, overall, 3)}
     assert chosen.winner.number == max(fresh, key=lambda n: fresh[n])
     names = [name for name in chosen.named if name.startswith("front:")]
     assert names
     measure(record, bench, REPORT, list(chosen.named.values()), toy.Listener())
-    found = summary(record, bench, chosen)
+    found = summary(record, bench.spec, bench.tasks, chosen)
     assert [row["name"] for row in found["candidates"]][-len(names) - 1 :] == [*names, "winner"]
     entries = found["winner"]["minus_uniform"]["entries"]
     assert set(entries) == {"gain", "other"}

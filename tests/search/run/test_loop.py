@@ -17,7 +17,8 @@ from merge_core.errors import MergeError
 from merge_core.recipe.schema import Recipe, Source
 from search.report import files as results
 from search.run import study as whole
-from search.run.loop import open_for, search
+from search.run.loop import search
+from search.run.resume import open_for
 from search.samplers.registry import SAMPLERS, make_random
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record, Settled, open_record
@@ -369,7 +370,7 @@ def run(spec: StudySpec) -> Any:
     """Run a whole study and return what must not depend on kills."""
     (spec.folder / "study.yaml").write_text(json.dumps(dict(spec.data)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(whole, "Workbench", toy.Toy)
+        patch.setattr(whole, "Worker", lambda *_: toy.Toy(spec))
         patch.setattr(results, "write", lambda *_: None)
         summary = whole.run(spec.folder, toy.Listener(), toy.never)
     record = open_record(spec.storage)

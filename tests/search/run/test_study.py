@@ -10,8 +10,15 @@ from merge_core.recipe import read as recipe_reader
 from search.report import files as results
 from search.report.reproduce import reproduce
 from search.storage.locate import open_study
-from search.trial.workbench import Workbench
-from tests.search.real import QUICKSTART, run_and_kill, run_whole, without_costs, write_study
+from search.trial.builder import Builder
+from tests.search.real import (
+    QUICKSTART,
+    run_and_kill,
+    run_whole,
+    without_costs,
+    worker_of,
+    write_study,
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -93,7 +100,7 @@ def test_every_trial_reproduces_from_the_database_alone(finished):
     study, _ = finished
     (url,) = [f"sqlite:///{study.parent}/results/study.db"]
     spec, record = open_study(url)
-    found = list(reproduce(record, Workbench(spec, record.about), range(len(record.trials))))
+    found = list(reproduce(record, worker_of(spec, record), range(len(record.trials))))
     assert [row["verdict"] for row in found] == ["identical"] * len(record.trials)
 
 
@@ -104,18 +111,18 @@ def test_exported_trial_scores_with_stock_lm_eval_what_the_study_recorded(finish
 
     study, summary = finished
     spec, record = open_study(str(study))
-    bench = Workbench(spec, record.about)
+    bench = worker_of(spec, record)
     trial = record.trial(summary["winner"]["trial"])
-    results.export(bench, trial, tmp_path / "out")
+    results.export(bench.builder, trial, tmp_path / "out")
     found = simple_evaluate(
         model=HFLM(pretrained=str(tmp_path / "out"), dtype="float32", batch_size=16, device="cpu"),
-        tasks=list(bench.evaluators),
+        tasks=list(bench.tasks.evaluators),
         task_manager=TaskManager(include_path=str(QUICKSTART / "tasks"), include_defaults=False),
         bootstrap_iters=0,
     )
     for task, scores in trial.scores.items():
         of_doc = {s["doc_id"]: s["exact_match"] for s in found["samples"][task]}
-        assert [of_doc[i] for i in bench.pools.search.of(task)] == scores
+        assert [of_doc[i] for i in bench.tasks.pools.search.of(task)] == scores
 
 
 def test_two_runs_with_one_seed_give_the_same_study(finished, tmp_path):
@@ -150,7 +157,7 @@ def test_other_methods_run_and_reproduce(tmp_path, method):
     run_whole(study)
     spec, record = open_study(str(study))
     last = len(record.trials) - 1
-    (row,) = reproduce(record, Workbench(spec, record.about), [last])
+    (row,) = reproduce(record, worker_of(spec, record), [last])
     assert row["verdict"] == "identical"
 
 
@@ -165,11 +172,11 @@ def test_changed_parent_is_named_and_stops_a_resumed_run(tmp_path):
     weights["model.norm.weight"] = weights["model.norm.weight"] * 2
     save_file(weights, models / "sort" / "model.safetensors", metadata={"format": "pt"})
     spec, record = open_study(str(study))
-    found = list(reproduce(record, Workbench(spec, record.about), [1, 2]))
+    found = list(reproduce(record, worker_of(spec, record), [1, 2]))
     assert [row["verdict"] for row in found] == ["identical", "weights differ"]
     assert found[1]["changed_parents"] == [f"{models}/sort"]
     with pytest.raises(CheckpointError, match="not written, the merge gives other weights"):
-        results.export(Workbench(spec, record.about), record.trial(2), tmp_path / "out")
+        results.export(Builder(spec, record.about), record.trial(2), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(MergeError, match=r"the weights of .*/sort are not those that study"):
         run_whole(study)

@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 from search.storage.locate import open_study
-from search.trial.workbench import Workbench
-from tests.search.real import QUICKSTART, run_whole, write_study
+from tests.search.real import QUICKSTART, run_whole, worker_of, write_study
 
 pytestmark = pytest.mark.slow
 
@@ -88,23 +87,23 @@ def items(theirs, task, metric):
 def test_every_item_of_every_pool_is_plain_lm_evals_on_the_exported_folder(finished, theirs):
     study, summary = finished
     spec, record = open_study(str(study))
-    bench = Workbench(spec, record.about)
+    bench = worker_of(spec, record)
     number = summary["winner"]["trial"]
     pools = {"search": record.trial(number).scores}
     pools |= {p: record.measured(p)[number]["scores"] for p in ("select", "report")}
     for pool, scores in pools.items():
         for task in ("quickstart_add", "quickstart_sort"):
             right = items(theirs, task, "exact_match")
-            assert scores[task] == [right[i] for i in bench.pool(pool).of(task)]
+            assert scores[task] == [right[i] for i in bench.tasks.pool(pool).of(task)]
         nats = [-x / size for x, size in items(theirs, "texts", "byte_perplexity")]
-        expected = [nats[i] for i in bench.pool(pool).of("texts")]
+        expected = [nats[i] for i in bench.tasks.pool(pool).of("texts")]
         assert scores["texts"] == pytest.approx(expected, rel=5e-7, abs=4e-5)
 
 
 def test_reported_numbers_are_lm_evals_aggregation_of_the_report_items(finished, theirs):
     study, summary = finished
     spec, record = open_study(str(study))
-    report = Workbench(spec, record.about).pools.report
+    report = worker_of(spec, record).tasks.pools.report
     found = summary["winner"]["report"]
     pairs = [items(theirs, "texts", "byte_perplexity")[i] for i in report.of("texts")]
     nats, sizes = np.array(pairs).T
@@ -123,12 +122,12 @@ def test_reported_numbers_are_lm_evals_aggregation_of_the_report_items(finished,
 def test_the_whole_tasks_have_lm_evals_numbers(finished, theirs):
     study, _ = finished
     spec, record = open_study(str(study))
-    bench = Workbench(spec, record.about)
-    texts = bench.evaluators["texts"]
+    bench = worker_of(spec, record)
+    texts = bench.tasks.evaluators["texts"]
     pairs = np.array(items(theirs, "texts", "byte_perplexity"))
     mean = -pairs[:, 0].sum() / np.sum(texts.sizes)
     assert texts.reported(mean) == pytest.approx(theirs["results"]["texts"]["byte_perplexity,none"])
-    (group, _) = bench.aggregate.entries
+    (group, _) = bench.tasks.aggregate.entries
     means = {t: np.mean(items(theirs, t, "exact_match")) for t in group.shares}
     expected = theirs["groups"]["both"]["exact_match,none"]
     assert sum(r * means[t] for t, r in group.shares.items()) == pytest.approx(expected, rel=1e-12)

@@ -13,8 +13,8 @@ from merge_core.errors import EvaluationError
 from search.report.reproduce import reproduce
 from search.spec import study_file
 from search.storage.locate import open_study
-from search.trial.workbench import Workbench
-from tests.search.real import QUICKSTART, run_whole, write_study
+from search.trial.worker import Worker
+from tests.search.real import QUICKSTART, run_whole, worker_of, write_study
 
 pytestmark = pytest.mark.slow
 
@@ -139,7 +139,7 @@ def live(folder):
 def test_every_pool_has_the_scores_of_its_metric(finished, name):
     study, summary = finished
     spec, record = open_study(str(study))
-    bench = Workbench(spec, record.about)
+    bench = worker_of(spec, record)
     winner = summary["winner"]["trial"]
     number = winner if name == "winner" else 0
     results = study.parent / "results" / "best-model"
@@ -152,7 +152,7 @@ def test_every_pool_has_the_scores_of_its_metric(finished, name):
     for pool, scores in pools.items():
         assert list(scores) == list(UNITS)
         for task, pair in evaluators.items():
-            which = bench.pool(pool).of(task)
+            which = bench.tasks.pool(pool).of(task)
             right = pair[pool == "search"].score(model, which)
             assert scores[task] == pytest.approx(right.tolist(), abs=ROUNDING)
             wrong = pair[pool != "search"].score(model, which)
@@ -192,7 +192,7 @@ def test_the_summary_is_by_the_standard_metrics(finished):
 def test_every_trial_reproduces_and_a_second_run_changes_nothing(finished):
     study, summary = finished
     spec, record = open_study(str(study))
-    found = list(reproduce(record, Workbench(spec, record.about), range(len(record.trials))))
+    found = list(reproduce(record, worker_of(spec, record), range(len(record.trials))))
     assert {row["verdict"] for row in found} == {"identical"}
     assert run_whole(study) == summary
 
@@ -212,4 +212,4 @@ def test_a_metric_that_the_task_does_not_have_is_named_with_its_entry(folder, pl
     score[place] = {**score[place], **more}
     spec = study_file.read(write(folder, "refused", score))
     with pytest.raises(EvaluationError, match=rule):
-        Workbench(spec)
+        Worker(spec.data, spec.folder)

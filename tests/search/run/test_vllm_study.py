@@ -15,13 +15,12 @@ import yaml
 from merge_core.errors import EvaluationError, NonFiniteError
 from merge_core.output import model_folder
 from merge_core.recipe import read as recipe_reader
-from merge_core.recipe.yaml_document import parse, parse_all
+from merge_core.recipe.yaml_document import parse_all
 from search.report.reproduce import reproduce
 from search.space.starting_points import baselines
 from search.spec import study_file
 from search.storage.study_record import open_record
-from search.trial.workbench import Workbench
-from tests.search.real import QUICKSTART, run_whole, write_study
+from tests.search.real import QUICKSTART, Bench, run_whole, worker_of, write_study
 
 pytestmark = pytest.mark.vllm
 
@@ -33,8 +32,7 @@ def bench_of(engine, more=(), **options):
     data = yaml.safe_load((QUICKSTART / "study.yaml").read_text())
     data["engine"] = {**ENGINES[engine], "batch_size": 64, "threads": 1, **options}
     data["score"] += more
-    text = yaml.safe_dump(data)
-    return Workbench(study_file.of_document(parse(text, "study.yaml"), QUICKSTART))
+    return Bench(data, QUICKSTART)
 
 
 SPOILT = {  # more than float32 holds
@@ -67,7 +65,7 @@ def recipe_of(changes):
 
 def test_every_item_of_the_quickstart_scores_as_by_hf(benches):
     ours, theirs = benches["vllm"], benches["hf"]
-    for baseline in baselines(theirs.spec, theirs.space)[:5]:  # the parents and their mean
+    for baseline in baselines(theirs.spec, theirs.builder.space)[:5]:  # the parents and their mean
         assert ours.build(baseline.recipe) == theirs.build(baseline.recipe)
         assert ours.score("report") == theirs.score("report")  # costs too; no ties to except
 
@@ -79,7 +77,7 @@ def test_every_item_of_an_exported_folder_scores_as_by_plain_lm_eval(benches, tm
 
     bench, recipe = benches["vllm"], recipe_of({})
     digest = bench.build(recipe)
-    assert model_folder.write(bench.plan(recipe), tmp_path / "out") == digest
+    assert model_folder.write(bench.builder.plan(recipe), tmp_path / "out") == digest
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         out = lm_eval.simple_evaluate(
@@ -91,7 +89,7 @@ def test_every_item_of_an_exported_folder_scores_as_by_plain_lm_eval(benches, tm
             bootstrap_iters=0,
         )
     for task, samples in out["samples"].items():
-        evaluator, live = bench.evaluators[task], bench._host.live
+        evaluator, live = bench.tasks.evaluators[task], bench.builder.live
         ours = evaluator.score(live, range(len(evaluator.items))).tolist()
         assert ours == [sample["exact_match"] for sample in samples]
         assert 0 < sum(ours) < len(ours)
@@ -117,7 +115,7 @@ def test_a_study_runs_to_its_end_and_every_trial_is_reproduced(tmp_path):
     spec = study_file.read(file)
     record = open_record(spec.storage, spec.name)
     assert record.about["versions"]["vllm"]
-    rows = list(reproduce(record, Workbench(spec, record.about), range(len(record.trials))))
+    rows = list(reproduce(record, worker_of(spec, record), range(len(record.trials))))
     assert {row["verdict"] for row in rows} == {"identical"}
 
 
@@ -163,7 +161,7 @@ def test_a_vllm_that_failed_is_started_anew(monkeypatch):
     """Last, since it ends an engine, and with it what all engines of a process share."""
     bench, recipe = bench_of("vllm"), recipe_of({})
     digest, scores = bench.build(recipe), bench.score("search")
-    engine = bench._host.live.engine
+    engine = bench.builder.live.engine
 
     def fail(*args, **more):
         raise RuntimeError("out of luck")
@@ -172,10 +170,10 @@ def test_a_vllm_that_failed_is_started_anew(monkeypatch):
     with pytest.raises(EvaluationError, match="vLLM could not answer: RuntimeError: out of luck"):
         bench.score("search")
     assert (bench.build(recipe), bench.score("search")) == (digest, scores)
-    assert bench._host.live.engine is not engine
+    assert bench.builder.live.engine is not engine
     other = recipe_of({"dtype": "bfloat16"})
     assert bench.build(other) != digest
-    assert json.loads(bench._host.live.engine.fingerprint())["dtype"] == "bfloat16"
+    assert json.loads(bench.builder.live.engine.fingerprint())["dtype"] == "bfloat16"
 
 
 if __name__ == "__main__":

@@ -67,12 +67,12 @@ def record(spec: StudySpec, bench: toy.Toy) -> Record:
 def finished(record: Record, bench: toy.Toy) -> dict[str, Any]:
     chosen = select(record, bench, toy.Listener())
     measure(record, bench, "report", list(chosen.named.values()), toy.Listener())
-    return summary(record, bench, chosen)
+    return summary(record, bench.spec, bench.tasks, chosen)
 
 
 def direct(bench: toy.Toy, task: toy.Task, trial: Any, pool: str) -> list[float]:
-    """Score a trial's recipe by an evaluator, without workbench or record."""
-    return list(task.score(bench.model(trial.recipe), bench.pool(pool).of(task.task)))
+    """Score a trial's recipe by an evaluator, without worker or record."""
+    return list(task.score(bench.model(trial.recipe), bench.tasks.pool(pool).of(task.task)))
 
 
 # What is scored by which
@@ -107,7 +107,7 @@ def test_chance_still_counts_where_the_standard_metric_does(record: Record, benc
         loss = np.mean(direct(bench, toy.Task("loss"), trial, pool))
         expected = pytest.approx((gain - 0.5 * loss) / 1.5)
         assert found[pool]["mean"] == expected
-        assert bench.value(record.measured(pool)[trial.number]["scores"], pool)[0] == expected
+        assert bench.tasks.value(record.measured(pool)[trial.number]["scores"], pool)[0] == expected
 
 
 def test_chance_counts_on_the_search_pool_where_nothing_else_steers(study: Study) -> None:
@@ -203,8 +203,9 @@ def test_measured_scores_are_left_out_where_they_are_measured(
     record: Record, spec: StudySpec
 ) -> None:
     bench = bench_of(spec, measured=True)
-    assert [bench.measured(p) for p in ("search", "select", "report")] == [{"gain"}, set(), set()]
-    bench.steering["gain"]._sign = -1  # type: ignore[attr-defined]
+    measured = [bench.tasks.measured(p) for p in ("search", "select", "report")]
+    assert measured == [{"gain"}, set(), set()]
+    bench.tasks.steering["gain"]._sign = -1  # type: ignore[attr-defined]
     assert next(reproduce(record, bench, [0]))["verdict"] == "identical"
 
 
@@ -213,7 +214,7 @@ def test_search_values_are_said_to_have_another_unit(
 ) -> None:
     found = finished(record, bench)
     notice = "Search values are by slope (gain): another unit than all other scores have."
-    assert found["notices"] == bench.notices == [notice]
+    assert found["notices"] == bench.tasks.notices == [notice]
     value = record.trial(found["winner"]["trial"]).value
     assert found["winner"]["search"] == {"mean": value, "steered_by": {"gain": "slope"}}
     assert [entry.get("steer") for entry in found["score"]["entries"]] == ["slope", None]
@@ -239,11 +240,11 @@ def test_a_study_without_steer_says_nothing_of_it(study: Study) -> None:
     bench = toy.Toy(spec)
     record = toy.in_memory(spec, bench)
     assert "steer" not in str(finished(record, bench))
-    assert "steering" not in bench.about()
+    assert "steering" not in bench.tasks.about()
 
 
 def test_what_steers_is_stored(bench: toy.Toy) -> None:
-    about = bench.about()
+    about = bench.tasks.about()
     assert about["tasks"] == {"gain": "toy gain 1", "loss": "toy loss 1"}
     assert about["steering"] == {"gain": "slope 1"}
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from merge_core.errors import DocumentError, MergeError, UnknownNameError
+from search.run.resume import about_of
 from search.spec.study_file import StudySpec
 from search.storage.locate import chosen, open_study, winner
 from search.storage.study_record import Record, open_record
@@ -84,7 +85,7 @@ def test_a_stored_study_that_does_not_read_any_more_is_named_by_its_database(stu
     spec = study()
     record = open_record(spec.storage, spec.name, create=True)
     data = {**spec.data, "colour": 1}
-    record.begin({**toy.Toy(spec).about(), "study": data, "folder": ".."})
+    record.begin({**about_of(spec, toy.Toy(spec)), "study": data, "folder": ".."})
     with pytest.raises(DocumentError, match=r"^study 'toy' in sqlite.*db:1: colour: unknown key"):
         open_study(spec.storage)
 
@@ -93,7 +94,7 @@ def test_a_stored_study_that_does_not_read_any_more_is_named_by_its_database(stu
 def finished(memory: Record, study: Study) -> Record:
     """A record of 11 trials whose winner is the eighth."""
     for trial in toy.in_memory(study(trials=1)).trials:
-        memory.add(trial, toy.Toy(study()).space.distributions())
+        memory.add(trial, toy.Toy(study()).builder.space.distributions())
     memory.finish({"winner": {"trial": 7}})
     return memory
 

@@ -12,8 +12,8 @@ from merge_core.errors import ParameterError
 from merge_core.numerics import order_statistics
 from merge_core.parents.residency import Memory
 from search.spec import study_file
-from search.trial import workbench
-from search.trial.workbench import Workbench
+from search.trial import builder
+from search.trial.builder import Builder
 from tests.search.real import write_study
 
 GIB = 2**30
@@ -26,23 +26,23 @@ def bench_of(
     method: str = "task_arithmetic",
     more: str = "",
     **engine: Any,
-) -> Workbench:
+) -> Builder:
     study = write_study(folder, method=method, more=more)
     data = yaml.safe_load(study.read_text())
     data["engine"] |= engine
     study.write_text(yaml.safe_dump(data))
-    return Workbench(study_file.read(study), about)
+    return Builder(study_file.read(study), about)
 
 
 def memories(monkeypatch: pytest.MonkeyPatch, device: int, host: int) -> None:
     """Take the CPU for an accelerator of so many GiB."""
     found = Memory(device * GIB, device * GIB), Memory(host * GIB, host * GIB)
-    monkeypatch.setattr(workbench, "memories", lambda device: found)
+    monkeypatch.setattr(builder, "memories", lambda device: found)
 
 
 def test_parents_on_the_device_of_a_study_without_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match=r"^engine.parents: .*on cpu.*, got 'device'"):
-        bench_of(tmp_path, parents="device")
+        _ = bench_of(tmp_path, parents="device").placement
 
 
 @pytest.mark.slow

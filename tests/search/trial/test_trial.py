@@ -62,7 +62,7 @@ def test_a_trial_has_weights_scores_value_and_error(bench: toy.Toy) -> None:
     assert found.state == "complete"
     assert found.weights_digest == bench.model(merged(0.5, 0.5)).digest
     assert {task: len(scores) for task, scores in found.scores.items()} == {"gain": 10, "loss": 10}
-    assert (found.value, found.stderr) == bench.value(found.scores, "search")
+    assert (found.value, found.stderr) == bench.tasks.value(found.scores, "search")
     assert (found.params, found.baseline, found.same_as) == ({"x": 0.5}, None, None)
     assert bench.scored == [("search", found.weights_digest)]
 
@@ -174,7 +174,7 @@ def test_seconds_go_to_what_they_were_spent_on(monkeypatch: pytest.MonkeyPatch) 
     bench = toy.Toy(SPEC)
     monkeypatch.setattr(bench, "build", lambda recipe: spend(2, "d"))
     monkeypatch.setattr(bench, "score", lambda pool: spend(3, {}))
-    monkeypatch.setattr(bench, "value", lambda scores, pool: spend(4, (0.5, 0.1)))
+    monkeypatch.setattr(bench.tasks, "value", lambda scores, pool: spend(4, (0.5, 0.1)))
     assert settled(bench, merged(1, 1)).seconds == {"build": 2, "model": 3, "other": 4}
 
 

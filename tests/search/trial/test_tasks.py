@@ -1,4 +1,4 @@
-"""What the workbench makes of scores: signs, sizes, names."""
+"""What a study's tasks make of scores: signs, sizes, names."""
 
 from __future__ import annotations
 
@@ -25,19 +25,21 @@ def bench(study: Study) -> toy.Toy:
 
 @pytest.mark.parametrize("pool", ["search", "select", "report"])
 def test_items_with_sizes_count_by_the_sizes_of_their_own_pool(bench: toy.Toy, pool: str) -> None:
-    sizes = [bench.evaluators["loss"].sizes[i] for i in bench.pool(pool).of("loss")]
+    sizes = [bench.tasks.evaluators["loss"].sizes[i] for i in bench.tasks.pool(pool).of("loss")]
     losses = np.random.default_rng(0).uniform(size=10)
-    gain, loss = bench.oriented({"gain": [0.5] * 10, "loss": list(losses)}, pool).values()
+    gain, loss = bench.tasks.oriented({"gain": [0.5] * 10, "loss": list(losses)}, pool).values()
     assert gain.tolist() == [0.5] * 10
     assert loss.mean() == pytest.approx(-np.average(losses, weights=sizes))
-    value, _ = bench.value({"gain": [0.5] * 10, "loss": list(losses)}, pool)
+    value, _ = bench.tasks.value({"gain": [0.5] * 10, "loss": list(losses)}, pool)
     assert value == pytest.approx((0.5 - 0.5 * np.average(losses, weights=sizes)) / 1.5)
 
 
 def test_the_first_items_of_a_pool_count_by_their_own_sizes(bench: toy.Toy) -> None:
-    sizes = [bench.evaluators["loss"].sizes[i] for i in bench.pool("search").of("loss")[:4]]
+    sizes = [
+        bench.tasks.evaluators["loss"].sizes[i] for i in bench.tasks.pool("search").of("loss")[:4]
+    ]
     losses = [0.1, 0.2, 0.3, 0.9]
-    loss = bench.oriented({"gain": [0.5], "loss": losses}, "search")["loss"]
+    loss = bench.tasks.oriented({"gain": [0.5], "loss": losses}, "search")["loss"]
     assert loss.mean() == pytest.approx(-np.average(losses, weights=sizes))
 
 
@@ -45,9 +47,9 @@ def test_the_summary_has_the_number_that_the_task_reports(bench: toy.Toy, study:
     record = toy.in_memory(study(trials=1), bench)
     chosen = select(record, bench, toy.Listener())
     measure(record, bench, REPORT, list(chosen.named.values()), toy.Listener())
-    found = summary(record, bench, chosen)["winner"]["report"]["tasks"]["loss"]
+    found = summary(record, bench.spec, bench.tasks, chosen)["winner"]["report"]["tasks"]["loss"]
     losses = record.measured(REPORT)[chosen.winner.number]["scores"]["loss"]
-    sizes = [bench.evaluators["loss"].sizes[i] for i in bench.pool(REPORT).of("loss")]
+    sizes = [bench.tasks.evaluators["loss"].sizes[i] for i in bench.tasks.pool(REPORT).of("loss")]
     assert found["mean"] == pytest.approx(2 * np.average(losses, weights=sizes))
     assert found["low"] < found["mean"] < found["high"]
 
@@ -67,6 +69,6 @@ def test_a_run_says_what_must_be_known_before_its_first_trial(
         def begin(self, total: int, settled: list[Settled]) -> None:
             heard.append("begin")
 
-    monkeypatch.setattr(whole, "Workbench", lambda *_: bench)
+    monkeypatch.setattr(whole, "Worker", lambda *_: bench)
     assert whole.run(spec.folder, Told(), lambda: True) is None
     assert heard == ["parents: mapped: they are points", "Public.", "begin"]

@@ -1,0 +1,76 @@
+"""Whether what a storage holds is this study: its file, its parents' weights, its tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from merge_core.errors import MergeError
+from search.spec.study_file import StudySpec, changed_paths
+from search.storage.study_record import Record, open_record
+from search.trial.worker import Worker
+
+PARTS = {  # of what all trials share -> the word for it
+    "tasks": "tasks",
+    "score": "shares of tasks in groups",
+    "pools": "items",
+    "steering": "tasks that steer the search",  # is there where something steers
+    "baselines": "baselines",
+}
+
+
+def open_for(spec: StudySpec) -> Record:
+    """Open the study's record for writing, and make sure that it is this study's.
+
+    Raises:
+        MergeError: The study began with another study file; the changed key paths are listed.
+    """
+    objectives = len(spec.scores) if spec.aggregate == "apart" else 1
+    record = open_record(spec.storage, spec.name, create=True, objectives=objectives)
+    about = record.about
+    if about is not None:
+        changed = changed_paths(about["study"], dict(spec.data))
+        if changed:
+            raise MergeError(
+                f"study {spec.name!r} in {record.url} began with another study file; changed: "
+                f"{', '.join(changed)}. Change it back, or start anew under another name or storage"
+            )
+    elif record.trials:
+        raise MergeError(f"study {spec.name!r} in {record.url} was not written by mergetune")
+    return record
+
+
+def about_of(spec: StudySpec, worker: Worker) -> dict[str, Any]:
+    """Return what all trials share, as it is stored when a study begins."""
+    tasks, machine = worker.tasks.about(), worker.builder.about()
+    return {
+        "format": 1,
+        "study": dict(spec.data),
+        "parents": machine.pop("parents"),
+        **tasks,
+        "baselines": {name: recipe.plain() for name, recipe in spec.baselines.items()},
+        **machine,
+    }
+
+
+def begin_or_check(spec: StudySpec, record: Record, worker: Worker) -> None:
+    """Store what all trials share, or compare it with what is stored.
+
+    Raises:
+        MergeError: Parents or tasks are not those that the study began with.
+    """
+    about, now = record.about, about_of(spec, worker)
+    if about is None:
+        record.begin({**now, "folder": record.path_to(spec.folder)})
+        return
+    changed = worker.builder.changed_parents(about)
+    if changed:
+        raise MergeError(
+            f"the weights of {', '.join(changed)} are not those that study {record.name!r} began "
+            f"with; put them back, or start a new study"
+        )
+    for key, what in PARTS.items():
+        if now.get(key) != about.get(key):
+            raise MergeError(
+                f"the {what} of study {record.name!r} are not those it began with; "
+                f"put them back, or start a new study"
+            )

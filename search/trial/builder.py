@@ -1,0 +1,164 @@
+"""Recipe -> live model: a study's parents, where they are kept, and the candidate made of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from merge_core.errors import MergeError
+from merge_core.parents.locate import locate
+from merge_core.parents.open import open_parents
+from merge_core.parents.protocol import Parent
+from merge_core.parents.residency import Placement, Store, decide, memories, sizes
+from merge_core.plan.planner import Plan, plan
+from merge_core.recipe.schema import Recipe
+from search.space.space import Space
+from search.spec.study_file import StudySpec
+from search.trial.backends import Host, device_of, open_host
+
+if TYPE_CHECKING:
+    from evaluators.protocol import LiveModel
+
+LIBRARIES = ("mergetune", "torch", "transformers", "lm_eval", "optuna", "cmaes")
+
+
+class _Opened(NamedTuple):
+    parents: Mapping[str, Parent]
+    placement: Placement
+    entries: int  # numbers that a candidate has
+
+
+class Builder:
+    """Builds candidates of one study; nothing is opened before it is needed.
+
+    Args:
+        spec: The study.
+        about: What was stored when it began, if it has begun.
+
+    Raises:
+        MergeError: By what asks for a parent, where one cannot be opened.
+    """
+
+    def __init__(self, spec: StudySpec, about: Mapping[str, Any] | None = None) -> None:
+        self._spec, self._about = spec, about
+        self._threads = _set_threads(about["threads"] if about else spec.engine.threads)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer of all candidates."""
+        from transformers import AutoTokenizer
+
+        main = locate(self._spec.template.base_or_first(), self._spec.roots)
+        return AutoTokenizer.from_pretrained(main.model.folder, local_files_only=True)
+
+    @property
+    def parents(self) -> Mapping[str, Parent]:
+        """The study's models by their references, baselines' included."""
+        return self._opened.parents
+
+    @property
+    def placement(self) -> Placement:
+        """Where the parents are kept."""
+        return self._opened.placement
+
+    @cached_property
+    def space(self) -> Space:
+        """The study's dimensions."""
+        return Space(self._spec.template, self._main(self.parents).tensors)
+
+    @property
+    def live(self) -> LiveModel:
+        """The candidate that was built last."""
+        live = self._host.live
+        assert live is not None, "build first"
+        return live
+
+    @property
+    def kernels(self) -> str:
+        """How candidates are merged: ``fused`` or ``blocked``."""
+        return self._host.source.path
+
+    @property
+    def once(self) -> str:
+        """What was computed once for all candidates so far, in words."""
+        known = self._host.source.known
+        return f"{known.seconds:.1f} s, {known.used / 2**20:.0f} MiB"
+
+    def plan(self, recipe: Recipe) -> Plan:
+        """Plan a recipe on the open parents.
+
+        Raises:
+            MergeError: It cannot be planned, or has a tokenizer of its own.
+        """
+        if recipe.tokenizer is not None:
+            raise MergeError(
+                "a study keeps one tokenizer for all candidates; merge the recipe with "
+                "`tokenizer:` to a folder and name that folder"
+            )
+        return plan(recipe, self.parents)
+
+    def build(self, recipe: Recipe) -> str:
+        """Build a recipe into the live candidate and return its weights digest.
+
+        Raises:
+            MergeError: It cannot be built, or is not finite.
+        """
+        return self._host.build(self.plan(recipe))
+
+    def about(self) -> dict[str, Any]:
+        """Return what is stored of the parents and the machine when a study begins."""
+        return {
+            "parents": {name: parent.digest for name, parent in self.parents.items()},
+            "threads": self._threads,
+            "placement": self.placement.where,
+            "versions": {**{name: version(name) for name in LIBRARIES}, **self._host.versions},
+        }
+
+    def changed_parents(self, about: Mapping[str, Any]) -> list[str]:
+        """Return the parents whose weights are not those that the study saw."""
+        seen = about["parents"]
+        return [n for n, parent in self.parents.items() if n in seen and parent.digest != seen[n]]
+
+    def _main(self, parents: Mapping[str, Parent]) -> Parent:
+        return parents[self._spec.template.base_or_first()]
+
+    @cached_property
+    def _opened(self) -> _Opened:
+        spec, store = self._spec, Store()
+        extra = [name for recipe in spec.baselines.values() for name in recipe.references()]
+        names = tuple(dict.fromkeys([*spec.template.references(), *extra]))
+        parents = open_parents(names, spec.roots, store.open)
+        entries = sum(math.prod(x.shape) for x in self._main(parents).tensors.values())
+        return _Opened(parents, self._place(store, parents, entries), entries)
+
+    def _place(self, store: Store, parents: Mapping[str, Parent], entries: int) -> Placement:
+        """Keep the parents where the study file wants them, or where they fit.
+
+        A study that began with merges on the CPU goes on so: not all sums are the same elsewhere.
+        """
+        engine, recipe, about = self._spec.engine, self._spec.template.data, self._about
+        cpu = about is not None and about.get("placement", "mapped") == "mapped"
+        asked = "mapped" if cpu and engine.parents == "auto" else engine.parents
+        written = recipe.get("out_dtype") or recipe.get("dtype")
+        width = {None: 0, "float32": 4}.get(written, 2)
+        model = entries * width or sum(sizes(self._main(parents).tensors))
+        device, held = device_of(engine), store.sizes()
+        found = decide(asked, device, model, len(parents), held, memories(device))
+        store.place(found.where, device)
+        return found
+
+    @cached_property
+    def _host(self) -> Host:
+        engine, folder, entries = self._spec.engine, self._spec.folder, self._opened.entries
+        return open_host(engine, self.placement, folder, entries, lambda: self.tokenizer)
+
+
+def _set_threads(wanted: int | None) -> int:
+    import torch
+
+    if wanted is not None:
+        torch.set_num_threads(wanted)
+    return torch.get_num_threads()

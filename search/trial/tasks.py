@@ -1,0 +1,156 @@
+"""What a study scores with, and what its scores come to; no parent and no live model is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from evaluators.protocol import Evaluator, LiveModel, score_items
+from merge_core.errors import EvaluationError
+from search.scoring import intervals
+from search.scoring.aggregate import Aggregate
+from search.scoring.objectives import Opened, open_evaluators, pool_items
+from search.scoring.pools import NAMES, Pool, split
+from search.spec.study_file import StudySpec
+
+SEARCH = NAMES[0]
+Scores = dict[str, list[float]]  # task -> one score per item
+Blocks = Mapping[str, tuple[int, int]]  # task -> first and last (excluded) place in a pool's order
+
+
+class Tasks:
+    """The tasks of one study, their items in pools, and the number that they make together.
+
+    Args:
+        spec: The study.
+        opened: Its evaluators.
+
+    Raises:
+        MergeError: The pools cannot be filled.
+    """
+
+    def __init__(self, spec: StudySpec, opened: Opened) -> None:
+        self.evaluators: Mapping[str, Evaluator] = opened.evaluators
+        self.steering: Mapping[str, Evaluator] = opened.steering
+        self.aggregate = Aggregate(spec.aggregate, opened.entries)
+        counts = {name: getattr(spec.items, name) for name in NAMES}
+        self.pools = split(pool_items(self.evaluators), counts, spec.search.seed)
+
+    def scored_by(self, pool: str) -> Mapping[str, Evaluator]:
+        """Return task -> its evaluator on a pool, in the study's order."""
+        return {**self.evaluators, **self.steering} if pool == SEARCH else self.evaluators
+
+    def measured(self, pool: str) -> frozenset[str]:
+        """Return tasks whose scores are measured times, which no run gives twice."""
+        found = self.scored_by(pool).items()
+        return frozenset(task for task, e in found if e.measured)
+
+    @property
+    def notices(self) -> list[str]:
+        """Sentences that whoever reads the study's result must know, each once."""
+        found = [e.notice for e in self.evaluators.values()]
+        by = ", ".join(f"{metric} ({name})" for name, metric in self.aggregate.steered.items())
+        if by:
+            found.append(f"Search values are by {by}: another unit than all other scores have.")
+        return list(dict.fromkeys(filter(None, found)))
+
+    def pool(self, name: str) -> Pool:
+        """Return the pool of that name: ``search``, ``select`` or ``report``."""
+        found: Pool = getattr(self.pools, name)
+        return found
+
+    def score(self, live: LiveModel, pool: str, blocks: Blocks | None = None) -> Scores:
+        """Score the live candidate on a pool.
+
+        Args:
+            live: The candidate.
+            pool: ``search``, ``select`` or ``report``.
+            blocks: Which items, of which tasks; None: the whole pool.
+
+        Returns:
+            Task -> one score per item, in the pool's order and the task's own direction.
+
+        Raises:
+            NonFiniteError: The model's answers are not finite.
+            EvaluationError: A task raised, or an item could not be scored.
+        """
+        scores: Scores = {}
+        for task, evaluator in self.scored_by(pool).items():
+            which = self.pool(pool).of(task)
+            if blocks is not None:
+                which = which[slice(*blocks[task])] if task in blocks else ()
+            if which:
+                scores[task] = _scored(evaluator, live, which)
+        return scores
+
+    def oriented(
+        self, scores: Mapping[str, Sequence[float]], pool: str
+    ) -> dict[str, intervals.Vector]:
+        """Return scores that can be averaged, negated where lower is better.
+
+        Args:
+            scores: Task -> one score per item of the pool, or of the first ones, in its order.
+            pool: ``search``, ``select`` or ``report``.
+
+        Returns:
+            Task -> ``(n_t,)`` float64, in the study's order.
+        """
+        found = {}
+        for task, evaluator in self.scored_by(pool).items():
+            vector = np.asarray(scores[task], dtype=np.float64)
+            sizes = evaluator.sizes
+            if sizes is not None:  # items that do not count the same, such as long documents
+                here = self.pool(pool).of(task)[: len(vector)]
+                vector = intervals.linearised(vector, [sizes[i] for i in here])
+            found[task] = vector * (1.0 if evaluator.higher_is_better else -1.0)
+        return found
+
+    def value(self, scores: Mapping[str, Sequence[float]], pool: str) -> tuple[float, float]:
+        """Return the tasks' one number, higher is better, and its standard error."""
+        return self._aggregate(pool).value(self.oriented(scores, pool))
+
+    def values(self, scores: Mapping[str, Sequence[float]], pool: str) -> tuple[float, ...]:
+        """Return the objectives of a study that keeps its entries apart, higher is better."""
+        return self._aggregate(pool).values(self.oriented(scores, pool))
+
+    def about(self) -> dict[str, Any]:
+        """Return what is stored of the tasks when a study begins."""
+        steering = {task: e.fingerprint() for task, e in self.steering.items()}
+        return {
+            "tasks": {task: e.fingerprint() for task, e in self.evaluators.items()},
+            **({"steering": steering} if steering else {}),
+            "score": self.aggregate.plain(),
+            "pools": {name: self._ids(self.pool(name)) for name in NAMES},
+        }
+
+    def _aggregate(self, pool: str) -> Aggregate:
+        return self.aggregate.on_search() if pool == SEARCH else self.aggregate
+
+    def _ids(self, pool: Pool) -> dict[str, list[str]]:
+        return {task: [e.items[i].id for i in pool.of(task)] for task, e in self.evaluators.items()}
+
+
+def open_tasks(spec: StudySpec, tokenizer: Any) -> Tasks:
+    """Open the tasks of a study.
+
+    Args:
+        spec: The study.
+        tokenizer: Of all candidates.
+
+    Raises:
+        MergeError: A task cannot be opened, or the pools cannot be filled.
+    """
+    return Tasks(spec, open_evaluators(spec, tokenizer))
+
+
+def _scored(evaluator: Evaluator, live: LiveModel, which: Sequence[int]) -> list[float]:
+    found: list[float] = score_items(evaluator, live, which).tolist()
+    missing = sum(x != x for x in found)  # nan: the item failed
+    if missing:
+        first = next((f"; {id_}: {why}" for id_, why in evaluator.failures.items()), "")
+        raise EvaluationError(
+            f"{evaluator.task}: {missing} of {len(found)} items have no score{first}"
+        )
+    return found

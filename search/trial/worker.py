@@ -1,0 +1,139 @@
+"""Runs jobs: a recipe in, its weights' name and its scores out; both are values that travel."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from merge_core.errors import MergeError
+from merge_core.recipe.schema import Recipe
+from merge_core.recipe.yaml_document import Document
+from search.spec import study_file
+from search.trial.builder import Builder
+from search.trial.tasks import Blocks, Scores, open_tasks
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Build a recipe, and score it.
+
+    Args:
+        recipe: What to build; the candidate that is live is not built again.
+        pool: Whose items it is scored on: ``search``, ``select`` or ``report``.
+        blocks: Which of them; None: all.
+        known: Digests of weights that need no scores.
+        expected: The digest of the only weights that are to be scored, if it is known.
+    """
+
+    recipe: Recipe
+    pool: str
+    blocks: Blocks | None = None
+    known: frozenset[str] = frozenset()
+    expected: str | None = None
+
+    def wants_scores(self, digest: str) -> bool:
+        """Return whether weights are to be scored."""
+        return digest not in self.known and self.expected in (None, digest)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a job raised.
+
+    Args:
+        kind: Name of its class.
+        reason: What a list has room for.
+        text: What is shown where nothing else is: a traceback, unless the user can mend it.
+        traceback: Also where the user can mend it.
+    """
+
+    kind: str
+    reason: str
+    text: str
+    traceback: str
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """Keep an error that is being handled."""
+        kind, text, trace = type(error).__name__, str(error), traceback.format_exc()
+        if isinstance(error, MergeError):
+            return cls(kind, text, text, trace)
+        first = next(iter(text.splitlines()), "")
+        return cls(kind, f"{kind}: {first}", trace, trace)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a job.
+
+    Args:
+        weights_digest: Of the candidate; "" where it could not be built.
+        scores: Of each task, in the pool's order; None where none were wanted, or it failed.
+        seconds: ``build`` and ``model`` (scoring).
+        failure: What was raised, if anything was.
+    """
+
+    weights_digest: str = ""
+    scores: Scores | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    failure: Failure | None = None
+
+
+class Worker:
+    """Builds and scores candidates of one study, one at a time.
+
+    It is made from plain values, in whichever process, and opens everything itself.
+
+    Args:
+        study: The study file as plain data.
+        folder: Of the study file.
+        about: What was stored when the study began, if it has begun.
+
+    Raises:
+        MergeError: A task cannot be opened, or the pools cannot be filled.
+    """
+
+    def __init__(
+        self, study: Mapping[str, Any], folder: Path, about: Mapping[str, Any] | None = None
+    ) -> None:
+        stored = None if about is None else about["baselines"]
+        self.spec = study_file.of_document(Document("study", study, {}), folder, stored)
+        self.builder = Builder(self.spec, about)
+        self.tasks = open_tasks(self.spec, self.builder.tokenizer)
+        self._live: tuple[Recipe, str] | None = None
+
+    def run(self, job: Job) -> Result:
+        """Do a job; what it raises is part of the result, except what stops the process."""
+        spent, digest = {"build": 0.0, "model": 0.0}, ""
+        scores, failure = None, None
+        try:
+            digest = _timed(spent, "build", lambda: self._built(job.recipe))
+            if job.wants_scores(digest):
+                live = self.builder.live
+                scores = _timed(
+                    spent, "model", lambda: self.tasks.score(live, job.pool, job.blocks)
+                )
+        except Exception as error:
+            self._live = None
+            failure = Failure.of(error)
+        return Result(digest, scores, {k: round(v, 4) for k, v in spent.items()}, failure)
+
+    def _built(self, recipe: Recipe) -> str:
+        if self._live is None or self._live[0] != recipe:
+            self._live = None
+            self._live = recipe, self.builder.build(recipe)
+        return self._live[1]
+
+
+def _timed(spent: dict[str, float], name: str, work: Callable[[], T]) -> T:
+    start = time.perf_counter()
+    try:
+        return work()
+    finally:
+        spent[name] += time.perf_counter() - start
