@@ -12,9 +12,10 @@ ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "merge_core": {
         *("torch", "numpy", "safetensors", "transformers", "yaml", "huggingface_hub", "jinja2"),
+        *("pydantic", "pydantic_core"),
     },
     "evaluators": {
-        *("merge_core.errors", "merge_core.plugins"),  # nothing else of it
+        *("merge_core.errors", "merge_core.plugins", "merge_core.validation"),  # nothing else of it
         *("torch", "transformers", "lm_eval", "numpy", "pydantic", "datasets", "jinja2", "pyarrow"),
     },
     "search": {

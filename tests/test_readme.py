@@ -8,7 +8,7 @@ from evaluators.registry import EVALUATORS
 from merge_core.recipe.yaml_document import Document
 from search import cli
 from search.run.check import check
-from search.spec import study_file
+from search.spec import sections, study_file
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,7 +35,7 @@ def test_study_file_in_the_readme_is_valid():
 
 def test_defaults_in_the_readme_are_the_defaults():
     rows = {row[0]: row[2] for row in re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", README, re.M)}
-    items, search, engine = study_file.Items(), study_file.Search(), study_file.Engine()
+    items, search, engine = sections.Items(), sections.Search(), sections.Engine()
     assert rows["items"] == f"{items.search}, {items.select}, {items.report}"
     assert rows["search"] == (
         f"{search.sampler}, {search.seed}, {search.trials}, no limit, {search.finalists}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from merge_core.errors import MergeError
-from search.spec.study_file import StudySpec, changed_paths
+from search.spec.changes import changed_paths
+from search.spec.study_file import StudySpec
 from search.storage.study_record import Record, open_record
 from search.trial.worker import Worker
 

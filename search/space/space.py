@@ -17,7 +17,8 @@ from merge_core.contract import Param
 from merge_core.errors import MergeError
 from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.schema import Recipe
-from search.spec.ranges import Knob, Place
+from merge_core.validation import Place
+from search.spec.ranges import Knob
 from search.spec.recipe_template import Template
 
 if TYPE_CHECKING:

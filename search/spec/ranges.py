@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from merge_core.errors import Problems, hint, join, shown
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-RANGE_KEYS = ("low", "high", "step", "log", "per", "gradient")
-CHOICE_KEYS = ("choices",)
-Place = tuple[str | int, ...]
+from merge_core.errors import Problems
+from merge_core.validation import Place, StrictModel, Words, failed, problems_of
 
 
 @dataclass(frozen=True)
@@ -63,77 +63,61 @@ def is_knob(data: Any) -> bool:
 
 def parse(data: dict[str, Any], place: Place, path: str, problems: Problems) -> Knob | None:
     """Read one range or one set of choices; add what is wrong to ``problems``."""
-    found: Problems = []
-    known = CHOICE_KEYS if "choices" in data else RANGE_KEYS
-    for key in data:
-        if key not in known:
-            found.append((join(path, str(key)), f"unknown key{hint(str(key), known)}"))
-    knob = (
-        _choices(data, place, path, found)
-        if "choices" in data
-        else _range(data, place, path, found)
-    )
-    problems.extend(found)
-    return None if found else knob
-
-
-def _choices(data: dict[str, Any], place: Place, path: str, problems: Problems) -> Knob | None:
-    values = data["choices"]
-    where = join(path, "choices")
-    plain = isinstance(values, list) and all(
-        isinstance(v, bool | int | float | str) for v in values
-    )
-    if not plain or len(values) < 2:
-        problems.append((where, f"expected a list of two or more values, got {shown(values)}"))
+    try:
+        said = (_Choices if "choices" in data else _Range).model_validate(data)
+    except ValidationError as error:
+        problems.extend(problems_of(error, path))
         return None
+    return Knob(place, **dict(said))
+
+
+def _distinct(values: list[Any]) -> tuple[Any, ...]:
     if len({repr(v) for v in values}) < len(values):
-        problems.append((where, "a value is listed twice"))
-    return Knob(place, choices=tuple(values))
+        raise ValueError("a value is listed twice")
+    return tuple(values)
 
 
-def _range(data: dict[str, Any], place: Place, path: str, problems: Problems) -> Knob | None:
-    low, high = _number(data, "low", path, problems), _number(data, "high", path, problems)
-    step = _number(data, "step", path, problems) if "step" in data else None
-    log = data.get("log", False)
-    if not isinstance(log, bool):
-        problems.append((join(path, "log"), f"expected true or false, got {shown(log)}"))
-    per = _count(data, "per", path, problems, least=1)
-    gradient = _count(data, "gradient", path, problems, least=2)
-    if low is None or high is None:
-        return None
-    if not low < high:
-        problems.append((path, f"low must be below high, got low {low:g} and high {high:g}"))
-    if step is not None and not 0 < step <= (high - low) * (1 + 1e-9):  # 0.3 - 0.1 is below 0.2
-        problems.append((join(path, "step"), f"must be above 0 and fit the range, got {step:g}"))
-    elif step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-9:
-        problems.append((path, f"high must be low plus a whole number of steps of {step:g}"))
-    if log is True and (low <= 0 or step is not None):
-        problems.append((join(path, "log"), "needs low above 0 and no step"))
-    if per is not None and gradient is not None:
-        problems.append((path, "has per and gradient; choose one"))
-    return Knob(place, low, high, step, log is True, per=per, gradient=gradient)
+class _Choices(StrictModel):
+    choices: Annotated[
+        list[bool | int | float | str],
+        Field(min_length=2),
+        AfterValidator(_distinct),
+        Words("a list of two or more values"),
+    ]
 
 
-def _number(data: dict[str, Any], key: str, path: str, problems: Problems) -> float | None:
-    value = data.get(key)
-    if key not in data:
-        problems.append((join(path, key), "required in a range"))
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        problems.append((join(path, key), f"expected a number, got {shown(value)}"))
-        return None
-    return float(value)
+def _layers(count: int | Literal["layer"] | None) -> int | None:
+    return 1 if count == "layer" else count
 
 
-def _count(data: dict[str, Any], key: str, path: str, problems: Problems, least: int) -> int | None:
-    if key not in data:
-        return None
-    value = data[key]
-    if key == "per" and value == "layer":
-        return 1
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        words = "layer or a whole number" if key == "per" else "a whole number"
-        rule = f"expected {words} of at least {least}, got {shown(value)}"
-        problems.append((join(path, key), rule))
-        return None
-    return value
+class _Range(StrictModel):
+    low: float = Field(title="required in a range")
+    high: float = Field(title="required in a range")
+    step: float | None = None
+    log: bool = False
+    per: Annotated[
+        Annotated[int, Field(ge=1)] | Literal["layer"] | None,
+        AfterValidator(_layers),
+        Words("layer or a whole number of at least 1"),
+    ] = None
+    gradient: Annotated[int | None, Field(ge=2), Words("a whole number of at least 2")] = None
+
+    @model_validator(mode="after")
+    def _fit_each_other(self) -> _Range:
+        problems = list(self._misfits())
+        if problems:
+            raise failed(problems)
+        return self
+
+    def _misfits(self) -> Iterator[tuple[Place, str]]:
+        low, high, step = self.low, self.high, self.step
+        if not low < high:
+            yield (), f"low must be below high, got low {low:g} and high {high:g}"
+        if step is not None and not 0 < step <= (high - low) * (1 + 1e-9):  # 0.3 - 0.1 is below 0.2
+            yield ("step",), f"must be above 0 and fit the range, got {step:g}"
+        elif step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-9:
+            yield (), f"high must be low plus a whole number of steps of {step:g}"
+        if self.log and (low <= 0 or step is not None):
+            yield ("log",), "needs low above 0 and no step"
+        if self.per is not None and self.gradient is not None:
+            yield (), "has per and gradient; choose one"

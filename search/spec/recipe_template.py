@@ -14,8 +14,9 @@ from merge_core.errors import Problems, hint, join, shown
 from merge_core.methods.registry import METHODS, method
 from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.read_fields import model_reference
+from merge_core.validation import Place
 from search.spec import ranges
-from search.spec.ranges import Knob, Place
+from search.spec.ranges import Knob
 
 NOT_SEARCHED = ("slices", "modules", "documents", "tokenizer", "tokenizer_source")
 _POSITION = re.compile(r"(?<=models\[)\d+")

@@ -2,108 +2,99 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import fields
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
 
 from evaluators.registry import EVALUATORS, EvaluatorPlugin
-from merge_core.errors import Problems, hint, join, shown
+from merge_core.errors import Problems, shown
+from merge_core.validation import ReadBy, StrictModel, Words, failed, one_of, problems_in
 
-OF_EVERY_ENTRY = ("evaluator", "weight", "chance", "steer")  # keys of an entry, whatever scores it
 Kind = Literal["mean", "min", "geometric_mean", "apart"]
-KINDS: tuple[Kind, ...] = ("mean", "min", "geometric_mean", "apart")
 
 
-@dataclass(frozen=True)
-class Score:
+def _plugin(name: Any, _: Any = None) -> EvaluatorPlugin:
+    if name not in EVALUATORS.names():
+        raise ValueError(one_of(name, EVALUATORS.names()))
+    return EVALUATORS.get(name)  # type: ignore[no-any-return]
+
+
+class Score(StrictModel):
     """One task of the study.
 
     Args:
         plugin: Of the evaluator.
-        options: An object of ``plugin.options``.
         weight: Of the task in the mean; only ratios matter.
         chance: The score of guessing, which counts as 0; ``auto``: what the task says it is.
         steer: The metric that scores the search pool, if not that of ``options``.
+        options: An object of ``plugin.options``, made of the other keys of the entry.
     """
 
-    plugin: EvaluatorPlugin
-    options: Any
-    weight: float
-    chance: float | Literal["auto"] = 0.0
-    steer: str | None = None
+    plugin: Annotated[EvaluatorPlugin, ReadBy(_plugin)] = Field(validation_alias="evaluator")
+    weight: Annotated[float, Field(gt=0), Words("a number above 0")] = 1.0
+    chance: Annotated[
+        Annotated[float, Field(ge=0, lt=1)] | Literal["auto"],
+        Words("a number of at least 0 and below 1, or 'auto'"),
+    ] = 0.0
+    steer: Annotated[str | None, Words("a metric")] = None
+    options: Any = None
 
 
-def read_scores(data: Any, problems: Problems) -> tuple[Score, ...]:
-    """Read the tasks; what is wrong with them is added to ``problems``."""
-    if not isinstance(data, list) or not data:
-        rule = "required" if data is None else f"expected a list of tasks, got {shown(data)}"
-        problems.append(("score", rule))
-        return ()
-    entries = [_score(entry, join("score", i), problems) for i, entry in enumerate(data)]
-    seen: list[Any] = []
-    for i, score in enumerate(entries):
-        if score is not None and score.options in seen:
-            problems.append((join("score", i), "the same task stands here twice"))
-        seen.append(score and score.options)
-    return tuple(score for score in entries if score is not None)
+OF_EVERY_ENTRY = [key for key in Score.declared() if key != "options"]
 
 
-def read_aggregate(kind: Any, scores: Sequence[Score], problems: Problems) -> Kind:
-    """Read how tasks become one number; what is wrong with that is added to ``problems``."""
-    if kind not in KINDS:
-        near = hint(kind, KINDS) if isinstance(kind, str) else ""
-        problems.append(
-            ("aggregate", f"expected one of {', '.join(KINDS)}, got {shown(kind)}{near}")
-        )
-        return "mean"
+def _read(entry: Any, _: Any) -> Score:
+    if not isinstance(entry, dict):
+        raise ValueError(f"expected {{evaluator, ...}}, got {shown(entry)}")
+    own = {"evaluator": None, **{key: entry[key] for key in OF_EVERY_ENTRY if key in entry}}
+    options = {key: entry[key] for key in entry if key not in own}
+    problems = problems_in(own, Score)
+    if own["evaluator"] in EVALUATORS.names():
+        plugin = _plugin(own["evaluator"])
+        problems += [(p.path, p.rule) for p in plugin.problems(options)]
+        if "steer" in own:
+            problems += _steering_problems(plugin, options, own["steer"])
+    if problems:
+        raise failed(problems)
+    options_of = Score(**own).plugin.options
+    return Score(**own).model_copy(update={"options": options_of(**options)})
+
+
+def _steering_problems(plugin: EvaluatorPlugin, options: dict[str, Any], metric: Any) -> Problems:
+    """Return why a metric cannot steer, in the words of the evaluator's own ``metric``."""
+    if not isinstance(metric, str):
+        return [("steer", f"expected a metric, got {shown(metric)}")]
+    if all(field.name != "metric" for field in fields(plugin.options)):
+        return [("steer", f"evaluator {plugin.name!r} has no `metric` to choose; omit `steer`")]
+    found = plugin.problems({**options, "metric": metric})
+    return [("steer", p.rule) for p in found if p.path == "metric"]
+
+
+def _distinct(scores: list[Score]) -> tuple[Score, ...]:
+    options = [score.options for score in scores]
+    twice = [i for i, found in enumerate(options) if found in options[:i]]
+    if twice:
+        raise failed(((i,), "the same task stands here twice") for i in twice)
+    return tuple(scores)
+
+
+Scores = Annotated[
+    list[Annotated[Score, ReadBy(_read)]],
+    Field(min_length=1),
+    AfterValidator(_distinct),
+    Words("a list of tasks"),
+]
+
+
+def refusal(kind: Kind, scores: Sequence[Score]) -> str:
+    """Return why tasks cannot become one number in this way, or nothing."""
     if kind == "min" and len({score.weight for score in scores}) > 1:
-        rule = "'min' is the worst task, whatever its weight; omit the weights, or use 'mean'"
-        problems.append(("aggregate", rule))
+        return "'min' is the worst task, whatever its weight; omit the weights, or use 'mean'"
     if kind == "geometric_mean" and any(score.steer for score in scores):
         rule = "'geometric_mean' needs scores above 0, which what steers may not have; omit `steer`"
-        problems.append(("aggregate", f"{rule}, or use 'mean' or 'min'"))
+        return f"{rule}, or use 'mean' or 'min'"
     if kind == "apart" and len(scores) < 2:
-        problems.append(("aggregate", "'apart' needs at least two entries under `score`"))
-    found: Kind = kind
-    return found
-
-
-def _score(entry: Any, path: str, problems: Problems) -> Score | None:
-    if not isinstance(entry, dict):
-        problems.append((path, f"expected {{evaluator, ...}}, got {shown(entry)}"))
-        return None
-    name, weight = entry.get("evaluator"), entry.get("weight", 1.0)
-    found: Problems = []
-    number = isinstance(weight, int | float) and not isinstance(weight, bool)
-    if not number or not 0 < weight <= sys.float_info.max:
-        found.append((join(path, "weight"), f"expected a number above 0, got {shown(weight)}"))
-    chance = entry.get("chance", 0.0)
-    share = isinstance(chance, int | float) and not isinstance(chance, bool) and 0 <= chance < 1
-    if not share and chance != "auto":
-        rule = f"expected a number of at least 0 and below 1, or 'auto', got {shown(chance)}"
-        found.append((join(path, "chance"), rule))
-    known = EVALUATORS.names()
-    if name not in known:
-        near = hint(str(name), known)
-        rule = f"expected one of {', '.join(known)}, got {shown(name)}{near}"
-        problems.extend([*found, (join(path, "evaluator"), rule)])
-        return None
-    plugin: EvaluatorPlugin = EVALUATORS.get(str(name))
-    options = {k: v for k, v in entry.items() if k not in OF_EVERY_ENTRY}
-    found.extend((join(path, p.path), p.rule) for p in plugin.problems(options))
-    steer = entry.get("steer")
-    if "steer" in entry and (rule := _steer_refusal(plugin, options, steer)):
-        found.append((join(path, "steer"), rule))
-    problems.extend(found)
-    return None if found else Score(plugin, plugin.options(**options), float(weight), chance, steer)
-
-
-def _steer_refusal(plugin: EvaluatorPlugin, options: dict[str, Any], metric: Any) -> str:
-    """Return why a metric cannot steer, in the words of the evaluator's own ``metric``."""
-    if all(field.name != "metric" for field in fields(plugin.options)):
-        return f"evaluator {plugin.name!r} has no `metric` to choose; omit `steer`"
-    if not isinstance(metric, str):
-        return f"expected a metric, got {shown(metric)}"
-    found = plugin.problems({**options, "metric": metric})
-    return next((p.rule for p in found if p.path == "metric"), "")
+        return "'apart' needs at least two entries under `score`"
+    return ""

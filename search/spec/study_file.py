@@ -1,32 +1,37 @@
 """study.yaml -> StudySpec; every problem at once, with file, line and key path.
 
-The recipe section is the mergekit dialect with ranges in it (``template``); the rest is read here.
-Nothing heavy is imported: a study file is checked in a moment.
+The recipe section is the mergekit dialect with ranges in it (``recipe_template``). Nothing heavy is
+imported: a study file is checked in a moment.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
-from merge_core.errors import MergeError, Problems, hint, join, shown
+from merge_core.errors import MergeError, Problems, shown
 from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import Document
 from merge_core.recipe.yaml_document import read as read_document
-from search.samplers.registry import SAMPLERS
-from search.spec.engine import Engine
+from merge_core.validation import ReadBy, StrictModel, Words, failed, problems_of
 from search.spec.recipe_template import Template
 from search.spec.recipe_template import parse as parse_template
-from search.spec.score import Kind, Score, read_aggregate, read_scores
+from search.spec.score import Kind, Scores, refusal
+from search.spec.sections import Engine, Items, Search
 
 FILE = "study.yaml"
-KEYS = ("name", "recipe", "score", "aggregate", "items", "search", "engine", "baselines", "storage")
 OURS = (
     "base",
     "uniform",
@@ -36,57 +41,102 @@ OURS = (
     "simple:",
     "front:",
 )  # names in the report
-MAY_CHANGE = ("search.trials", "search.hours")  # in a study that has begun: only its length
+Text = Annotated[str, Field(min_length=1)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+def _template(data: Any, _: Any) -> Template:
+    problems: Problems = []
+    template = parse_template(data, "", problems)
+    if template is None:
+        raise failed(problems)
+    return template
 
 
-class Items(_Section):
-    """How many items each pool gets, over all tasks together; ``rest``: what the others leave."""
-
-    search: int = Field(300, ge=1)
-    select: int = Field(300, ge=1)
-    report: Annotated[int, Field(ge=1)] | Literal["rest"] = "rest"
-
-
-class Search(_Section):
-    """How candidates are proposed and when that ends."""
-
-    sampler: str = "auto"
-    seed: int = Field(0, ge=0, lt=2**63)
-    trials: int = Field(100, ge=1)
-    hours: float | None = Field(None, gt=0)
-    finalists: int = Field(8, ge=1)
+def _baseline(data: Any, info: ValidationInfo) -> Recipe:
+    """Read a recipe file beside the study, or plain data that a study has stored."""
+    assert info.context is not None
+    try:
+        if not info.context["stored"]:
+            return recipe_reader.read(info.context["folder"] / str(data))
+    except MergeError as error:
+        raise ValueError(str(error)) from error
+    problems: Problems = []
+    recipe = recipe_reader.parse(data, "", problems)
+    if recipe is None:
+        raise failed(problems)
+    return recipe
 
 
-@dataclass(frozen=True)
-class StudySpec:
-    """A checked study file.
+def _free(baselines: dict[str, Recipe]) -> dict[str, Recipe]:
+    taken = [name for name in baselines if name in OURS or name.startswith(OURS[-3:])]
+    if taken:
+        rule = "a name that the report uses itself; choose another"
+        raise failed((name, rule) for name in taken)
+    return baselines
+
+
+class StudyFile(StrictModel):
+    """What a study file says.
 
     Args:
-        name: Of the study in its storage.
-        folder: Of the study file; relative paths start there.
+        name: Of the study in its storage; its folder's, if there is none.
         template: The recipe with its knobs.
         scores: The tasks, at least one.
         aggregate: How they become the one number of a trial.
         items, search, engine: The sections of these names.
         baselines: Recipes that the user wants measured beside the built-in baselines, by name.
-        storage: An Optuna storage URL; a relative SQLite path starts at ``folder``.
+        storage: An Optuna storage URL; a relative SQLite path starts at the file's folder.
+    """
+
+    name: Text = ""
+    template: Annotated[Template, ReadBy(_template)] = Field(
+        validation_alias="recipe", title="required: a mergekit recipe with ranges in it"
+    )
+    scores: Scores = Field(validation_alias="score")
+    aggregate: Kind = "mean"
+    items: Items = Items()
+    engine: Engine = Engine()
+    search: Search = Search()
+    baselines: Annotated[
+        dict[str, Annotated[Recipe, ReadBy(_baseline)]],
+        BeforeValidator(lambda data: {} if data is None else data),
+        AfterValidator(_free),
+        Words("names with recipe files"),
+    ] = Field({})
+    storage: Text = "sqlite:///results/study.db"
+
+    @field_validator("aggregate")
+    @classmethod
+    def _fits_the_tasks(cls, kind: Kind, info: ValidationInfo) -> Kind:
+        rule = refusal(kind, info.data.get("scores", ()))
+        if rule:
+            raise ValueError(rule)
+        return kind
+
+    @field_validator("search")
+    @classmethod
+    def _can_be_sampled(cls, search: Search, info: ValidationInfo) -> Search:
+        if search.sampler != "cma-es":
+            return search
+        rule, template = "", info.data.get("template")
+        if info.data.get("aggregate") == "apart":
+            rule = "'cma-es' has one objective, `aggregate: apart` several; use 'auto' or 'tpe'"
+        elif template and any(knob.choices for knob in template.knobs):
+            rule = "'cma-es' cannot draw from choices; use 'auto', 'tpe' or 'random'"
+        if rule:
+            raise failed([("sampler", rule)])
+        return search
+
+
+class StudySpec(StudyFile):
+    """A checked study file, with the folder that it stands in.
+
+    Args:
+        folder: Of the study file; relative paths start there.
         data: The whole file as plain data; what is stored and compared on resume.
     """
 
-    name: str
     folder: Path
-    template: Template
-    scores: tuple[Score, ...]
-    aggregate: Kind
-    items: Items
-    search: Search
-    engine: Engine
-    baselines: Mapping[str, Recipe]
-    storage: str
     data: Mapping[str, Any]
 
     @property
@@ -127,151 +177,21 @@ def of_document(
     Raises:
         DocumentError: It breaks rules; all problems at once.
     """
-    problems: Problems = []
     data = document.data
     if not isinstance(data, dict):
         document.fail([("(file)", f"expected a study (a mapping), got {shown(data)}")])
-    problems.extend((str(k), f"unknown key{hint(str(k), KEYS)}") for k in data if k not in KEYS)
-    if "recipe" not in data:
-        problems.append(("recipe", "required: a mergekit recipe with ranges in it"))
-    template = parse_template(data["recipe"], "recipe", problems) if "recipe" in data else None
-    name, storage = _text(data, "name", problems), _text(data, "storage", problems)
-    scores = read_scores(data.get("score"), problems)
-    aggregate = read_aggregate(data.get("aggregate", "mean"), scores, problems)
-    items = _section(Items, data, "items", problems)
-    search = _section(Search, data, "search", problems)
-    engine = _section(Engine, data, "engine", problems)
-    problems.extend(engine.misplaced())
-    _check_sampler(search, template, aggregate, problems)
-    if stored is None:
-        baselines = _baselines(data.get("baselines"), folder, problems)
-    else:
-        baselines = _stored_baselines(stored, problems)
-    document.fail(problems)
-    assert template is not None
-    return StudySpec(
-        name=name or folder.name,
-        folder=folder,
-        template=template,
-        scores=scores,
-        aggregate=aggregate,
-        items=items,
-        search=search,
-        engine=engine,
-        baselines=baselines,
-        storage=_storage(storage, folder),
-        data=data,
-    )
-
-
-def changed_paths(old: Any, new: Any, path: str = "") -> list[str]:
-    """Return the key paths at which two studies' plain data differ, those that may change aside."""
-    if path in MAY_CHANGE:
-        return []
-    if isinstance(old, dict) or isinstance(new, dict):
-        old, new = ({} if data is None else data for data in (old, new))
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(key for key in new if key not in old)]
-        pairs = [(join(path, key), old.get(key), new.get(key)) for key in keys]
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = [(join(path, i), a, b) for i, (a, b) in enumerate(zip(old, new, strict=True))]
-    else:  # true is 1 to Python, not to a reader
-        return [] if old == new and isinstance(old, bool) == isinstance(new, bool) else [path]
-    return [found for where, a, b in pairs for found in changed_paths(a, b, where)]
-
-
-def _text(data: dict[str, Any], key: str, problems: Problems) -> str | None:
-    value = data.get(key)
-    if key in data and (not isinstance(value, str) or not value):
-        problems.append((key, f"expected a text, got {shown(value)}"))
-        return None
-    return value
-
-
-def _section(kind: type[Any], data: dict[str, Any], key: str, problems: Problems) -> Any:
-    given = data.get(key, {})
-    if not isinstance(given, dict):
-        problems.append((key, f"expected a mapping, got {shown(given)}"))
-        return kind()
+    given = data if stored is None else {**data, "baselines": stored}
     try:
-        return kind.model_validate(given)
+        context = {"folder": folder, "stored": stored is not None}
+        said = StudyFile.model_validate(given, context=context)
     except ValidationError as error:
-        # one rule a key: of a union's branches, each a problem to pydantic, the last says it all
-        rules = {str(e["loc"][0]): _rule(e, kind) for e in error.errors()}
-        problems.extend((join(key, name), rule) for name, rule in rules.items())
-        return kind.model_validate({name: given[name] for name in given if name not in rules})
+        document.fail(problems_of(error))
+        raise
+    found = {**dict(said), "name": said.name or folder.name, "folder": folder, "data": data}
+    return StudySpec.model_construct(**{**found, "storage": _in_folder(said.storage, folder)})
 
 
-def _rule(found: Any, kind: type[BaseModel]) -> str:
-    """Return a pydantic error in the words of the file's language."""
-    got = shown(found["input"])
-    if found["type"] == "extra_forbidden":
-        return f"unknown key{hint(str(found['loc'][0]), kind.model_fields)}"
-    limits = found.get("ctx", {})
-    words = {
-        "int_type": f"expected a whole number, got {got}",
-        "float_type": f"expected a number, got {got}",
-        "string_type": f"expected a text, got {got}",
-        "literal_error": f"{_literals(kind, limits)}, got {got}",
-        "greater_than_equal": f"must be at least {limits.get('ge')}, got {got}",
-        "greater_than": f"must be above {limits.get('gt', 0):g}, got {got}",
-        "less_than_equal": f"must be at most {limits.get('le', 0):g}, got {got}",
-        "less_than": f"must be below {limits.get('lt')}, got {got}",
-    }
-    return words.get(found["type"], f"{found['msg']}, got {got}")
-
-
-def _literals(kind: type[BaseModel], limits: Mapping[str, Any]) -> str:
-    if kind is Items:
-        return "expected a whole number of at least 1 or 'rest'"
-    return f"expected one of {str(limits.get('expected')).replace(' or ', ', ')}"
-
-
-def _check_sampler(
-    search: Search, template: Template | None, aggregate: Kind, problems: Problems
-) -> None:
-    known = SAMPLERS.names()
-    if search.sampler not in known:
-        rule = f"expected one of {', '.join(known)}, got {search.sampler!r}"
-        problems.append(("search.sampler", f"{rule}{hint(search.sampler, known)}"))
-    elif search.sampler == "cma-es" and aggregate == "apart":
-        rule = "'cma-es' has one objective, `aggregate: apart` several; use 'auto' or 'tpe'"
-        problems.append(("search.sampler", rule))
-    elif search.sampler == "cma-es" and template and any(k.choices for k in template.knobs):
-        problems.append(
-            ("search.sampler", "'cma-es' cannot draw from choices; use 'auto', 'tpe' or 'random'")
-        )
-
-
-def _baselines(data: Any, folder: Path, problems: Problems) -> dict[str, Recipe]:
-    """Read ``baselines: {name: recipe file}``; model references in the files start there too."""
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        problems.append(("baselines", f"expected names with recipe files, got {shown(data)}"))
-        return {}
-    found = {}
-    for name, file in data.items():
-        where = join("baselines", str(name))
-        if name in OURS or str(name).startswith(OURS[-3:]):
-            problems.append((where, "a name that the report uses itself; choose another"))
-        try:
-            found[str(name)] = recipe_reader.read(folder / str(file))
-        except MergeError as error:
-            problems.append((where, str(error)))
-    return found
-
-
-def _stored_baselines(stored: Mapping[str, Any], problems: Problems) -> dict[str, Recipe]:
-    recipes = {
-        name: recipe_reader.parse(data, f"baselines.{name}", problems)
-        for name, data in stored.items()
-    }
-    return {name: recipe for name, recipe in recipes.items() if recipe is not None}
-
-
-def _storage(url: str | None, folder: Path) -> str:
-    url = url or "sqlite:///results/study.db"
+def _in_folder(url: str, folder: Path) -> str:
     prefix = "sqlite:///"
     if url.startswith(prefix) and not url.startswith(f"{prefix}/"):
         return f"{prefix}{folder / url.removeprefix(prefix)}"

@@ -13,7 +13,7 @@ from merge_core.output import model_folder, tensor_stream
 from merge_core.output.live_model import Candidate, behaviour
 from merge_core.parents.residency import Placement
 from merge_core.plan.planner import Plan
-from search.spec.engine import Engine
+from search.spec.sections import Engine
 
 if TYPE_CHECKING:
     from evaluators.engines.vllm.engine import VllmEngine

@@ -1,7 +1,7 @@
 import pytest
 
 from merge_core import errors
-from merge_core.errors import DocumentError, MergeError, Problem, hint
+from merge_core.errors import DocumentError, MergeError, Problem, hint, join
 
 EXPECTED = {
     "ParameterError": ValueError,
@@ -42,3 +42,9 @@ def test_problems_of_one_line_keep_the_order_they_were_found_in():
 def test_hint_names_the_nearest_known_name_or_nothing():
     assert hint("slrp", ["linear", "slerp"]) == ", did you mean 'slerp'?"
     assert hint("qqq", ["linear", "slerp"]) == ""
+
+
+def test_join_makes_key_paths():
+    assert join("", "a") == "a"
+    assert join("a", "b") == "a.b"
+    assert join("a.b", 1) == "a.b[1]"

@@ -109,12 +109,6 @@ def test_alias_is_the_value_it_stands_for():
     assert parse("a: &x [1, 2]\nb: *x\n").data == {"a": [1, 2], "b": [1, 2]}
 
 
-def test_join_makes_key_paths():
-    assert yaml_document.join("", "a") == "a"
-    assert yaml_document.join("a", "b") == "a.b"
-    assert yaml_document.join("a.b", 1) == "a.b[1]"
-
-
 def test_fail_names_each_problem_once_and_nothing_without_problems():
     found = parse("a: 1\nb: 2\n")
     found.fail([])

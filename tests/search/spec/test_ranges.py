@@ -45,7 +45,11 @@ def knob_of(data: dict[str, Any]) -> Knob:
         ({"log": True, "low": -1}, "here.log", "needs low above 0 and no step"),
         ({"log": True, "step": 0.1}, "here.log", "needs low above 0 and no step"),
         ({"per": 0}, "here.per", "expected layer or a whole number of at least 1, got 0"),
-        ({"per": "layers"}, "here.per", "expected layer or a whole number of at least 1, got 'la"),
+        (
+            {"per": "layers"},
+            "here.per",
+            "expected layer or a whole number of at least 1, got 'layers', did you mean 'layer'?",
+        ),
         ({"per": True}, "here.per", "expected layer or a whole number of at least 1, got true"),
         ({"per": 2.0}, "here.per", "expected layer or a whole number of at least 1, got 2.0"),
         ({"gradient": 1}, "here.gradient", "expected a whole number of at least 2, got 1"),
@@ -69,15 +73,14 @@ def test_both_ends_of_a_range_are_required(missing: str, given: str) -> None:
     assert problems_of({given: 1}) == [(f"here.{missing}", "required in a range")]
 
 
-def test_all_problems_of_one_range_come_at_once() -> None:
-    found = problems_of({"low": 1, "high": 0, "step": 0, "log": "yes", "per": 0, "hihg": 2})
-    assert [path for path, _ in found] == [
-        "here.hihg",
-        "here.log",
-        "here.per",
-        "here",
-        "here.step",
-    ]
+def test_all_wrong_keys_of_one_range_come_at_once() -> None:
+    found = problems_of({"low": 1, "high": True, "log": "yes", "per": 0, "hihg": 2})
+    assert [path for path, _ in found] == ["here.high", "here.log", "here.per", "here.hihg"]
+
+
+def test_all_values_that_do_not_fit_each_other_come_at_once() -> None:
+    found = problems_of({"low": 0, "high": -1, "step": 0, "log": True, "per": 2, "gradient": 2})
+    assert [path for path, _ in found] == ["here", "here.step", "here.log", "here"]
 
 
 def test_a_step_as_wide_as_the_range_fits_whatever_floats_make_of_the_difference() -> None:

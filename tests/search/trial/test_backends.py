@@ -10,7 +10,7 @@ from evaluators.engines.vllm import process
 from merge_core.errors import ParameterError
 from merge_core.kernels import compiled
 from merge_core.parents.residency import Placement
-from search.spec.engine import Engine
+from search.spec.sections import Engine
 from search.trial.backends import InPlace, device_of, open_host
 
 MAPPED = Placement("mapped", "")

@@ -1,10 +1,13 @@
-"""The study file's section ``engine``: what runs the model, and which keys go with what."""
+"""The study file's sections ``items``, ``search`` and ``engine``."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, ValidationInfo, field_validator
+
+from merge_core.validation import StrictModel, Words, one_of
+from search.samplers.registry import SAMPLERS
 
 OF_ONE = {  # engine -> the keys that only it has
     "hf": ("device", "parents"),
@@ -12,7 +15,35 @@ OF_ONE = {  # engine -> the keys that only it has
 }
 
 
-class Engine(BaseModel):
+class Items(StrictModel):
+    """How many items each pool gets, over all tasks together; ``rest``: what the others leave."""
+
+    search: int = Field(300, ge=1)
+    select: int = Field(300, ge=1)
+    report: Annotated[
+        Annotated[int, Field(ge=1)] | Literal["rest"],
+        Words("a whole number of at least 1 or 'rest'"),
+    ] = "rest"
+
+
+class Search(StrictModel):
+    """How candidates are proposed and when that ends."""
+
+    sampler: str = "auto"
+    seed: int = Field(0, ge=0, lt=2**63)
+    trials: int = Field(100, ge=1)
+    hours: float | None = Field(None, gt=0)
+    finalists: int = Field(8, ge=1)
+
+    @field_validator("sampler")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in SAMPLERS.names():
+            raise ValueError(one_of(name, SAMPLERS.names()))
+        return name
+
+
+class Engine(StrictModel):
     """What runs the model: ``hf``, the live transformers model, or ``vllm``, which stays up.
 
     ``device`` is in torch's words (``auto``: the accelerator, if any) and for ``hf``; vLLM has its
@@ -23,8 +54,6 @@ class Engine(BaseModel):
     ``parents`` says where they are kept, see ``placement``; it is for ``hf``. The last three are
     for ``vllm`` and mean what they mean there.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: Literal["hf", "vllm"] = "hf"
     device: str = "auto"
@@ -37,16 +66,16 @@ class Engine(BaseModel):
     gpu_memory_utilization: float | None = Field(None, gt=0, le=1)
     max_model_len: int | None = Field(None, ge=2)
 
+    @field_validator(*OF_ONE["hf"], *OF_ONE["vllm"])
+    @classmethod
+    def _of_this_engine(cls, value: Any, field: ValidationInfo) -> Any:
+        owner = next(engine for engine, keys in OF_ONE.items() if field.field_name in keys)
+        here = field.data.get("name", owner)
+        if here != owner:
+            raise ValueError(f"only for `name: {owner}`; the engine here is {here!r}")
+        return value
+
     def of_vllm(self) -> dict[str, Any]:
         """Return what the file says of the options that only vLLM has."""
         said = {name: getattr(self, name) for name in OF_ONE["vllm"]}
         return {name: value for name, value in said.items() if value is not None}
-
-    def misplaced(self) -> list[tuple[str, str]]:
-        """Return key path and rule for every key that belongs to another engine."""
-        return [
-            (f"engine.{key}", f"only for `name: {other}`; the engine here is {self.name!r}")
-            for other, keys in OF_ONE.items()
-            for key in keys
-            if other != self.name and key in self.model_fields_set
-        ]

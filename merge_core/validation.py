@@ -1,0 +1,183 @@
+"""Values as a user writes them, checked against a model; what is wrong, in the file's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic import model_validator as validator_of_model
+from pydantic.fields import FieldInfo
+from pydantic_core import (
+    CoreSchema,
+    ErrorDetails,
+    InitErrorDetails,
+    PydanticCustomError,
+    core_schema,
+)
+
+from merge_core.errors import Problems, hint, join, shown
+
+Place = tuple[str | int, ...]
+
+_KINDS: tuple[tuple[type, str], ...] = (
+    (bool, "true or false"),
+    (int, "a whole number"),
+    (float, "a number"),
+    (str, "a text"),
+    (Mapping, "a mapping"),
+    (BaseModel, "a mapping"),
+    (Sequence, "a list"),
+)
+_BOUNDS = {
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("above", "gt"),
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("below", "lt"),
+}
+
+
+class Words(NamedTuple):
+    """What a field takes, in words; stands in ``Annotated`` where the type alone says too little.
+
+    A value that is refused for whatever reason is then answered by ``expected {text}, got ...``.
+    """
+
+    text: str
+
+
+class ReadBy(NamedTuple):
+    """Turns what the file says into what a field holds; stands in ``Annotated``, raises as below.
+
+    The field's type may be any: pydantic does not look into it.
+    """
+
+    read: Callable[[Any, ValidationInfo], Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        """Return what pydantic asks of a type."""
+        return core_schema.with_info_plain_validator_function(self.read)
+
+
+class StrictModel(BaseModel):
+    """Keys that a user may write at one place of a file; frozen, and no value is converted.
+
+    Validators of a subclass raise ``ValueError`` with the rule as its message, or :func:`failed`;
+    a field's ``title`` is the rule where its key is missing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @validator_of_model(mode="wrap")
+    @classmethod
+    def _in_words(cls, data: Any, check: ModelWrapValidatorHandler[Any]) -> Any:
+        try:
+            return check(data)
+        except ValidationError as error:
+            problems = [cls._problem(found, data) for found in error.errors()]
+            raise failed(dict.fromkeys(problems)) from None
+
+    @classmethod
+    def _problem(cls, found: ErrorDetails, data: Any) -> tuple[Place, str]:
+        """Return the place and the rule of one error; the branches of a union share both."""
+        place, kind = found["loc"], found["type"]
+        if kind in ("rule", "value_error"):
+            return place, _message(found)
+        if not place:
+            return place, f"expected a mapping, got {shown(data)}"
+        key = str(place[0])
+        if kind in ("extra_forbidden", "invalid_key"):
+            return (key,), f"unknown key{hint(key, cls.declared())}"
+        field = cls.declared()[key]
+        if kind == "missing":
+            return place, field.title or "required"
+        return (key,), _refusal(found, field, data[key])
+
+    @classmethod
+    def declared(cls) -> dict[str, FieldInfo]:
+        """Return every key that may be written, with its declaration, in order."""
+        return {str(f.validation_alias or name): f for name, f in cls.model_fields.items()}
+
+
+def failed(problems: Iterable[tuple[str | Place, str]]) -> ValidationError:
+    """Return the error that a validator raises for several problems, or for one inside its value.
+
+    Args:
+        problems: Place and rule of each; the place as a key path or as its parts, from the value.
+    """
+    lines = [
+        InitErrorDetails(
+            type=PydanticCustomError("rule", "{rule}", {"rule": rule}),
+            loc=place if isinstance(place, tuple) else (place,) if place else (),
+            input=None,
+        )
+        for place, rule in problems
+    ]
+    return ValidationError.from_exception_data("", lines)
+
+
+def problems_of(error: ValidationError, path: str = "") -> Problems:
+    """Return key path and rule of everything that a :class:`StrictModel` refused.
+
+    Args:
+        error: What its validation raised.
+        path: Of the value in its document.
+    """
+    return [(reduce(join, found["loc"], path), _message(found)) for found in error.errors()]
+
+
+def problems_in(values: Mapping[str, Any], model: type[StrictModel]) -> Problems:
+    """Return key path and rule of everything in ``values`` that the model refuses."""
+    try:
+        model.model_validate(values)
+    except ValidationError as error:
+        return problems_of(error)
+    return []
+
+
+def one_of(value: Any, known: Iterable[str]) -> str:
+    """Return the rule that a value breaks which is none of the known names."""
+    near = hint(value, known) if isinstance(value, str) else ""
+    return f"expected one of {', '.join(known)}, got {shown(value)}{near}"
+
+
+def kind_of(annotation: Any) -> str:
+    """Return what a type takes, in the words of the file's language; null is passed over."""
+    for mark in getattr(annotation, "__metadata__", ()):
+        if isinstance(mark, Words):
+            return mark.text
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return kind_of(args[0])
+    if origin is Literal:
+        return f"one of {', '.join(map(str, args))}"
+    if origin in (Union, UnionType):
+        parts = [part for part in args if part is not NoneType]
+        return "a number" if set(parts) == {int, float} else " or ".join(map(kind_of, parts))
+    plain = origin or annotation
+    return next((words for kind, words in _KINDS if issubclass(plain, kind)), plain.__name__)
+
+
+def _message(found: ErrorDetails) -> str:
+    return found["msg"].removeprefix("Value error, ")
+
+
+def _refusal(found: ErrorDetails, field: FieldInfo, value: Any) -> str:
+    got = f"[{', '.join(map(shown, value))}]" if isinstance(value, list) else shown(value)
+    marked = any(isinstance(mark, Words) for mark in field.metadata)
+    if found["type"] in _BOUNDS and len(found["loc"]) == 1 and not marked:
+        words, name = _BOUNDS[found["type"]]
+        limit = found["ctx"][name]
+        return f"must be {words} {limit if isinstance(limit, int) else f'{limit:g}'}, got {got}"
+    parts = (field.annotation, *get_args(field.annotation))
+    known = [name for part in parts if get_origin(part) is Literal for name in get_args(part)]
+    near = hint(value, known) if isinstance(value, str) else ""
+    return f"expected {kind_of(field.rebuild_annotation())}, got {got}{near}"

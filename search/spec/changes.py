@@ -1,0 +1,25 @@
+"""What may differ where a study goes on: old and new data in, the paths that differ out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from merge_core.errors import join
+
+MAY_CHANGE = ("search.trials", "search.hours")  # in a study that has begun: only its length
+
+
+def changed_paths(old: Any, new: Any, path: str = "") -> list[str]:
+    """Return the key paths at which two studies' plain data differ, those that may change aside."""
+    if path in MAY_CHANGE:
+        return []
+    if isinstance(old, dict) or isinstance(new, dict):
+        old, new = ({} if data is None else data for data in (old, new))
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        pairs = [(join(path, key), old.get(key), new.get(key)) for key in keys]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = [(join(path, i), a, b) for i, (a, b) in enumerate(zip(old, new, strict=True))]
+    else:  # true is 1 to Python, not to a reader
+        return [] if old == new and isinstance(old, bool) == isinstance(new, bool) else [path]
+    return [found for where, a, b in pairs for found in changed_paths(a, b, where)]

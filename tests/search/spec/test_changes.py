@@ -1,0 +1,64 @@
+"""What differs between two studies' files, key path by key path."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from search.spec.changes import changed_paths
+from tests.search.spec.test_study_file import data_of
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "paths"),
+    [
+        (("search", "seed"), 4, ["search.seed"]),
+        (("search", "seed"), True, ["search.seed"]),
+        (("search", "trials"), 99, []),
+        (("search", "hours"), 1.5, []),
+        (("search", "finalist"), 3, ["search.finalist"]),
+        (("recipe", "models", 1, "model"), "org/tw", ["recipe.models[1].model"]),
+        (("recipe", "models"), [], ["recipe.models"]),
+        (("score", 1, "weight"), 0.25, ["score[1].weight"]),
+        (("score", 0), None, ["score[0].evaluator", "score[0].task"]),
+        (("engine",), {"batch_size": 1}, ["engine.batch_size"]),
+        (("name",), "toys", ["name"]),
+    ],
+)
+def test_changed_paths_names_each_difference_once(place: Any, value: Any, paths: Any) -> None:
+    new = copy.deepcopy(data_of())
+    owner = new
+    for key in place[:-1]:
+        owner = owner[key]
+    owner[place[-1]] = value
+    assert changed_paths(data_of(), new) == paths
+
+
+def test_all_differences_are_named() -> None:
+    new = data_of(name="toys", items={"search": 1}, search={"seed": 3, "trials": 7})
+    assert changed_paths(data_of(), new) == [
+        "name",
+        "items.search",
+        "items.select",
+        "items.report",
+        "search.sampler",
+        "search.finalists",
+    ]
+
+
+def test_true_is_not_1_at_any_depth_but_1_is_1_0() -> None:
+    assert changed_paths({"a": [{"b": True}]}, {"a": [{"b": 1}]}) == ["a[0].b"]
+    assert changed_paths({"a": [{"b": 1.0}]}, {"a": [{"b": 1}]}) == []
+
+
+def test_a_search_section_with_nothing_but_its_length_may_come_and_go() -> None:
+    with_length = data_of(search={"trials": 7, "hours": 2})
+    assert changed_paths(data_of(search=None), with_length) == []
+    assert changed_paths(with_length, data_of(search=None)) == []
+
+
+def test_a_file_that_went_through_json_is_unchanged() -> None:
+    assert changed_paths(json.loads(json.dumps(data_of())), data_of()) == []
