@@ -98,8 +98,8 @@ def measure(
     method: Any, names: list[str], parents: Any, roof: Roof, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Return one row: medians of rounds, each beside the roof of the same moment."""
+    from merge_core.merge.nested import plan
     from merge_core.output.live_model import Candidate
-    from merge_core.plan.planner import plan
 
     recipe = recipe_for(method, names)
     used = {name: parents[name] for name in recipe.references()}
@@ -151,7 +151,7 @@ def band(
 
     None where the method has neither weights nor ``t``.
     """
-    from merge_core.plan.planner import plan
+    from merge_core.merge.nested import plan
 
     if touched(recipe, 1) == recipe:
         return {"band_over_full": None, "band_share": None}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from merge_core.merge.nested import plan
 from merge_core.output import model_folder
 from merge_core.parents.open import open_parents
-from merge_core.plan.planner import Plan, plan
+from merge_core.plan.steps import Plan
 from merge_core.recipe import read as recipe_reader
 
 

@@ -21,8 +21,8 @@ from merge_core.methods.shared.sparsify import EPSILON
 from merge_core.parents import lora_keys
 from merge_core.parents.checkpoint import Checkpoint
 from merge_core.parents.protocol import Parent
-from merge_core.parents.weight_files import FLOATS, WIDTHS, files_of
-from merge_core.plan.planner import Plan, Step
+from merge_core.parents.weight_files import FLOATS, files_of
+from merge_core.plan.steps import Plan, Step
 
 # Float32 copies of a whole tensor that a method without an entry function may hold, for k models,
 # and of a matrix whose singular values are taken, in float64.
@@ -280,7 +280,7 @@ def _file_bytes(plan: Plan) -> int:
 
 
 def _result_bytes(plan: Plan) -> int:
-    return sum(math.prod(x.shape) * WIDTHS[plan.stored_type(x)] for x in plan.steps)
+    return sum(map(plan.bytes_of, plan.steps))
 
 
 def _temporaries(plan: Plan) -> int:
@@ -295,7 +295,7 @@ def _held(plan: Plan, step: Step) -> int:
     """Return the bytes that one step holds beside files: result, blocks, what is made for it."""
     entries, k = math.prod(step.shape), len(step.operands)
     made = sum(not isinstance(plan.parents[x.parent], Checkpoint) for x in step.inputs())
-    held = entries * (WIDTHS[plan.stored_type(step)] + 4 * made)
+    held = plan.bytes_of(step) + 4 * made * entries
     if step.copied:
         return held
     if plan.method.entry is None or plan.method.entry is svd_merge.entry:

@@ -21,7 +21,7 @@ from merge_core.merge.execute import Execution, ordered
 from merge_core.methods.shared import sparsify
 from merge_core.methods.shared.sparsify import EPSILON, GAMMA, Rule
 from merge_core.numerics.exact_sums import RUN, dot, l1
-from merge_core.plan.planner import Plan, Step
+from merge_core.plan.steps import Plan, Step
 
 if TYPE_CHECKING:
     from torch import Tensor

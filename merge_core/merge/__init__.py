@@ -1,1 +1,1 @@
-"""A plan in, merged tensors out, one after the other."""
+"""A plan in, merged tensors out, one after the other; documents inside documents before it."""

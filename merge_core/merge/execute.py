@@ -15,8 +15,7 @@ from merge_core.errors import CheckpointError, NonFiniteError, ParameterError
 from merge_core.kernels import run
 from merge_core.merge.statistics_cache import Known
 from merge_core.numerics import order_statistics, weights_hash
-from merge_core.plan.layout import Operand
-from merge_core.plan.planner import Plan, Step
+from merge_core.plan.steps import Operand, Plan, Step
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,4 +1,7 @@
-"""A document that others refer to by name: merged tensor by tensor when asked, never written."""
+"""Recipes of several documents: all are planned, and each but the result is a parent of the others.
+
+Its tensors are merged when asked for and never written.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,32 @@ from merge_core.architecture.model_class import Architecture
 from merge_core.merge.execute import Execution
 from merge_core.numerics.weights_hash import content_digest
 from merge_core.parents.locate import Located
+from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import TensorInfo
-from merge_core.plan.planner import Plan
+from merge_core.plan.planner import plan_document
+from merge_core.plan.steps import Plan
+from merge_core.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def plan(recipe: Recipe, opened: Mapping[str, Parent]) -> Plan:
+    """Plan a recipe and the documents that it refers to by name.
+
+    Args:
+        recipe: A valid recipe.
+        opened: Every parent by its reference.
+
+    Raises:
+        CheckpointError, ShapeError, ParameterError: See ``planner.plan_document``.
+    """
+    parents = dict(opened)
+    for document in recipe.documents:
+        assert document.name is not None
+        made = plan_document(document, parents, opened)
+        parents[document.name] = Intermediate(document.name, made)
+    return plan_document(recipe, parents, opened)
 
 
 class Intermediate:

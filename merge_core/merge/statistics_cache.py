@@ -15,7 +15,7 @@ from typing import Any
 
 from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.parents.residency import ROOM
-from merge_core.plan.layout import Operand
+from merge_core.plan.steps import Operand
 
 OF_A_NUMBER = 200  # bytes, roughly, of what is no tensor
 MUCH = 0.1  # seconds of computing, after which memory is given back

@@ -15,7 +15,7 @@ from typing import Any
 from merge_core.atomic_write import make_whole
 from merge_core.contract import Cut
 from merge_core.errors import CheckpointError
-from merge_core.plan.layout import Operand
+from merge_core.plan.steps import Operand
 
 
 class Saved:

@@ -19,7 +19,7 @@ from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.numerics import weights_hash
 from merge_core.parents.residency import ROOM
 from merge_core.parents.weight_files import read_json
-from merge_core.plan.planner import Plan, Step
+from merge_core.plan.steps import Plan, Step
 
 if TYPE_CHECKING:
     from torch import Tensor

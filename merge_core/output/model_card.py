@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from merge_core.plan.planner import Plan
+from merge_core.plan.steps import Plan
 from merge_core.recipe.schema import Recipe
 
 

@@ -15,7 +15,7 @@ from merge_core.numerics import weights_hash
 from merge_core.output.model_card import card
 from merge_core.output.safetensors_writer import SHARD_BYTES, write_shards
 from merge_core.parents.protocol import Parent
-from merge_core.plan.planner import Plan
+from merge_core.plan.steps import Plan
 from merge_core.recipe.schema import Recipe
 from merge_core.tokenizer.chat_template import chat_template
 

@@ -7,14 +7,13 @@ and the bytes, and all that the header needs is in the plan.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from merge_core.merge.execute import Execution
 from merge_core.parents.weight_files import INDEX, SINGLE, WIDTHS
-from merge_core.plan.planner import Plan, Step
+from merge_core.plan.steps import Plan, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,26 +39,22 @@ def write_shards(plan: Plan, folder: Path, limit: int = SHARD_BYTES) -> list[int
         with (folder / file).open("wb") as stream:
             _write(plan, execution, steps, stream)
     if len(shards) > 1:
-        total = sum(_bytes(plan, step) for _, steps in shards for step in steps)
+        total = sum(plan.bytes_of(step) for _, steps in shards for step in steps)
         placed = {step.tensor: file for file, steps in shards for step in steps}
         index = {"metadata": {"total_size": total}, "weight_map": placed}
         (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     return list(execution.digests.values())
 
 
-def _bytes(plan: Plan, step: Step) -> int:
-    return math.prod(step.shape) * WIDTHS[plan.stored_type(step)]
-
-
 def _shards(plan: Plan, limit: int) -> list[tuple[str, list[Step]]]:
     groups: list[list[Step]] = [[]]
     size = 0
     for step in plan.steps:
-        if groups[-1] and size + _bytes(plan, step) > limit:
+        if groups[-1] and size + plan.bytes_of(step) > limit:
             groups.append([])
             size = 0
         groups[-1].append(step)
-        size += _bytes(plan, step)
+        size += plan.bytes_of(step)
     if len(groups) == 1:
         return [(SINGLE, groups[0])]
     n = len(groups)
@@ -72,7 +67,7 @@ def _write(plan: Plan, execution: Execution, steps: Sequence[Step], stream: Bina
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     start = 0
     for step in ordered:
-        stop = start + _bytes(plan, step)
+        stop = start + plan.bytes_of(step)
         header[step.tensor] = {
             "dtype": plan.stored_type(step),
             "shape": list(step.shape),

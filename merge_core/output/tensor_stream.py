@@ -16,7 +16,7 @@ from merge_core.merge.statistics_cache import Known
 from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.numerics import weights_hash
 from merge_core.output.live_model import set_generation
-from merge_core.plan.planner import Plan
+from merge_core.plan.steps import Plan
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,1 +1,1 @@
-"""A recipe and opened parents in, a Plan out: names, shapes, numbers; no tensor is read."""
+"""One recipe document and its parents in, a Plan out: names, shapes, numbers; no tensor is read."""

@@ -12,20 +12,8 @@ from dataclasses import dataclass
 
 from merge_core.architecture.layers import Layers, Module, modules_of
 from merge_core.errors import CheckpointError, ParameterError
+from merge_core.plan.steps import Operand
 from merge_core.recipe.schema import ModulePart, Recipe, Settings, Slice, Source
-
-
-@dataclass(frozen=True)
-class Operand:
-    """One input of one output tensor.
-
-    Args:
-        parent: Reference of the model.
-        tensor: Its name there.
-    """
-
-    parent: str
-    tensor: str
 
 
 @dataclass(frozen=True)
@@ -47,6 +35,10 @@ class Placed:
     operands: tuple[Operand, ...]
     base: Operand | None
     shared: tuple[Settings, ...]
+
+    def inputs(self) -> tuple[Operand, ...]:
+        """Return all that goes in: the base first, if there is one."""
+        return self.operands if self.base is None else (self.base, *self.operands)
 
 
 @dataclass(frozen=True)

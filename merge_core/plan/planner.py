@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from merge_core.architecture import model_class
@@ -14,91 +14,25 @@ from merge_core.methods.registry import method
 from merge_core.numerics.bernoulli import key_for
 from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import FLOATS
-from merge_core.plan.layout import Layout, Operand, Placed, lay_out
+from merge_core.plan.layout import Layout, Placed, lay_out
+from merge_core.plan.steps import DTYPES, Plan, Step
 from merge_core.recipe.interpolate import value_of
 from merge_core.recipe.schema import Recipe, Settings
 from merge_core.recipe.tokenizer_schema import BASE, UNION
 from merge_core.tokenizer.vocabulary import Vocabulary, vocabulary
 
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
-DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float32"}
 
 
-@dataclass(frozen=True)
-class Step:
-    """One output tensor.
-
-    Args:
-        tensor: Its name in the result.
-        shape: Its shape.
-        operands: What goes in beside the base, in recipe order.
-        base: What task vectors are measured from, or None.
-        values: The model parameters, one mapping per operand; empty for a copy.
-        shared: The shared parameters.
-        keys: Mask keys, one per operand; zeros where nothing is drawn.
-        copied: The parents hold whole numbers here: they must be equal, and are copied.
-    """
-
-    tensor: str
-    shape: tuple[int, ...]
-    operands: tuple[Operand, ...]
-    base: Operand | None = None
-    values: tuple[Mapping[str, Value], ...] = ()
-    shared: Mapping[str, Value] = field(default_factory=dict)
-    keys: tuple[int, ...] = ()
-    copied: bool = False
-
-    def inputs(self) -> tuple[Operand, ...]:
-        """Return all that is read: the base first, if there is one."""
-        return self.operands if self.base is None else (self.base, *self.operands)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All steps of one recipe.
-
-    Args:
-        recipe: What is planned.
-        opened: The parents that were opened for it, by reference.
-        parents: What its steps read: parents, those with a new vocabulary, other documents.
-        method: Its method.
-        config_from: Reference of the parent that gives the config.
-        tokens_from: Reference of the parent whose token ids the result has, or begins with; it
-            gives the generation config, and the tokenizer where ``vocabulary`` is None.
-        config: The result's ``config.json``, but for its type.
-        dtype: torch's name of the type that is written, such as ``bfloat16``.
-        steps: In the order of tensor names.
-        dropped: Stored tensor, after its parent's name where only slices leave it out -> why it is
-            not in the result.
-        vocabulary: The result's tokenizer where the recipe has one.
-    """
-
-    recipe: Recipe
-    opened: Mapping[str, Parent]
-    parents: Mapping[str, Parent]
-    method: Method
-    config_from: str
-    tokens_from: str
-    config: Mapping[str, Any]
-    dtype: str
-    steps: tuple[Step, ...]
-    dropped: Mapping[str, str]
-    vocabulary: Vocabulary | None = None
-
-    def stored_type(self, step: Step) -> str:
-        """Return the type of a step's result, in the words of safetensors."""
-        if not step.copied:
-            return next(word for word, name in DTYPES.items() if name == self.dtype)
-        first = step.inputs()[0]
-        return self.parents[first.parent].tensors[first.tensor].dtype
-
-
-def plan(recipe: Recipe, opened: Mapping[str, Parent]) -> Plan:
+def plan_document(
+    recipe: Recipe, parents: Mapping[str, Parent], opened: Mapping[str, Parent]
+) -> Plan:
     """Resolve every parameter for every tensor and check that the parents fit together.
 
     Args:
-        recipe: A valid recipe.
-        opened: Every parent by its reference.
+        recipe: A valid recipe; its ``documents`` aside.
+        parents: All that it refers to: parents, and other documents by their names.
+        opened: The parents among them.
 
     Raises:
         CheckpointError: A parent lacks a tensor that another has, or stores another kind of number;
@@ -106,16 +40,6 @@ def plan(recipe: Recipe, opened: Mapping[str, Parent]) -> Plan:
         ShapeError: Two parents have different shapes for one tensor.
         ParameterError: A parameter has no value for some tensor.
     """
-    from merge_core.merge.nested import Intermediate
-
-    parents = dict(opened)
-    for document in recipe.documents:
-        assert document.name is not None
-        parents[document.name] = Intermediate(document.name, _plan(document, parents, opened))
-    return _plan(recipe, parents, opened)
-
-
-def _plan(recipe: Recipe, parents: Mapping[str, Parent], opened: Mapping[str, Parent]) -> Plan:
     found = method(recipe.merge_method)
     with_base = found.base != "none"
     listed = [source.model for source in recipe.sources()]
@@ -193,7 +117,7 @@ class _Resolver:
         self._recipe, self._method, self._parents = recipe, found, parents
 
     def step(self, placed: Placed) -> Step:
-        first = placed.base or placed.operands[0]
+        first = placed.inputs()[0]
         info = self._parents[first.parent].tensors[first.tensor]
         step = Step(placed.tensor, info.shape, placed.operands, placed.base)
         if info.dtype not in FLOATS:
@@ -239,10 +163,9 @@ def _check_fit(layout: Layout, parents: Mapping[str, Parent]) -> None:
     """
     _check_names(layout, parents)
     for placed in layout.placed:
-        operands = [*([placed.base] if placed.base else []), *placed.operands]
-        first = operands[0]
+        first, *others = placed.inputs()
         a = parents[first.parent].tensors[first.tensor]
-        for other in operands[1:]:
+        for other in others:
             b = parents[other.parent].tensors[other.tensor]
             if a.shape != b.shape:
                 hint = _vocabulary_hint(parents[first.parent], first.tensor)
@@ -265,9 +188,8 @@ def _vocabulary_hint(parent: Parent, tensor: str) -> str:
 def _check_names(layout: Layout, parents: Mapping[str, Parent]) -> None:
     missing: dict[str, list[tuple[str, str]]] = {}
     for placed in layout.placed:
-        operands = [*([placed.base] if placed.base else []), *placed.operands]
-        have = [x.parent for x in operands if x.tensor in parents[x.parent].tensors]
-        for x in operands:
+        have = [x.parent for x in placed.inputs() if x.tensor in parents[x.parent].tensors]
+        for x in placed.inputs():
             if x.tensor not in parents[x.parent].tensors:
                 missing.setdefault(x.parent, []).append((x.tensor, have[0] if have else "another"))
     for lack, found in missing.items():
@@ -290,7 +212,7 @@ def _left_out(
     Raises:
         CheckpointError: A tensor is left out for no reason: other parents do not have it.
     """
-    taken = {(x.parent, x.tensor) for placed in layout.placed for x in _operands(placed)}
+    taken = {(x.parent, x.tensor) for placed in layout.placed for x in placed.inputs()}
     dropped: dict[str, str] = {}
     for name in used:
         left = [tensor for tensor in names[name] if (name, tensor) not in taken]
@@ -305,12 +227,6 @@ def _left_out(
             other = next(x for x in used if x != name) if len(used) > 1 else "the result"
             raise _unshared(sorted(extra)[0], name, other, len(extra))
     return dropped
-
-
-def _operands(placed: Placed) -> Iterator[Operand]:
-    yield from placed.operands
-    if placed.base is not None:
-        yield placed.base
 
 
 def _reason(layout: Layout, parent: str, tensor: str) -> str | None:

@@ -12,7 +12,7 @@ from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.output import model_folder, tensor_stream
 from merge_core.output.live_model import Candidate, behaviour
 from merge_core.parents.residency import Placement
-from merge_core.plan.planner import Plan
+from merge_core.plan.steps import Plan
 from search.spec.sections import Engine
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from merge_core.errors import MergeError
+from merge_core.merge.nested import plan
 from merge_core.parents.locate import locate
 from merge_core.parents.open import open_parents
 from merge_core.parents.protocol import Parent
 from merge_core.parents.residency import Placement, Store, decide, memories, sizes
-from merge_core.plan.planner import Plan, plan
+from merge_core.plan.steps import Plan
 from merge_core.recipe.schema import Recipe
 from search.space.space import Space
 from search.spec.study_file import StudySpec

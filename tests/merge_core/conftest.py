@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from merge_core.merge.nested import plan
 from merge_core.output.live_model import Candidate
 from merge_core.output.model_folder import write
 from merge_core.parents.open import open_parents
 from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import SINGLE
-from merge_core.plan.planner import Plan, plan
+from merge_core.plan.steps import Plan
 from merge_core.recipe import read as recipe_reader
 from merge_core.recipe import yaml_document
 from merge_core.recipe.schema import Recipe

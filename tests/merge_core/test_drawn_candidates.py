@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from merge_core.merge.execute import Execution
+from merge_core.merge.nested import plan
 from merge_core.methods.registry import METHODS, method
 from merge_core.numerics.weights_hash import weights_digest
 from merge_core.output.live_model import Candidate
-from merge_core.plan.planner import plan
 from tests.merge_core.conftest import read_recipe
 
 FILTERS = ("mlp", "self_attn", "layernorm", "embed", ".1.")

@@ -61,9 +61,9 @@ def shares() -> Iterator[Callable[[Recipe], Shares]]:
 
     from evaluators.engines.hf.engine import live_model
     from evaluators.harness.task import EVALUATOR
+    from merge_core.merge.nested import plan
     from merge_core.output.live_model import Candidate
     from merge_core.parents.open import open_parents
-    from merge_core.plan.planner import plan
 
     def opened(skill):
         options = EVALUATOR.options(task=f"quickstart_{skill}", include_path="tasks")

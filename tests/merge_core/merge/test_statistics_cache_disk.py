@@ -11,7 +11,7 @@ from merge_core.merge import statistics_cache_disk
 from merge_core.merge.statistics_cache import Known
 from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.output.live_model import Candidate
-from merge_core.plan.layout import Operand
+from merge_core.plan.steps import Operand
 from tests.merge_core import recipes
 from tests.merge_core.conftest import change
 

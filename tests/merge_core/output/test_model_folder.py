@@ -11,13 +11,13 @@ import yaml
 from safetensors.torch import load_file
 
 from merge_core.errors import MergeError, NonFiniteError, OutputExistsError
+from merge_core.merge.nested import plan
 from merge_core.output.live_model import Candidate
 from merge_core.output.model_folder import portable, write
 from merge_core.parents.checkpoint import Checkpoint
 from merge_core.parents.locate import Located, Place, at
 from merge_core.parents.open import open_parents
 from merge_core.parents.weight_files import INDEX, SINGLE
-from merge_core.plan.planner import plan
 from merge_core.recipe import read as recipe_reader
 from tests.merge_core.conftest import change
 from tests.merge_core.recipes import DARE_TIES, LINEAR, RECIPES, SLERP, TIES

@@ -7,12 +7,12 @@ from safetensors.torch import save_file
 
 from merge_core.errors import CheckpointError
 from merge_core.merge.execute import Execution
+from merge_core.merge.nested import plan
 from merge_core.parents.checkpoint import Checkpoint
 from merge_core.parents.locate import at
 from merge_core.parents.lora import PICKLE
 from merge_core.parents.lora_keys import CONFIG, WEIGHTS
 from merge_core.parents.weight_files import SINGLE, TensorInfo
-from merge_core.plan.planner import plan
 from tests.merge_core.parents.adapters import (
     ATTENTION,
     Q,

@@ -8,6 +8,7 @@ from merge_core.contract import Block
 from merge_core.errors import ParameterError
 from merge_core.kernels import eager
 from merge_core.merge.execute import Execution
+from merge_core.merge.nested import plan
 from merge_core.merge.statistics_cache import Known
 from merge_core.methods.registry import METHODS, method
 from merge_core.numerics import weights_hash
@@ -15,7 +16,6 @@ from merge_core.output.live_model import Candidate
 from merge_core.parents import residency
 from merge_core.parents.open import open_parents
 from merge_core.parents.residency import ROOM, Memory, Store, decide
-from merge_core.plan.planner import plan
 from merge_core.recipe.schema import Recipe, Source
 from merge_core.testing import assert_same_bits, converted, usual
 from tests.merge_core.kernels.test_compiled import inputs_for

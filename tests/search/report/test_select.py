@@ -375,7 +375,7 @@ def test_a_group_is_one_entry_with_its_own_mean_and_its_tasks_beside(
     fill: Any, bench: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     suite = Suite("both", ((toy.Task("gain"), 0.25), (toy.Task("more"), 0.75)))
-    spec = replace(bench.spec, scores=bench.spec.scores[:1])
+    spec = bench.spec.model_copy(update={"scores": bench.spec.scores[:1]})
     grouped = Scripted(spec, tasks=[suite])
     record = Record(optuna.create_study(direction="maximize"), "memory")
     for number, name in enumerate(OUTCOMES):
@@ -409,7 +409,7 @@ def test_a_group_is_one_entry_with_its_own_mean_and_its_tasks_beside(
 def test_values_and_differences_are_of_the_aggregate_that_was_asked_for(
     fill: Any, bench: Any, kind: str
 ) -> None:
-    spec = replace(bench.spec, aggregate=kind)
+    spec = bench.spec.model_copy(update={"aggregate": kind})
     other = Scripted(spec, tasks=[toy.Task("gain"), toy.Task("more")])
     record = Record(optuna.create_study(direction="maximize"), "memory")
     for number, name in enumerate(OUTCOMES):
