@@ -66,6 +66,11 @@ class Param:
         return f"{left}, {right}"
 
 
+def flag(name: str, meaning: str, default: bool) -> Param:
+    """Return a shared parameter that is true or false."""
+    return Param(name, meaning, default=default, scope="shared", choices=(True, False))
+
+
 @dataclass(frozen=True)
 class Cut:
     """Where a vector's entries are divided into small and large ones.
@@ -149,7 +154,7 @@ class Block(NamedTuple):
     models: Sequence[Tensor]
     base: Tensor | None
     numbers: Mapping[str, Sequence[float]]
-    flags: tuple[Value, ...]
+    flags: tuple[Any, ...]
     words: Mapping[str, Sequence[int]]
     arrays: Mapping[str, Sequence[Tensor]]
     places: Tensor | None
@@ -166,7 +171,7 @@ class Prepared:
 
     Args:
         numbers: Name -> floats, such as one weight per model.
-        flags: What the entry function branches on.
+        flags: What the entry function branches on; hashable.
         words: Name -> 32-bit integers, such as parts of mask keys.
         changes: ``(entry, numbers)`` pairs in order: from that flat place on these numbers hold.
         rows: Name -> tensors of ``(rows, 1)``: numbers of each row of the tensor's last axis.
@@ -175,7 +180,7 @@ class Prepared:
     """
 
     numbers: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    flags: tuple[Value, ...] = ()
+    flags: tuple[Any, ...] = ()
     words: Mapping[str, Sequence[int]] = field(default_factory=dict)
     changes: Sequence[tuple[int, Mapping[str, Sequence[float]]]] = ()
     rows: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from merge_core.contract import Method
 from merge_core.inspect.task_vector_sums import Sums, Vector, survey
 from merge_core.merge.nested import Intermediate
 from merge_core.methods.shared import svd_merge
-from merge_core.methods.shared.sparsify import EPSILON
+from merge_core.methods.shared.sparsify.rank_bernoulli import EPSILON
 from merge_core.parents import lora_keys
 from merge_core.parents.checkpoint import Checkpoint
 from merge_core.parents.protocol import Parent

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, TypeVar
 from merge_core.contract import Inputs, Method
 from merge_core.errors import NonFiniteError
 from merge_core.merge.execute import Execution, ordered
-from merge_core.methods.shared import sparsify
-from merge_core.methods.shared.sparsify import EPSILON, GAMMA, Rule
+from merge_core.methods.shared.sparsify.largest import LARGEST
+from merge_core.methods.shared.sparsify.middle import GAMMA, MIDDLE
+from merge_core.methods.shared.sparsify.rank_bernoulli import EPSILON, RANK_BERNOULLI
+from merge_core.methods.shared.sparsify.rule import Rule, chosen
 from merge_core.numerics.exact_sums import RUN, dot, l1
 from merge_core.plan.steps import Plan, Step
 
@@ -177,14 +179,14 @@ _KEPT = ("kept_entries", "kept_l1", "kept_squares")
 
 def _rule(method: Method) -> Rule:
     if EPSILON in method.params:
-        return Rule("ranks")
-    return Rule("middle" if GAMMA in method.params else "largest")
+        return RANK_BERNOULLI
+    return MIDDLE if GAMMA in method.params else LARGEST
 
 
 def _kept(inputs: Inputs, rule: Rule, i: int) -> tuple[float, float, float]:
     """Return entries, L1 norm and squares of what stays; of ranks, what is to be expected."""
     entries, size, squares = 0, 0.0, 0.0
-    for delta, stays in sparsify.chosen(inputs, rule, i):
+    for delta, stays in chosen(inputs, rule, i):
         left = delta * stays
         entries += int((stays > 0).sum())
         size += l1(left)

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from merge_core.contract import Inputs, Method, Prepared
-from merge_core.methods.shared.sparsify import GAMMA, Rule
-from merge_core.methods.shared.task_vectors import CONSENSUS, entry, params, prepared
+from functools import partial
+from typing import TYPE_CHECKING
+
+from merge_core.contract import Inputs, Method
+from merge_core.methods.shared.elect import CONSENSUS, ELECTED
+from merge_core.methods.shared.sparsify.middle import GAMMA, MIDDLE, keep_middle
+from merge_core.methods.shared.task_vectors import add_elected, entry, params, prepared, weigh
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def _prepare(inputs: Inputs) -> Prepared:
-    """Keep the middle of ``|d_i|``, elect signs, add what agrees."""
-    return prepared(inputs, Rule("middle"), elect=True)
+def reference(inputs: Inputs) -> Tensor:
+    """Keep the middle, elect signs, add what agrees."""
+    each = zip(inputs.deltas(), inputs.numbers("density"), inputs.numbers("gamma"), strict=True)
+    kept = [keep_middle(delta, share, gamma) for delta, share, gamma in each]
+    return add_elected(inputs, weigh(inputs, kept))
 
 
 METHOD = Method(
     name="breadcrumbs_ties",
-    prepare=_prepare,
+    prepare=partial(prepared, rule=MIDDLE, elects=True),
     entry=entry,
     params=(*params(GAMMA, start=0.9, normalized=False, rescaled=False), CONSENSUS),
     base="required",
     models=(2, None),
     source="arXiv:2312.06795",
+    formula="x_i = the floor(density_i n) largest of d_i below its floor(gamma_i n) largest\n"
+    + ELECTED,
+    when="Where breadcrumbs helps, and signs of several models disagree.",
+    reference=reference,
     once_ns=20,
 )

@@ -46,6 +46,19 @@ def _entry(block: Block) -> Tensor:
     return total * stays * numbers["share"][0] + block.base
 
 
+def reference(inputs: Inputs) -> Tensor:
+    """TALL masks, and the sum where enough of them agree: as in the paper."""
+    import torch
+
+    deltas, weights = inputs.deltas(), inputs.numbers("weight")
+    total = summed([w * delta for w, delta in zip(weights, deltas, strict=True)])
+    pairs = zip(deltas, inputs.numbers("tall_lambda"), strict=True)
+    masks = torch.stack([delta.abs() >= share * (total - delta).abs() for delta, share in pairs])
+    consensus = masks.sum(0) >= round(inputs.number("agreement"))
+    assert inputs.base is not None
+    return inputs.base.float() + inputs.number("lambda") * total * consensus
+
+
 METHOD = Method(
     name="consensus_ta",
     prepare=_prepare,
@@ -74,4 +87,13 @@ METHOD = Method(
     base="required",
     models=(2, None),
     source="arXiv:2405.07813",
+    formula=(
+        "m_i = [|d_i| >= tall_lambda_i |d - d_i|], d = sum_i weight_i d_i\n"
+        "out = W_b + lambda d [sum_i m_i >= agreement]"
+    ),
+    when=(
+        "Many tasks: what a sum loses then is mostly due to entries that one task alone needs, or "
+        "none; these go."
+    ),
+    reference=reference,
 )

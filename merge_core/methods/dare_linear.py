@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from merge_core.contract import Inputs, Method, Prepared
-from merge_core.methods.shared.sparsify import Rule
-from merge_core.methods.shared.task_vectors import entry, params, prepared
+from functools import partial
+from typing import TYPE_CHECKING
+
+from merge_core.contract import Inputs, Method
+from merge_core.methods.shared.sparsify.bernoulli import BERNOULLI, drop_at_random
+from merge_core.methods.shared.task_vectors import ADDED, add, entry, params, prepared, weigh
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def _prepare(inputs: Inputs) -> Prepared:
-    """Drop entries of ``d_i`` at random, rescale, and add."""
-    return prepared(inputs, Rule("coins"), elect=False)
+def reference(inputs: Inputs) -> Tensor:
+    """Drop at random, rescale, add."""
+    each = zip(inputs.deltas(), inputs.numbers("density"), inputs.keys, strict=True)
+    kept = [drop_at_random(delta, share, key) for delta, share, key in each]
+    return add(inputs, weigh(inputs, kept))
 
 
 METHOD = Method(
     name="dare_linear",
-    prepare=_prepare,
+    prepare=partial(prepared, rule=BERNOULLI, elects=False),
     entry=entry,
     params=params(start=0.5, normalized=False, rescaled=True),
     base="required",
     models=(2, None),
     draws=True,
     source="arXiv:2311.03099",
+    formula=(
+        "m_i ~ Bernoulli(density_i) for each entry\n"
+        "x_i = r_i m_i d_i; rescale: r_i = L1(d_i) / L1(m_i d_i), or 1 / density_i\n" + ADDED
+    ),
+    when=(
+        "Fine-tuned models whose changes are small and redundant: the paper drops 90 % and "
+        "more of them. Not after long pre-training, whose changes are large."
+    ),
+    reference=reference,
     once_ns=10,
 )

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-from merge_core.contract import Inputs, Method, Prepared
-from merge_core.methods.shared.sparsify import EPSILON, Rule
-from merge_core.methods.shared.task_vectors import entry, params, prepared
+from functools import partial
+from typing import TYPE_CHECKING
+
+from merge_core.contract import Inputs, Method
+from merge_core.methods.shared.sparsify.rank_bernoulli import EPSILON, RANK_BERNOULLI, drop_by_rank
+from merge_core.methods.shared.task_vectors import ADDED, add, entry, params, prepared, weigh
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def _prepare(inputs: Inputs) -> Prepared:
-    """Drop entries of ``d_i`` by rank, rescale, and add."""
-    return prepared(inputs, Rule("ranks"), elect=False)
+def reference(inputs: Inputs) -> Tensor:
+    """Drop by rank, rescale, add."""
+    shares, spreads = inputs.numbers("density"), inputs.numbers("epsilon")
+    each = zip(inputs.deltas(), shares, spreads, inputs.keys, strict=True)
+    kept = [drop_by_rank(delta, share, epsilon, key) for delta, share, epsilon, key in each]
+    return add(inputs, weigh(inputs, kept))
 
 
 METHOD = Method(
     name="della_linear",
-    prepare=_prepare,
+    prepare=partial(prepared, rule=RANK_BERNOULLI, elects=False),
     entry=entry,
     params=params(EPSILON, start=0.5, normalized=False, rescaled=True),
     base="required",
     models=(2, None),
     draws=True,
     source="arXiv:2406.11617",
+    formula=(
+        "m_i ~ Bernoulli(density_i + epsilon_i u), u from -1 to 1 by the rank of |d_i| in its row\n"
+        "x_i = r_i m_i d_i; rescale: r_i = L1(d_i) / L1(m_i d_i), or 1 / density_i\n" + ADDED
+    ),
+    when=(
+        "Where dare_linear helps, but large changes matter more than small ones: at the same "
+        "density more of the small ones go."
+    ),
+    reference=reference,
     once_ns=44,
     once_bytes=2,
 )

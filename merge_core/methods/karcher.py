@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from merge_core.contract import Inputs, Method, Param, Prepared
-from merge_core.methods.shared.weighted_sum import length_of, products_of, vector_sum
+from merge_core.methods.shared.dot_products import length_of, products_of
+from merge_core.methods.shared.weighted_sum import vector_sum
 
 OPPOSITE = 1e-6  # so close to the opposite of the mean a model pulls nowhere in particular
 

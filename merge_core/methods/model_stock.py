@@ -6,7 +6,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from merge_core.contract import Block, Inputs, Method, Param, Prepared
-from merge_core.methods.shared.weighted_sum import products_of, row_products, summed
+from merge_core.methods.shared.dot_products import products_of, row_products
+from merge_core.methods.shared.weighted_sum import summed
 
 if TYPE_CHECKING:
     from torch import Tensor

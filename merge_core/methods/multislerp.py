@@ -6,7 +6,8 @@ import math
 
 from merge_core.contract import Inputs, Method, Param, Prepared
 from merge_core.errors import ParameterError
-from merge_core.methods.shared.weighted_sum import length_of, products_of, vector_sum
+from merge_core.methods.shared.dot_products import length_of, products_of
+from merge_core.methods.shared.weighted_sum import vector_sum
 
 PARALLEL_NOISE = 3e-8  # what is left of a sum of float32 vectors that cancel out
 

@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING
 
 from merge_core.contract import Inputs, Method, Param, Prepared
 from merge_core.errors import ParameterError
-from merge_core.methods.shared.weighted_sum import (
-    column_products,
-    products_of,
-    row_products,
-    vector_sum,
-)
+from merge_core.methods.shared.dot_products import column_products, products_of, row_products
+from merge_core.methods.shared.weighted_sum import vector_sum
 
 if TYPE_CHECKING:
     from torch import Tensor

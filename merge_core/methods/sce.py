@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from merge_core.contract import Block, Cut, Inputs, Method, Param, Prepared
 from merge_core.kernels.eager import flat_blocks
-from merge_core.methods.shared.sparsify import above
 from merge_core.methods.shared.task_vectors import INT8_MASK
 from merge_core.methods.shared.weighted_sum import summed, weighted
 from merge_core.numerics.exact_sums import RUN
-from merge_core.numerics.order_statistics import ranked
+from merge_core.numerics.order_statistics import above, ranked
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from merge_core.contract import Block, Inputs, Method, Param, Prepared
-from merge_core.methods.shared.weighted_sum import products_of, weighted
+from merge_core.methods.shared.dot_products import products_of
+from merge_core.methods.shared.weighted_sum import weighted
 
 if TYPE_CHECKING:
     from torch import Tensor

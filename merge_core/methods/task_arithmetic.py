@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-from merge_core.contract import Inputs, Method, Prepared
+from functools import partial
+from typing import TYPE_CHECKING
+
+from merge_core.contract import Inputs, Method
 from merge_core.methods.shared.task_vectors import (
     INT8_MASK,
     LAMBDA,
     WEIGHT,
+    add,
     entry,
     normalize,
     prepared,
 )
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def _prepare(inputs: Inputs) -> Prepared:
-    """``out = W_b + lambda * sum_i weight_i d_i``."""
-    return prepared(inputs, elect=False)
+
+def reference(inputs: Inputs) -> Tensor:
+    """Weigh and add."""
+    pairs = zip(inputs.numbers("weight"), inputs.deltas(), strict=True)
+    return add(inputs, [weight * delta for weight, delta in pairs])
 
 
 METHOD = Method(
     name="task_arithmetic",
-    prepare=_prepare,
+    prepare=partial(prepared, elects=False),
     entry=entry,
     params=(WEIGHT, normalize(False), LAMBDA, INT8_MASK),
     base="required",
     models=(1, None),
     source="arXiv:2212.04089",
+    formula="out = W_b + lambda sum_i weight_i d_i (normalize: / sum_i weight_i)",
+    when=(
+        "The first to try with models fine-tuned from one base, and what others must beat. A "
+        "negative weight makes the model forget what the task vector taught."
+    ),
+    reference=reference,
 )

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from merge_core.contract import Inputs, Method, Param, Prepared
-from merge_core.methods.shared.sparsify import Rule
-from merge_core.methods.shared.task_vectors import CONSENSUS, entry, params, prepared
+from functools import partial
+from typing import TYPE_CHECKING
+
+from merge_core.contract import Inputs, Method, Param
+from merge_core.methods.shared.elect import CONSENSUS, ELECTED
+from merge_core.methods.shared.sparsify.largest import LARGEST, trim_largest
+from merge_core.methods.shared.task_vectors import add_elected, entry, params, prepared, weigh
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def _prepare(inputs: Inputs) -> Prepared:
-    """Trim ``d_i`` to its ``density`` of largest entries, elect signs, add what agrees.
-
-    ``trim`` says of what ``density`` is a share: of each tensor, or of the model's whole task
-    vector, as in the paper. ``rescale`` sees one tensor either way.
-    """
-    return prepared(inputs, Rule("largest"), elect=True)
+def reference(inputs: Inputs) -> Tensor:
+    """Trim, elect, merge; as for ``trim: global`` where the tensor is a whole task vector."""
+    each = zip(inputs.deltas(), inputs.numbers("density"), strict=True)
+    trimmed = [trim_largest(delta, share) for delta, share in each]
+    return add_elected(inputs, weigh(inputs, trimmed))
 
 
 TRIM = Param(
@@ -25,11 +30,17 @@ TRIM = Param(
 )
 METHOD = Method(
     name="ties",
-    prepare=_prepare,
+    prepare=partial(prepared, rule=LARGEST, elects=True),
     entry=entry,
     params=(*params(start=0.5, normalized=True, rescaled=False), CONSENSUS, TRIM),
     base="required",
     models=(1, None),
     source="arXiv:2306.01708",
+    formula="x_i = the floor(density_i n) largest entries of d_i, at least one, else 0\n" + ELECTED,
+    when=(
+        "Several models fine-tuned from one base, whose plain sum loses to interference: "
+        "small entries that are noise, and signs that cancel each other out."
+    ),
+    reference=reference,
     once_ns=47,
 )

@@ -30,12 +30,14 @@ def key_for(seed: int, tensor: str, parent: str) -> int:
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
 
 
-def kept(key: int, density: float, count: int) -> Tensor:
+def kept(key: int, density: float | Tensor, count: int) -> Tensor:
     """Draw ``count`` independent bits that are True with probability ``density``.
+
+    Kernels get the same bits from :func:`coins` and :func:`highest`.
 
     Args:
         key: See :func:`key_for`.
-        density: In (0, 1], resolved to 2**-32.
+        density: In (0, 1], resolved to 2**-32; or one for each, ``(count,)`` float64.
         count: Number of entries, below ``2**31``.
 
     Returns:
@@ -43,7 +45,8 @@ def kept(key: int, density: float, count: int) -> Tensor:
     """
     import torch
 
-    return coins(torch.arange(count, dtype=torch.int32), *split(key)) <= highest(density)
+    flips = coins(torch.arange(count, dtype=torch.int32), *split(key))
+    return (flips.double() + 2**31) / 2**32 < density
 
 
 def split(key: int) -> tuple[int, int]:

@@ -99,6 +99,13 @@ def cuts(tensors: Callable[[], Iterable[Tensor]], density: float) -> list[Cut]:
     return found
 
 
+def above(threshold: float) -> float:
+    """Return the float32 next above a float32."""
+    import numpy as np
+
+    return float(np.nextafter(np.float32(threshold), np.float32(math.inf)))
+
+
 def _patterns(parts: Parts) -> Iterator[Bits]:
     import torch
 

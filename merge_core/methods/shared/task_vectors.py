@@ -1,14 +1,16 @@
-"""What the task-vector methods share: sparse weighted deltas, a sign election or none, one sum."""
+"""The task-vector methods in the order of their papers: sparsify, weigh, elect, sum, scale."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from merge_core.contract import Block, Inputs, Param, Prepared
+from merge_core.contract import Block, Inputs, Param, Prepared, flag
 from merge_core.errors import ParameterError
-from merge_core.methods.shared import sparsify
-from merge_core.methods.shared.sparsify import Rule
+from merge_core.methods.shared.elect import elect, sum_agreeing
+from merge_core.methods.shared.sparsify.rescale import rescale, rescaled, scale
+from merge_core.methods.shared.sparsify.rule import Rule, terms
 from merge_core.methods.shared.weighted_sum import summed
 
 if TYPE_CHECKING:
@@ -18,45 +20,19 @@ WEIGHT = Param("weight", "factor on the model's task vector", low=0, high=1.5, s
 LAMBDA = Param(
     "lambda", "factor on the merged task vector", low=0, high=2, default=1.0, scope="shared"
 )
-INT8_MASK = Param(
-    "int8_mask",
-    "read for the dialect's sake; it never changed a number",
-    default=False,
-    scope="shared",
-    choices=(True, False),
-)
-CONSENSUS = Param(
-    "consensus",
-    "elect signs by the sum of the weighted task vectors, or by a count of their signs",
-    default="sum",
-    scope="shared",
-    choices=("sum", "count"),
-)
+ADDED = "out = W_b + lambda sum_i weight_i x_i (normalize: / sum_i weight_i)"
+INT8_MASK = flag("int8_mask", "read for the dialect's sake; it never changed a number", False)
 
 
-def density(default: float | None, start: float) -> Param:
+def density(start: float) -> Param:
     """Return the parameter ``density``, the share of delta entries kept."""
-    return Param(
-        "density",
-        "share of task vector entries kept",
-        low=0.1,
-        high=1,
-        default=default,
-        start=start,
-        above=0,
-        maximum=1,
-    )
+    meaning = "share of task vector entries kept"
+    return Param("density", meaning, low=0.1, high=1, default=1.0, start=start, above=0, maximum=1)
 
 
 def normalize(default: bool) -> Param:
     """Return the parameter ``normalize``: divide by the sum of the weights that took part."""
-    return Param(
-        "normalize",
-        "divide by the sum of the weights that took part",
-        default=default,
-        scope="shared",
-        choices=(True, False),
-    )
+    return flag("normalize", "divide by the sum of the weights that took part", default)
 
 
 def params(*own: Param, start: float, normalized: bool, rescaled: bool) -> tuple[Param, ...]:
@@ -68,38 +44,34 @@ def params(*own: Param, start: float, normalized: bool, rescaled: bool) -> tuple
         normalized: Default of ``normalize``.
         rescaled: Default of ``rescale``.
     """
-    common = (normalize(normalized), sparsify.rescale(rescaled), LAMBDA, INT8_MASK)
-    return (WEIGHT, density(1.0, start), *own, *common)
+    common = (normalize(normalized), rescale(rescaled), LAMBDA, INT8_MASK)
+    return (WEIGHT, density(start), *own, *common)
 
 
-def prepared(inputs: Inputs, rule: Rule | None = None, *, elect: bool) -> Prepared:
+def prepared(inputs: Inputs, rule: Rule | None = None, *, elects: bool) -> Prepared:
     """Return what :func:`entry` needs: weights, and what the rule keeps of each task vector.
 
     Args:
         inputs: With ``weight`` per model, ``normalize`` and ``lambda`` shared; with ``density`` and
             ``rescale`` where there is a rule, ``consensus`` where signs are elected.
         rule: Which entries stay; None keeps all.
-        elect: Whether entries that have not the elected sign drop out.
+        elects: Whether entries that have not the elected sign drop out.
 
     Raises:
-        ParameterError: ``normalize`` is true, no signs are elected, and the weights sum to zero.
+        ParameterError: ``normalize`` is true, no signs are elected, and the weights sum to zero;
+            or the rule refuses its parameters.
     """
-    weights = inputs.numbers("weight")
-    share = inputs.number("lambda")
+    weights, share = inputs.numbers("weight"), inputs.number("lambda")
     normalized = bool(inputs.shared["normalize"])
-    if normalized and not elect and weights:
+    if normalized and not elects and weights:
         share /= _sum(weights)
-    kept = sparsify.kept(inputs, rule)
-    factors = [scale * weight for scale, weight in zip(kept.scales, weights, strict=True)]
+    found, factors = Prepared(), weights
+    if rule is not None:
+        found = rule.find(inputs)
+        factors = [scale(inputs, found, rule, i) * weight for i, weight in enumerate(weights)]
     count = inputs.shared.get("consensus") == "count"
-    numbers = {"weight": weights, "factor": factors, "share": [share]}
-    return Prepared(
-        {**numbers, **kept.numbers},
-        (elect, normalized, count, rule.name if rule else ""),
-        kept.words,
-        kept.changes,
-        arrays=kept.arrays,
-    )
+    numbers = {"weight": weights, "factor": factors, "share": [share], **found.numbers}
+    return replace(found, numbers=numbers, flags=(rule, elects, normalized, count))
 
 
 def _sum(weights: Sequence[float]) -> float:
@@ -115,42 +87,55 @@ def _sum(weights: Sequence[float]) -> float:
 def entry(block: Block) -> Tensor:
     """Return ``W_b + lambda * sum_i weight_i d_i``, or the elected part of that sum.
 
-    The sign of an entry is that of ``sum_i weight_i d_i``, or of ``sum_i sign(weight_i d_i)`` where
-    ``consensus`` is ``count`` (zero counts as plus); deltas of the other sign, and zeros, drop out.
-    ``normalize`` divides by the sum of the weights, with an election by that of those that stayed.
-
-    Returns:
-        The block, float32. No models beside the base give the base.
-
-    Source: TIES-Merging, arXiv:2306.01708, section 3, steps 2 and 3 (vote by weighted sum).
+    ``normalize`` divides by the sum of the weights, with an election by that of those that took
+    part. No models beside the base give the base.
     """
-    elect, normalized, count, rule = block.flags
+    rule, elects, normalized, count = block.flags
     assert block.base is not None
     if not block.models:
         return block.base.clone()
     numbers = block.numbers
-    terms = sparsify.terms(block, str(rule), numbers["factor"])
-    if not elect:
-        return summed(terms) * numbers["share"][0] + block.base
-    return _elected(terms, numbers, bool(normalized), bool(count)) + block.base
+    weighed = terms(block, rule, numbers["factor"])
+    if elects:
+        weights = numbers["weight"] if normalized else None
+        mixed = sum_agreeing(weighed, elect(weighed, count), weights)
+    else:
+        mixed = summed(weighed)
+    return mixed * numbers["share"][0] + block.base
 
 
-def _elected(
-    terms: Sequence[Tensor], numbers: Mapping[str, Sequence[float]], normalized: bool, count: bool
-) -> Tensor:
+def weigh(inputs: Inputs, kept: Sequence[Tensor]) -> list[Tensor]:
+    """Return ``weight_i`` times what was kept of ``d_i``, rescaled: in plain torch, for references.
+
+    Args:
+        inputs: With ``weight`` and ``density`` per model, ``rescale`` shared.
+        kept: ``(*shape)`` float32 each.
+    """
+    weights, densities = inputs.numbers("weight"), inputs.numbers("density")
+    mode, rows = inputs.shared["rescale"], zip(kept, inputs.deltas(), densities, strict=True)
+    whole = [rescaled(x, delta, density, mode) for x, delta, density in rows]
+    return [weight * x for weight, x in zip(weights, whole, strict=True)]
+
+
+def add(inputs: Inputs, terms: Sequence[Tensor]) -> Tensor:
+    """Return ``W_b + lambda sum_i t_i``, or the weighted mean for the sum: for references."""
+    assert inputs.base is not None
+    divisor = sum(inputs.numbers("weight")) if inputs.shared["normalize"] else 1.0
+    return inputs.base.float() + inputs.number("lambda") * summed(terms) / divisor
+
+
+def add_elected(inputs: Inputs, terms: Sequence[Tensor]) -> Tensor:
+    """Return ``W_b + lambda sum_i t_i`` over the terms of elected sign: for references."""
     import torch
 
-    vote = summed([term.sign() for term in terms] if count else terms)
-    sign = torch.where(vote >= 0, 1.0, -1.0)  # times 1 or -1 is exact
-    agreeing = [(term * sign).relu() for term in terms]  # nan stays nan
-    mixed = summed(agreeing)
-    if normalized:
-        weights = numbers["weight"]
-        # -0.0: see sparsify.terms
-        took_part = [
-            torch.where(term > 0, weight, -0.0)
-            for term, weight in zip(agreeing, weights, strict=True)
-        ]
-        divisor = summed(took_part)
-        mixed = mixed / torch.where(divisor == 0, 1.0, divisor)
-    return mixed * sign * numbers["share"][0]
+    stacked = torch.stack(list(terms))
+    votes = stacked.sign() if inputs.shared["consensus"] == "count" else stacked
+    sign = torch.where(votes.sum(0) >= 0, 1, -1)  # elect
+    agrees = stacked.sign() == sign
+    merged = (stacked * agrees).sum(0)  # sum
+    if inputs.shared["normalize"]:
+        weights = torch.tensor(inputs.numbers("weight")).view(-1, *[1] * merged.dim())
+        divisor = (weights * agrees).sum(0)
+        merged = merged / torch.where(divisor == 0, 1, divisor)
+    assert inputs.base is not None
+    return inputs.base.float() + inputs.number("lambda") * merged  # scale

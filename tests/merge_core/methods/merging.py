@@ -10,7 +10,10 @@ from torch import Tensor
 from merge_core.contract import Inputs, Method
 from merge_core.kernels import run
 from merge_core.kernels.eager import flat_blocks
-from merge_core.methods.shared.sparsify import Rule, chosen, terms
+from merge_core.methods.shared.sparsify.largest import LARGEST
+from merge_core.methods.shared.sparsify.middle import MIDDLE
+from merge_core.methods.shared.sparsify.rank_bernoulli import RANK_BERNOULLI
+from merge_core.methods.shared.sparsify.rule import Rule, chosen, terms
 
 
 def inputs_for(method: Method, base: Tensor | None, models: list[Tensor], **given: Any) -> Inputs:
@@ -47,24 +50,24 @@ def random_models(
     return base, [base + spread * torch.randn(n, generator=stream) for _ in range(count)]
 
 
-def shares(delta: Tensor, rule: str, key: int = 1, **values: float) -> Tensor:
+def shares(delta: Tensor, rule: Rule, key: int = 1, **values: float) -> Tensor:
     """What share of every entry of a task vector a rule keeps, with these parameters."""
     defaults = {"gamma": 0.0, "epsilon": 0.15}
     inputs = Inputs([delta], torch.zeros_like(delta), [{**defaults, **values}], {}, [key])
-    parts = [part for _, part in chosen(inputs, Rule(rule), 0)]
+    parts = [part for _, part in chosen(inputs, rule, 0)]
     return torch.cat(parts).reshape(delta.shape) if parts else delta.new_zeros(delta.shape)
 
 
 def largest(delta: Tensor, density: float) -> Tensor:
-    return shares(delta, "largest", density=density) > 0
+    return shares(delta, LARGEST, density=density) > 0
 
 
 def middle(delta: Tensor, density: float, gamma: float) -> Tensor:
-    return shares(delta, "middle", density=density, gamma=gamma) > 0
+    return shares(delta, MIDDLE, density=density, gamma=gamma) > 0
 
 
 def probabilities(delta: Tensor, density: float, epsilon: float) -> Tensor:
-    return shares(delta, "ranks", density=density, epsilon=epsilon)
+    return shares(delta, RANK_BERNOULLI, density=density, epsilon=epsilon)
 
 
 def sparse_deltas(method: Method, base: Tensor, models: list[Tensor], **given: Any) -> list[Tensor]:
@@ -72,7 +75,7 @@ def sparse_deltas(method: Method, base: Tensor, models: list[Tensor], **given: A
     inputs = inputs_for(method, base, models, **given)
     assert method.prepare is not None
     prepared = method.prepare(inputs)
-    rule = str(prepared.flags[3])
+    rule = prepared.flags[0]
     factors = prepared.numbers["factor"]
     parts = [terms(block, rule, factors) for _, block in flat_blocks(inputs, prepared)]
     return [torch.cat([part[i] for part in parts]).reshape(base.shape) for i in range(len(models))]

@@ -2,7 +2,9 @@ import pytest
 
 from merge_core.errors import ParameterError
 from merge_core.methods import task_arithmetic, ties
-from merge_core.methods.shared.task_vectors import density
+from merge_core.methods.shared.sparsify.middle import GAMMA
+from merge_core.methods.shared.sparsify.rank_bernoulli import EPSILON
+from merge_core.methods.shared.task_vectors import density, params
 from merge_core.methods.shared.weighted_sum import summed, weighted
 from tests.merge_core.methods.merging import merge, tensor
 
@@ -91,5 +93,13 @@ def test_no_models_beside_the_base_give_the_base(method):
 
 @pytest.mark.parametrize(("value", "rule"), [(0, "0"), (-0.1, "-0.1"), (1.01, "1.01")])
 def test_density_is_more_than_0_and_at_most_1(value, rule):
-    assert density(1.0, 0.5).rule_broken_by(value) == f"must be in (0, 1], got {rule}"
-    assert density(1.0, 0.5).rule_broken_by(1) is None
+    assert density(0.5).rule_broken_by(value) == f"must be in (0, 1], got {rule}"
+    assert density(0.5).rule_broken_by(1) is None
+
+
+def test_parameters_of_a_sparsifying_method_have_the_defaults_asked_for():
+    made = {p.name: p for p in params(GAMMA, EPSILON, start=0.3, normalized=True, rescaled=False)}
+    names = "weight density gamma epsilon normalize rescale lambda int8_mask"
+    assert list(made) == names.split()
+    assert (made["density"].default, made["density"].start) == (1.0, 0.3)
+    assert (made["normalize"].default, made["rescale"].default) == (True, False)

@@ -1,0 +1,72 @@
+"""Where the sizes of a task vector's entries are cut, and numbers that change behind a place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from merge_core.contract import Cut, Inputs
+from merge_core.methods.shared.sparsify.rule import PART
+from merge_core.numerics.exact_sums import Parts
+from merge_core.numerics.order_statistics import ranked
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+GRID = 100  # densities of a hundredth and its multiples are found all at once
+
+
+def sizes(inputs: Inputs, i: int) -> Callable[[], Iterator[Tensor]]:
+    """Return a source of ``|d_i|``, part by part, float32."""
+    model, base = inputs.models[i].reshape(-1), inputs.base
+    assert base is not None
+    flat = base.reshape(-1)
+
+    def parts() -> Iterator[Tensor]:
+        for start in range(0, model.numel(), PART):
+            part = slice(start, start + PART)
+            yield (model[part].float() - flat[part].float()).abs_()
+
+    return parts
+
+
+def cut_at(inputs: Inputs, i: int, place: int, *, first_equal_last: bool) -> Cut:
+    """Return the cut at a place of the ascending order of ``|d_i|``; those of the grid at once."""
+    parts = sizes(inputs, i)
+    if inputs.once is not None and first_equal_last:
+        n = inputs.models[i].numel()
+        grid: dict[int, Cut] = inputs.remembered(
+            "cuts of the grid", [i], lambda: _grid_of_cuts(parts, n)
+        )
+        if place in grid:
+            return grid[place]
+    found: list[Cut] = inputs.remembered(
+        ("cut", place, first_equal_last),
+        [i],
+        lambda: ranked(parts, [place], first_equal_last=first_equal_last),
+    )
+    return found[0]
+
+
+def _grid_of_cuts(parts: Parts, n: int) -> dict[int, Cut]:
+    places = sorted({n - max(1, math.floor(j / GRID * n)) for j in range(1, GRID)})
+    return dict(zip(places, ranked(parts, places, first_equal_last=True), strict=True))
+
+
+def changes(
+    numbers: Mapping[str, Sequence[float]], later: Mapping[str, list[tuple[int, int, float]]]
+) -> list[tuple[int, Mapping[str, Sequence[float]]]]:
+    """Return the changes of numbers in order of place, each with all values of its name.
+
+    Args:
+        numbers: What holds first, one value per model.
+        later: Name -> ``(place, model, what holds from there on)``.
+    """
+    events = sorted((place, name, i, value) for name in later for place, i, value in later[name])
+    now = {name: list(values) for name, values in numbers.items()}
+    found: list[tuple[int, Mapping[str, Sequence[float]]]] = []
+    for place, name, i, value in events:
+        now[name][i] = value
+        found.append((place, {name: tuple(now[name])}))
+    return found

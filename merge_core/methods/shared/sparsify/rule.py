@@ -1,0 +1,59 @@
+"""What a rule for the entries of a task vector is, and what is left of a block by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from merge_core.contract import Block, Inputs, Prepared
+from merge_core.kernels.eager import of_model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PART = 2**20  # entries that are looked at together
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A way to choose entries.
+
+    Args:
+        name: Of the rule.
+        find: Reads whole task vectors, and gives the numbers, words and arrays that tell entries
+            that stay from those that go.
+        drops: Says which entries of model ``i`` of a block go, bool. Takes block, ``i``, ``d_i``.
+        chance: Says with what probability each stays, float32; None: it does not draw lots.
+    """
+
+    name: str
+    find: Callable[[Inputs], Prepared]
+    drops: Callable[[Block, int, Tensor], Tensor]
+    chance: Callable[[Block, int], Tensor] | None = None
+
+
+def terms(block: Block, rule: Rule | None, factors: Sequence[float]) -> list[Tensor]:
+    """Return ``factor_i d_i`` of a block, zero where the rule drops an entry; nan stays."""
+    import torch
+
+    deltas = block.deltas()
+    if rule is None:
+        return [delta * factor for delta, factor in zip(deltas, factors, strict=True)]
+    return [
+        delta * torch.where(rule.drops(block, i, delta), 0.0, factors[i])
+        for i, delta in enumerate(deltas)
+    ]
+
+
+def chosen(inputs: Inputs, rule: Rule, i: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the task vector of one model, block by block, and what share of every entry stays.
+
+    The share is 0 or 1, or the probability where the rule tells it.
+    """
+    for block in of_model(inputs, rule.find(inputs), i, PART):
+        (delta,) = block.deltas()
+        if rule.chance is None:
+            yield delta, (~rule.drops(block, 0, delta)).float()
+        else:
+            yield delta, rule.chance(block, 0)
