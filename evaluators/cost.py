@@ -15,13 +15,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, items_of
-from evaluators.registry import EvaluatorPlugin, option
+from evaluators.registry import EvaluatorPlugin
+from merge_core.validation import StrictModel
 
 UNITS = {
     "parameters": "parameters",
@@ -32,15 +33,12 @@ _PROMPT = "Once upon a time"
 _WARM_UP = 4  # tokens written before the first measurement
 
 
-@dataclass(frozen=True, kw_only=True)
-class CostOptions:
+class CostOptions(StrictModel):
     """The keys of a score entry with ``evaluator: cost``."""
 
-    metric: str = option(f"one of {', '.join(UNITS)}", "what to count")
-    repeats: int = option("a whole number", "items; every pool needs one", default=3, low=1)
-    max_tokens: int = option(
-        "a whole number", "tokens that each prompt of a batch may bring", default=64, low=1
-    )
+    metric: Literal["parameters", "bytes", "tokens_per_second"] = Field(description="what to count")
+    repeats: int = Field(3, ge=1, description="items; every pool needs one")
+    max_tokens: int = Field(64, ge=1, description="tokens that each prompt of a batch may bring")
 
 
 class Cost(Evaluator):

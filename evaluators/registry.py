@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluators.protocol import Evaluator, Suite
-from merge_core.errors import EvaluationError, Problem, hint
+from merge_core.errors import EvaluationError, Problem
 from merge_core.plugins import Registry
+from merge_core.validation import StrictModel, kind_of, problems_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,63 +29,20 @@ EVALUATORS = Registry(
     },
 )
 
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "text": str,
-    "a file": str,
-    "a folder": str,
-    "a whole number": int,
-    "a number": (int, float),
-    "true or false": bool,
-    "a text or a list of texts": (str, list),
-    "a text or a mapping": (str, dict),
-    "a mapping": dict,
-}
-
-
-@dataclass(frozen=True)
-class Option:
-    """One key that a score entry may have, in the words of the study file."""
-
-    kind: str  # one of ``_TYPES``, or "one of a, b": the texts that are allowed
-    meaning: str
-    low: int | None = None  # least number allowed
-
-    def refusal(self, value: object) -> str:
-        """Return the rule that a value breaks and the value, or nothing."""
-        allowed = self.kind.removeprefix("one of ").split(", ")
-        if self.kind.startswith("one of "):
-            near = hint(value, allowed) if isinstance(value, str) else ""
-            return "" if value in allowed else f"expected {self.kind}, got {_shown(value)}{near}"
-        if not _fits(value, _TYPES[self.kind]):
-            return f"expected {self.kind}, got {_shown(value)}"
-        too_low = self.low is not None and isinstance(value, int | float) and value < self.low
-        return f"must be at least {self.low}, got {value}" if too_low else ""
-
-
-def option(kind: str, meaning: str, *, default: Any = MISSING, low: int | None = None) -> Any:
-    """Declare a field of an options class.
-
-    Args:
-        kind: See ``Option.kind``.
-        meaning: One line for ``mergetune evaluators``.
-        default: Value when the key is absent; without one the key is required.
-        low: Least number allowed.
-    """
-    return field(default=default, metadata={"option": Option(kind, meaning, low)})
-
 
 @dataclass(frozen=True)
 class EvaluatorPlugin:
     """A declaration: its module imports neither torch nor the library that does the work.
 
-    ``options`` is a frozen dataclass whose fields are made by ``option``; ``open`` takes an object
-    of it, the study file's folder (which relative paths start from) and the tokenizer of the
-    models, prepares the items, and returns the evaluator, or several as a suite.
+    ``options`` is the keys that a score entry may have, each with its meaning as ``description``;
+    ``open`` takes an object of it, the study file's folder (which relative paths start from) and
+    the tokenizer of the models, prepares the items, and returns the evaluator, or several as a
+    suite.
     """
 
     name: str
     meaning: str
-    options: type[Any]
+    options: type[StrictModel]
     open: Callable[[Any, Path, PreTrainedTokenizerBase], Evaluator | Suite]
 
     def opened(
@@ -116,55 +72,25 @@ class EvaluatorPlugin:
         Args:
             values: The entry without the keys that every entry may have, such as ``weight``.
         """
-        known: dict[str, Field[Any]] = {f.name: f for f in fields(self.options)}
-        found = [
-            Problem(key, f"unknown key{hint(key, known)}") for key in values if key not in known
-        ]
-        for name, declared in known.items():
-            rule = self._rule_broken(declared, values)
-            if rule:
-                found.append(Problem(name, rule))
-        return tuple(found)
+        required = f"required by evaluator {self.name!r}"
+        return tuple(
+            Problem(path, required if rule == "required" else rule)
+            for path, rule in problems_in(values, self.options)
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return name, meaning and options as JSON values, for ``mergetune evaluators --json``."""
         return {
             "name": self.name,
             "meaning": self.meaning,
-            "options": [_described(f) for f in fields(self.options)],
+            "options": [
+                {
+                    "name": name,
+                    "kind": "text" if kind_of(field) == "a text" else kind_of(field),
+                    "required": field.is_required(),
+                    "default": None if field.is_required() else field.default,
+                    "meaning": field.description,
+                }
+                for name, field in self.options.model_fields.items()
+            ],
         }
-
-    def _rule_broken(self, declared: Field[Any], values: Mapping[str, object]) -> str:
-        if declared.name not in values:
-            needed = declared.default is MISSING
-            return f"required by evaluator {self.name!r}" if needed else ""
-        value = values[declared.name]
-        if value is None and declared.default is None:
-            return ""
-        wanted: Option = declared.metadata["option"]
-        return wanted.refusal(value)
-
-
-def _fits(value: object, types: type | tuple[type, ...]) -> bool:
-    if type(value) not in (types if isinstance(types, tuple) else (types,)):
-        return False  # not isinstance: true is no whole number
-    if isinstance(value, list):
-        return bool(value) and all(isinstance(part, str) for part in value)
-    return not isinstance(value, float) or math.isfinite(value)
-
-
-def _described(declared: Field[Any]) -> dict[str, Any]:
-    wanted: Option = declared.metadata["option"]
-    required = declared.default is MISSING
-    return {
-        "name": declared.name,
-        "kind": wanted.kind,
-        "required": required,
-        "default": None if required else declared.default,
-        "meaning": wanted.meaning,
-    }
-
-
-def _shown(value: object) -> str:
-    """Write a value as the study file would: true and null, not True and None."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     ModelWrapValidatorHandler,
     ValidationError,
     ValidationInfo,
@@ -52,6 +53,14 @@ class Words(NamedTuple):
     """
 
     text: str
+
+
+Number = int | float  # each stays what it is
+File = Annotated[str, Words("a file")]
+Folder = Annotated[str, Words("a folder")]
+Texts = Annotated[
+    str | Annotated[list[str], Field(min_length=1)], Words("a text or a list of texts")
+]
 
 
 class ReadBy(NamedTuple):
@@ -150,7 +159,9 @@ def one_of(value: Any, known: Iterable[str]) -> str:
 
 
 def kind_of(annotation: Any) -> str:
-    """Return what a type takes, in the words of the file's language; null is passed over."""
+    """Return what a type or a field takes, in the words of the file; null is passed over."""
+    if isinstance(annotation, FieldInfo):
+        return kind_of(annotation.rebuild_annotation())
     for mark in getattr(annotation, "__metadata__", ()):
         if isinstance(mark, Words):
             return mark.text
@@ -180,4 +191,4 @@ def _refusal(found: ErrorDetails, field: FieldInfo, value: Any) -> str:
     parts = (field.annotation, *get_args(field.annotation))
     known = [name for part in parts if get_origin(part) is Literal for name in get_args(part)]
     near = hint(value, known) if isinstance(value, str) else ""
-    return f"expected {kind_of(field.rebuild_annotation())}, got {got}{near}"
+    return f"expected {kind_of(field)}, got {got}{near}"

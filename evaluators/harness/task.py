@@ -19,9 +19,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from evaluators.choice_scores import GRADED
 from evaluators.engines.context_window import count_tokens, too_long, window_of
@@ -31,44 +32,43 @@ from evaluators.harness.metrics import Reduction, chance, graded, metrics_of, re
 from evaluators.harness.public_data import notice_of
 from evaluators.harness.requests import ANSWERABLE, Prepared, Prompting, prepare
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, Suite, TaskFacts, items_of
-from evaluators.registry import EvaluatorPlugin, option
+from evaluators.registry import EvaluatorPlugin
 from merge_core.errors import EvaluationError, MergeError, UnknownNameError, hint
+from merge_core.validation import Folder, StrictModel, Words
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from transformers import PreTrainedTokenizerBase
 
 
-@dataclasses.dataclass(frozen=True)
-class LmEvalOptions:
+class LmEvalOptions(StrictModel):
     """The keys of a score entry with ``evaluator: lm_eval``."""
 
-    task: str | Mapping[str, Any] = option(
-        "a text or a mapping", "name of an lm-eval task, group or tag, or one written out"
+    task: Annotated[str | Mapping[str, Any], Words("a text or a mapping")] = Field(
+        description="name of an lm-eval task, group or tag, or one written out"
     )
-    include_path: str | None = option(
-        "a folder", "task files of your own, relative to the study file", default=None
+    include_path: Folder | None = Field(
+        None, description="task files of your own, relative to the study file"
     )
-    metric: str | None = option("text", "which of the task's metrics; its first", default=None)
-    filter: str | None = option("text", "which of the task's filters; its first", default=None)
-    num_fewshot: int | None = option(
-        "a whole number", "examples in a prompt; what the task says, or 0", default=None, low=0
+    metric: str | None = Field(None, description="which of the task's metrics; its first")
+    filter: str | None = Field(None, description="which of the task's filters; its first")
+    num_fewshot: int | None = Field(
+        None, ge=0, description="examples in a prompt; what the task says, or 0"
     )
-    apply_chat_template: bool = option(
-        "true or false", "put prompts in the tokenizer's chat template", default=False
+    apply_chat_template: bool = Field(
+        False, description="put prompts in the tokenizer's chat template"
     )
-    system_instruction: str | None = option("text", "stands before every prompt", default=None)
-    fewshot_as_multiturn: bool = option(
-        "true or false", "in a chat: examples are turns of their own", default=True
+    system_instruction: str | None = Field(None, description="stands before every prompt")
+    fewshot_as_multiturn: bool = Field(
+        True, description="in a chat: examples are turns of their own"
     )
-    gen_kwargs: Mapping[str, Any] | None = option(
-        "a mapping", "over the task's generation settings", default=None
+    gen_kwargs: Mapping[str, Any] | None = Field(
+        None, description="over the task's generation settings"
     )
-    seed: int = option("a whole number", "seed of the few-shot draw", default=1234, low=0)
-    too_long: str = option(
-        "one of fail, cut",
-        "an item longer than the model's window: a failed one, or cut at its start",
-        default="fail",
+    seed: int = Field(1234, ge=0, description="seed of the few-shot draw")
+    too_long: Literal["fail", "cut"] = Field(
+        "fail",
+        description="an item longer than the model's window: a failed one, or cut at its start",
     )
 
 

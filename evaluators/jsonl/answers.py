@@ -5,41 +5,36 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field
 
 from evaluators.engines.context_window import count_tokens, too_long, window_of
 from evaluators.json_rows import Row
 from evaluators.jsonl.prompts import SEPARATOR, PromptOptions, Prompts
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, fingerprint
-from evaluators.registry import option
 from merge_core.errors import ParameterError
+from merge_core.validation import Texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-@dataclass(frozen=True, kw_only=True)
 class GenerationOptions(PromptOptions):
     """The keys that decide an answer. It is always the greedy one."""
 
-    stop: Sequence[str] | None = option(
-        "a text or a list of texts",
-        "what ends an answer; an empty line, or in a chat nothing but its end token",
-        default=None,
+    stop: Texts | None = Field(
+        None,
+        description="what ends an answer; an empty line, or in a chat nothing but its end token",
     )
-    max_tokens: int = option("a whole number", "most tokens of an answer", default=256, low=1)
+    max_tokens: int = Field(256, ge=1, description="most tokens of an answer")
 
 
-@dataclass(frozen=True, kw_only=True)
 class FreeAnswerOptions(GenerationOptions):
     """The same, where no answer is the right one and only examples need one."""
 
-    gold: str | None = option(
-        "text", "the key of an example's answer, with num_fewshot", default=None
-    )
+    gold: str | None = Field(None, description="the key of an example's answer, with num_fewshot")
 
 
 def example_answer(options: FreeAnswerOptions) -> Callable[[Row], str]:

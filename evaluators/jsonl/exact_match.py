@@ -15,33 +15,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
 
 from evaluators.json_rows import Row, written
 from evaluators.jsonl.answers import AnswerEvaluator, GenerationOptions
 from evaluators.jsonl.compare import Comparison, number_of
 from evaluators.jsonl.prompts import prepare
-from evaluators.registry import EvaluatorPlugin, option
+from evaluators.registry import EvaluatorPlugin
 from merge_core.errors import EvaluationError, ParameterError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-@dataclass(frozen=True, kw_only=True)
 class ExactMatchOptions(GenerationOptions):
     """The keys of a score entry with ``evaluator: exact_match``."""
 
-    answer: str = option("text", "the key of the right answer, or of a list", default="answer")
-    answer_regex: str | None = option(
-        "text", "what to compare: its first match in the answer, the first group", default=None
+    answer: str = Field("answer", description="the key of the right answer, or of a list")
+    answer_regex: str | None = Field(
+        None, description="what to compare: its first match in the answer, the first group"
     )
-    metric: str = option("one of exact, f1", "equal or not, or shared words", default="exact")
-    numeric: bool = option("true or false", "compare as numbers: 1,000 = 1000.0", default=False)
-    ignore_case: bool = option("true or false", "A equals a", default=False)
-    ignore_space: bool = option("true or false", "space at the ends is nothing", default=True)
+    metric: Literal["exact", "f1"] = Field("exact", description="equal or not, or shared words")
+    numeric: bool = Field(False, description="compare as numbers: 1,000 = 1000.0")
+    ignore_case: bool = Field(False, description="A equals a")
+    ignore_space: bool = Field(True, description="space at the ends is nothing")
 
 
 class ExactMatch(AnswerEvaluator):

@@ -26,37 +26,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from evaluators.jsonl.answers import AnswerEvaluator, FreeAnswerOptions, example_answer
 from evaluators.jsonl.exact_match import pattern
 from evaluators.jsonl.judge_client import JudgeClient, key_from
 from evaluators.jsonl.prompts import prepare, template
-from evaluators.registry import EvaluatorPlugin, option
+from evaluators.registry import EvaluatorPlugin
 from merge_core.errors import ParameterError
+from merge_core.validation import Number
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-@dataclass(frozen=True, kw_only=True)
 class JudgeOptions(FreeAnswerOptions):
     """The keys of a score entry with ``evaluator: judge``."""
 
-    rubric: str = option("text", "a Jinja template over a line's keys and `answer`, the model's")
-    base_url: str = option("text", "of the endpoint, such as http://localhost:8000/v1")
-    model: str = option("text", "the judge's name there")
-    api_key_env: str | None = option(
-        "text", "the environment variable that holds the key; *_API_KEY", default=None
+    rubric: str = Field(description="a Jinja template over a line's keys and `answer`, the model's")
+    base_url: str = Field(description="of the endpoint, such as http://localhost:8000/v1")
+    model: str = Field(description="the judge's name there")
+    api_key_env: str | None = Field(
+        None, description="the environment variable that holds the key; *_API_KEY"
     )
-    score_regex: str | None = option(
-        "text", "the score in the reply: first match, first group; instead of JSON", default=None
+    score_regex: str | None = Field(
+        None, description="the score in the reply: first match, first group; instead of JSON"
     )
-    score_key: str = option("text", "the score's key in the reply's JSON object", default="score")
-    low: float = option("a number", "least score", default=0)
-    high: float = option("a number", "greatest score", default=10)
-    reply_tokens: int = option("a whole number", "most tokens of a reply", default=512, low=1)
-    timeout: float = option("a number", "seconds until a try has failed", default=60, low=0)
-    retries: int = option("a whole number", "further tries after the first", default=3, low=0)
-    concurrency: int = option("a whole number", "most questions at a time", default=4, low=1)
+    score_key: str = Field("score", description="the score's key in the reply's JSON object")
+    low: Number = Field(0, description="least score")
+    high: Number = Field(10, description="greatest score")
+    reply_tokens: int = Field(512, ge=1, description="most tokens of a reply")
+    timeout: Number = Field(60, gt=0, description="seconds until a try has failed")
+    retries: int = Field(3, ge=0, description="further tries after the first")
+    concurrency: int = Field(4, ge=1, description="most questions at a time")
 
 
 class Judge(AnswerEvaluator):
@@ -160,8 +162,6 @@ def _objects(text: str) -> list[dict[str, Any]]:
 
 
 def _client(options: JudgeOptions) -> JudgeClient:
-    if options.timeout <= 0:
-        raise ParameterError(f"timeout must be above 0 seconds, got {options.timeout}")
     return JudgeClient(
         base_url=options.base_url,
         model=options.model,

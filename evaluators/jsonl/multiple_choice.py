@@ -17,17 +17,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from pydantic import Field
 
 from evaluators.choice_scores import GRADED
 from evaluators.engines.context_window import count_tokens, too_long, window_of
 from evaluators.json_rows import Row, written
 from evaluators.jsonl.prompts import PromptOptions, gap, prepare
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, fingerprint
-from evaluators.registry import EvaluatorPlugin, option
+from evaluators.registry import EvaluatorPlugin
 from merge_core.errors import EvaluationError
+from merge_core.validation import Texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,18 +37,15 @@ if TYPE_CHECKING:
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-@dataclass(frozen=True, kw_only=True)
 class MultipleChoiceOptions(PromptOptions):
     """The keys of a score entry with ``evaluator: multiple_choice``."""
 
-    choices: Sequence[str] = option(
-        "a text or a list of texts", "the key of the list of choices, or a key for each choice"
+    choices: Texts = Field(description="the key of the list of choices, or a key for each choice")
+    gold: str = Field(
+        "answer", description="the key of the right one: place from 0, letter or text"
     )
-    gold: str = option(
-        "text", "the key of the right one: place from 0, letter or text", default="answer"
-    )
-    metric: str = option(
-        "one of acc, acc_norm, acc_bytes, margin, probability", "what to count", default="acc"
+    metric: Literal["acc", "acc_norm", "acc_bytes", "margin", "probability"] = Field(
+        "acc", description="what to count"
     )
 
 

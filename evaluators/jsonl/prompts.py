@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from evaluators.json_rows import Row, read_rows
 from evaluators.protocol import Item, canonical, items_of
-from evaluators.registry import option
 from merge_core.errors import EvaluationError
+from merge_core.validation import File, StrictModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,24 +28,23 @@ SEPARATOR = "\n\n"  # between the system prompt, the examples and the question, 
 Render = Callable[..., str]
 
 
-@dataclass(frozen=True, kw_only=True)
-class PromptOptions:
+class PromptOptions(StrictModel):
     """The keys that decide a prompt."""
 
-    file: str = option("a file", "JSON lines, one item a line, relative to the study file")
-    prompt: str = option("text", "the question: a Jinja template over the keys of a line")
-    system: str | None = option("text", "what stands before all prompts", default=None)
-    apply_chat_template: bool = option(
-        "true or false", "put prompts in the tokenizer's chat template", default=False
+    file: File = Field(description="JSON lines, one item a line, relative to the study file")
+    prompt: str = Field(description="the question: a Jinja template over the keys of a line")
+    system: str | None = Field(None, description="what stands before all prompts")
+    apply_chat_template: bool = Field(
+        False, description="put prompts in the tokenizer's chat template"
     )
-    delimiter: str | None = option(
-        "text", "between a prompt and its answer; a blank, in a chat nothing", default=None
+    delimiter: str | None = Field(
+        None, description="between a prompt and its answer; a blank, in a chat nothing"
     )
-    num_fewshot: int = option("a whole number", "examples in a prompt", default=0, low=0)
-    fewshot_file: str | None = option(
-        "a file", "JSON lines that examples are drawn from; `file` itself", default=None
+    num_fewshot: int = Field(0, ge=0, description="examples in a prompt")
+    fewshot_file: File | None = Field(
+        None, description="JSON lines that examples are drawn from; `file` itself"
     )
-    seed: int = option("a whole number", "seed of the few-shot draw", default=1234, low=0)
+    seed: int = Field(1234, ge=0, description="seed of the few-shot draw")
 
 
 @dataclass(frozen=True)

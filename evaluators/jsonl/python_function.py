@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field
 
 from evaluators.jsonl.answers import AnswerEvaluator, FreeAnswerOptions, example_answer
 from evaluators.jsonl.prompts import prepare
-from evaluators.registry import EvaluatorPlugin, option
+from evaluators.registry import EvaluatorPlugin
 from merge_core.errors import EvaluationError
 from merge_core.plugins import Registry
 
@@ -69,11 +70,10 @@ def scorer(
     return lambda function: Scorer(name, function, unit, higher_is_better)
 
 
-@dataclass(frozen=True, kw_only=True)
 class PythonOptions(FreeAnswerOptions):
     """The keys of a score entry with ``evaluator: python``."""
 
-    function: str = option("text", "name of a scorer: of a --plugin file, or installed")
+    function: str = Field(description="name of a scorer: of a --plugin file, or installed")
 
 
 class PythonFunction(AnswerEvaluator):

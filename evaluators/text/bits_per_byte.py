@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
 
 from evaluators.engines.context_window import window_of
 from evaluators.protocol import (
@@ -34,27 +34,23 @@ from evaluators.protocol import (
     fingerprint,
     items_of,
 )
-from evaluators.registry import EvaluatorPlugin, option
+from evaluators.registry import EvaluatorPlugin
 from evaluators.text.documents import read_documents
 from evaluators.text.windows import pieces, spans_of
 from merge_core.errors import EvaluationError, ParameterError
+from merge_core.validation import File, StrictModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-@dataclass(frozen=True, kw_only=True)
-class BitsPerByteOptions:
+class BitsPerByteOptions(StrictModel):
     """The keys of a score entry with ``evaluator: bits_per_byte``."""
 
-    file: str = option("a file", "held-out documents: .txt, .jsonl, .parquet, a folder of .txt")
-    text: str = option("text", "the key of the text in .jsonl and .parquet", default="text")
-    window: int | None = option(
-        "a whole number", "tokens seen at once; the model's length", default=None, low=2
-    )
-    stride: int | None = option(
-        "a whole number", "tokens scored by a window; all of it", default=None, low=1
-    )
+    file: File = Field(description="held-out documents: .txt, .jsonl, .parquet, a folder of .txt")
+    text: str = Field("text", description="the key of the text in .jsonl and .parquet")
+    window: int | None = Field(None, ge=2, description="tokens seen at once; the model's length")
+    stride: int | None = Field(None, ge=1, description="tokens scored by a window; all of it")
 
 
 class BitsPerByte(Evaluator):

@@ -6,7 +6,6 @@ that prompts and answers are the same, and both have one name and one place in t
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -39,7 +38,7 @@ def open_evaluators(spec: StudySpec, tokenizer: Any) -> Opened:
     steering = {}
     for i, score in enumerate(spec.scores):
         if score.steer is not None:
-            options = dataclasses.replace(score.options, metric=score.steer)
+            options = score.options.model_copy(update={"metric": score.steer})
             try:
                 steering[i] = score.plugin.opened(options, spec.folder, tokenizer)
             except MergeError as error:

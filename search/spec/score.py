@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -66,7 +65,7 @@ def _steering_problems(plugin: EvaluatorPlugin, options: dict[str, Any], metric:
     """Return why a metric cannot steer, in the words of the evaluator's own ``metric``."""
     if not isinstance(metric, str):
         return [("steer", f"expected a metric, got {shown(metric)}")]
-    if all(field.name != "metric" for field in fields(plugin.options)):
+    if "metric" not in plugin.options.model_fields:
         return [("steer", f"evaluator {plugin.name!r} has no `metric` to choose; omit `steer`")]
     found = plugin.problems({**options, "metric": metric})
     return [("steer", p.rule) for p in found if p.path == "metric"]

@@ -17,12 +17,12 @@ def words(answer, item):
     return len(answer.split())
 """
 EVALUATOR = """
-from dataclasses import dataclass
-from evaluators.registry import EvaluatorPlugin, option
+from pydantic import Field
+from evaluators.registry import EvaluatorPlugin
+from merge_core.validation import File, StrictModel
 
-@dataclass(frozen=True)
-class Options:
-    file: str = option("a file", "what to read")
+class Options(StrictModel):
+    file: File = Field(description="what to read")
 
 def plugin(name):
     return EvaluatorPlugin(name=name, meaning="x", options=Options, open=lambda *a: None)
@@ -78,7 +78,7 @@ def test_the_registry_itself_is_no_declaration(written):
     assert plugin_file.load(written(text)) == ["w"]
 
 
-def test_dataclasses_and_names_of_standard_modules_work_in_a_plugin_file(written):
+def test_models_and_names_of_standard_modules_work_in_a_plugin_file(written):
     text = "from __future__ import annotations\n" + EVALUATOR + "EVALUATOR = plugin('mine')\n"
     plugin_file.load(written(text, "json.py"))
     import json

@@ -60,14 +60,14 @@ def test_all_problems_are_found_at_once(plugin):
     ("key", "value", "rule"),
     [
         ("task", 5, "expected a text or a mapping, got 5"),
-        ("task", None, "expected a text or a mapping, got null"),
+        ("task", None, "expected a text or a mapping, got nothing"),
         ("include_path", True, "expected a folder, got true"),
         ("num_fewshot", True, "expected a whole number, got true"),
         ("num_fewshot", 1.5, "expected a whole number, got 1.5"),
         ("num_fewshot", -1, "must be at least 0, got -1"),
         ("apply_chat_template", 1, "expected true or false, got 1"),
-        ("apply_chat_template", None, "expected true or false, got null"),
-        ("seed", None, "expected a whole number, got null"),
+        ("apply_chat_template", None, "expected true or false, got nothing"),
+        ("seed", None, "expected a whole number, got nothing"),
     ],
 )
 def test_a_wrong_value_is_answered_in_the_words_of_the_file(plugin, key, value, rule):

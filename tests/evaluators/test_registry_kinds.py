@@ -3,23 +3,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Literal
 
 import pytest
+from pydantic import Field
 
 from evaluators.protocol import Suite
-from evaluators.registry import EVALUATORS, EvaluatorPlugin, option
+from evaluators.registry import EVALUATORS, EvaluatorPlugin
 from merge_core.errors import EvaluationError
+from merge_core.validation import File, Number, StrictModel, Texts
 
 
-@dataclass(frozen=True)
-class Options:
-    file: str = option("a file", "x", default="x")
-    texts: Sequence[str] | None = option("a text or a list of texts", "x", default=None)
-    number: float = option("a number", "x", default=1, low=0)
-    metric: str = option("one of acc, acc_norm", "x", default="acc")
-    maybe: str | None = option("one of acc, acc_norm", "x", default=None)
+class Options(StrictModel):
+    file: File = "x"
+    texts: Texts | None = None
+    number: Number = Field(1, ge=0)
+    metric: Literal["acc", "acc_norm"] = "acc"
+    maybe: Literal["acc", "acc_norm"] | None = None
 
 
 PLUGIN = EvaluatorPlugin("x", "x", Options, lambda *_: None)
@@ -57,7 +57,7 @@ def test_a_value_of_its_kind_has_no_problem(key, value):
         ("metric", "acc_nrom", "expected one of acc, acc_norm, got 'acc_nrom', did you mean"),
         ("metric", "one of acc", "expected one of acc, acc_norm, got 'one of acc'"),
         ("metric", ["acc"], "expected one of acc, acc_norm, got ['acc']"),
-        ("metric", None, "expected one of acc, acc_norm, got null"),
+        ("metric", None, "expected one of acc, acc_norm, got nothing"),
         ("maybe", "x", "expected one of acc, acc_norm, got 'x'"),
     ],
 )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from evaluators.protocol import (
     Evaluator,
@@ -17,16 +17,16 @@ from evaluators.protocol import (
     fingerprint,
     items_of,
 )
-from evaluators.registry import EvaluatorPlugin, option
+from evaluators.registry import EvaluatorPlugin
 from merge_core.errors import EvaluationError
+from merge_core.validation import File, StrictModel
 
 
-@dataclass(frozen=True)
-class MentionsOptions:
+class MentionsOptions(StrictModel):
     """The keys of a score entry with ``evaluator: mentions``."""
 
-    file: str = option("a file", "prompt, tab, word; relative to the study file")
-    max_tokens: int = option("a whole number", "most tokens of an answer", default=32, low=1)
+    file: File = Field(description="prompt, tab, word; relative to the study file")
+    max_tokens: int = Field(32, ge=1, description="most tokens of an answer")
 
 
 class Mentions(Evaluator):

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from evaluators.jsonl import judge_client
+from evaluators.jsonl.judge import EVALUATOR
 from evaluators.jsonl.judge_client import JudgeClient, key_from
 from evaluators.testing import EvaluatorContract
 from merge_core.errors import EvaluationError, ParameterError
@@ -312,13 +313,17 @@ def failing(self, question):
         ({"base_url": "file:///etc/passwd"}, "base_url must start with http:// or https://, got"),
         ({"api_key_env": "HOME"}, "api_key_env must be a name that ends in API_KEY, got 'HOME'"),
         ({"low": 5, "high": 5}, "low must be below high, got 5 and 5"),
-        ({"timeout": 0}, "timeout must be above 0 seconds, got 0"),
         ({"score_regex": "("}, r"score_regex '\(' is no regular expression"),
     ],
 )
 def test_settings_that_do_not_do_are_refused(settings, rule, opened):
     with pytest.raises(ParameterError, match=rule):
         opened(**{"url": "http://127.0.0.1:9", **settings})
+
+
+def test_a_timeout_of_nothing_is_refused_with_the_file():
+    (rule,) = [p.rule for p in EVALUATOR.problems({"timeout": 0}) if p.path == "timeout"]
+    assert rule == "must be above 0, got 0"
 
 
 def test_a_rubric_over_an_unknown_key_is_refused_at_opening(opened):

@@ -7,15 +7,17 @@ import inspect
 import json
 import pkgutil
 from collections.abc import Callable
-from dataclasses import field, make_dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any
 
 import pytest
+from pydantic import Field
 
-from evaluators.registry import EVALUATORS, EvaluatorPlugin, Option
+from evaluators.registry import EVALUATORS, EvaluatorPlugin
 from merge_core.contract import Method, Param
 from merge_core.methods.registry import METHODS
 from merge_core.recipe.schema import Recipe
+from merge_core.validation import StrictModel, Words
 from search import views
 from search.storage.study_record import Record, Settled
 from search.views import inspection_html, inspection_table, plugin_table, progress_line, tables
@@ -68,9 +70,10 @@ def show_methods(patch: pytest.MonkeyPatch) -> None:
 
 
 def show_evaluators(patch: pytest.MonkeyPatch) -> None:
-    option = field(default=BAD, metadata={"option": Option(BAD, BAD)})
-    options = make_dataclass("Options", [("key", str, option)], frozen=True)
-    bad = EvaluatorPlugin(BAD, BAD, options, lambda *_: None)  # type: ignore[arg-type, return-value]
+    class Options(StrictModel):
+        key: Annotated[str, Words(BAD)] = Field(BAD, description=BAD)
+
+    bad = EvaluatorPlugin(BAD, BAD, Options, lambda *_: None)  # type: ignore[arg-type, return-value]
     patch.setitem(EVALUATORS._added, BAD, bad)
     plugin_table.evaluators(as_json=False)
 
