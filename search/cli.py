@@ -55,7 +55,7 @@ def main() -> None:
     """Run the command line; our own errors are one line each, without a traceback."""
     hush_libraries()
     try:
-        app()
+        app(prog_name="mergetune")
     except MergeError as error:
         print(f"mergetune: {error}" if "\n" not in str(error) else str(error), file=sys.stderr)
         sys.exit(1)

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = ("merge_core", "evaluators", "search")
 FILES = sorted(file for layer in LAYERS for file in (ROOT / layer).rglob("*.py"))
+FACE = sorted((ROOT / "mergetune").glob("*.py"))  # over the three
 LINES_OF_A_FILE = 350
 LINES_OF_A_FUNCTION = 50
 LINES_OF_ALL = 20700  # was 20600: folders, each with the docstring of its package
@@ -27,7 +28,7 @@ def long_functions(source: str) -> dict[str, int]:
     return {name: size for name, size in sizes.items() if size > LINES_OF_A_FUNCTION}
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+@pytest.mark.parametrize("file", FILES + FACE, ids=lambda file: str(file.relative_to(ROOT)))
 def test_file_and_its_functions_are_within_their_budgets(file):
     source = file.read_text()
     assert lines(source) <= LINES_OF_A_FILE
@@ -36,6 +37,12 @@ def test_file_and_its_functions_are_within_their_budgets(file):
 
 def test_packages_together_are_within_their_budget():
     assert sum(lines(file.read_text()) for file in FILES) <= LINES_OF_ALL
+
+
+def test_face_is_within_its_budgets():
+    sizes = {file.name: lines(file.read_text()) for file in FACE}
+    assert sizes["__init__.py"] <= 100
+    assert sum(sizes.values()) <= 300
 
 
 def test_function_over_its_budget_is_seen():

@@ -22,6 +22,7 @@ MAY_IMPORT = {
         *("merge_core", "evaluators", "optuna", "cmaes", "numpy", "scipy", "yaml", "pydantic"),
         *("typer", "rich", "threadpoolctl", "filelock", "torch", "transformers"),
     },
+    "mergetune": {"merge_core", "evaluators", "search", "pandas", "pydantic", "transformers"},
 }
 ONE_FILE = {  # what one file alone may import
     "testing.py": {"pytest"},  # the test classes that plugin authors subclass
@@ -75,6 +76,7 @@ def test_layer_imports_only_what_lies_below_it(layer):
         ("evaluators", "import search.cli as x", "search.cli"),
         ("evaluators", "import vllm", "vllm"),
         ("search", "import ray", "ray"),
+        ("search", "import mergetune", "mergetune"),
     ],
 )
 def test_import_from_above_is_seen(layer, source, name):

@@ -33,6 +33,25 @@ def test_study_file_in_the_readme_is_valid():
     assert {score.plugin.name for score in own.scores} == set(EVALUATORS.names()) - {"lm_eval"}
 
 
+@pytest.mark.slow
+def test_python_in_the_readme_runs(tmp_path, monkeypatch, capsys):
+    quickstart, copy = ROOT / "studies" / "quickstart", tmp_path / "studies" / "quickstart"
+    copy.mkdir(parents=True)
+    for name in ("models", "tasks"):
+        (copy / name).symlink_to(quickstart / name)
+    study = yaml.safe_load((quickstart / "study.yaml").read_text(encoding="utf-8"))
+    study["search"]["trials"] = 1
+    study["items"] = dict.fromkeys(study["items"], 12)
+    (copy / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert [len(block.splitlines()) <= 15 for block in blocks] == [True]
+    exec(compile(blocks[0], "README.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert 0.5 < float(said.splitlines()[0]) <= 1
+    assert "parent:models/add" in said
+
+
 def test_defaults_in_the_readme_are_the_defaults():
     rows = {row[0]: row[2] for row in re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", README, re.M)}
     items, search, engine = sections.Items(), sections.Search(), sections.Engine()

@@ -44,7 +44,12 @@ class Score(StrictModel):
 OF_EVERY_ENTRY = [key for key in Score.declared() if key != "options"]
 
 
-def _read(entry: Any, _: Any) -> Score:
+def read_entry(entry: Any, _: Any = None) -> Score:
+    """Read one task.
+
+    Raises:
+        ValidationError: It breaks rules; all of them.
+    """
     if not isinstance(entry, dict):
         raise ValueError(f"expected {{evaluator, ...}}, got {shown(entry)}")
     own = {"evaluator": None, **{key: entry[key] for key in OF_EVERY_ENTRY if key in entry}}
@@ -80,7 +85,7 @@ def _distinct(scores: list[Score]) -> tuple[Score, ...]:
 
 
 Scores = Annotated[
-    list[Annotated[Score, ReadBy(_read)]],
+    list[Annotated[Score, ReadBy(read_entry)]],
     Field(min_length=1),
     AfterValidator(_distinct),
     Words("a list of tasks"),

@@ -82,7 +82,7 @@ class Tasks:
             if blocks is not None:
                 which = which[slice(*blocks[task])] if task in blocks else ()
             if which:
-                scores[task] = _scored(evaluator, live, which)
+                scores[task] = complete_scores(evaluator, live, which)
         return scores
 
     def oriented(
@@ -145,7 +145,13 @@ def open_tasks(spec: StudySpec, tokenizer: Any) -> Tasks:
     return Tasks(spec, open_evaluators(spec, tokenizer))
 
 
-def _scored(evaluator: Evaluator, live: LiveModel, which: Sequence[int]) -> list[float]:
+def complete_scores(evaluator: Evaluator, live: LiveModel, which: Sequence[int]) -> list[float]:
+    """Return one score for each position of an evaluator's items.
+
+    Raises:
+        NonFiniteError: The model's answers are not finite.
+        EvaluationError: The task raised, or an item could not be scored.
+    """
     found: list[float] = score_items(evaluator, live, which).tolist()
     missing = sum(x != x for x in found)  # nan: the item failed
     if missing:

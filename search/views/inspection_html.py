@@ -5,7 +5,7 @@ Table cells with tooltips, no script and nothing from elsewhere, so the file can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -39,8 +39,8 @@ WHITE, DARK, BLUE, RED = (247, 247, 247), (8, 48, 107), (33, 102, 172), (178, 24
 SWATCHES = 24
 COSINE = "1 the same direction, 0 orthogonal, -1 opposite"
 SIGNS = "share of other signs where both are not zero; about 0.5 for unrelated ones"
-Shown = tuple[float | None, str]  # a number and what its tooltip says
-Numbers = Callable[[Row], Shown | None]  # None where a row has nothing of the kind
+Cell = tuple[float | None, str]  # a number and what its tooltip says
+Shown = dict[Row, Cell]  # without rows that have nothing of the kind
 
 
 @dataclass(frozen=True)
@@ -92,46 +92,49 @@ def _norms(found: Inspection) -> Iterator[str]:
         yield "<p>Every place of the result has one model: there are no task vectors.</p>"
         return
     names = found.short_names()
-    largest = max((one.relative or 0.0 for row in found.rows for one in row.models), default=0.0)
+    seen = [(row, one) for row in found.rows for one in row.models]
     yield from _section(
         found,
         "Norm of the task vectors, relative to the norm of what they are measured from",
         "relative norm, one scale for all models",
-        Scale(0.0, largest, (WHITE, BLUE, DARK)),
-        {f"{names[model]}: relative norm": _of_model(model) for model in found.models},
+        Scale(0.0, max((one.relative or 0.0 for _, one in seen), default=0.0), (WHITE, BLUE, DARK)),
+        {
+            f"{names[model]}: relative norm": {
+                row: (one.relative, _told(one)) for row, one in seen if one.model == model
+            }
+            for model in found.models
+        },
     )
 
 
 def _pairs(found: Inspection) -> Iterator[str]:
-    names, pairs = found.short_names(), [pair.models for pair in found.total.pairs]
+    names = found.short_names()
+    seen = [(row, pair) for row in found.rows for pair in row.pairs]
     for what, low, words in (("cosine", -1.0, COSINE), ("sign disagreement", 0.0, SIGNS)):
-        if pairs:
-            yield from _section(
-                found,
+        maps: dict[str, Shown] = {}
+        for a, b in (pair.models for pair in found.total.pairs):
+            here = [
+                (row, getattr(x, what.replace(" ", "_"))) for row, x in seen if x.models == (a, b)
+            ]
+            shown = {row: (number, f"{what} {_number(number)}") for row, number in here}
+            maps[f"{names[a]} and {names[b]}: {what}"] = shown
+        if maps:
+            title, scale = (
                 f"{what.capitalize()} between task vectors",
-                words,
                 Scale(low, 1.0, (BLUE, WHITE, RED)),
-                {f"{names[a]} and {names[b]}: {what}": _of_pair((a, b), what) for a, b in pairs},
             )
+            yield from _section(found, title, words, scale, maps)
 
 
 def _section(
-    found: Inspection, title: str, words: str, scale: Scale, maps: dict[str, Numbers]
+    found: Inspection, title: str, words: str, scale: Scale, maps: dict[str, Shown]
 ) -> Iterator[str]:
     yield f"<h2>{title}</h2>"
     yield scale.legend(words)
     yield "<section>"
-    for name, numbers in maps.items():
-        yield _map(found, name, scale, numbers)
+    for name, shown in maps.items():
+        yield _map(found, name, scale, shown)
     yield "</section>"
-
-
-def _of_model(model: str) -> Numbers:
-    def numbers(row: Row) -> Shown | None:
-        one = next((x for x in row.models if x.model == model), None)
-        return None if one is None else (one.relative, _told(one))
-
-    return numbers
 
 
 def _told(one: Measured) -> str:
@@ -143,22 +146,11 @@ def _told(one: Measured) -> str:
     return f"{words}, kept: {entries} of the entries, {l1} of L1, {squares} of the squared norm"
 
 
-def _of_pair(models: tuple[str, str], what: str) -> Numbers:
-    def numbers(row: Row) -> Shown | None:
-        pair = next((x for x in row.pairs if x.models == models), None)
-        if pair is None:
-            return None
-        number = pair.cosine if what == "cosine" else pair.sign_disagreement
-        return number, f"{what} {_number(number)}"
-
-    return numbers
-
-
 def _number(value: float | None) -> str:
     return "not defined" if value is None else f"{value:.4g}"
 
 
-def _map(found: Inspection, title: str, scale: Scale, numbers: Numbers) -> str:
+def _map(found: Inspection, title: str, scale: Scale, shown: Shown) -> str:
     """Return one table: a line for every layer, and for everything outside the layers."""
     columns = list(dict.fromkeys(row.name for row in found.rows if row.layer is not None))
     lines: dict[tuple[str | None, int | None, str], dict[str, Row]] = {}
@@ -166,7 +158,7 @@ def _map(found: Inspection, title: str, scale: Scale, numbers: Numbers) -> str:
         key = (row.stack, row.layer, row.name if row.layer is None else "")
         lines.setdefault(key, {})[row.name] = row
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    body = "\n".join(_line(found, rows, columns, scale, numbers) for rows in lines.values())
+    body = "\n".join(_line(found, rows, columns, scale, shown) for rows in lines.values())
     return (
         f"<figure><figcaption>{escape(title)}</figcaption><table>"
         f"<thead><tr><td></td>{head}</tr></thead>\n<tbody>{body}</tbody></table></figure>"
@@ -174,25 +166,22 @@ def _map(found: Inspection, title: str, scale: Scale, numbers: Numbers) -> str:
 
 
 def _line(
-    found: Inspection, rows: dict[str, Row], columns: Sequence[str], scale: Scale, numbers: Numbers
+    found: Inspection, rows: dict[str, Row], columns: Sequence[str], scale: Scale, shown: Shown
 ) -> str:
     first = next(iter(rows.values()))
     if first.layer is None:
-        name, span = first.name, max(1, len(columns))
-        cells = _cell(scale, numbers(first), name, f' colspan="{span}"')
+        name = first.name
+        cells = _cell(scale, shown.get(first), name, f' colspan="{max(1, len(columns))}"')
     else:
         name = found.layer_name(first)
-        shown = [numbers(rows[x]) if x in rows else None for x in columns]
-        cells = "".join(
-            _cell(scale, cell, f"layer {name}, {module}")
-            for cell, module in zip(shown, columns, strict=True)
-        )
+        here = {module: shown.get(row) for module, row in rows.items()}
+        cells = "".join(_cell(scale, here.get(x), f"layer {name}, {x}") for x in columns)
     return f"<tr><th>{escape(name)}</th>{cells}</tr>"
 
 
-def _cell(scale: Scale, shown: Shown | None, place: str, span: str = "") -> str:
-    if shown is None:
+def _cell(scale: Scale, cell: Cell | None, place: str, span: str = "") -> str:
+    if cell is None:
         return f"<td{span}></td>"
-    value, words = shown
+    value, words = cell
     look = 'class="none"' if value is None else f'style="background:{scale.colour(value)}"'
     return f'<td{span} {look} title="{escape(f"{place}: {words}")}"></td>'

@@ -116,6 +116,9 @@ def hush_libraries() -> None:
     """Keep transformers and datasets from writing progress bars and notes between our lines."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+    for name in (
+        "HF_HUB_DISABLE_PROGRESS_BARS",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS",
+        "TQDM_DISABLE",
+    ):
         os.environ.setdefault(name, "1")
-    os.environ.setdefault("TQDM_DISABLE", "1")

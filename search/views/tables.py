@@ -60,7 +60,7 @@ def report(summary: Mapping[str, Any]) -> None:
     """Print a finished study: every candidate on the report pool, and the winner's differences."""
     pools, winner = summary["pools"], summary["winner"]
     aggregate = summary["score"]["aggregate"].replace("_", " ").replace("apart", "mean")
-    shown = _columns(summary)
+    shown = entry_kinds(summary)
     cells = [
         (
             row["name"],
@@ -94,7 +94,7 @@ def report(summary: Mapping[str, Any]) -> None:
     )
 
 
-def _columns(summary: Mapping[str, Any]) -> dict[str, str]:
+def entry_kinds(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return the entries of the study's score, and whether each is a group or a task."""
     groups = summary["winner"]["report"].get("groups", {})
     names = [entry["name"] for entry in summary["score"]["entries"]]

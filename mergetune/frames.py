@@ -1,0 +1,123 @@
+"""Scores and studies as pandas frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from evaluators.protocol import Evaluator, LiveModel, Suite
+from merge_core.errors import DocumentError, Problem
+from merge_core.validation import problems_of
+from search.scoring.pools import NAMES
+from search.spec.score import read_entry
+from search.storage.locate import open_study, winner
+from search.trial.tasks import complete_scores
+from search.views.tables import entry_kinds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def scored(
+    model: LiveModel,
+    evaluator: Evaluator | Suite | Mapping[str, Any],
+    folder: Path,
+    limit: int | None,
+) -> pd.Series[float]:
+    """Return scores by task and item; see ``mergetune.score``."""
+    import pandas as pd
+
+    if isinstance(evaluator, Mapping):
+        evaluator = _opened(evaluator, folder, model)
+    found: dict[tuple[str, str], float] = {}
+    for one, _ in evaluator.members if isinstance(evaluator, Suite) else ((evaluator, 1.0),):
+        items = one.items[:limit]
+        scores = complete_scores(one, model, range(len(items)))
+        found |= {(one.task, item.id): x for item, x in zip(items, scores, strict=True)}
+    index = pd.MultiIndex.from_tuples(found, names=["task", "item"])
+    return pd.Series(found.values(), index, "float64", "score")
+
+
+def _opened(entry: Mapping[str, Any], folder: Path, model: LiveModel) -> Evaluator | Suite:
+    try:
+        score = read_entry(dict(entry))
+    except ValidationError as error:
+        raise DocumentError("entry", [Problem(*found) for found in problems_of(error)]) from None
+    return score.plugin.open(score.options, folder, model.tokenizer)
+
+
+class Study:
+    """A study that has begun, as it is stored when this is made.
+
+    ``name`` is its name, ``folder`` where the relative model paths of its recipes start.
+
+    Args:
+        study: A study file, its folder, or an Optuna storage URL.
+
+    Raises:
+        MergeError: There is no such study, or it has not begun.
+    """
+
+    def __init__(self, study: str | Path) -> None:
+        spec, self._record = open_study(str(study))
+        self.name, self.folder = self._record.name, spec.folder
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row a trial, by its number; knobs stand under ``params_`` and their names."""
+        import pandas as pd
+
+        rows = [trial.row() for trial in self._record.trials]
+        flat = [row | {f"params_{k}": x for k, x in row.pop("params").items()} for row in rows]
+        return pd.DataFrame(flat, columns=None if flat else ["number"]).set_index("number")
+
+    @property
+    def answers(self) -> pd.DataFrame:
+        """One row a score: ``trial``, ``pool``, ``task``, ``item`` and ``score``, as stored."""
+        import pandas as pd
+
+        columns = ["trial", "pool", "task", "item", "score"]
+        return pd.DataFrame(list(self._answers()), columns=columns)
+
+    @property
+    def report(self) -> pd.DataFrame:
+        """One row a candidate, by its name: scores on the report pool, ``low`` to ``high`` 95 %.
+
+        Raises:
+            MergeError: The study is not finished.
+        """
+        import pandas as pd
+
+        _, summary = winner(self._record)
+        kinds = entry_kinds(summary)
+        rows = {}
+        for row in summary["candidates"]:
+            found = row["report"]
+            total = {key: found[key] for key in ("mean", "low", "high")}
+            means = {name: found[kind][name]["mean"] for name, kind in kinds.items()}
+            rows[row["name"]] = {"trial": row["trial"], **total, **means}
+        made = pd.DataFrame(rows.values(), index=list(rows))
+        return made.rename_axis("candidate")
+
+    def recipe(self, trial: int) -> dict[str, Any]:
+        """Return a trial's recipe as plain data.
+
+        Raises:
+            UnknownNameError: The study has no such trial.
+        """
+        return self._record.trial(int(trial)).recipe.plain()
+
+    def _answers(self) -> Iterator[tuple[int, str, str, str, float]]:
+        record = self._record
+        assert record.about is not None
+        for pool in NAMES:
+            found: dict[int, Any] = {n: x["scores"] for n, x in record.measured(pool).items()}
+            if pool == "search":
+                found = {trial.number: trial.scores for trial in record.trials}
+            for number, tasks in found.items():
+                for task, scores in tasks.items():
+                    items = record.about["pools"][pool][task]
+                    yield from ((number, pool, task, *x) for x in zip(items, scores, strict=True))
