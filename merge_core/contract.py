@@ -66,8 +66,8 @@ class Param:
         return f"{left}, {right}"
 
 
-def flag(name: str, meaning: str, default: bool) -> Param:
-    """Return a shared parameter that is true or false."""
+def flag(name: str, meaning: str, *, default: bool) -> Param:
+    """Return a parameter that is true or false, one for the merge."""
     return Param(name, meaning, default=default, scope="shared", choices=(True, False))
 
 
@@ -174,8 +174,9 @@ class Prepared:
         flags: What the entry function branches on; hashable.
         words: Name -> 32-bit integers, such as parts of mask keys.
         changes: ``(entry, numbers)`` pairs in order: from that flat place on these numbers hold.
-        rows: Name -> tensors of ``(rows, 1)``: numbers of each row of the tensor's last axis.
-        columns: Name -> tensors of ``(1, columns)``: numbers of each column.
+        rows: Name -> tensors of ``(rows, 1)``: numbers of each row, what the last axis holds.
+        columns: Name -> tensors of ``(1, columns)``: numbers of each column, what the first axis
+            holds; not together with ``rows``.
         arrays: Name -> tensors of the tensor's own shape.
     """
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from merge_core.contract import Block, Inputs, Method, Prepared
 from merge_core.errors import CheckpointError
-from merge_core.kernels.eager import Span, merge_blocks, spans
+from merge_core.kernels.eager import Span, merge_blocks, spans, table_shape
 from merge_core.kernels.torch_compile import Kernel, available, compiled
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _flat(method: Method, inputs: Inputs, prepared: Prepared, out: Tensor) -> No
 
 def _by_rows(method: Method, inputs: Inputs, prepared: Prepared, out: Tensor) -> None:
     """Merge a tensor with numbers for each row or column, as a table of rows."""
-    table = out.view(-1, out.shape[-1] if out.dim() else 1)
+    table = out.view(table_shape(prepared, out.shape))
     if 1 in table.shape:
         merge_blocks(method, inputs, prepared, out)
         return

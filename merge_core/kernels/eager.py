@@ -7,6 +7,7 @@ temporary to memory and reading it back: three to ten times the parents' own byt
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,7 @@ def merge_blocks(method: Method, inputs: Inputs, prepared: Prepared, out: Tensor
 def _blocks(inputs: Inputs, prepared: Prepared, out: Tensor) -> Iterator[tuple[Block, Tensor]]:
     """Yield every block of a tensor, and the place in ``out`` for what becomes of it."""
     if prepared.rows or prepared.columns:
-        table = out.view(-1, out.shape[-1] if out.dim() else 1)
+        table = out.view(table_shape(prepared, out.shape))
         start = 0
         for block in row_blocks(inputs, prepared):
             height = block.models[0].shape[0]
@@ -147,14 +148,25 @@ def _places(span: Span, like: Tensor) -> Tensor:
     return places.add_(low - 2**32 if low >= 2**31 else low)
 
 
-def row_blocks(inputs: Inputs, prepared: Prepared) -> Iterator[Block]:
-    """Yield a tensor's rows, what the last axis holds, in blocks of ``(rows, width)``.
+def table_shape(prepared: Prepared, shape: Sequence[int]) -> tuple[int, int]:
+    """Return rows and columns of a tensor that has numbers for each of them.
 
-    A tensor of one dimension is one row. Numbers of rows and columns broadcast over a block.
+    A row is what the last axis holds, a column what the first one holds: of three and more
+    dimensions the others belong to the columns where columns have numbers, else to the rows.
+    """
+    if not shape:
+        return 1, 1
+    height = shape[0] if prepared.columns and len(shape) > 1 else math.prod(shape[:-1])
+    return height, math.prod(shape) // max(1, height)
+
+
+def row_blocks(inputs: Inputs, prepared: Prepared) -> Iterator[Block]:
+    """Yield a tensor's rows in blocks of ``(rows, width)``, see :func:`table_shape`.
+
+    Numbers of rows and columns broadcast over a block.
     """
     first = inputs.models[0]
-    width = first.shape[-1] if first.dim() else 1
-    height = first.numel() // max(1, width)
+    height, width = table_shape(prepared, first.shape)
     models = [model.reshape(height, width) for model in inputs.models]
     base = None if inputs.base is None else inputs.base.reshape(height, width)
     step = max(1, _size(first) // max(1, width))

@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 def _prepare(inputs: Inputs) -> Prepared:
     """Return each row's divergence, and the least importance that is taken over.
 
-    ``importance = |d_1| KL(softmax(W_1) || softmax(W_b))`` with the softmax along the last axis and
-    one divergence per row. Taken over is what reaches ``median + 1.5 (Q3 - Q1)``; quantiles are the
-    sorted entry at ``floor(q (n - 1))`` over the whole tensor, exact at every size (mergekit
-    samples above a million entries).
+    Quantiles are exact at every size; mergekit samples above a million entries.
     """
     divergence, least = inputs.remembered("importance", [0], lambda: _importance(inputs))
     return Prepared({"least": [least]}, rows={"divergence": [divergence]})
@@ -56,14 +53,31 @@ def _sizes(block: Block) -> Tensor:
 
 
 def _entry(block: Block) -> Tensor:
-    """``out = W_b + d_1`` where the importance is at least the least, else ``W_b``."""
     assert block.base is not None
     (delta,) = block.deltas()
     return block.base + delta * (_sizes(block) >= block.numbers["least"][0]).float()
 
 
+def reference(inputs: Inputs) -> Tensor:
+    """Return the base with the entries of high importance taken over, in float32."""
+    assert inputs.base is not None
+    (delta,), base = inputs.deltas(), inputs.base.float()
+    p, q = inputs.models[0].float().softmax(-1) + 1e-8, base.softmax(-1) + 1e-8
+    divergence = (p.double() * (p / q).log()).sum(-1, keepdim=True).float()
+    importance = (delta.abs() * divergence).clamp(min=0)
+    ordered, last = importance.flatten().sort().values, delta.numel() - 1
+    low, middle, high = (ordered[math.floor(share * last)] for share in (0.25, 0.5, 0.75))
+    return base + delta * (importance >= middle + 1.5 * (high - low))
+
+
 METHOD = Method(
     name="arcee_fusion",
+    reference=reference,
+    formula="D = KL(softmax(W_1) || softmax(W_b)) of each row, the softmax along the last axis\n"
+    "s = |d_1| D of each entry, Q = its quartiles: the sorted entries at floor(q (n - 1))\n"
+    "out = W_b + d_1 [s >= Q_2 + 1.5 (Q_3 - Q_1)]",
+    when="To take from a second model only the few entries that changed it most, and keep the base "
+    "elsewhere; there is nothing to tune.",
     prepare=_prepare,
     entry=_entry,
     params=(),

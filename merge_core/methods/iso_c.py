@@ -15,16 +15,13 @@ if TYPE_CHECKING:
 
 
 def _prepare(inputs: Inputs) -> Prepared:
-    """Return the direction ``sigma U V^T`` from ``sum_i weight_i d_i = U diag(s) V^T``.
+    """Return the direction ``sigma U V^T``.
 
-    ``sigma`` is the mean of the singular values ``s``; those of zero, whose directions are
-    arbitrary, are left out of both. A tensor that is no matrix gets ``lambda`` times the mean of
-    the ``weight_i d_i``, as in the authors' program.
+    Singular values of zero, whose directions are arbitrary, are left out; in the paper they count
+    in the mean. What is no matrix is treated as in the authors' program.
 
     Raises:
         NonFiniteError: A matrix has NaN or infinite entries.
-
-    Source: Iso-C, arXiv:2502.04959; there ``weight`` is 1, and zeros count in the mean.
     """
     weights = inputs.numbers("weight")
     every = range(len(weights))
@@ -41,8 +38,26 @@ def _direction(inputs: Inputs) -> Tensor:
     return (product(u, vt) * sigma).float()
 
 
+def reference(inputs: Inputs) -> Tensor:
+    """Return the merge by a whole decomposition; directions of singular value zero are left out."""
+    assert inputs.base is not None
+    out = weighted(inputs.deltas(), inputs.numbers("weight"))
+    if out.dim() == 2:
+        u, s, vt = decomposed(out)
+        out = u @ vt * s.sum() / max(1, len(s))
+    else:
+        out = out / len(inputs.models)
+    return inputs.base + inputs.number("lambda") * out
+
+
 METHOD = Method(
     name="iso_c",
+    reference=reference,
+    formula="sum_i weight_i d_i = U diag(s) V^T, sigma = mean of s\n"
+    "out = W_b + lambda sigma U V^T\n"
+    "a tensor that is no matrix: out = W_b + lambda mean_i weight_i d_i",
+    when="Several tasks of which few would rule the sum: every direction that any of them uses "
+    "becomes equally strong. It decomposes matrices anew for every set of weights, which is slow.",
     prepare=_prepare,
     entry=entry,
     params=(LAMBDA, WEIGHT),

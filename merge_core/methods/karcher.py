@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from merge_core.contract import Inputs, Method, Param, Prepared
 from merge_core.methods.shared.dot_products import length_of, products_of
 from merge_core.methods.shared.weighted_sum import vector_sum
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 OPPOSITE = 1e-6  # so close to the opposite of the mean a model pulls nowhere in particular
 
@@ -15,10 +18,7 @@ OPPOSITE = 1e-6  # so close to the opposite of the mean a model pulls nowhere in
 def _prepare(inputs: Inputs) -> Prepared:
     """Return a factor for each model, from dot products alone: the mean is a sum of the models.
 
-    Starts at the normalized mean of the unit vectors and goes along ``sum theta/sin(theta) (u_i -
-    cos(theta) m) / k`` until that is shorter than ``tol`` or ``max_iter`` steps are made. The mean
-    direction is then made as long as the models are on average. Models of norm <= ``tol`` have no
-    direction, but count in the mean of the norms.
+    Models of norm <= ``tol`` have no direction, but count in the mean of the norms.
 
     Source: Buss and Fillmore, Spherical averages, ACM ToG 20 (2001), algorithm A1.
     """
@@ -67,20 +67,38 @@ def _mean(units: Any, tol: float, steps: int) -> Any:
     return mean
 
 
+def reference(inputs: Inputs) -> Tensor:
+    """Return the mean in float64."""
+    import torch
+
+    tol, models = inputs.number("tol"), torch.stack([x.double().flatten() for x in inputs.models])
+    norms = models.norm(dim=1)
+    u = models[norms > tol] / norms[norms > tol, None]
+    m = u.mean(0) if u.mean(0).norm() >= tol else u[:1].sum(0)
+    m = m / m.norm().clamp(min=tol)
+    for _ in range(round(inputs.number("max_iter"))):
+        theta = (u @ m).clamp(-1, 1).arccos()
+        far = (theta >= tol) & (theta <= math.pi - OPPOSITE)
+        s = torch.where(far, theta / theta.sin() / len(u), 0) @ (u - theta.cos()[:, None] * m)
+        if s.norm() >= tol:
+            m = m * s.norm().cos() + s * s.norm().sin() / s.norm()
+            m = m / m.norm()
+    return torch.mul(m, norms.mean()).reshape(inputs.models[0].shape)
+
+
 METHOD = Method(
     name="karcher",
+    reference=reference,
+    formula="u_i = W_i / |W_i|; m = mean_i u_i, made of length 1\n"
+    "max_iter times, or until |s| < tol: theta_i = angle between u_i and m,\n"
+    "s = mean_i theta_i / sin(theta_i) (u_i - cos(theta_i) m), m <- m cos|s| + s sin|s| / |s|\n"
+    "out = m mean_i |W_i|",
+    when="Models of equal standing and different directions, where a mean would lose length; it "
+    "favours none of them, and the order does not matter.",
     prepare=_prepare,
     entry=vector_sum,
     params=(
-        Param(
-            "max_iter",
-            "most steps",
-            low=1,
-            high=50,
-            minimum=1,
-            default=10,
-            scope="shared",
-        ),
+        Param("max_iter", "most steps", low=1, high=50, minimum=1, default=10, scope="shared"),
         Param(
             "tol",
             "length of a step that ends the iteration",

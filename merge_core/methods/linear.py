@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from merge_core.contract import Block, Inputs, Method, Param, Prepared
+from merge_core.contract import Block, Inputs, Method, Param, Prepared, flag
 from merge_core.errors import ParameterError
 from merge_core.methods.shared.weighted_sum import weighted
 
@@ -30,25 +30,29 @@ def _prepare(inputs: Inputs) -> Prepared:
 
 
 def _entry(block: Block) -> Tensor:
-    """``out = sum_i weight_i W_i``, divided by ``sum_i weight_i`` where ``normalize`` is true."""
     (normalized,) = block.flags
     out = weighted(block.models, block.numbers["weight"])
     return out / block.numbers["total"][0] if normalized else out
 
 
+def reference(inputs: Inputs) -> Tensor:
+    """Return the weighted mean in float64."""
+    weights = inputs.numbers("weight")
+    total = weighted([model.double() for model in inputs.models], weights)
+    return total / sum(weights) if inputs.shared["normalize"] else total
+
+
 METHOD = Method(
     name="linear",
+    reference=reference,
+    formula="out = sum_i weight_i W_i, divided by sum_i weight_i where normalize is true",
+    when="The first to try with models tuned from one base: a mean of weights needs no tuning, and "
+    "is often better than each of them.",
     prepare=_prepare,
     entry=_entry,
     params=(
         Param("weight", "factor on the model's weights", low=0, high=1, start=1),
-        Param(
-            "normalize",
-            "divide by the sum of the weights",
-            default=True,
-            scope="shared",
-            choices=(True, False),
-        ),
+        flag("normalize", "divide by the sum of the weights", default=True),
     ),
     base="none",
     models=(1, None),

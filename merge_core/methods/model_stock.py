@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from merge_core.contract import Block, Inputs, Method, Param, Prepared
+from merge_core.contract import Block, Inputs, Method, Prepared, flag
 from merge_core.methods.shared.dot_products import products_of, row_products
 from merge_core.methods.shared.weighted_sum import summed
 
@@ -14,13 +14,7 @@ if TYPE_CHECKING:
 
 
 def _prepare(inputs: Inputs) -> Prepared:
-    """Return ``t / k`` with ``t = k cos / (1 + (k - 1) cos)``.
-
-    ``cos`` is the mean cosine between the task vectors of two models, over all pairs; of the whole
-    tensor, or of each row where ``filter_wise`` is true. A denominator below 1e-6 gives ``t = 0``.
-
-    Source: arXiv:2403.19522, equation 7.
-    """
+    """Return ``t / k``, for each row where ``filter_wise`` is true."""
     import torch
 
     k = len(inputs.models)
@@ -43,23 +37,41 @@ def _prepare(inputs: Inputs) -> Prepared:
 
 
 def _entry(block: Block) -> Tensor:
-    """``out = t mean_i W_i + (1 - t) W_b``, as ``W_b + (t / k) sum_i d_i``."""
     assert block.base is not None
     return summed(block.deltas()) * block.numbers["share"][0] + block.base
 
 
+def reference(inputs: Inputs) -> Tensor:
+    """Return the point between base and mean in float64; equation 7 of the paper."""
+    import torch
+
+    assert inputs.base is not None
+    deltas = torch.stack(inputs.deltas()).double()
+    k, rows = len(deltas), inputs.shared["filter_wise"] and deltas.dim() > 2
+    flat = deltas.flatten(1, -2) if rows else deltas.reshape(k, 1, -1)
+    norms = flat.norm(dim=-1)
+    pairs = [
+        ((flat[i] * flat[j]).sum(-1) / (norms[i] * norms[j]).clamp(min=1e-6)).clamp(-1, 1)
+        for i, j in combinations(range(k), 2)
+    ]
+    cosine = torch.stack(pairs).mean(0)
+    below = 1 + (k - 1) * cosine
+    t = torch.where(below.abs() < 1e-6, 0, k * cosine / below)
+    return (flat.mean(0) * t[:, None]).reshape(deltas[0].shape) + inputs.base
+
+
 METHOD = Method(
     name="model_stock",
+    reference=reference,
+    formula="c = mean over i < j of <d_i, d_j> / (|d_i| |d_j|), for each row with filter_wise\n"
+    "t = k c / (1 + (k - 1) c), 0 where the denominator is next to zero\n"
+    "out = t mean_i W_i + (1 - t) W_b",
+    when="Two or more models tuned for the same task from one base, and no data to choose weights "
+    "with: the angle between them says how far to trust their mean.",
     prepare=_prepare,
     entry=_entry,
     params=(
-        Param(
-            "filter_wise",
-            "one angle for each row instead of one for the tensor",
-            default=False,
-            scope="shared",
-            choices=(True, False),
-        ),
+        flag("filter_wise", "one angle for each row instead of one for the tensor", default=False),
     ),
     base="required",
     models=(3, None),

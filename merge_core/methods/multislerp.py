@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from merge_core.contract import Inputs, Method, Param, Prepared
+from merge_core.contract import Inputs, Method, Param, Prepared, flag
 from merge_core.errors import ParameterError
 from merge_core.methods.shared.dot_products import length_of, products_of
-from merge_core.methods.shared.weighted_sum import vector_sum
+from merge_core.methods.shared.weighted_sum import vector_sum, vectors, weighted
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PARALLEL_NOISE = 3e-8  # what is left of a sum of float32 vectors that cancel out
 
 
 def _prepare(inputs: Inputs) -> Prepared:
-    """Return a factor for each vector, from dot products alone.
-
-    With units ``u_i = v_i / (|v_i| + eps)`` of the models (of the task vectors, if there is a base)
-    and ``m`` the normalized ``sum weight_i u_i``: tangents ``u_i - <u_i, m> m``, their weighted sum
-    ``s`` of length ``n``, and ``out = (m cos n + s sin(n) / n) sum weight_i |v_i|``. All of them
-    are sums of the ``u_i``. One model is returned as it is, whatever its weight.
+    """Return a factor for each vector, from dot products alone: all terms are sums of the ``u_i``.
 
     Raises:
         ParameterError: The weights sum to zero, or three or more vectors cancel out.
@@ -57,19 +56,37 @@ def _weights(inputs: Inputs) -> list[float]:
     return [weight / total for weight in weights]
 
 
+def reference(inputs: Inputs) -> Tensor:
+    """Return the mean in float64, the base added if there is one."""
+    if len(inputs.models) == 1:
+        return inputs.models[0].double()
+    v, weights, eps = [x.double() for x in vectors(inputs)], _weights(inputs), inputs.number("eps")
+    u = [x / (x.norm() + eps) for x in v]
+    m = weighted(u, weights)
+    if m.norm() < max(eps, PARALLEL_NOISE):
+        out = weighted(v, weights)
+    else:
+        m = m / m.norm()
+        s = weighted([x - (x * m).sum() * m for x in u], weights)
+        n = s.norm() + eps
+        out = (m * n.cos() + s * n.sin() / n) * weighted([x.norm() for x in v], weights)
+    return out if inputs.base is None else out + inputs.base
+
+
 METHOD = Method(
     name="multislerp",
+    reference=reference,
+    formula="u_i = v_i / |v_i|, m = sum_i weight_i u_i, made of length 1\n"
+    "s = sum_i weight_i (u_i - <u_i, m> m), n = |s|\n"
+    "out = W_b + (m cos(n) + s sin(n) / n) sum_i weight_i |v_i|, W_b if there is one\n"
+    "one model is returned as it is; two that cancel out give sum_i weight_i v_i",
+    when="Three or more models or task vectors of different directions and unlike weights, where a "
+    "mean would lose length. For models of one weight, karcher is exact.",
     prepare=_prepare,
     entry=vector_sum,
     params=(
         Param("weight", "share of the model", low=0, high=1, start=1),
-        Param(
-            "normalize_weights",
-            "divide the weights by their sum",
-            default=True,
-            scope="shared",
-            choices=(True, False),
-        ),
+        flag("normalize_weights", "divide the weights by their sum", default=True),
         Param(
             "eps",
             "added to norms before dividing by them",

@@ -10,25 +10,28 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _prepare(inputs: Inputs) -> Prepared:
-    """Take the distance."""
-    return Prepared({"t": [inputs.number("t")]})
-
-
 def _entry(block: Block) -> Tensor:
-    """``out = w W_1 + (1 - w) W_b`` with ``w = clamp(t / max(|d_1|, 1e-6), 0, 1)`` per entry.
-
-    Entries within ``t`` of the base are those of the other model.
-    """
     assert block.base is not None
     distance = (block.base - block.models[0]).abs().clamp(min=1e-6)
     share = (block.numbers["t"][0] / distance).clamp(0, 1)
     return block.models[0] * share + block.base * (1 - share)
 
 
+def reference(inputs: Inputs) -> Tensor:
+    """Return the nearer of the two models' entries, in float64."""
+    assert inputs.base is not None
+    base, model = inputs.base.double(), inputs.models[0].double()
+    share = (inputs.number("t") / (model - base).abs().clamp(min=1e-6)).clamp(0, 1)
+    return share * model + (1 - share) * base
+
+
 METHOD = Method(
     name="nearswap",
-    prepare=_prepare,
+    reference=reference,
+    formula="s = min(1, t / max(|d_1|, 1e-6)) of each entry\nout = s W_1 + (1 - s) W_b",
+    when="To colour a good base with a second model: entries within t of the base are taken over, "
+    "others move by t at most, so what the base alone knows stays.",
+    prepare=lambda inputs: Prepared({"t": [inputs.number("t")]}),
     entry=_entry,
     params=(
         Param(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from merge_core.contract import Inputs, Method, Param, Prepared
+from merge_core.contract import Inputs, Method, Param, Prepared, flag
 from merge_core.errors import ParameterError
 from merge_core.methods.shared.dot_products import column_products, products_of, row_products
-from merge_core.methods.shared.weighted_sum import vector_sum
+from merge_core.methods.shared.weighted_sum import vector_sum, vectors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 def _prepare(inputs: Inputs) -> Prepared:
     """Return the factors of the two vectors: one each per tensor, per row, or per column.
 
-    ``t = weight_2 / (weight_1 + weight_2)``, 0.5 where the sum is below 1e-6 in size. One vector
-    per tensor (``nuslerp_flatten``), else per row; ``nuslerp_row_wise`` then means per *column*, as
-    the dialect has it. Vectors that point the same or opposite ways are interpolated linearly.
-
     Raises:
         ParameterError: There are not two models beside the base.
     """
@@ -28,9 +24,7 @@ def _prepare(inputs: Inputs) -> Prepared:
 
     if len(inputs.models) != 2:
         raise ParameterError(f"expected two models beside the base, got {len(inputs.models)}")
-    weights = inputs.numbers("weight")
-    total = sum(weights)
-    t = weights[1] / total if abs(total) >= 1e-6 else 0.5
+    t = _place(inputs.numbers("weight"))
     if inputs.shared["nuslerp_flatten"] or inputs.models[0].dim() < 2:
         plain = products_of(inputs.models, inputs, from_base=True)
         products = [[torch.tensor(x, dtype=torch.float64) for x in row] for row in plain]
@@ -40,6 +34,11 @@ def _prepare(inputs: Inputs) -> Prepared:
         return Prepared(columns={"factor": [x.float().reshape(1, -1) for x in factors]})
     factors = _factors(row_products(inputs), t)
     return Prepared(rows={"factor": [x.float().unsqueeze(-1) for x in factors]})
+
+
+def _place(weights: Sequence[float]) -> float:
+    total = sum(weights)
+    return weights[1] / total if abs(total) >= 1e-6 else 0.5
 
 
 def _factors(products: Sequence[Sequence[Tensor]], t: float) -> tuple[Tensor, Tensor]:
@@ -58,25 +57,37 @@ def _factors(products: Sequence[Sequence[Tensor]], t: float) -> tuple[Tensor, Te
     return first, ((t * theta).sin() / sine).masked_fill(straight, t)
 
 
+def reference(inputs: Inputs) -> Tensor:
+    """Return the arcs' points at ``t`` in float64, the base added if there is one."""
+    import torch
+
+    a, b = (vector.double() for vector in vectors(inputs))
+    t, dims = _place(inputs.numbers("weight")), tuple(range(a.dim()))
+    if a.dim() > 1 and not inputs.shared["nuslerp_flatten"]:
+        dims = dims[:1] if inputs.shared["nuslerp_row_wise"] else dims[-1:]
+    first, second = ((x * x).sum(dims, keepdim=True).sqrt().clamp(min=1e-7) for x in (a, b))
+    theta = ((a * b).sum(dims, keepdim=True) / (first * second)).clamp(-1, 1).arccos()
+    arc = (((1 - t) * theta).sin() * a + (t * theta).sin() * b) / theta.sin()
+    out = torch.where(theta.sin() <= 1e-6, (1 - t) * a + t * b, arc)
+    return out if inputs.base is None else out + inputs.base
+
+
 METHOD = Method(
     name="nuslerp",
+    reference=reference,
+    formula="t = weight_2 / (weight_1 + weight_2), 0.5 where the weights sum to zero\n"
+    "out = W_b + (sin((1 - t) theta) v_1 + sin(t theta) v_2) / sin(theta), W_b if there is one\n"
+    "theta: angle between v_1 and v_2; of the tensors, or of each row without nuslerp_flatten,\n"
+    "of each column with nuslerp_row_wise; linear where v_1 and v_2 are parallel",
+    when="As slerp, by weights; with a base it turns from one task vector to the other, whose "
+    "angle is wide where that of whole weights is next to none.",
     prepare=_prepare,
     entry=vector_sum,
     params=(
         Param("weight", "share of the model, relative to the other's", low=0, high=1, start=0.5),
-        Param(
-            "nuslerp_flatten",
-            "the tensor as one vector instead of many",
-            default=True,
-            scope="shared",
-            choices=(True, False),
-        ),
-        Param(
-            "nuslerp_row_wise",
-            "without flatten: columns as vectors instead of rows",
-            default=False,
-            scope="shared",
-            choices=(True, False),
+        flag("nuslerp_flatten", "the tensor as one vector instead of many", default=True),
+        flag(
+            "nuslerp_row_wise", "without flatten: columns as vectors instead of rows", default=False
         ),
     ),
     base="optional",

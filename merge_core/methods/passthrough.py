@@ -10,19 +10,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _prepare(inputs: Inputs) -> Prepared:
-    """Take the factor."""
-    return Prepared({"scale": inputs.numbers("scale")})
-
-
 def _entry(block: Block) -> Tensor:
-    """``out = scale W_1``."""
     return block.models[0] * block.numbers["scale"][0]
+
+
+def reference(inputs: Inputs) -> Tensor:
+    """Return the scaled model in float64."""
+    return inputs.models[0].double() * inputs.numbers("scale")[0]
 
 
 METHOD = Method(
     name="passthrough",
-    prepare=_prepare,
+    reference=reference,
+    formula="out = scale W_1",
+    when="To stack layers of one model or several into a deeper one (with slices), or to copy a "
+    "model tensor by tensor, scaled where a filter says so.",
+    prepare=lambda inputs: Prepared({"scale": inputs.numbers("scale")}),
     entry=_entry,
     params=(Param("scale", "factor on the model's weights", low=0, high=2, default=1.0),),
     base="none",

@@ -5,31 +5,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from merge_core.contract import Block, Inputs, Method, Prepared
-from merge_core.methods.shared.active import counted, epsilon
+from merge_core.methods.shared.active import EPSILON, changes, counted
 from merge_core.methods.shared.weighted_sum import summed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _prepare(inputs: Inputs) -> Prepared:
-    """Take the least change."""
-    return Prepared({"epsilon": [inputs.number("epsilon")]})
-
-
 def _entry(block: Block) -> Tensor:
-    """``out = W_b + sum_i a_i d_i / max(1, sum_i a_i)``, ``a_i`` where ``|d_i| > epsilon``."""
     assert block.base is not None
     deltas, active, count = counted(block)
     mixed = summed([delta * where for delta, where in zip(deltas, active, strict=True)])
     return mixed / count.clamp(min=1) + block.base
 
 
+def reference(inputs: Inputs) -> Tensor:
+    """Return the base and the mean of the changes that are some, in float32."""
+    assert inputs.base is not None
+    deltas, active = changes(inputs)
+    return (deltas * active).sum(0) / active.sum(0).clamp(min=1) + inputs.base
+
+
 METHOD = Method(
     name="ram",
-    prepare=_prepare,
+    reference=reference,
+    formula="a_i = [|d_i| > epsilon] of each entry\nout = W_b + sum_i a_i d_i / max(1, sum_i a_i)",
+    when="Models tuned by reinforcement learning, which change few entries and seldom the same: "
+    "what one model alone changed is not thinned out by the others.",
+    prepare=lambda inputs: Prepared({"epsilon": [inputs.number("epsilon")]}),
     entry=_entry,
-    params=(epsilon(),),
+    params=(EPSILON,),
     base="required",
     models=(2, None),
     source="arXiv:2601.13572",

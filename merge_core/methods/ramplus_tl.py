@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from merge_core.contract import Block, Inputs, Method, Param, Prepared
 from merge_core.kernels.eager import flat_blocks
-from merge_core.methods.shared.active import counted, epsilon
+from merge_core.methods.shared.active import EPSILON, changes, counted
 from merge_core.methods.shared.weighted_sum import summed
 
 if TYPE_CHECKING:
@@ -14,21 +14,17 @@ if TYPE_CHECKING:
 
 
 def _prepare(inputs: Inputs) -> Prepared:
-    """Return the boost of each model's own changes: ``r clamp(shared_i/unique_i, 0, alpha)``.
-
-    ``shared_i`` and ``unique_i`` count, in this tensor, the entries that model ``i`` changed
-    together with others and alone.
-    """
-    epsilon_of = inputs.number("epsilon")
-    numbers = {"epsilon": [epsilon_of]}
+    """Return the boost of each model's own changes."""
+    epsilon = inputs.number("epsilon")
+    numbers = {"epsilon": [epsilon]}
     counts = inputs.remembered(
-        ("overlaps", epsilon_of),
+        ("overlaps", epsilon),
         range(len(inputs.models)),
         lambda: _overlaps(inputs, Prepared(numbers)),
     )
     boosts = []
     for shared, unique in counts:
-        least = max(unique, epsilon_of) or 1  # none alone: no matter what
+        least = max(unique, epsilon) or 1  # none alone: no matter what
         boosts.append(inputs.number("r") * min(max(shared / least, 0.0), inputs.number("alpha")))
     return Prepared({**numbers, "boost": boosts})
 
@@ -45,7 +41,6 @@ def _overlaps(inputs: Inputs, prepared: Prepared) -> list[tuple[int, int]]:
 
 
 def _entry(block: Block) -> Tensor:
-    """As ``ram``, what only model ``i`` changed times ``1 + boost_i``."""
     assert block.base is not None
     deltas, active, count = counted(block)
     alone = (count == 1).float()
@@ -56,8 +51,30 @@ def _entry(block: Block) -> Tensor:
     return summed(terms) / count.clamp(min=1) + block.base
 
 
+def reference(inputs: Inputs) -> Tensor:
+    """Return the base and the mean of the changes, lone ones made stronger, in float32."""
+    import torch
+
+    assert inputs.base is not None
+    deltas, active = changes(inputs)
+    count = active.sum(0)
+    alone = active & (count == 1)
+    unique = alone.flatten(1).sum(1)
+    shared = active.flatten(1).sum(1) - unique
+    overlap = (shared / unique.clamp(min=inputs.number("epsilon"))).clamp(0, inputs.number("alpha"))
+    boost = (1 + inputs.number("r") * overlap).reshape(-1, *[1] * (deltas.dim() - 1))
+    terms = torch.where(alone, deltas * boost, deltas) * active
+    return terms.sum(0) / count.clamp(min=1) + inputs.base
+
+
 METHOD = Method(
     name="ramplus_tl",
+    reference=reference,
+    formula="a_i = [|d_i| > epsilon], u_i = a_i [sum_j a_j = 1] of each entry\n"
+    "b_i = r min(alpha, sum (a_i - u_i) / sum u_i), sums over the tensor's entries\n"
+    "out = W_b + sum_i a_i (1 + b_i u_i) d_i / max(1, sum_i a_i)",
+    when="As ram, where models share so many changes that averaging these weakens each of them: "
+    "what a model changed alone makes up for it.",
     prepare=_prepare,
     entry=_entry,
     params=(
@@ -71,7 +88,7 @@ METHOD = Method(
             default=0.2,
             scope="shared",
         ),
-        epsilon(),
+        EPSILON,
     ),
     base="required",
     models=(2, None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from merge_core.contract import Block, Cut, Inputs, Method, Param, Prepared
@@ -18,25 +19,16 @@ if TYPE_CHECKING:
 
 
 def _prepare(inputs: Inputs) -> Prepared:
-    """Return each model's weight, and the least variance that stays.
-
-    Where ``select_topk < 1``, only the share ``select_topk`` of those entries stay whose variance
-    over the models is not zero, the most variable ones. A model's weight is the mean square of what
-    is left of ``d_i``, relative to all models (alike where all are below 1e-6).
-    """
+    """Return each model's weight, and the least variance that stays."""
     share = inputs.number("select_topk")
     everything = range(len(inputs.models))
     cut = inputs.remembered(("variance", share), everything, lambda: _cut(inputs, share))
-    chosen = Prepared({"least": [cut.threshold]}, (share < 1,), changes=_changes(cut))
+    changes = [(cut.place, {"least": [above(cut.threshold)]})] if cut.place else []
+    chosen = Prepared({"least": [cut.threshold]}, (share < 1,), changes=changes)
     squares = inputs.remembered(("squares", share), everything, lambda: _squares(inputs, chosen))
     total = sum(squares)
     weights = [x / total for x in squares] if total >= 1e-6 else [1 / len(squares)] * len(squares)
-    numbers = {**chosen.numbers, "weight": weights}
-    return Prepared(numbers, chosen.flags, changes=chosen.changes)
-
-
-def _changes(cut: Cut) -> list[tuple[int, dict[str, list[float]]]]:
-    return [(cut.place, {"least": [above(cut.threshold)]})] if cut.place else []
+    return replace(chosen, numbers={**chosen.numbers, "weight": weights})
 
 
 def _cut(inputs: Inputs, share: float) -> Cut:
@@ -82,10 +74,6 @@ def _squares(inputs: Inputs, chosen: Prepared) -> list[float]:
 
 
 def _entry(block: Block) -> Tensor:
-    """``out = W_b + sum_i w_i m_i d_i / max(sum_i w_i m_i, 1e-6)``, per entry.
-
-    ``m_i`` drops entries whose sign is not that of ``sum_i d_i`` (zero counts as plus).
-    """
     import torch
 
     assert block.base is not None
@@ -99,8 +87,33 @@ def _entry(block: Block) -> Tensor:
     return mixed * sign + block.base
 
 
+def reference(inputs: Inputs) -> Tensor:
+    """Return what is selected, weighed and not erased, added to the base, in float32."""
+    import torch
+
+    assert inputs.base is not None
+    deltas, share = torch.stack(inputs.deltas()), inputs.number("select_topk")
+    if share < 1:
+        variance = _variance(deltas.unbind()).flatten()
+        count = math.floor(share * int((variance != 0).sum()))
+        erased = variance.argsort(descending=True, stable=True)[count:]
+        deltas.flatten(1)[:, erased] = 0
+    squares = (deltas * deltas).flatten(1).mean(1)
+    weights = squares / squares.sum() if squares.sum() >= 1e-6 else squares * 0 + 1 / len(squares)
+    sign = torch.where(deltas.sum(0) >= 0, 1, -1)
+    shares = weights.reshape(-1, *[1] * sign.dim()) * (deltas * sign > 0)
+    return (shares * deltas).sum(0) / shares.sum(0).clamp(min=1e-6) + inputs.base
+
+
 METHOD = Method(
     name="sce",
+    reference=reference,
+    formula="select: d_i only where the variance over the models is among the largest select_topk\n"
+    "calculate: w_i = |d_i|^2 / sum_j |d_j|^2, of what is left\n"
+    "erase: m_i = [d_i has the sign of sum_j d_j] of each entry, a sum of zero counts as plus\n"
+    "out = W_b + sum_i w_i m_i d_i / sum_i w_i m_i",
+    when="Models of one base tuned on different data, such as chat models of several teachers "
+    "(FuseChat): it finds each tensor's weights by itself, from how much each model changed.",
     prepare=_prepare,
     entry=_entry,
     params=(

@@ -17,13 +17,9 @@ NEARLY_PARALLEL = 0.9995  # |cos| from which the sine in the denominator is too 
 
 
 def _prepare(inputs: Inputs) -> Prepared:
-    """Return the factors: ``sin((1-t) theta)/sin(theta)`` of the base, ``sin(t theta)/sin(theta)``.
+    """Return the factors of the two tensors; thresholds as in the mergekit dialect.
 
-    ``theta`` is the angle between the two tensors as flat vectors. Where they are nearly parallel
-    or nearly opposite (|cos theta| > 0.9995) the factors are ``1-t`` and ``t``. ``t`` may lie
-    outside [0, 1] and then extrapolates. A vector of norm <= 1e-8 counts as having norm 1.
-
-    Source: Shoemake 1985; thresholds as in the mergekit dialect.
+    A vector of norm <= 1e-8 counts as having norm 1.
     """
     assert inputs.base is not None
     t = inputs.number("t")
@@ -40,13 +36,30 @@ def _prepare(inputs: Inputs) -> Prepared:
 
 
 def _entry(block: Block) -> Tensor:
-    """``out = first W_b + second W_1``: ``t = 0`` is the base, ``t = 1`` the other model."""
     assert block.base is not None
     return weighted([block.base, *block.models], block.numbers["factor"])
 
 
+def reference(inputs: Inputs) -> Tensor:
+    """Return the point at ``t`` of the arc from the base to the model, in float64."""
+    assert inputs.base is not None
+    a, b, t = inputs.base.double(), inputs.models[0].double(), inputs.number("t")
+    lengths = [x.norm() if x.norm() > 1e-8 else 1.0 for x in (a, b)]
+    cosine = ((a * b).sum() / (lengths[0] * lengths[1])).clamp(-1, 1)
+    if cosine.abs() > NEARLY_PARALLEL:
+        return (1 - t) * a + t * b
+    theta = cosine.arccos()
+    return (((1 - t) * theta).sin() * a + (t * theta).sin() * b) / theta.sin()
+
+
 METHOD = Method(
     name="slerp",
+    reference=reference,
+    formula="cos(theta) = <W_b, W_1> / (|W_b| |W_1|)\n"
+    "out = (sin((1 - t) theta) W_b + sin(t theta) W_1) / sin(theta)\n"
+    "out = (1 - t) W_b + t W_1 where |cos(theta)| > 0.9995; t may lie outside [0, 1]",
+    when="Two models whose weights point different ways, where a mean would lose length. Models "
+    "tuned from one base are mostly so near that it is linear with weights 1 - t and t.",
     prepare=_prepare,
     entry=_entry,
     params=(

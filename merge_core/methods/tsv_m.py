@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from merge_core.contract import Inputs, Method, Param, Prepared
 from merge_core.methods.shared.svd_merge import WEIGHT, entry, prepared
 from merge_core.methods.shared.task_vectors import LAMBDA
+from merge_core.methods.shared.weighted_sum import weighted
 from merge_core.numerics.svd import decomposed, isometry, product
 
 if TYPE_CHECKING:
@@ -16,17 +17,10 @@ if TYPE_CHECKING:
 
 
 def _prepare(inputs: Inputs) -> Prepared:
-    """Return ``U'_i diag(s_i) V'_i^T`` of every model, ``U'`` and ``V'`` isometries near ``U, V``.
-
-    Of every ``d_i = U_i diag(s_i) V_i^T`` the first ``max(1, floor(rank_share * min(m, n) / k))``
-    columns stay, but none of singular value zero; ``U`` and ``V`` are these side by side, ``U'_i``
-    and ``V'_i`` the parts of the nearest isometries that come from model ``i``. Nothing of it
-    depends on the weights. A tensor that is no matrix gets the mean of the ``weight_i d_i``.
+    """Return ``U'_i diag(s_i) V'_i^T`` of every model; nothing of it depends on the weights.
 
     Raises:
         NonFiniteError: A matrix has NaN or infinite entries.
-
-    Source: TSV-Merge, arXiv:2412.00081; there ``rank_share`` and ``weight`` are 1.
     """
     weights, share = inputs.numbers("weight"), inputs.number("rank_share")
     find = partial(_directions, inputs, share)
@@ -64,8 +58,31 @@ def _side_by_side(deltas: list[Tensor], rank: int) -> tuple[Tensor, list[Tensor]
     return torch.cat(us, 1), values, torch.cat(vts)
 
 
+def reference(inputs: Inputs) -> Tensor:
+    """Return the merge by whole decompositions; directions of singular value zero are left out."""
+    import torch
+
+    assert inputs.base is not None
+    deltas, weights, share = inputs.deltas(), inputs.numbers("weight"), inputs.number("lambda")
+    if deltas[0].dim() != 2:
+        return inputs.base + share * weighted(deltas, weights) / len(deltas)
+    rank = max(1, math.floor(inputs.number("rank_share") * min(deltas[0].shape) / len(deltas)))
+    parts = [decomposed(delta) for delta in deltas]
+    u = isometry(torch.cat([u[:, :rank] for u, _, _ in parts], 1))
+    vt = isometry(torch.cat([vt[:rank] for _, _, vt in parts]))
+    s = torch.cat([w * s[:rank] for w, (_, s, _) in zip(weights, parts, strict=True)])
+    return inputs.base + share * (u * s) @ vt
+
+
 METHOD = Method(
     name="tsv_m",
+    reference=reference,
+    formula="d_i = U_i diag(s_i) V_i^T, the first rank_share min(m, n) / k directions of it\n"
+    "U = [U_1 ... U_k], U' = the isometry nearest to U, s = [weight_1 s_1 ... weight_k s_k]; so V\n"
+    "out = W_b + lambda U' diag(s) V'^T\n"
+    "a tensor that is no matrix: out = W_b + lambda mean_i weight_i d_i",
+    when="Several models, each tuned for a task of its own, whose task vectors disturb each other: "
+    "each gets its own orthogonal directions. Matrices are decomposed, so it is slow to build.",
     prepare=_prepare,
     entry=entry,
     params=(

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from merge_core.contract import Block, Inputs, Prepared
+from merge_core.contract import Inputs, Prepared
 from merge_core.kernels.eager import row_blocks
+from merge_core.methods.shared.weighted_sum import vectors
 from merge_core.numerics.exact_sums import dots, row_dots
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def row_products(inputs: Inputs) -> list[list[Tensor]]:
     def compute() -> list[list[Tensor]]:
         found: list[list[list[Tensor]]] = []
         for block in row_blocks(inputs, Prepared()):
-            vectors = _vectors(block)
-            found.append([[row_dots(a, b) for b in vectors] for a in vectors])
+            many = vectors(block)
+            found.append([[row_dots(a, b) for b in many] for a in many])
         return _joined(found)
 
     kept: list[list[Tensor]] = inputs.remembered("row products", range(len(inputs.models)), compute)
@@ -88,10 +89,6 @@ def column_products(inputs: Inputs) -> list[list[Tensor]]:
         "column products", range(len(inputs.models)), compute
     )
     return kept
-
-
-def _vectors(block: Block) -> list[Tensor]:
-    return list(block.models) if block.base is None else block.deltas()
 
 
 def _joined(found: list[list[list[Tensor]]]) -> list[list[Tensor]]:

@@ -21,7 +21,9 @@ LAMBDA = Param(
     "lambda", "factor on the merged task vector", low=0, high=2, default=1.0, scope="shared"
 )
 ADDED = "out = W_b + lambda sum_i weight_i x_i (normalize: / sum_i weight_i)"
-INT8_MASK = flag("int8_mask", "read for the dialect's sake; it never changed a number", False)
+INT8_MASK = flag(
+    "int8_mask", "read for the dialect's sake; it never changed a number", default=False
+)
 
 
 def density(start: float) -> Param:
@@ -32,7 +34,7 @@ def density(start: float) -> Param:
 
 def normalize(default: bool) -> Param:
     """Return the parameter ``normalize``: divide by the sum of the weights that took part."""
-    return flag("normalize", "divide by the sum of the weights that took part", default)
+    return flag("normalize", "divide by the sum of the weights that took part", default=default)
 
 
 def params(*own: Param, start: float, normalized: bool, rescaled: bool) -> tuple[Param, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from merge_core.contract import Block
+from merge_core.contract import Block, Inputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +24,11 @@ def summed(terms: Sequence[Tensor]) -> Tensor:
     return out
 
 
+def vectors(of: Inputs | Block) -> list[Tensor]:
+    """Return the task vectors, the models where there is no base: ``v_i``."""
+    return list(of.models) if of.base is None else of.deltas()
+
+
 def vector_sum(block: Block) -> Tensor:
     """Return ``W_b + sum_i factor_i d_i``, or ``sum_i factor_i W_i`` where there is no base.
 
@@ -31,6 +36,5 @@ def vector_sum(block: Block) -> Tensor:
     """
     if block.flags == ("alone",):
         return block.models[0].clone()
-    if block.base is None:
-        return weighted(block.models, block.numbers["factor"])
-    return weighted(block.deltas(), block.numbers["factor"]) + block.base
+    out = weighted(vectors(block), block.numbers["factor"])
+    return out if block.base is None else out + block.base

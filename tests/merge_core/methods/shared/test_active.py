@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from merge_core.contract import Block
-from merge_core.methods.shared.active import counted, epsilon
+from merge_core.methods.shared.active import EPSILON, counted
 from tests.merge_core.methods.merging import random_models, tensor
 
 
@@ -32,4 +32,4 @@ def test_count_is_the_number_of_active_models():
 
 @pytest.mark.parametrize(("value", "refused"), [(0, False), (1e-5, False), (-1e-9, True)])
 def test_epsilon_is_not_negative(value, refused):
-    assert bool(epsilon().rule_broken_by(value)) == refused
+    assert bool(EPSILON.rule_broken_by(value)) == refused
