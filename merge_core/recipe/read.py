@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from merge_core.errors import DocumentError, ParameterError, Problem, Problems, join, shown
-from merge_core.recipe import tokenizer_schema
-from merge_core.recipe.read_fields import check_keys, reference, text
-from merge_core.recipe.read_settings import settings
+from merge_core.errors import DocumentError, ParameterError, Problem, Problems, shown
+from merge_core.recipe import read_tokenizer
+from merge_core.recipe.read_fields import Node, settings
 from merge_core.recipe.schema import ModulePart, Recipe, Slice, Source
-from merge_core.recipe.tokenizer_schema import TokenizerSetting
 from merge_core.recipe.validate import check_method
 from merge_core.recipe.yaml_document import Document, read_all
-from merge_core.tokenizer import chat_template
 
 PART = ("models", "slices", "parameters")
 OWN = ("base_model", "modules", "dtype", "out_dtype", "seed", "name")
-TOKENS = ("tokenizer_source", "tokenizer", "chat_template")
-KEYS = ("merge_method", *PART, *OWN, *TOKENS, "documents")
+KEYS = ("merge_method", *PART, *OWN, *read_tokenizer.KEYS, "documents")
 DTYPES = ("float32", "bfloat16", "float16")
-T = TypeVar("T")
 
 
 def read(path: Path) -> Recipe:
@@ -101,174 +96,112 @@ def parse(data: Any, path: str, problems: Problems) -> Recipe | None:
     Returns:
         The recipe, or None if there were problems.
     """
-    if not isinstance(data, dict):
-        problems.append((path or "(file)", f"expected a recipe (a mapping), got {shown(data)}"))
-        return None
-    found: Problems = []
-    check_keys(data, KEYS, path, found)
-    _check_form(data, path, found)
-    recipe = Recipe(
-        merge_method=text(data, "merge_method", path, found, required=True) or "",
-        models=_sources(data["models"], join(path, "models"), found) if "models" in data else (),
-        slices=_slices(data["slices"], join(path, "slices"), found) if "slices" in data else (),
-        modules=_modules(data["modules"], join(path, "modules"), found)
-        if "modules" in data
-        else (),
-        base_model=reference(data, "base_model", path, found),
-        parameters=settings(data.get("parameters"), join(path, "parameters"), found),
-        dtype=_dtype(data, "dtype", path, found),
-        out_dtype=_dtype(data, "out_dtype", path, found),
-        seed=_seed(data, path, found),
-        tokenizer=_tokenizer(data, path, found),
-        chat_template=_chat_template(data, path, found),
-        name=text(data, "name", path, found),
-        documents=_documents(data.get("documents"), join(path, "documents"), found),
-    )
-    if recipe.merge_method:
-        check_method(recipe, path, found)
-    problems.extend(found)
-    return None if found else recipe
+    node = Node(data, path, [])
+    recipe = _recipe(node) if node.is_mapping("a recipe (a mapping)") else None
+    if recipe is not None and recipe.merge_method:
+        check_method(recipe, path, node.problems)
+    problems.extend(node.problems)
+    return None if node.problems else recipe
 
 
-def _of_key(
-    read: Callable[[Any, str, Problems], tuple[T, ...]],
-    data: dict[str, Any],
-    key: str,
-    path: str,
-    problems: Problems,
-) -> tuple[T, ...]:
-    return read(data[key], join(path, key), problems) if key in data else ()
-
-
-def _check_form(data: dict[str, Any], path: str, problems: Problems) -> None:
-    given = [key for key in ("models", "slices", "modules") if key in data]
+def _recipe(node: Node) -> Recipe:
+    node.only(KEYS)
+    given = [key for key in ("models", "slices", "modules") if key in node.data]
     if not given:
-        problems.append((join(path, "models"), "required (or slices, or modules)"))
-    problems.extend(
-        (join(path, key), f"expected one of models, slices and modules, got {given[0]} too")
-        for key in given[1:]
+        node.at("models").refuse("required (or slices, or modules)")
+    for key in given[1:]:
+        node.at(key).refuse(f"expected one of models, slices and modules, got {given[0]} too")
+    return Recipe(
+        merge_method=node.text("merge_method", required=True) or "",
+        models=node.read("models", _models),
+        slices=node.read("slices", _slices),
+        modules=node.read("modules", _modules),
+        base_model=node.reference("base_model"),
+        parameters=settings(node.at("parameters")),
+        dtype=_dtype(node, "dtype"),
+        out_dtype=_dtype(node, "out_dtype"),
+        seed=node.whole("seed", 0, 2**63 - 1, "0 to 2**63 - 1") or 0,
+        tokenizer=read_tokenizer.tokenizer(node),
+        chat_template=read_tokenizer.chat_template(node),
+        name=node.text("name"),
+        documents=_documents(node.at("documents")),
     )
 
 
-def _dtype(data: dict[str, Any], key: str, path: str, problems: Problems) -> str | None:
-    value = text(data, key, path, problems)
+def _dtype(node: Node, key: str) -> str | None:
+    value = node.text(key)
     name = value.removeprefix("torch.") if value else None
     if name is not None and name not in DTYPES:
-        problems.append((join(path, key), f"expected {' or '.join(DTYPES)}, got {value!r}"))
+        node.at(key).expected(" or ".join(DTYPES))
     return name
 
 
-def _seed(data: dict[str, Any], path: str, problems: Problems) -> int:
-    value = data.get("seed", 0)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        rule = f"expected a whole number from 0 to 2**63 - 1, got {shown(value)}"
-        problems.append((join(path, "seed"), rule))
-        return 0
-    return value
+def _models(node: Node) -> tuple[Source, ...]:
+    return _sources(node, ("model", "parameters"))
 
 
-def _list(data: Any, path: str, of: str, problems: Problems) -> list[Any]:
-    if isinstance(data, list) and data:
-        return data
-    got = "an empty list" if data == [] else shown(data)
-    problems.append((path, f"expected a list of {of}, got {got}"))
-    return []
-
-
-def _sources(data: Any, path: str, problems: Problems, ranged: bool = False) -> tuple[Source, ...]:
-    keys = ("model", "layer_range", "parameters") if ranged else ("model", "parameters")
+def _sources(node: Node, keys: tuple[str, ...]) -> tuple[Source, ...]:
     sources: list[Source] = []
-    for i, entry in enumerate(_list(data, path, "models", problems)):
-        where = join(path, i)
-        if not isinstance(entry, dict):
-            rule = f"expected {{{', '.join(keys)}}}, got {shown(entry)}"
-            problems.append((where, rule))
+    for entry in node.entries("models"):
+        if not entry.is_mapping(f"{{{', '.join(keys)}}}"):
             continue
-        check_keys(entry, keys, where, problems)
-        name = reference(entry, "model", where, problems, required=True) or ""
+        entry.only(keys)
+        name = entry.reference("model", required=True) or ""
         if name and name in [source.model for source in sources]:
-            problems.append((join(where, "model"), f"{name!r} is listed twice"))
-        own = settings(entry.get("parameters"), join(where, "parameters"), problems)
-        span = _range(entry.get("layer_range"), join(where, "layer_range"), problems, ranged)
+            entry.at("model").refuse(f"{name!r} is listed twice")
+        own = settings(entry.at("parameters"))
+        span = _range(entry.at("layer_range")) if "layer_range" in keys else None
         sources.append(Source(name, own, span))
     return tuple(sources)
 
 
-def _range(data: Any, path: str, problems: Problems, required: bool) -> tuple[int, int] | None:
-    if not required:
-        return None
+def _range(node: Node) -> tuple[int, int] | None:
+    data = node.data
     plain = isinstance(data, list) and len(data) == 2
     if not plain or not all(isinstance(x, int) and not isinstance(x, bool) for x in data):
         got = str(data) if isinstance(data, list) else shown(data)
-        problems.append((path, f"expected [first layer, layer after the last], got {got}"))
+        node.refuse(f"expected [first layer, layer after the last], got {got}")
         return None
     if not 0 <= data[0] <= data[1]:
-        problems.append((path, f"expected 0 <= first <= last, got {data}"))
+        node.refuse(f"expected 0 <= first <= last, got {data}")
         return None
     return (data[0], data[1])
 
 
-def _slices(data: Any, path: str, problems: Problems) -> tuple[Slice, ...]:
+def _slices(node: Node) -> tuple[Slice, ...]:
     slices: list[Slice] = []
-    for i, entry in enumerate(_list(data, path, "slices", problems)):
-        where = join(path, i)
-        if not isinstance(entry, dict):
-            problems.append((where, f"expected {{sources, parameters}}, got {shown(entry)}"))
+    for entry in node.entries("slices"):
+        if not entry.is_mapping("{sources, parameters}"):
             continue
-        check_keys(entry, ("sources", "base_model", "parameters"), where, problems)
-        place = join(where, "sources")
-        sources = _sources(entry.get("sources"), place, problems, ranged=True)
+        entry.only(("sources", "base_model", "parameters"))
+        place = entry.at("sources")
+        sources = _sources(place, ("model", "layer_range", "parameters"))
         lengths = {s.layer_range[1] - s.layer_range[0] for s in sources if s.layer_range}
         if len(lengths) > 1:
             counts = ", ".join(map(str, sorted(lengths)))
-            problems.append((place, f"expected equally many layers from each source, got {counts}"))
-        base = reference(entry, "base_model", where, problems)
-        own = settings(entry.get("parameters"), join(where, "parameters"), problems)
-        slices.append(Slice(sources, base, own))
+            place.refuse(f"expected equally many layers from each source, got {counts}")
+        base = entry.reference("base_model")
+        slices.append(Slice(sources, base, settings(entry.at("parameters"))))
     return tuple(slices)
 
 
-def _modules(data: Any, path: str, problems: Problems) -> tuple[ModulePart, ...]:
-    if not isinstance(data, dict) or not data:
-        problems.append((path, f"expected modules (name: models or slices), got {shown(data)}"))
+def _modules(node: Node) -> tuple[ModulePart, ...]:
+    if not isinstance(node.data, dict) or not node.data:
+        node.expected("modules (name: models or slices)")
         return ()
     parts: list[ModulePart] = []
-    for name, entry in data.items():
-        where = join(path, str(name))
-        if not isinstance(entry, dict) or ("models" in entry) == ("slices" in entry):
-            problems.append((where, "expected {models} or {slices}, and parameters"))
+    for name in node.data:
+        entry = node.at(name)
+        if not isinstance(entry.data, dict) or ("models" in entry.data) == ("slices" in entry.data):
+            entry.refuse("expected {models} or {slices}, and parameters")
             continue
-        check_keys(entry, PART, where, problems)
-        models = _of_key(_sources, entry, "models", where, problems)
-        slices = _of_key(_slices, entry, "slices", where, problems)
-        own = settings(entry.get("parameters"), join(where, "parameters"), problems)
-        parts.append(ModulePart(str(name), models, slices, own))
+        entry.only(PART)
+        models, slices = entry.read("models", _models), entry.read("slices", _slices)
+        parts.append(ModulePart(str(name), models, slices, settings(entry.at("parameters"))))
     return tuple(parts)
 
 
-def _tokenizer(data: dict[str, Any], path: str, problems: Problems) -> TokenizerSetting | None:
-    if "tokenizer" in data and "tokenizer_source" in data:
-        rule = "expected one of tokenizer and tokenizer_source, got both"
-        problems.append((join(path, "tokenizer_source"), rule))
-    if "tokenizer" in data:
-        return tokenizer_schema.parse(data["tokenizer"], join(path, "tokenizer"), problems)
-    if "tokenizer_source" in data:
-        place = join(path, "tokenizer_source")
-        return tokenizer_schema.parse_source(data["tokenizer_source"], place, problems)
-    return None
-
-
-def _chat_template(data: dict[str, Any], path: str, problems: Problems) -> str | None:
-    if "chat_template" not in data:
-        return None
-    return chat_template.parse(data["chat_template"], join(path, "chat_template"), problems)
-
-
-def _documents(data: Any, path: str, problems: Problems) -> tuple[Recipe, ...]:
-    if data is None:
-        return ()
-    found = [
-        parse(entry, join(path, i), problems)
-        for i, entry in enumerate(_list(data, path, "recipes", problems))
-    ]
+def _documents(node: Node) -> tuple[Recipe, ...]:
+    entries = [] if node.data is None else node.entries("recipes")
+    found = [parse(entry.data, entry.path, node.problems) for entry in entries]
     return tuple(recipe for recipe in found if recipe is not None)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
+from merge_core.recipe import serialize
 from merge_core.recipe.tokenizer_schema import TokenizerSetting
-from merge_core.recipe.yaml_document import EXPONENT, SEXAGESIMAL
 
 Scalar = bool | int | float | str
 
@@ -121,37 +117,29 @@ class Recipe:
         return data
 
     def _own(self) -> dict[str, Any]:
-        data: dict[str, Any] = {"name": self.name} if self.name else {}
-        data["merge_method"] = self.merge_method
-        if self.base_model is not None:
-            data["base_model"] = _plain_reference(self.base_model)
-        data |= _plain_part(self.models, self.slices, self.parameters)
-        if self.modules:
-            data["modules"] = {
-                part.name: _plain_part(part.models, part.slices, part.parameters)
-                for part in self.modules
+        modules = {part.name: _present(_part(part)) for part in self.modules}
+        return _present(
+            {
+                "name": self.name,
+                "merge_method": self.merge_method,
+                "base_model": _plain_reference(self.base_model),
+                **_part(self),
+                "modules": modules,
+                "dtype": self.dtype,
+                "out_dtype": self.out_dtype,
+                "chat_template": self.chat_template,
+                "tokenizer": self.tokenizer and self.tokenizer.plain(),
+                "seed": self.seed,
             }
-        for key in ("dtype", "out_dtype", "chat_template"):
-            if getattr(self, key) is not None:
-                data[key] = getattr(self, key)
-        if self.tokenizer is not None:
-            data["tokenizer"] = self.tokenizer.plain()
-        if self.seed:
-            data["seed"] = self.seed
-        return data
+        )
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML that mergekit reads too; several documents if it has others."""
-        parts = [*(document._own() for document in self.documents), self._own()]
-        return "---\n".join(
-            yaml.dump(part, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
-            for part in parts
-        )
+        return serialize.to_yaml([*(document._own() for document in self.documents), self._own()])
 
     def digest(self) -> str:
         """Return the SHA-256 of the canonical JSON, hex; 1 and 1.0 are the same number."""
-        text = json.dumps(_canonical(self.plain()), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return serialize.digest(self.plain())
 
     def sources(self) -> Iterator[Source]:
         """Yield every source of this document, in order; a model may come several times."""
@@ -208,50 +196,42 @@ class Recipe:
         )
 
 
-class _Dumper(yaml.SafeDumper):
-    """Quotes the names that ``document`` would read as numbers or refuse: ``1e5``, ``0:30``."""
-
-
-for _pattern in (EXPONENT, SEXAGESIMAL):
-    _Dumper.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(f"^(?:{_pattern.pattern})$"), list("-+.0123456789")
-    )
-
-
-def _plain_part(
-    models: tuple[Source, ...], slices: tuple[Slice, ...], parameters: Settings
-) -> dict[str, Any]:
-    data: dict[str, Any] = {}
-    if models:
-        data["models"] = [_plain_source(source) for source in models]
-    if slices:
-        data["slices"] = [_plain_slice(one) for one in slices]
-    if parameters:
-        data["parameters"] = _plain_settings(parameters)
-    return data
+def _part(part: Recipe | ModulePart) -> dict[str, Any]:
+    return {
+        "models": [_plain_source(source) for source in part.models],
+        "slices": [_plain_slice(one) for one in part.slices],
+        "parameters": _plain_settings(part.parameters),
+    }
 
 
 def _plain_slice(one: Slice) -> dict[str, Any]:
-    data: dict[str, Any] = {"sources": [_plain_source(source) for source in one.sources]}
-    if one.base_model is not None:
-        data["base_model"] = _plain_reference(one.base_model)
-    if one.parameters:
-        data["parameters"] = _plain_settings(one.parameters)
-    return data
+    return _present(
+        {
+            "sources": [_plain_source(source) for source in one.sources],
+            "base_model": _plain_reference(one.base_model),
+            "parameters": _plain_settings(one.parameters),
+        }
+    )
 
 
 def _plain_source(source: Source) -> dict[str, Any]:
-    data: dict[str, Any] = {"model": _plain_reference(source.model)}
-    if source.layer_range is not None:
-        data["layer_range"] = list(source.layer_range)
-    if source.parameters:
-        data["parameters"] = _plain_settings(source.parameters)
-    return data
+    return _present(
+        {
+            "model": _plain_reference(source.model),
+            "layer_range": source.layer_range and list(source.layer_range),
+            "parameters": _plain_settings(source.parameters),
+        }
+    )
 
 
-def _plain_reference(reference: str) -> Any:
+def _present(data: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is not given: nothing, 0 and empty ones."""
+    return {key: value for key, value in data.items() if value}
+
+
+def _plain_reference(reference: str | None) -> Any:
     """Return a reference as YAML has it: its JSON, for paths with ``@`` or ``+``, as a mapping."""
-    return json.loads(reference) if reference.startswith("{") else reference
+    return json.loads(reference) if reference and reference.startswith("{") else reference
 
 
 def _plain_settings(settings: Settings) -> dict[str, Any]:
@@ -268,13 +248,3 @@ def _plain_conditional(conditional: Conditional) -> dict[str, Any]:
     value = conditional.value
     data = {"value": list(value) if isinstance(value, tuple) else value}
     return data if conditional.filter is None else {"filter": conditional.filter, **data}
-
-
-def _canonical(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {key: _canonical(value) for key, value in data.items()}
-    if isinstance(data, list):
-        return [_canonical(value) for value in data]
-    if isinstance(data, int) and not isinstance(data, bool):
-        return float(data) if abs(data) < 2**53 else data
-    return data

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from merge_core.contract import Method, Param
 from merge_core.errors import Problems, UnknownNameError, hint, join
 from merge_core.methods.registry import METHODS, method
-from merge_core.recipe.read_settings import leaves
+from merge_core.recipe.read_fields import leaves
 from merge_core.recipe.schema import ModulePart, Recipe, Setting, Settings, Slice, Source
 
 

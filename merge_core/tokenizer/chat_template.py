@@ -5,35 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from merge_core.errors import CheckpointError, ParameterError, Problems, hint, shown
+from merge_core.errors import CheckpointError, ParameterError
 from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import read_json
+from merge_core.recipe.tokenizer_schema import AUTO, TEMPLATES, template_rule
 
-AUTO = "auto"
 FOLDER = Path(__file__).parent / "chat_templates"
-NAMES = ("alpaca", "chatml", "exaone", "llama3", "mistral")
-
-
-def parse(data: Any, path: str, problems: Problems) -> str | None:
-    """Return the setting if it is ``auto``, a known name or has a ``{``; else add to ``problems``.
-
-    Whether Jinja text compiles is seen by :func:`chat_template`: reading a recipe stays light.
-
-    Args:
-        data: As read from YAML.
-        path: Key path of ``data`` in its document.
-        problems: Is extended, by (key path, rule).
-    """
-    if not isinstance(data, str) or not data:
-        problems.append((path, f"expected {_expected()}, got {shown(data)}"))
-        return None
-    rule = _rule_broken_by(data)
-    if rule is not None:
-        problems.append((path, rule))
-        return None
-    return data
 
 
 def chat_template(setting: str, parents: Mapping[str, Parent], order: Sequence[str]) -> str | None:
@@ -56,23 +34,13 @@ def chat_template(setting: str, parents: Mapping[str, Parent], order: Sequence[s
         found = (_template_of(parents[name].folder) for name in order)
         counts = Counter(text for text in found if text is not None)
         return max(counts, key=lambda text: counts[text], default=None)  # the first of equals
-    rule = _rule_broken_by(setting)
+    rule = template_rule(setting)
     if rule is not None:
         raise ParameterError(f"chat_template: {rule}")
-    if setting in NAMES:
+    if setting in TEMPLATES:
         return (FOLDER / f"{setting}.jinja").read_text(encoding="utf-8")
     _compile(setting)
     return setting
-
-
-def _expected() -> str:
-    return f"{AUTO}, {', '.join(NAMES)}, or Jinja text"
-
-
-def _rule_broken_by(setting: str) -> str | None:
-    if setting == AUTO or setting in NAMES or "{" in setting:
-        return None
-    return f"expected {_expected()}, got {setting!r}{hint(setting, (AUTO, *NAMES))}"
 
 
 def _compile(text: str) -> None:

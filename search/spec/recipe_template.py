@@ -13,7 +13,7 @@ from merge_core.contract import Method
 from merge_core.errors import Problems, hint, join, shown
 from merge_core.methods.registry import METHODS, method
 from merge_core.recipe import read as recipe_reader
-from merge_core.recipe.read_fields import model_reference
+from merge_core.recipe.read_fields import Node
 from merge_core.validation import Place
 from search.spec import ranges
 from search.spec.ranges import Knob
@@ -162,7 +162,7 @@ def _leave_out(data: dict[str, Any], chosen: Method, others: tuple[Method, ...])
 
 def _reference(data: Any) -> str:
     """Return a reference as text; it has been checked."""
-    return str(model_reference(data, "", []))
+    return str(Node(data, "", []).model())
 
 
 def _sources(data: Mapping[str, Any]) -> list[Any]:

@@ -6,7 +6,6 @@ import pytest
 from merge_core.errors import DocumentError, MergeError
 from merge_core.methods.registry import METHODS
 from merge_core.recipe import read as recipe_reader
-from merge_core.recipe.read_settings import leaves
 from merge_core.recipe.schema import Conditional, Source
 from tests.merge_core.conftest import read_recipe
 from tests.merge_core.recipes import RECIPES
@@ -404,15 +403,6 @@ def test_paths_start_where_the_recipe_stands_in_its_document():
 def test_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(MergeError, match=r"nowhere\.yaml: cannot be read: "):
         recipe_reader.read(tmp_path / "nowhere.yaml")
-
-
-def test_leaves_name_every_plain_value():
-    setting = (Conditional("mlp", (0, 1)), Conditional(None, 2))
-    assert list(leaves(setting, "w")) == [
-        ("w[0].value[0]", 0),
-        ("w[0].value[1]", 1),
-        ("w[1].value", 2),
-    ]
 
 
 def test_reading_a_recipe_imports_no_heavy_package(tmp_path):

@@ -5,8 +5,9 @@ import pytest
 
 from merge_core.errors import CheckpointError, ParameterError
 from merge_core.parents.open import open_parents
+from merge_core.recipe.tokenizer_schema import TEMPLATES
 from merge_core.tokenizer import chat_template as module
-from merge_core.tokenizer.chat_template import NAMES, chat_template, parse
+from merge_core.tokenizer.chat_template import chat_template
 
 SYSTEM = {"role": "system", "content": "Be brief."}
 USER = {"role": "user", "content": "Hi!"}
@@ -80,12 +81,12 @@ def give(parent, text):
     (parent.folder / "chat_template.jinja").write_text(text)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TEMPLATES)
 def test_named_format_is_the_one_written_out_by_hand(name):
     assert rendered(chat_template(name, {}, ()), SYSTEM, USER, ASSISTANT) == WHOLE[name]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TEMPLATES)
 def test_named_format_without_a_system_message_ends_where_the_answer_starts(name):
     text = chat_template(name, {}, ())
     assert rendered(text, USER, ASSISTANT, AGAIN, answer=True) == TO_ANSWER[name]
@@ -101,7 +102,7 @@ def test_format_without_a_place_for_tools_refuses_them(name):
 
 def test_every_name_has_a_file_and_every_file_a_name():
     names = sorted(file.name for file in module.FOLDER.iterdir())
-    assert names == [f"{name}.jinja" for name in NAMES]
+    assert names == [f"{name}.jinja" for name in TEMPLATES]
 
 
 def test_jinja_text_is_itself():
@@ -164,30 +165,6 @@ def test_template_file_that_is_no_text_is_named(parents):
     (parents["one"].folder / "chat_template.jinja").write_bytes(b"\xff")
     with pytest.raises(CheckpointError, match=r"one/chat_template\.jinja: cannot be read: "):
         chat_template("auto", parents, ["one"])
-
-
-@pytest.mark.parametrize("data", ["auto", *NAMES, "{{ bos_token }}"])
-def test_setting_of_the_three_kinds_is_read(data):
-    problems = []
-    assert parse(data, "chat_template", problems) == data
-    assert not problems
-
-
-@pytest.mark.parametrize(
-    ("data", "got"),
-    [
-        (3, "3"),
-        ("", "''"),
-        (None, "nothing"),
-        ("chatmk", "'chatmk', did you mean 'chatml'?"),
-        ("plain text", "'plain text'"),
-    ],
-)
-def test_other_setting_is_a_problem(data, got):
-    problems = []
-    assert parse(data, "r.chat_template", problems) is None
-    expected = "auto, alpaca, chatml, exaone, llama3, mistral, or Jinja text"
-    assert problems == [("r.chat_template", f"expected {expected}, got {got}")]
 
 
 @pytest.mark.parametrize("name", ["chatml", "mistral"])

@@ -1,0 +1,119 @@
+"""The keys of a recipe about tokens -> the tokenizer's setting and that of the chat template."""
+
+from __future__ import annotations
+
+from merge_core.errors import hint, shown
+from merge_core.recipe.read_fields import Node
+from merge_core.recipe.tokenizer_schema import (
+    TEMPLATE,
+    UNION,
+    TokenizerSetting,
+    TokenSource,
+    template_rule,
+)
+
+KEYS = ("tokenizer_source", "tokenizer", "chat_template")
+KINDS = ("model_token", "zero")
+
+
+def tokenizer(recipe: Node) -> TokenizerSetting | None:
+    """Read ``tokenizer``, or ``tokenizer_source``, which is short for it with a source alone.
+
+    Returns:
+        The setting; None if there is none, or with problems.
+    """
+    if "tokenizer" in recipe.data and "tokenizer_source" in recipe.data:
+        rule = "expected one of tokenizer and tokenizer_source, got both"
+        recipe.at("tokenizer_source").refuse(rule)
+    if "tokenizer" in recipe.data:
+        return _block(recipe.at("tokenizer"))
+    if "tokenizer_source" in recipe.data:
+        source = recipe.at("tokenizer_source").model()
+        return None if source is None else TokenizerSetting(source)
+    return None
+
+
+def chat_template(recipe: Node) -> str | None:
+    """Read ``chat_template`` if it is ``auto``, a known name or has a ``{``; else it is a problem.
+
+    Whether Jinja text compiles is seen when it is used: reading a recipe stays light.
+    """
+    node = recipe.at("chat_template")
+    if "chat_template" not in recipe.data:
+        return None
+    if not isinstance(node.data, str) or not node.data:
+        node.expected(TEMPLATE)
+        return None
+    rule = template_rule(node.data)
+    if rule is not None:
+        node.refuse(rule)
+    return node.data if rule is None else None
+
+
+def _block(node: Node) -> TokenizerSetting | None:
+    before = len(node.problems)
+    if not node.is_mapping("{source, tokens, pad_to_multiple_of}"):
+        return None
+    node.only(("source", "tokens", "pad_to_multiple_of"))
+    source = node.at("source").model() if "source" in node.data else UNION
+    tokens = _tokens(node.at("tokens"))
+    multiple = node.whole("pad_to_multiple_of", 1, float("inf"), "1 on")
+    if len(node.problems) > before or source is None:
+        return None
+    return TokenizerSetting(source, tokens, multiple)
+
+
+def _tokens(node: Node) -> tuple[tuple[str, TokenSource], ...]:
+    if node.data is None or not node.is_mapping("tokens (a mapping)"):
+        return ()
+    tokens = []
+    for token in node.data:
+        if isinstance(token, str) and token:
+            tokens.append((token, _token(node.at(token))))
+        else:
+            node.at(token).refuse(f"expected the text of a token, got {shown(token)}")
+    tokens.sort(key=lambda pair: pair[0])
+    return tuple((token, source) for token, source in tokens if source)
+
+
+def _token(node: Node) -> TokenSource | None:
+    if not node.is_mapping("{source, force}"):
+        return None
+    node.only(("source", "force"))
+    force = node.data.get("force", False)
+    if not isinstance(force, bool):
+        node.at("force").expected("true or false")
+        return None
+    source = node.at("source")
+    if "source" not in node.data:
+        source.refuse("required")
+        return None
+    if isinstance(source.data, dict) and ("kind" in source.data or "model" not in source.data):
+        return _kind(source, force)
+    model = source.model()
+    return None if model is None else TokenSource("model", model, force=force)
+
+
+def _kind(node: Node, force: bool) -> TokenSource | None:
+    kind = node.at("kind")
+    if kind.data == "zero":
+        node.only(("kind",))
+        return TokenSource("zero", force=force)
+    if kind.data == "model_token":
+        return _model_token(node, force)
+    near = hint(kind.data, KINDS) if isinstance(kind.data, str) else ""
+    kind.refuse(f"expected {' or '.join(KINDS)}, got {shown(kind.data)}{near}")
+    return None
+
+
+def _model_token(node: Node, force: bool) -> TokenSource | None:
+    node.only(("kind", "model", "token", "token_id"))
+    model, token = node.at("model").model(), node.at("token")
+    if ("token" in node.data) == ("token_id" in node.data):
+        node.refuse("expected one of token and token_id")
+        return None
+    if "token" in node.data and (not isinstance(token.data, str) or not token.data):
+        token.expected("the text of a token")
+        return None
+    number = node.whole("token_id", 0, float("inf"), "0 on")
+    return TokenSource("model_token", model, token.data, number, force)
