@@ -1,1 +1,1 @@
-"""A config in, what is known of its model class out: tensors, layers, tied names."""
+"""A config in, what transformers knows of its model class out, and edited configs."""

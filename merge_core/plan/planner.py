@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from merge_core.architecture import model_class
+from merge_core.architecture import edit_config
 from merge_core.architecture.layers import Layers, stacks
 from merge_core.contract import Method, Value
 from merge_core.errors import CheckpointError, ParameterError, ShapeError
@@ -98,9 +98,9 @@ def _config(
         whole = [(config_from, i) for i in range(_count(parents[config_from], stack))]
         if list(picked) != whole:
             layers = [(parents[name].config, i) for name, i in picked]
-            config = model_class.with_layers(config, stack, layers)
+            config = edit_config.with_layers(config, stack, layers)
     if tokens is not None:
-        config = model_class.with_vocabulary(config, tokens.size)
+        config = edit_config.with_vocabulary(config, tokens.size)
         given = parents[tokens_from].config
         config |= {key: given[key] for key in SPECIAL if key in given}
     return config

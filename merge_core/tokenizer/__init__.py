@@ -1,1 +1,1 @@
-"""The parents' tokenizers in, the result's vocabulary, rows and chat template out."""
+"""The parents' tokenizers in; the result's vocabulary, re-indexed parents and chat template out."""

@@ -1,0 +1,98 @@
+"""Which part of a live model's weights every stored tensor fills."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from merge_core.architecture import model_class
+from merge_core.errors import CheckpointError
+from merge_core.plan.steps import Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def stored_views(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield stored tensor names, each with the view of the live weights that it fills.
+
+    transformers stores some classes under other names than their modules have, and fused weights
+    one by one; its own reverse conversion tells which. Where that copies, the places of the copy's
+    entries are read off by converting numbers instead of weights.
+    """
+    for name, live in model.state_dict().items():
+        memory = live.untyped_storage().data_ptr()
+        stored = model_class.stored_form(model, name, live)
+        if all(x.untyped_storage().data_ptr() == memory for _, x in stored):
+            yield from stored
+            continue
+        for part, places in model_class.stored_form(model, name, _numbered(live)):
+            view = _view(live, places)
+            if view is not None:
+                yield part, view
+
+
+def _numbered(live: Tensor) -> Tensor:
+    import torch
+
+    return torch.arange(live.numel(), device=live.device).reshape(live.shape)
+
+
+def _view(live: Tensor, places: Tensor) -> Tensor | None:
+    """Return the view of ``live`` whose entries stand at ``places``, or None if there is none.
+
+    Args:
+        live: Contiguous.
+        places: Flat indices into ``live``, of the view's shape.
+    """
+    flat = places.flatten()
+    start = int(flat[0])
+    steps = [math.prod(places.shape[i + 1 :]) for i in range(places.dim())]  # to the next in axis i
+    strides = [
+        int(flat[step]) - start if n > 1 else 0 for n, step in zip(places.shape, steps, strict=True)
+    ]
+    if any(step < 0 for step in strides) or not live.is_contiguous():
+        return None
+    view = live.as_strided(places.shape, strides, live.storage_offset() + start)
+    expected = _numbered(live).as_strided(places.shape, strides, start)
+    return view if bool(expected.equal(places)) else None
+
+
+def views_of(plan: Plan, views: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the views under the plan's names, which may lack the prefix of the class.
+
+    Raises:
+        CheckpointError: Weights are not filled by the plan, or by two of its tensors.
+    """
+    start = f"{prefix}."
+    if not prefix or any(step.tensor.startswith(start) for step in plan.steps):
+        start = ""
+    found = {name.removeprefix(start): view for name, view in views.items()}
+    _check(plan, found)
+    return found
+
+
+def _check(plan: Plan, places: Mapping[str, Tensor]) -> None:
+    filled: dict[tuple[int, int], str] = {}
+    for step in plan.steps:
+        place = places.get(step.tensor)
+        if place is None or place.shape != step.shape:
+            had = "has no such weights" if place is None else f"has {tuple(place.shape)}"
+            raise CheckpointError(
+                f"{step.tensor}: the model class of {plan.config_from} {had}, the parents have "
+                f"{step.shape}; they cannot be overwritten in place"
+            )
+        where = (place.data_ptr(), place.numel())
+        if place.numel() and filled.setdefault(where, step.tensor) != step.tensor:
+            raise CheckpointError(f"{step.tensor} and {filled[where]} share the same live weights")
+    unfilled = [
+        name
+        for name, place in places.items()
+        if place.numel() and (place.data_ptr(), place.numel()) not in filled
+    ]
+    if unfilled:
+        raise CheckpointError(
+            f"{unfilled[0]}: a weight of the model that no parent stores "
+            f"({len(unfilled)} such); the checkpoint does not fit its config"
+        )

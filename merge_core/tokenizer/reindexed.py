@@ -1,0 +1,149 @@
+"""A parent with the rows of another vocabulary; see ``vocabulary`` for rows and donors.
+
+own      (size,) int64, for every row of the result the parent's own row, or -1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from merge_core.errors import CheckpointError, ShapeError
+from merge_core.numerics.exact_sums import RUN
+from merge_core.parents.protocol import Parent
+from merge_core.parents.weight_files import TensorInfo
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Donors = tuple[tuple[str, int], ...]
+
+
+class Reindexed:
+    """A parent whose vocabulary-indexed tensors have the rows of another vocabulary.
+
+    ``tensors`` tells the new shapes with the stored types; ``tensor`` gives float32 where rows are
+    means or come from a parent of another type. ``config`` is the parent's, so its ``vocab_size``
+    is the old one.
+
+    Args:
+        parent: The parent; its ``digest`` stays that of its files.
+        axes: Name -> vocabulary axis of the tensors that are re-indexed.
+        own: For every new row the parent's own, or -1.
+        donors: New row without an own one -> the rows whose mean it is; none stand for zeros. Rows
+            that are in neither are padding, and get the mean of all others.
+        parents: Every model that gives rows.
+
+    Raises:
+        CheckpointError: A model that gives rows lacks a tensor that ``parent`` has.
+        ShapeError: Its rows have another shape.
+    """
+
+    def __init__(
+        self,
+        parent: Parent,
+        axes: Mapping[str, int],
+        own: Sequence[int],
+        donors: Mapping[int, Donors],
+        parents: Mapping[str, Parent],
+    ) -> None:
+        self.reference, self.folder = parent.reference, parent.folder
+        self.located, self.config = parent.located, parent.config
+        self.architecture = parent.architecture
+        self._parent, self._donors, self._own, self._parents = parent, donors, own, parents
+        self._axes = {name: axis for name, axis in axes.items() if name in parent.tensors}
+        self.tensors = dict(parent.tensors)
+        for name, axis in self._axes.items():
+            self._check_donors(name, axis)
+            self.tensors[name] = _resized(parent.tensors[name], axis, len(own))
+
+    def tensor(self, name: str) -> Tensor:
+        """Return a tensor with the rows of the new vocabulary, or as stored; do not write to it."""
+        stored = self._parent.tensor(name)
+        if name not in self._axes:
+            return stored
+        axis = self._axes[name]
+        if list(self._own) == list(range(stored.shape[axis])):
+            return stored
+        return self._rows(name, stored.movedim(axis, 0)).movedim(0, axis)
+
+    def expect(self, name: str) -> None:
+        """See ``Parent``."""
+        self._parent.expect(name)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all weights of the parent as stored."""
+        return self._parent.digest
+
+    def _rows(self, name: str, stored: Tensor) -> Tensor:
+        import torch
+
+        own = torch.tensor(self._own)
+        mine = own >= 0
+        dtype = stored.dtype if self._keeps_type(name) else torch.float32
+        rows = torch.zeros((len(own), *stored.shape[1:]), dtype=dtype)
+        rows[mine] = stored[own[mine]].to(dtype)
+        for model, pairs in self._by_model().items():
+            there, here = torch.tensor(pairs).unbind(1)
+            given = self._parents[model].tensor(name).movedim(self._axes[name], 0)
+            rows[here] += given[there].to(dtype)
+        counts = {row: len(donors) for row, donors in self._donors.items() if len(donors) > 1}
+        if counts:
+            rows[list(counts)] /= torch.tensor(list(counts.values())).reshape(
+                -1, *[1] * (rows.ndim - 1)
+            )
+        padded = ~mine
+        padded[list(self._donors)] = False
+        if padded.any():
+            rows[padded] = (_total(rows) / int((~padded).sum())).float()  # padding is zero so far
+        return rows
+
+    def _by_model(self) -> dict[str, list[tuple[int, int]]]:
+        """Return model -> (row there, row here) pairs, models in the order of the donors."""
+        pairs: dict[str, list[tuple[int, int]]] = {}
+        for row, donors in self._donors.items():
+            for model, there in donors:
+                pairs.setdefault(model, []).append((there, row))
+        return pairs
+
+    def _keeps_type(self, name: str) -> bool:
+        if any(len(donors) > 1 for donors in self._donors.values()):
+            return False
+        if sum(i >= 0 for i in self._own) + len(self._donors) < len(self._own):
+            return False  # padding is a mean
+        types = {self._parents[model].tensors[name].dtype for model in self._by_model()}
+        return types <= {self._parent.tensors[name].dtype}
+
+    def _check_donors(self, name: str, axis: int) -> None:
+        shape = _resized(self._parent.tensors[name], axis, 0).shape
+        for model in self._by_model():
+            if name not in self._parents[model].tensors:
+                raise CheckpointError(
+                    f"{name}: {self.reference} has it and needs rows of it from {model}, which "
+                    f"does not have it; the parents must share one architecture"
+                )
+            other = _resized(self._parents[model].tensors[name], axis, 0).shape
+            if other != shape:
+                raise ShapeError(
+                    f"{name}: a row of {self.reference} is {shape[:axis] + shape[axis + 1 :]}, one "
+                    f"of {model} {other[:axis] + other[axis + 1 :]}; the parents must have the "
+                    f"same shapes but for their vocabulary"
+                )
+
+
+def _total(rows: Tensor) -> Tensor:
+    """Sum ``(n, *shape)`` float32 over n in float64, in runs that torch does not split."""
+    import torch
+
+    total = torch.zeros(rows.shape[1:], dtype=torch.float64)
+    step = max(1, RUN // max(1, total.numel()))
+    for i in range(0, len(rows), step):
+        total += rows[i : i + step].double().sum(0)
+    return total
+
+
+def _resized(info: TensorInfo, axis: int, size: int) -> TensorInfo:
+    return replace(info, shape=(*info.shape[:axis], size, *info.shape[axis + 1 :]))
