@@ -1,9 +1,9 @@
 """A method's entry function as one fused kernel over a whole tensor.
 
 The kernel reads the parents' stored types, computes in registers, rounds once and writes into the
-live parameter: no temporary is ever in memory. It gives the bits of ``blocks``: no tensor shows
-which path made it.
-Numbers, thresholds and keys are inputs: one kernel serves every recipe of a method.
+live parameter: no temporary is ever in memory. It gives the bits of ``eager``: no tensor shows
+which path made it. Numbers, thresholds and keys are inputs: one kernel serves every recipe of a
+method.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from merge_core.contract import Block, Inputs, Method, Prepared
+from merge_core.contract import Block, Inputs, Method
 from merge_core.errors import CheckpointError
 from merge_core.kernels.eager import Span, merge_blocks, spans, table_shape
 from merge_core.kernels.torch_compile import Kernel, available, compiled
@@ -41,6 +41,12 @@ class Tensors(NamedTuple):
     models: list[Tensor]
     extra: list[Tensor]
 
+    def part(self, start: int, stop: int) -> Tensors:
+        """Return these entries of flat tensors."""
+        base = None if self.base is None else self.base[start:stop]
+        models, extra = ([x[start:stop] for x in many] for many in (self.models, self.extra))
+        return Tensors(self.out[start:stop], base, models, extra)
+
 
 @dataclass(frozen=True)
 class _Form:
@@ -51,12 +57,6 @@ class _Form:
     words: Layout
     arrays: Layout
     by_rows: bool
-
-    @classmethod
-    def of(
-        cls, flags: tuple[Any, ...], span: Span, arrays: Mapping[str, Sequence[Any]], by_rows: bool
-    ) -> _Form:
-        return cls(flags, _layout(span.numbers), _layout(span.words), _layout(arrays), by_rows)
 
 
 def _layout(named: Mapping[str, Sequence[Any]]) -> Layout:
@@ -87,48 +87,28 @@ def merge(method: Method, inputs: Inputs, out: Tensor) -> None:
     """Merge one tensor into ``out``, ``(*shape)`` contiguous, rounding once."""
     assert method.prepare is not None
     prepared = method.prepare(inputs)
-    if out.numel() < WORTH:
-        merge_blocks(method, inputs, prepared, out)
-    elif prepared.rows or prepared.columns:
-        _by_rows(method, inputs, prepared, out)
-    else:
-        _flat(method, inputs, prepared, out)
-
-
-def _flat(method: Method, inputs: Inputs, prepared: Prepared, out: Tensor) -> None:
-    """Merge a tensor as one long vector."""
-    flat = out.view(-1)
-    models = [model.reshape(-1) for model in inputs.models]
-    base = None if inputs.base is None else inputs.base.reshape(-1)
-    arrays = [x.reshape(-1) for many in prepared.arrays.values() for x in many]
-    for span in spans(prepared, flat.numel(), flat.numel()):
-        part = slice(span.start, span.stop)
-        tensors = Tensors(
-            flat[part],
-            None if base is None else base[part],
-            [model[part] for model in models],
-            [x[part] for x in arrays],
-        )
-        kernel = _kernel(method, _Form.of(prepared.flags, span, prepared.arrays, False), tensors)
-        kernel(*tensors, *_scalars(span, flat))
-
-
-def _by_rows(method: Method, inputs: Inputs, prepared: Prepared, out: Tensor) -> None:
-    """Merge a tensor with numbers for each row or column, as a table of rows."""
-    table = out.view(table_shape(prepared, out.shape))
-    if 1 in table.shape:
+    by_rows = bool(prepared.rows or prepared.columns)
+    shape = table_shape(prepared, out.shape) if by_rows else (-1,)
+    if out.numel() < WORTH or 1 in shape:
         merge_blocks(method, inputs, prepared, out)
         return
-    named = {**prepared.rows, **prepared.columns}
+    named = {**prepared.rows, **prepared.columns} if by_rows else prepared.arrays
+    extra = [x for many in named.values() for x in many]
     tensors = Tensors(
-        table,
-        None if inputs.base is None else inputs.base.reshape(table.shape),
-        [model.reshape(table.shape) for model in inputs.models],
-        [x for many in named.values() for x in many],
+        out.view(shape),
+        None if inputs.base is None else inputs.base.reshape(shape),
+        [model.reshape(shape) for model in inputs.models],
+        extra if by_rows else [x.reshape(shape) for x in extra],
     )
-    span = Span(0, out.numel(), prepared.numbers, {})
-    kernel = _kernel(method, _Form.of(prepared.flags, span, named, True), tensors)
-    kernel(*tensors, *_scalars(span, table))
+    if by_rows:
+        parts = [(Span(0, out.numel(), prepared.numbers, {}), tensors)]
+    else:
+        found = list(spans(prepared, out.numel(), out.numel()))
+        parts = [(span, tensors.part(span.start, span.stop)) for span in found]
+    for span, part in parts:
+        numbers, words = _layout(span.numbers), _layout(span.words)
+        form = _Form(prepared.flags, numbers, words, _layout(named), by_rows)
+        _kernel(method, form, part)(*part, *_scalars(span, out))
 
 
 def _scalars(span: Span, like: Tensor) -> tuple[Tensor, Tensor]:
