@@ -26,6 +26,7 @@ from pydantic import Field
 
 from evaluators.choice_scores import GRADED
 from evaluators.engines.context_window import count_tokens, too_long, window_of
+from evaluators.engines.stopping import most_tokens
 from evaluators.harness.fingerprint import fingerprint_of
 from evaluators.harness.groups import shares_of
 from evaluators.harness.metrics import Reduction, chance, graded, metrics_of, reduction
@@ -157,8 +158,6 @@ class LmEvalTask(Evaluator):
         }
 
     def _measure(self, model: LiveModel, which: Sequence[int]) -> None:
-        from evaluators.engines.hf.greedy import most_tokens
-
         groups = [
             [r for r in self._prepared.requests[i] if r.request_type != "loglikelihood_rolling"]
             for i in which

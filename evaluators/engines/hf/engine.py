@@ -11,15 +11,24 @@ within that tolerance (0.5 nats in bfloat16).
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import torch
+import transformers
+
+from evaluators.engines.encoding import TokenIds, longest_input
+from evaluators.engines.fingerprint import tokenizer_digest
+from evaluators.engines.hf.batching import Budget
+from evaluators.engines.hf.greedy import Generator
+from evaluators.engines.hf.loglikelihood import loglikelihoods
+from evaluators.engines.hf.prefix_forward import Forward
 from evaluators.engines.nonfinite import check_pairs, check_texts
+from evaluators.engines.stopping import Stopping, is_greedy, leaves_greedy
 from evaluators.log_control import hushed, hushed_logs
-from evaluators.protocol import LiveModel, canonical
+from evaluators.protocol import LiveModel
 from merge_core.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -54,10 +63,6 @@ class HfEngine:
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int
     ) -> None:
-        from evaluators.engines.hf.batching import Budget, TokenIds, longest_input
-        from evaluators.engines.hf.greedy import Generator
-        from evaluators.engines.hf.prefix_forward import Forward
-
         self._model = model
         self._tokenizer = tokenizer
         self._batch_size = batch_size
@@ -81,8 +86,6 @@ class HfEngine:
             NonFiniteError: A log-likelihood is NaN or infinite.
             EvaluationError: A continuation has no tokens, or more than the model takes.
         """
-        from evaluators.engines.hf.loglikelihood import loglikelihoods
-
         asks = [self._ids.pair(*pair) for pair in pairs]
         with hushed_logs():
             if self._forward.works():
@@ -98,8 +101,6 @@ class HfEngine:
         Raises:
             NonFiniteError: A log-likelihood is NaN or infinite.
         """
-        from evaluators.engines.hf.loglikelihood import loglikelihoods
-
         with hushed_logs():
             if self._forward.works():
                 windows = [self._ids.windows(text) for text in texts]
@@ -120,15 +121,10 @@ class HfEngine:
             NonFiniteError: A token was to be chosen from logits that are NaN.
             EvaluationError: A prompt has no tokens, or no room is left for it.
         """
-        from evaluators.engines.hf.greedy import is_plain, rules_of
-
-        rules = [rules_of(how) for _, how in prompts]
-        texts = [text for text, _ in prompts]
+        greedy = all(is_greedy(how) for _, how in prompts)
         with hushed_logs():
-            greedy = [(t, rule) for t, rule in zip(texts, rules, strict=True) if rule is not None]
-            plain = len(greedy) == len(prompts) and is_plain(self._model.generation_config)
-            if plain and self._forward.works():
-                return self._generator.answers(greedy)
+            if greedy and leaves_greedy(self._model.generation_config) and self._forward.works():
+                return self._generator.answers([(t, Stopping.of(how)) for t, how in prompts])
             requests = _requests((text, dict(how)) for text, how in prompts)
             answers: list[str] = self._plain().generate_until(requests, disable_tqdm=True)
         return answers
@@ -145,9 +141,6 @@ class HfEngine:
 
     def fingerprint(self) -> str:
         """Return a JSON object: versions, dtype, device, threads, batch size, and so on."""
-        import torch
-        import transformers
-
         generation = self._model.generation_config
         settings = generation.to_diff_dict() if generation else {}
         facts = {
@@ -166,21 +159,9 @@ class HfEngine:
         return json.dumps(facts, sort_keys=True)
 
     def _device(self) -> str:
-        import torch
-
         device = self._model.device
         return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _requests(arguments: Iterable[tuple[Any, ...]]) -> list[SimpleNamespace]:
     return [SimpleNamespace(args=args) for args in arguments]
-
-
-def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash what decides a text's token ids; padding is set anew at every call and left out."""
-    facts: list[object] = [sorted(tokenizer.get_vocab().items()), tokenizer.special_tokens_map]
-    core = getattr(tokenizer, "backend_tokenizer", None)  # absent in tokenizers written in Python
-    if core is not None:
-        rules = json.loads(core.to_str())
-        facts.append({k: v for k, v in rules.items() if k not in ("padding", "truncation")})
-    return hashlib.sha256(canonical(facts)).hexdigest()

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from evaluators.engines.hf.batching import Ask, Budget, Ids, filled, padded, widened
+from evaluators.engines.encoding import Ask, Ids
+from evaluators.engines.hf.batching import Budget, filled, padded, widened
 from evaluators.engines.hf.prefix_forward import Forward, Read, most_likely
 
 Sums = npt.NDArray[np.float64]

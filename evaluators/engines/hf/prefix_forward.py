@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from evaluators.engines.hf.batching import Ids, filled
+from evaluators.engines.encoding import Ids
+from evaluators.engines.hf.batching import filled
 from evaluators.engines.hf.kv_cache import Memory, RoomyLayer
 
 if TYPE_CHECKING:

@@ -20,9 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluators.engines.hf.engine import tokenizer_digest
+from evaluators.engines.encoding import Ask, TokenIds, longest_input
+from evaluators.engines.fingerprint import tokenizer_digest
 from evaluators.engines.nonfinite import check_choices, check_pairs, check_texts
+from evaluators.engines.stopping import Stopping, end_tokens, text_of
 from evaluators.engines.vllm.process import RunningVllm, VllmOptions, check_installed
+from evaluators.engines.vllm.sampling_params import of_model, of_task
 from evaluators.log_control import hushed_logs
 from evaluators.protocol import canonical
 from merge_core.errors import NonFiniteError, ParameterError
@@ -30,8 +33,6 @@ from merge_core.errors import NonFiniteError, ParameterError
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from evaluators.engines.hf.batching import Ask
 
 
 class VllmEngine:
@@ -61,10 +62,6 @@ class VllmEngine:
         *,
         weights: bool = False,
     ) -> None:
-        from evaluators.engines.hf.batching import TokenIds, longest_input
-        from evaluators.engines.hf.greedy import end_tokens
-        from evaluators.engines.vllm.sampling_params import of_model
-
         check_installed()
         longest = longest_input(shell.config, tokenizer)
         if not 2 <= (options.max_model_len or longest) <= longest:
@@ -150,16 +147,14 @@ class VllmEngine:
             EvaluationError: A prompt has no tokens, no room is left for it, or a setting is not
                 known; vLLM fails.
         """
-        from evaluators.engines.hf.greedy import ends_of, text_of
-        from evaluators.engines.vllm.sampling_params import of_task
-
         twins: Counter[bytes] = Counter()
         asked: dict[bytes, tuple[list[int], dict[str, Any], list[int]]] = {}
         for place, (text, how) in enumerate(prompts):
-            ends, more = ends_of(how), of_task(how, self._settings)
+            stop, more = Stopping.of(how), of_task(how, self._settings)
             with hushed_logs():
-                ids = self._ids.prompt(text, ends.most_tokens).tolist()
-            settings = {**more, "max_tokens": ends.most_tokens, "stop": [*filter(None, ends.stops)]}
+                ids = self._ids.prompt(text, stop.most_tokens).tolist()
+            strings = [*filter(None, stop.strings)]
+            settings = {**more, "max_tokens": stop.most_tokens, "stop": strings}
             key = canonical([ids, settings])
             if more["temperature"]:
                 twins[key] += 1

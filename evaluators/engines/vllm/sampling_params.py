@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from evaluators.engines.hf.greedy import HARMLESS, LIMITS, SAMPLING, rules_of
+from evaluators.engines.stopping import HARMLESS, LIMITS, SAMPLING, is_greedy
 from merge_core.errors import EvaluationError, ParameterError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def of_task(how: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
         )
     told = {**model, **{key: x for key, x in how.items() if x is not None}}
     penalty = {key: float(told[key]) for key in (_PENALTY,) if key in told}
-    if rules_of({key: how[key] for key in how if key in known and key != _PENALTY}) is not None:
+    if is_greedy({key: how[key] for key in how if key in known and key != _PENALTY}):
         return {"temperature": 0.0, **penalty}
     others = sorted(set(how) & (SAMPLING - {"do_sample", "temperature", *_ALIKE}))
     temperature = float(how.get("temperature") or 0)

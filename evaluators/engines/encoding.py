@@ -1,0 +1,153 @@
+"""Context and continuation -> token ids: by lm-eval's rules, and once for all candidates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from merge_core.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+Ids = npt.NDArray[np.int32]  # (n,)
+
+_KEPT_TOKENS = 16_000_000  # 64 MB
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A continuation to be scored after its context; both fit the model together."""
+
+    context: Ids  # at least 1
+    continuation: Ids  # at least 1
+
+
+class TokenIds:
+    """lm-eval's way to encode, with a memory: the same prompts come back with every candidate.
+
+    Args:
+        tokenizer: Asked for ids only.
+        max_length: Of the model, in tokens.
+        kept_tokens: How many token ids to remember; texts beyond that are encoded each time.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        kept_tokens: int = _KEPT_TOKENS,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self.max_length = max_length
+        self._room = kept_tokens
+        self._texts: dict[tuple[str, bool], Ids] = {}  # (text, without special tokens?)
+        self._pairs: dict[tuple[str, str], Ask] = {}
+        first = tokenizer.bos_token_id
+        self._prefix: int | None = tokenizer.eos_token_id if first is None else first
+        self._prefix_text = "" if self._prefix is None else str(tokenizer.decode(self._prefix))
+
+    def pair(self, context: str, continuation: str) -> Ask:
+        """Encode a context with its continuation, cut from the left to the model's length.
+
+        Raises:
+            EvaluationError: The continuation has no tokens, or more than the model takes.
+        """
+        key = (context, continuation)
+        if key not in self._pairs:
+            ask = self._pair(context, continuation)
+            if not self._kept(len(ask.continuation)):
+                return ask
+            self._pairs[key] = ask
+        return self._pairs[key]
+
+    def windows(self, text: str) -> list[Ask]:
+        """Cut a text into windows that predict each token once, with one token of context.
+
+        The first token follows the prefix token. A text without tokens has no windows.
+        """
+        ids, n = self._encode(text), self.max_length
+        starts = range(0, len(ids), n)
+        before = [self._prefix_ids() if s == 0 else self._window_context(ids, s) for s in starts]
+        return [Ask(b, ids[s : s + n]) for b, s in zip(before, starts, strict=True)]
+
+    def prompt(self, text: str, room: int) -> Ids:
+        """Encode a prompt, cut from the left so that ``room`` more tokens fit.
+
+        Raises:
+            EvaluationError: Nothing is left of it.
+        """
+        if room >= self.max_length:
+            raise EvaluationError(
+                f"{room} tokens are to be generated, but the model takes {self.max_length} with "
+                "the prompt; lower max_gen_toks"
+            )
+        first = self._tokenizer.bos_token
+        ids = self._remembered(text, bare=first is not None and text.startswith(str(first)))
+        if len(ids) == 0:
+            raise EvaluationError(f"the prompt {text!r} has no tokens; nothing can follow it")
+        return ids[-(self.max_length - room) :]
+
+    def _pair(self, context: str, continuation: str) -> Ask:
+        if context == "":
+            before, ids = self._prefix_ids(), self._encode(continuation, bare=True)
+            if len(ids) and ids[0] == before[0]:
+                ids = ids[1:]
+        else:
+            before = self._encode(context.rstrip())  # a space belongs to the word behind it
+            ids = self._encode(context + continuation, keep=False)[len(before) :]
+        if not 0 < len(ids) <= self.max_length or not len(before):
+            raise EvaluationError(
+                f"the continuation {continuation!r} after {context[-40:]!r} has {len(ids)} tokens "
+                f"after {len(before)}; it must have 1 to {self.max_length}, after at least 1"
+            )
+        over = len(before) + len(ids) - (self.max_length + 1)
+        return Ask(before[max(over, 0) :], ids)
+
+    def _window_context(self, ids: Ids, start: int) -> Ids:
+        """Return what stands before a later window; a last short one has the longer past."""
+        end = min(start + self.max_length, len(ids))
+        return ids[end - self.max_length - 1 : start]
+
+    def _prefix_ids(self) -> Ids:
+        if self._prefix is None:
+            raise EvaluationError(
+                "the tokenizer has neither a first nor a last token (bos_token, eos_token), so a "
+                "text cannot be scored without a context"
+            )
+        return np.array([self._prefix], dtype=np.int32)
+
+    def _encode(self, text: str, *, bare: bool = False, keep: bool = True) -> Ids:
+        """Encode a text; one that starts with the prefix token gets no other in front."""
+        if not bare and self._prefix is not None:
+            bare = text.startswith(self._prefix_text)
+        return self._remembered(text, bare, keep)
+
+    def _remembered(self, text: str, bare: bool, keep: bool = True) -> Ids:
+        key = (text, bare)
+        if key in self._texts:
+            return self._texts[key]
+        more = {"add_special_tokens": False} if bare else {}
+        ids = np.array(self._tokenizer.encode(text, **more), dtype=np.int32)
+        if keep and self._kept(len(ids)):
+            self._texts[key] = ids
+        return ids
+
+    def _kept(self, n: int) -> bool:
+        """Take ``n`` from the room that is left, if it is there."""
+        fits = n <= self._room
+        self._room -= n if fits else 0
+        return fits
+
+
+def longest_input(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the tokens that a model takes, looked up as lm-eval does; 2048 where nothing says."""
+    inner = getattr(config, "text_config", None) or config
+    for name in ("n_positions", "max_position_embeddings", "n_ctx"):
+        if getattr(inner, name, None) is not None:
+            return int(getattr(inner, name))
+    said = getattr(tokenizer, "model_max_length", None)
+    return 2048 if said is None or said > 1e29 else int(said)  # 1e30 stands for "not said"

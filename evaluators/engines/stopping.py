@@ -1,0 +1,107 @@
+"""What stops a generation: stop strings, end tokens, most tokens; and whether it is a greedy one.
+
+Settings are in lm-eval's words, as they stand in a task's file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+_DEFAULT_LIMIT = 256
+# What a greedy choice does not look at.
+SAMPLING = {
+    *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p"),
+    *("epsilon_cutoff", "eta_cutoff", "top_h"),
+}
+HARMLESS = SAMPLING | {
+    *("bos_token_id", "eos_token_id", "pad_token_id", "max_length", "use_cache"),
+    *("transformers_version", "_from_model_config", "cache_implementation"),
+    *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
+    "return_dict_in_generate",
+}
+
+
+@dataclass(frozen=True, order=True)
+class Stopping:
+    """When an answer ends, end tokens aside."""
+
+    most_tokens: int
+    strings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, how: Mapping[str, Any]) -> Stopping:
+        """Read it from generation settings."""
+        until = how.get("until") or []
+        return cls(most_tokens(how), (until,) if isinstance(until, str) else tuple(until))
+
+
+def most_tokens(how: Mapping[str, Any]) -> int:
+    """Return how many tokens an answer may have."""
+    limits = [how[name] for name in LIMITS if how.get(name) is not None]
+    return int(limits[0]) if limits else _DEFAULT_LIMIT
+
+
+def is_greedy(how: Mapping[str, Any]) -> bool:
+    """Tell whether generation settings ask for the greedy choice and no more."""
+    if set(how) - {"until", *LIMITS} - SAMPLING:
+        return False
+    asked = how.get("do_sample")
+    return not (float(how.get("temperature") or 0) > 0 if asked is None else asked)
+
+
+def leaves_greedy(settings: GenerationConfig | None) -> bool:
+    """Tell whether a model's own settings leave a greedy choice as it is."""
+    return settings is None or set(settings.to_diff_dict()) <= HARMLESS
+
+
+def end_tokens(tokenizer: PreTrainedTokenizerBase, settings: GenerationConfig | None) -> set[int]:
+    """Return the tokens that end an answer: the model's and the tokenizer's."""
+    said = settings.eos_token_id if settings else None
+    model = said if isinstance(said, list) else [said]
+    return {int(t) for t in (*model, tokenizer.eos_token_id) if t is not None}
+
+
+def text_of(tokenizer: PreTrainedTokenizerBase, ids: list[int], stops: Iterable[str]) -> str:
+    """Return an answer's text up to its first stop string or end token."""
+    text = str(tokenizer.decode(ids, skip_special_tokens=True))
+    for stop in (*stops, tokenizer.eos_token):
+        if stop:
+            text = text.split(stop)[0]
+    return text
+
+
+class Watch:
+    """Sees where answers end.
+
+    Args:
+        tokenizer: How tokens become text.
+        stops: Strings that end an answer.
+        ends: Tokens that do.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str], ends: set[int]
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._stops = [stop for stop in stops if stop]
+        self._ends = ends
+        lengths = [len(tokenizer.encode(s, add_special_tokens=False)) for s in self._stops]
+        self._span = max(lengths, default=0) + 2  # a stop may come in other tokens than encoded
+
+    def ended(self, live: Sequence[int], written: Sequence[list[int]]) -> set[int]:
+        """Return those of ``live`` whose last token ended them."""
+        done = {i for i in live if written[i][-1] in self._ends}
+        if self._stops:
+            tails = self._tokenizer.batch_decode([written[i][-self._span :] for i in live])
+            done |= {
+                i
+                for i, tail in zip(live, tails, strict=True)
+                if any(stop in tail for stop in self._stops)
+            }
+        return done
