@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluators.protocol import Evaluator, Suite
-from merge_core.errors import EvaluationError, Problem
+from merge_core.errors import EvaluationError, Problem, Problems
 from merge_core.plugins import Registry
-from merge_core.validation import StrictModel, kind_of, problems_in
+from merge_core.validation import StrictModel, kind_of, read
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -72,11 +72,10 @@ class EvaluatorPlugin:
         Args:
             values: The entry without the keys that every entry may have, such as ``weight``.
         """
+        found: Problems = []
+        read(self.options, values, "", found)
         required = f"required by evaluator {self.name!r}"
-        return tuple(
-            Problem(path, required if rule == "required" else rule)
-            for path, rule in problems_in(values, self.options)
-        )
+        return tuple(Problem(p, required if rule == "required" else rule) for p, rule in found)
 
     def describe(self) -> dict[str, Any]:
         """Return name, meaning and options as JSON values, for ``mergetune evaluators --json``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -13,7 +13,6 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
-    ValidationInfo,
 )
 from pydantic import model_validator as validator_of_model
 from pydantic.fields import FieldInfo
@@ -28,6 +27,7 @@ from pydantic_core import (
 from merge_core.errors import Problems, hint, join, shown
 
 Place = tuple[str | int, ...]
+M = TypeVar("M", bound="StrictModel")
 
 _KINDS: tuple[tuple[type, str], ...] = (
     (bool, "true or false"),
@@ -64,16 +64,24 @@ Texts = Annotated[
 
 
 class ReadBy(NamedTuple):
-    """Turns what the file says into what a field holds; stands in ``Annotated``, raises as below.
+    """Reads what the file says into what a field holds; stands in ``Annotated``, whatever the type.
 
-    The field's type may be any: pydantic does not look into it.
+    Args:
+        read: Takes the value, its key path and the problems to add to, see :data:`errors.Problems`.
     """
 
-    read: Callable[[Any, ValidationInfo], Any]
+    read: Callable[[Any, str, Problems], Any]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
         """Return what pydantic asks of a type."""
-        return core_schema.with_info_plain_validator_function(self.read)
+        return core_schema.no_info_plain_validator_function(self._checked)
+
+    def _checked(self, value: Any) -> Any:
+        problems: Problems = []
+        found = self.read(value, "it", problems)
+        if problems:
+            raise failed((path[len("it") :].removeprefix("."), rule) for path, rule in problems)
+        return found
 
 
 class StrictModel(BaseModel):
@@ -133,23 +141,13 @@ def failed(problems: Iterable[tuple[str | Place, str]]) -> ValidationError:
     return ValidationError.from_exception_data("", lines)
 
 
-def problems_of(error: ValidationError, path: str = "") -> Problems:
-    """Return key path and rule of everything that a :class:`StrictModel` refused.
-
-    Args:
-        error: What its validation raised.
-        path: Of the value in its document.
-    """
-    return [(reduce(join, found["loc"], path), _message(found)) for found in error.errors()]
-
-
-def problems_in(values: Mapping[str, Any], model: type[StrictModel]) -> Problems:
-    """Return key path and rule of everything in ``values`` that the model refuses."""
+def read(model: type[M], values: Any, path: str, problems: Problems) -> M | None:
+    """Return the model of plain data; or None, with key path and rule of all that it refuses."""
     try:
-        model.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        return problems_of(error)
-    return []
+        problems.extend((reduce(join, e["loc"], path), _message(e)) for e in error.errors())
+        return None
 
 
 def one_of(value: Any, known: Iterable[str]) -> str:

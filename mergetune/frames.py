@@ -6,11 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from evaluators.protocol import Evaluator, LiveModel, Suite
-from merge_core.errors import DocumentError, Problem
-from merge_core.validation import problems_of
+from merge_core.errors import DocumentError, Problem, Problems
 from search.scoring.pools import NAMES
 from search.spec.score import read_entry
 from search.storage.locate import open_study, winner
@@ -42,10 +39,10 @@ def scored(
 
 
 def _opened(entry: Mapping[str, Any], folder: Path, model: LiveModel) -> Evaluator | Suite:
-    try:
-        score = read_entry(dict(entry))
-    except ValidationError as error:
-        raise DocumentError("entry", [Problem(*found) for found in problems_of(error)]) from None
+    problems: Problems = []
+    score = read_entry(dict(entry), "", problems)
+    if score is None:
+        raise DocumentError("entry", [Problem(*found) for found in problems])
     return score.plugin.open(score.options, folder, model.tokenizer)
 
 

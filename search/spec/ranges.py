@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from merge_core.errors import Problems
-from merge_core.validation import Place, StrictModel, Words, failed, problems_of
+from merge_core.validation import Place, StrictModel, Words, failed, read
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,8 @@ def is_knob(data: Any) -> bool:
 
 def parse(data: dict[str, Any], place: Place, path: str, problems: Problems) -> Knob | None:
     """Read one range or one set of choices; add what is wrong to ``problems``."""
-    try:
-        said = (_Choices if "choices" in data else _Range).model_validate(data)
-    except ValidationError as error:
-        problems.extend(problems_of(error, path))
-        return None
-    return Knob(place, **dict(said))
+    said = read(_Choices if "choices" in data else _Range, data, path, problems)
+    return None if said is None else Knob(place, **dict(said))
 
 
 def _distinct(values: list[Any]) -> tuple[Any, ...]:

@@ -8,16 +8,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from evaluators.registry import EVALUATORS, EvaluatorPlugin
-from merge_core.errors import Problems, shown
-from merge_core.validation import ReadBy, StrictModel, Words, failed, one_of, problems_in
+from merge_core.errors import Problems, join, shown
+from merge_core.validation import ReadBy, StrictModel, Words, failed, one_of, read
 
 Kind = Literal["mean", "min", "geometric_mean", "apart"]
 
 
-def _plugin(name: Any, _: Any = None) -> EvaluatorPlugin:
-    if name not in EVALUATORS.names():
-        raise ValueError(one_of(name, EVALUATORS.names()))
-    return EVALUATORS.get(name)  # type: ignore[no-any-return]
+def _plugin(name: Any, path: str, problems: Problems) -> EvaluatorPlugin | None:
+    if name in EVALUATORS.names():
+        return EVALUATORS.get(name)  # type: ignore[no-any-return]
+    problems.append((path, one_of(name, EVALUATORS.names())))
+    return None
 
 
 class Score(StrictModel):
@@ -44,36 +45,34 @@ class Score(StrictModel):
 OF_EVERY_ENTRY = [key for key in Score.declared() if key != "options"]
 
 
-def read_entry(entry: Any, _: Any = None) -> Score:
-    """Read one task.
-
-    Raises:
-        ValidationError: It breaks rules; all of them.
-    """
+def read_entry(entry: Any, path: str, problems: Problems) -> Score | None:
+    """Read one task; or return None and add what is wrong with it to ``problems``."""
     if not isinstance(entry, dict):
-        raise ValueError(f"expected {{evaluator, ...}}, got {shown(entry)}")
+        problems.append((path, f"expected {{evaluator, ...}}, got {shown(entry)}"))
+        return None
     own = {"evaluator": None, **{key: entry[key] for key in OF_EVERY_ENTRY if key in entry}}
     options = {key: entry[key] for key in entry if key not in own}
-    problems = problems_in(own, Score)
+    found: Problems = []
+    score = read(Score, own, path, found)
     if own["evaluator"] in EVALUATORS.names():
-        plugin = _plugin(own["evaluator"])
-        problems += [(p.path, p.rule) for p in plugin.problems(options)]
-        if "steer" in own:
-            problems += _steering_problems(plugin, options, own["steer"])
-    if problems:
-        raise failed(problems)
-    options_of = Score(**own).plugin.options
-    return Score(**own).model_copy(update={"options": options_of(**options)})
+        plugin = EVALUATORS.get(own["evaluator"])
+        found += [(join(path, p.path), p.rule) for p in plugin.problems(options)]
+        if "steer" in own and (rule := _steer_refusal(plugin, options, own["steer"])):
+            found.append((join(path, "steer"), rule))
+    problems.extend(found)
+    if score is None or found:
+        return None
+    return score.model_copy(update={"options": score.plugin.options(**options)})
 
 
-def _steering_problems(plugin: EvaluatorPlugin, options: dict[str, Any], metric: Any) -> Problems:
+def _steer_refusal(plugin: EvaluatorPlugin, options: dict[str, Any], metric: Any) -> str:
     """Return why a metric cannot steer, in the words of the evaluator's own ``metric``."""
     if not isinstance(metric, str):
-        return [("steer", f"expected a metric, got {shown(metric)}")]
+        return f"expected a metric, got {shown(metric)}"
     if "metric" not in plugin.options.model_fields:
-        return [("steer", f"evaluator {plugin.name!r} has no `metric` to choose; omit `steer`")]
+        return f"evaluator {plugin.name!r} has no `metric` to choose; omit `steer`"
     found = plugin.problems({**options, "metric": metric})
-    return [("steer", p.rule) for p in found if p.path == "metric"]
+    return next((p.rule for p in found if p.path == "metric"), "")
 
 
 def _distinct(scores: list[Score]) -> tuple[Score, ...]:

@@ -15,7 +15,6 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
 )
@@ -25,46 +24,28 @@ from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import Document
 from merge_core.recipe.yaml_document import read as read_document
-from merge_core.validation import ReadBy, StrictModel, Words, failed, problems_of
+from merge_core.validation import ReadBy, StrictModel, Words, failed
+from merge_core.validation import read as read_model
 from search.spec.recipe_template import Template
 from search.spec.recipe_template import parse as parse_template
 from search.spec.score import Kind, Scores, refusal
 from search.spec.sections import Engine, Items, Search
 
 FILE = "study.yaml"
-OURS = (
-    "base",
-    "uniform",
-    "defaults",
-    "winner",
-    "parent:",
-    "simple:",
-    "front:",
-)  # names in the report
+# names in the report, and what others there begin with
+OURS = ("base", "uniform", "defaults", "winner", "parent:", "simple:", "front:")
 Text = Annotated[str, Field(min_length=1)]
 
 
-def _template(data: Any, _: Any) -> Template:
-    problems: Problems = []
-    template = parse_template(data, "", problems)
-    if template is None:
-        raise failed(problems)
-    return template
-
-
-def _baseline(data: Any, info: ValidationInfo) -> Recipe:
-    """Read a recipe file beside the study, or plain data that a study has stored."""
-    assert info.context is not None
+def _baseline(data: Any, path: str, problems: Problems) -> Recipe | None:
+    """Read a recipe file, or plain data that a study has stored."""
+    if not isinstance(data, Path):
+        return recipe_reader.parse(data, path, problems)
     try:
-        if not info.context["stored"]:
-            return recipe_reader.read(info.context["folder"] / str(data))
+        return recipe_reader.read(data)
     except MergeError as error:
-        raise ValueError(str(error)) from error
-    problems: Problems = []
-    recipe = recipe_reader.parse(data, "", problems)
-    if recipe is None:
-        raise failed(problems)
-    return recipe
+        problems.append((path, str(error)))
+        return None
 
 
 def _free(baselines: dict[str, Recipe]) -> dict[str, Recipe]:
@@ -89,7 +70,7 @@ class StudyFile(StrictModel):
     """
 
     name: Text = ""
-    template: Annotated[Template, ReadBy(_template)] = Field(
+    template: Annotated[Template, ReadBy(parse_template)] = Field(
         validation_alias="recipe", title="required: a mergekit recipe with ranges in it"
     )
     scores: Scores = Field(validation_alias="score")
@@ -180,15 +161,16 @@ def of_document(
     data = document.data
     if not isinstance(data, dict):
         document.fail([("(file)", f"expected a study (a mapping), got {shown(data)}")])
-    given = data if stored is None else {**data, "baselines": stored}
-    try:
-        context = {"folder": folder, "stored": stored is not None}
-        said = StudyFile.model_validate(given, context=context)
-    except ValidationError as error:
-        document.fail(problems_of(error))
-        raise
-    found = {**dict(said), "name": said.name or folder.name, "folder": folder, "data": data}
-    return StudySpec.model_construct(**{**found, "storage": _in_folder(said.storage, folder)})
+    baselines = data.get("baselines") if stored is None else stored
+    if stored is None and isinstance(baselines, dict):
+        baselines = {name: folder / str(file) for name, file in baselines.items()}
+    problems: Problems = []
+    said = read_model(StudyFile, {**data, "baselines": baselines}, "", problems)
+    document.fail(problems)
+    found = {**dict(said or ()), "folder": folder, "data": data}
+    found["name"] = found["name"] or folder.name
+    found["storage"] = _in_folder(found["storage"], folder)
+    return StudySpec.model_construct(**found)
 
 
 def _in_folder(url: str, folder: Path) -> str:

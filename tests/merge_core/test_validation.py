@@ -8,13 +8,21 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, ValidationError, field_validator
 
-from merge_core.validation import ReadBy, StrictModel, Words, failed, kind_of, problems_in
+from merge_core.errors import Problems
+from merge_core.validation import ReadBy, StrictModel, Words, failed, kind_of, read
 
 
-def _even(value: Any, _: Any) -> int:
+def _even(value: Any, path: str, problems: Problems) -> int:
     if value == "two":
-        raise failed([("parts[0]", "is odd"), (("parts", 1), "is odd, too")])
-    return int(value)
+        problems += [(path, "is a text"), (f"{path}.parts[0]", "is odd")]
+    return 2
+
+
+def problems_in(values: Any, model: type[StrictModel]) -> Problems:
+    problems: Problems = []
+    found = read(model, values, "", problems)
+    assert (found is None) == bool(problems)
+    return problems
 
 
 class Inner(StrictModel):
@@ -93,9 +101,25 @@ def test_a_missing_key_is_required_in_the_words_of_its_title() -> None:
 
 
 def test_a_reader_may_name_several_places_inside_its_value() -> None:
-    assert problems_in({"needed": "x", "read": "two"}, Outer) == [
+    assert problems_in({"needed": "x", "worded": "x", "read": "two"}, Outer) == [
+        ("read", "is a text"),
         ("read.parts[0]", "is odd"),
-        ("read.parts[1]", "is odd, too"),
+    ]
+
+
+def test_a_validator_may_name_several_places_inside_its_value() -> None:
+    class Failing(StrictModel):
+        many: list[int] = Field([])
+
+        @field_validator("many")
+        @classmethod
+        def _none(cls, value: list[int]) -> list[int]:
+            raise failed([((1,), "is odd"), ("parts[0]", "is odd, too"), ((), "is a list")])
+
+    assert problems_in({"many": [1, 1]}, Failing) == [
+        ("many[1]", "is odd"),
+        ("many.parts[0]", "is odd, too"),
+        ("many", "is a list"),
     ]
 
 

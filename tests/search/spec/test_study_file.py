@@ -96,6 +96,10 @@ def test_an_empty_study_says_what_is_required() -> None:
     ]
 
 
+def test_a_recipe_that_is_no_mapping_is_one_problem_at_its_key() -> None:
+    assert problems_of(recipe=3) == [("recipe", "expected a recipe (a mapping), got 3")]
+
+
 @pytest.mark.parametrize(("data", "shown"), [([1], "a list"), ("ties", "'ties'"), (None, "nothi")])
 def test_a_study_that_is_no_mapping_is_one_problem(data: Any, shown: str) -> None:
     with pytest.raises(DocumentError, match=rf"^s:1: \(file\): expected a study.*, got {shown}"):
