@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,8 +65,11 @@ def main() -> None:
         sys.exit(1)
 
 
-def _print_json(data: Any) -> None:
-    print(json.dumps(data, indent=1))
+def _answer(as_json: bool, data: Any, show: Callable[[], None]) -> None:
+    if as_json:
+        print(json.dumps(data, indent=1))
+    else:
+        show()
 
 
 @app.command()
@@ -76,14 +80,7 @@ def check(
 ) -> None:
     """Read a study or a recipe and say what it would do, or all that is wrong with it."""
     found = checks.check(study)
-    if as_json:
-        _print_json(found.facts)
-        return
-    for key, value in found.facts.items():
-        shown = ", ".join(value) if isinstance(value, list) else value
-        print(f"{key}: {shown}")
-    for warning in found.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    _answer(as_json, found.facts, lambda: tables.checked(found))
 
 
 @app.command()
@@ -98,10 +95,7 @@ def run(
     if summary is None:
         print("stopped; run it again to go on", file=sys.stderr)
         raise typer.Exit(1)
-    if as_json:
-        _print_json(summary)
-    else:
-        tables.report(summary)
+    _answer(as_json, summary, lambda: tables.report(summary))
 
 
 @app.command()
@@ -109,11 +103,8 @@ def trials(study: Study, plugin: Plugins = None, as_json: Json = False) -> None:
     """List a study's trials."""
     spec, record = open_study(study)
     best = front({t.number: t.values for t in record.trials if t.values})
-    if as_json:
-        rows = [trial.row() for trial in record.trials]
-        _print_json([row | {"front": row["number"] in best} if best else row for row in rows])
-        return
-    tables.trials(spec, record)
+    rows = [t.row() | ({"front": t.number in best} if best else {}) for t in record.trials]
+    _answer(as_json, rows, lambda: tables.trials(spec, record))
 
 
 @app.command()
@@ -121,11 +112,10 @@ def best(study: Study, plugin: Plugins = None, as_json: Json = False) -> None:
     """Show a finished study's report and its winning recipe."""
     _, record = open_study(study)
     trial, summary = winner(record)
-    if as_json:
-        _print_json(summary["winner"] | {"recipe": trial.recipe.plain()})
-        return
-    tables.report(summary)
-    print(f"\n{trial.recipe.to_yaml()}", end="")
+    data = summary["winner"] | {"recipe": trial.recipe.plain()}
+    _answer(as_json, data, lambda: tables.report(summary))
+    if not as_json:
+        print(f"\n{trial.recipe.to_yaml()}", end="")
 
 
 @app.command()
@@ -140,10 +130,7 @@ def inspect(
     found = inspection.inspect(api.planned(recipe))
     if html is not None:
         write_whole(html, inspection_html.page(found))
-    if as_json:
-        _print_json(found.plain())
-    else:
-        inspection_table.show(found)
+    _answer(as_json, found.plain(), lambda: inspection_table.show(found))
 
 
 @app.command()
@@ -155,10 +142,8 @@ def merge(
 ) -> None:
     """Merge a recipe into a model folder."""
     digest = api.merge(recipe, out, overwrite=overwrite)
-    if as_json:
-        _print_json({"out": str(out), "weights_digest": digest})
-    else:
-        print(f"{out}: weights digest {digest}")
+    data = {"out": str(out), "weights_digest": digest}
+    _answer(as_json, data, lambda: print(f"{out}: weights digest {digest}"))
 
 
 @app.command()
@@ -174,10 +159,9 @@ def export(
     spec, record = open_study(study)
     (one,) = chosen(record, trial, several=False)
     digest = files.export(Builder(spec, record.about), one, out, overwrite=overwrite)
-    if as_json:
-        _print_json({"out": str(out), "trial": one.number, "weights_digest": digest})
-    else:
-        print(f"{out}: trial {one.number}, weights digest {digest}")
+    data = {"out": str(out), "trial": one.number, "weights_digest": digest}
+    line = f"{out}: trial {one.number}, weights digest {digest}"
+    _answer(as_json, data, lambda: print(line))
 
 
 @app.command()
@@ -190,19 +174,12 @@ def reproduce(
     """Rebuild trials from the database and compare weights and item scores."""
     spec, record = open_study(study)
     numbers = [t.number for t in chosen(record, trial)]
-    rows = []
-    worker = Worker(spec.data, spec.folder, record.about)
+    worker, rows = Worker(spec.data, spec.folder, record.about), []
     for row in reproduction.reproduce(record, worker, numbers):
         rows.append(row)
         if not as_json:
-            changed = ", ".join(row.get("changed_parents", []))
-            why = f": {row['reason']}" if row.get("reason") else ""
-            print(
-                f"trial {row['number']}: {row['verdict']}{why}"
-                f"{f'; changed parents: {changed}' if changed else ''}"
-            )
-    if as_json:
-        _print_json(rows)
+            tables.verdict(row)
+    _answer(as_json, rows, lambda: None)  # else each is shown when it is known
     if any(row["verdict"] != "identical" for row in rows):
         raise typer.Exit(1)
 
@@ -217,7 +194,3 @@ def methods(as_json: Json = False) -> None:
 def evaluators(plugin: Plugins = None, as_json: Json = False) -> None:
     """List the evaluators and the keys of their score entries."""
     plugin_table.evaluators(as_json)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from merge_core.inspect.report import Inspection, Row
 from search.views.tables import OUT, numbers, table
 
 PLACE = 40  # columns of the terminal for layer and module
 NUMBER = 11  # and for one number
-PAIR = ("cosine", "signs differ")
-T = TypeVar("T")
-Cells = Callable[[Row], list[str]]
+Cells = dict[str, dict[Row, list[str]]]  # what stands under a name in each row that has it
 
 
 def show(found: Inspection) -> None:
     """Print what was measured: facts, task vectors, pairs of them."""
     for line in _facts(found):
         OUT.print(line, soft_wrap=True)
-    names = found.short_names()
     about = "~" if found.kept_is == "expected" else ""
     kept = (f"{about}kept", f"{about}of norm\u00b2") if found.kept_is else ()
     words = ("norm", "relative", *kept)
-    for some in _parts(found.models, len(words) * NUMBER):
-        columns = [f"{names[model]}\n{word}" for model in some for word in words]
-        _print(found, "task vectors", columns, _of_models(some, len(words)))
-    pairs = [pair.models for pair in found.total.pairs]
-    for part in _parts(pairs, 3 * NUMBER):  # two numbers under two names
-        columns = [f"{names[a]}, {names[b]}\n{word}" for a, b in part for word in PAIR]
-        _print(found, "pairs of task vectors", columns, _of_pairs(part))
+    _print(found, "task vectors", _models(found), words, "", len(words) * NUMBER)
+    pairs, words = _pairs(found), ("cosine", "signs differ")
+    _print(found, "pairs of task vectors", pairs, words, "-", 3 * NUMBER)  # under two names
+
+
+def _models(found: Inspection) -> Cells:
+    names = found.short_names()
+    cells: Cells = {}
+    for row in (found.total, *found.rows):
+        for one in row.models:
+            shown = [_shown(one.norm, ".4g"), _shown(one.relative, ".4g")]
+            if one.kept is not None:
+                shown += [_shown(one.kept.entries, ".1%"), _shown(one.kept.squares, ".1%")]
+            cells.setdefault(names[one.model], {})[row] = shown
+    return cells
+
+
+def _pairs(found: Inspection) -> Cells:
+    names = found.short_names()
+    cells: Cells = {}
+    for row in (found.total, *found.rows):
+        for pair in row.pairs:
+            shown = [_shown(pair.cosine, "+.3f"), _shown(pair.sign_disagreement, ".1%")]
+            cells.setdefault(", ".join(names[x] for x in pair.models), {})[row] = shown
+    return cells
 
 
 def _facts(found: Inspection) -> list[str]:
@@ -48,48 +62,25 @@ def _facts(found: Inspection) -> list[str]:
     ]
 
 
-def _parts(things: Sequence[T], width: int) -> list[Sequence[T]]:
-    """Return as many of ``things`` at a time as fit beside each other, at least one."""
+def _print(
+    found: Inspection, title: str, cells: Cells, words: Sequence[str], none: str, width: int
+) -> None:
+    """Print as many tables as the terminal needs, each with all rows; ``none``: an empty cell."""
     across = max(1, (OUT.width - PLACE) // width)
-    return [things[i : i + across] for i in range(0, len(things), across)]
-
-
-def _of_models(models: Sequence[str], width: int) -> Cells:
-    def cells(row: Row) -> list[str]:
-        found = {one.model: one for one in row.models}
-        out = []
-        for one in map(found.get, models):
-            here = [] if one is None else [_shown(one.norm, ".4g"), _shown(one.relative, ".4g")]
-            if one is not None and one.kept is not None:
-                here += [_shown(one.kept.entries, ".1%"), _shown(one.kept.squares, ".1%")]
-            out += [*here, *[""] * (width - len(here))]
-        return out
-
-    return cells
-
-
-def _of_pairs(pairs: Sequence[tuple[str, str]]) -> Cells:
-    def cells(row: Row) -> list[str]:
-        found = {pair.models: (pair.cosine, pair.sign_disagreement) for pair in row.pairs}
-        both = [found.get(models, (None, None)) for models in pairs]
-        return [x for cosine, signs in both for x in (_shown(cosine, "+.3f"), _shown(signs, ".1%"))]
-
-    return cells
-
-
-def _print(found: Inspection, title: str, columns: Sequence[str], cells: Cells) -> None:
-    made = table(title, ("layer", "module", *columns), ())
-    made.columns[1].no_wrap = True
-    last = ""
-    for row in found.rows:
-        layer = found.layer_name(row)
-        if layer != last:
-            made.add_section()
-        made.add_row("" if layer == last else layer, row.name, *cells(row))
-        last = layer
-    made.add_section()
-    made.add_row("", found.total.name, *cells(found.total))
-    OUT.print(numbers(made, words=2))
+    for i in range(0, len(cells), across):
+        names = list(cells)[i : i + across]
+        columns = [f"{name}\n{word}" for name in names for word in words]
+        made = table(title, ("layer", "module", *columns), ())
+        made.columns[1].no_wrap = True
+        last = None
+        for row in (*found.rows, found.total):
+            layer = found.layer_name(row)
+            if layer != last or row is found.total:
+                made.add_section()
+            shown = [x for name in names for x in cells[name].get(row, [none] * len(words))]
+            made.add_row("" if layer == last else layer, row.name, *shown)
+            last = layer
+        OUT.print(numbers(made, words=2))
 
 
 def _shown(value: float | None, form: str) -> str:

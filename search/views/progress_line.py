@@ -114,11 +114,7 @@ def _duration(seconds: float) -> str:
 
 def hush_libraries() -> None:
     """Keep transformers and datasets from writing progress bars and notes between our lines."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    for name in (
-        "HF_HUB_DISABLE_PROGRESS_BARS",
-        "HF_DATASETS_DISABLE_PROGRESS_BARS",
-        "TQDM_DISABLE",
-    ):
-        os.environ.setdefault(name, "1")
+    quiet = {"TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}
+    bars = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS", "TQDM_DISABLE")
+    for name, value in {**quiet, **dict.fromkeys(bars, "1")}.items():
+        os.environ.setdefault(name, value)

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from search.run.check import Checked
 from search.scoring.pareto import front
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
@@ -32,6 +33,22 @@ def numbers(made: Table, *, words: int) -> Table:
         column.justify = "right"
     made.rows[-1].style = "bold"
     return made
+
+
+def checked(found: Checked) -> None:
+    """Print what a file would do, and on stderr what is unwise about it."""
+    for key, value in found.facts.items():
+        print(f"{key}: {', '.join(value) if isinstance(value, list) else value}")
+    for warning in found.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def verdict(row: Mapping[str, Any]) -> None:
+    """Print whether a trial was reproduced, and if not, why."""
+    why = f": {row['reason']}" if row.get("reason") else ""
+    changed = ", ".join(row.get("changed_parents", []))
+    parents = f"; changed parents: {changed}" if changed else ""
+    print(f"trial {row['number']}: {row['verdict']}{why}{parents}")
 
 
 def trials(spec: StudySpec, record: Record) -> None:

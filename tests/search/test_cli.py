@@ -211,7 +211,7 @@ def test_methods_and_evaluators_print_tables_and_json(mergetune):
 
 def test_first_interrupt_ends_after_the_running_trial_and_keeps_what_is_settled(tmp_path):
     study = write_study(tmp_path / "small", trials=50)
-    command = [sys.executable, "-m", "search.cli", "run", str(study)]
+    command = [sys.executable, "-m", "mergetune", "run", str(study)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         line = next(line for line in process.stderr if line.startswith("trial "))
         process.send_signal(signal.SIGINT)

@@ -19,6 +19,7 @@ from merge_core.methods.registry import METHODS
 from merge_core.recipe.schema import Recipe
 from merge_core.validation import StrictModel, Words
 from search import views
+from search.run.check import Checked
 from search.storage.study_record import Record, Settled
 from search.views import inspection_html, inspection_table, plugin_table, progress_line, tables
 from tests.search.views.test_inspection_html import FOUND
@@ -56,6 +57,14 @@ def show_trials(_: pytest.MonkeyPatch) -> None:
     record: Any = type("Record", (), {"name": BAD, "trials": [failed()]})()
     assert hasattr(Record, "name")
     tables.trials(spec, record)
+
+
+def show_facts(_: pytest.MonkeyPatch) -> None:
+    tables.checked(Checked({BAD: BAD, "tasks": [BAD]}, [BAD]))
+
+
+def show_verdict(_: pytest.MonkeyPatch) -> None:
+    tables.verdict({"number": 0, "verdict": BAD, "reason": BAD, "changed_parents": [BAD]})
 
 
 def show_table(_: pytest.MonkeyPatch) -> None:
@@ -103,6 +112,8 @@ def show_stage(_: pytest.MonkeyPatch) -> None:
 SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "tables.report": show_report,
     "tables.trials": show_trials,
+    "tables.checked": show_facts,
+    "tables.verdict": show_verdict,
     "tables.table": show_table,
     "tables.numbers": show_table,
     "plugin_table.methods": show_methods,
