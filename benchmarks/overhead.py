@@ -21,7 +21,7 @@ import yaml
 from search.run.loop import search
 from search.run.resume import open_for
 from search.spec import study_file
-from search.storage.study_record import Settled
+from search.trial.trial import Trial
 from search.trial.worker import Worker
 from search.views.tables import hush_libraries
 
@@ -34,13 +34,13 @@ class Stopwatch:
     def __init__(self) -> None:
         self._last = 0.0
         self.walls: list[float] = []
-        self.trials: list[Settled] = []
+        self.trials: list[Trial] = []
 
-    def begin(self, total: int, settled: list[Settled]) -> None:
+    def begin(self, total: int, settled: list[Trial]) -> None:
         """Start the first trial's time."""
         self._last = time.perf_counter()
 
-    def settled(self, trial: Settled) -> None:
+    def settled(self, trial: Trial) -> None:
         """End a trial's time and start the next one's."""
         now = time.perf_counter()
         if trial.baseline is None and trial.same_as is None:
@@ -67,8 +67,8 @@ def main() -> None:
         spec = _spec(arguments, Path(folder))
         record = open_for(spec)
         search(spec, record, Worker(spec.data, spec.folder), watch, lambda: False)
-    model = [trial.seconds["model"] for trial in watch.trials]
-    build = [trial.seconds["build"] for trial in watch.trials]
+    model = [trial.search.seconds["model"] for trial in watch.trials]
+    build = [trial.search.seconds["build"] for trial in watch.trials]
     rest = [w - m - b for w, m, b in zip(watch.walls, model, build, strict=True)]
     ratio = [(b + r) / m for b, r, m in zip(build, rest, model, strict=True)]
     found = {"model_s": model, "build_s": build, "rest_s": rest, "overhead_over_model": ratio}

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from evaluators.protocol import Evaluator, LiveModel, Suite
 from merge_core.errors import DocumentError, Problem, Problems
+from search.report.summary import Report
 from search.scoring.pools import NAMES
 from search.spec.score import read_entry
 from search.storage.locate import open_study, winner
 from search.trial.tasks import complete_scores
-from search.views.tables import entry_kinds
+from search.trial.trial import Measurement
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,14 +89,13 @@ class Study:
         """
         import pandas as pd
 
-        _, summary = winner(self._record)
-        kinds = entry_kinds(summary)
+        report = Report.from_json(winner(self._record)[1])
         rows = {}
-        for row in summary["candidates"]:
-            found = row["report"]
-            total = {key: found[key] for key in ("mean", "low", "high")}
-            means = {name: found[kind][name]["mean"] for name, kind in kinds.items()}
-            rows[row["name"]] = {"trial": row["trial"], **total, **means}
+        for row in report.candidates:
+            found = row.report
+            means = {name: found.of(name).mean for name in report.entries}
+            total = {"mean": found.mean, "low": found.low, "high": found.high}
+            rows[row.name] = {"trial": row.trial, **total, **means}
         made = pd.DataFrame(rows.values(), index=list(rows))
         return made.rename_axis("candidate")
 
@@ -111,10 +111,9 @@ class Study:
         record = self._record
         assert record.about is not None
         for pool in NAMES:
-            found: dict[int, Any] = {n: x["scores"] for n, x in record.measured(pool).items()}
-            if pool == "search":
-                found = {trial.number: trial.scores for trial in record.trials}
-            for number, tasks in found.items():
-                for task, scores in tasks.items():
+            for trial in record.trials:
+                measured = trial.measured.get(pool, Measurement())
+                for task, scores in measured.scores.items():
                     items = record.about["pools"][pool][task]
-                    yield from ((number, pool, task, *x) for x in zip(items, scores, strict=True))
+                    rows = zip(items, scores, strict=True)
+                    yield from ((trial.number, pool, task, *row) for row in rows)

@@ -17,6 +17,7 @@ from merge_core.errors import MergeError
 from merge_core.inspect import report as inspection
 from search.report import files
 from search.report import reproduce as reproduction
+from search.report.summary import Report
 from search.run import check as checks
 from search.run import study as studies
 from search.scoring.pareto import front
@@ -91,11 +92,11 @@ def run(
 ) -> None:
     """Start a study, or resume it, and report its winner."""
     with ProgressLine() as progress:
-        summary = studies.run(study, progress, Stopper())
-    if summary is None:
+        report = studies.run(study, progress, Stopper())
+    if report is None:
         print("stopped; run it again to go on", file=sys.stderr)
         raise typer.Exit(1)
-    _answer(as_json, summary, lambda: tables.report(summary))
+    _answer(as_json, report.to_json(), lambda: tables.report(report))
 
 
 @app.command()
@@ -113,9 +114,13 @@ def best(study: Study, plugin: Plugins = None, as_json: Json = False) -> None:
     _, record = open_study(study)
     trial, summary = winner(record)
     data = summary["winner"] | {"recipe": trial.recipe.plain()}
-    _answer(as_json, data, lambda: tables.report(summary))
+    _answer(as_json, data, lambda: tables.report(Report.from_json(summary)))
     if not as_json:
-        print(f"\n{trial.recipe.to_yaml()}", end="")
+        print(
+            f"\
+{trial.recipe.to_yaml()}",
+            end="",
+        )
 
 
 @app.command()

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from merge_core.atomic_write import write_whole
 from merge_core.output import model_folder
-from search.storage.study_record import Settled
+from search.report.summary import Report
 from search.trial.builder import Builder
+from search.trial.trial import Trial
 
 SUMMARY, RECIPE, MODEL = "summary.json", "best.yaml", "best-model"
 
 
-def write(folder: Path, builder: Builder, winner: Settled, summary: Mapping[str, Any]) -> None:
+def write(folder: Path, builder: Builder, winner: Trial, report: Report) -> None:
     """Write the three results into a folder; those that are there and right are left alone."""
-    write_whole(folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
+    write_whole(folder / SUMMARY, json.dumps(report.to_json(), indent=1) + "\n")
     head = (
-        f"# Winner of the mergetune study {summary['study']!r}: trial {winner.number}, seed "
-        f"{summary['seed']}.\n# Local models are named relative to this file.\n"
+        f"# Winner of the mergetune study {report.study!r}: trial {winner.number}, seed "
+        f"{report.seed}.\n# Local models are named relative to this file.\n"
     )
     recipe = model_folder.portable(winner.recipe, builder.parents, folder).to_yaml()
     write_whole(folder / RECIPE, head + recipe)
@@ -28,7 +27,7 @@ def write(folder: Path, builder: Builder, winner: Settled, summary: Mapping[str,
         export(builder, winner, folder / MODEL, overwrite=True)
 
 
-def export(builder: Builder, trial: Settled, out: Path, *, overwrite: bool = False) -> str:
+def export(builder: Builder, trial: Trial, out: Path, *, overwrite: bool = False) -> str:
     """Write a trial's model folder; returns its weights digest.
 
     Raises:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from merge_core.errors import MergeError
-from search.storage.study_record import Record, Scores, Settled
-from search.trial.tasks import SEARCH
+from search.storage.study_record import Record
+from search.trial.tasks import SEARCH, Scores
+from search.trial.trial import Trial
 from search.trial.worker import Job, Worker
 
 Verdict = Literal["identical", "scores differ", "weights differ"]
@@ -31,7 +32,7 @@ def reproduce(record: Record, worker: Worker, numbers: Sequence[int]) -> Iterato
     assert record.about is not None
     changed = worker.builder.changed_parents(record.about)
     for trial in [record.trial(number) for number in numbers]:
-        verdict, reason = _checked(record, worker, trial)
+        verdict, reason = _checked(worker, trial)
         row: dict[str, Any] = {"number": trial.number, "verdict": verdict}
         if verdict != "identical":
             used = [name for name in changed if name in trial.recipe.references()]
@@ -39,23 +40,18 @@ def reproduce(record: Record, worker: Worker, numbers: Sequence[int]) -> Iterato
         yield row
 
 
-def _checked(record: Record, worker: Worker, trial: Settled) -> tuple[Verdict, str]:
+def _checked(worker: Worker, trial: Trial) -> tuple[Verdict, str]:
     if trial.state == "failed":
         return _failed_again(worker, trial)
-    stored = {SEARCH: trial.scores}
-    for pool in ("select", "report"):
-        found = record.measured(pool).get(trial.number)
-        if found is not None:
-            stored[pool] = found["scores"]
-    for pool, scores in stored.items():
-        verdict, reason = _scored_again(worker, trial, pool, scores)
+    for pool, found in trial.measured.items():
+        verdict, reason = _scored_again(worker, trial, pool, found.scores)
         if reason:
             return verdict, reason
     return "identical", ""
 
 
 def _scored_again(
-    worker: Worker, trial: Settled, pool: str, scores: Mapping[str, Sequence[float]]
+    worker: Worker, trial: Trial, pool: str, scores: Mapping[str, Sequence[float]]
 ) -> tuple[Verdict, str]:
     result = worker.run(Job(trial.recipe, pool, expected=trial.weights_digest))
     digest, failure = result.weights_digest, result.failure
@@ -78,7 +74,7 @@ def _difference(old: Mapping[str, Sequence[float]], new: Scores, pool: str) -> s
     return ""
 
 
-def _failed_again(worker: Worker, trial: Settled) -> tuple[Verdict, str]:
+def _failed_again(worker: Worker, trial: Trial) -> tuple[Verdict, str]:
     """A trial that failed is reproduced if it fails with the same kind of error."""
     kind, again = _kind(trial.reason), _fails_with(worker, trial)
     if again is None:
@@ -87,7 +83,7 @@ def _failed_again(worker: Worker, trial: Settled) -> tuple[Verdict, str]:
     return ("identical", "") if same else ("scores differ", f"failed with {again}, was {kind}")
 
 
-def _fails_with(worker: Worker, trial: Settled) -> str | None:
+def _fails_with(worker: Worker, trial: Trial) -> str | None:
     """Return the class of what a trial's recipe raises now, if it raises."""
     result = worker.run(Job(trial.recipe, SEARCH))
     if result.failure is not None:

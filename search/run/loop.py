@@ -16,9 +16,11 @@ from search.run.resume import begin_or_check
 from search.samplers.registry import SAMPLERS, ask
 from search.space.starting_points import Baseline, baselines
 from search.spec.study_file import StudySpec
-from search.storage.study_record import Record, Settled, frozen
+from search.storage.study_record import Record
+from search.storage.trial_codec import frozen
 from search.trial.progress import Progress
-from search.trial.trial import settle
+from search.trial.settle import settle
+from search.trial.trial import Trial
 from search.trial.worker import Worker
 
 if TYPE_CHECKING:
@@ -79,13 +81,13 @@ class _Loop:
         for trial in record.trials:
             self._learn(trial)
 
-    def baseline(self, baseline: Baseline) -> Settled:
+    def baseline(self, baseline: Baseline) -> Trial:
         """Settle one baseline."""
         trial = self._settle(baseline.recipe, baseline=baseline.name, params=baseline.params)
         self._learn(trial)
         return trial
 
-    def asked(self) -> Settled:
+    def asked(self) -> Trial:
         """Settle what the sampler proposes next."""
         import optuna
 
@@ -104,13 +106,13 @@ class _Loop:
         self._study.tell(running, trial.values or trial.value, state=failed)
         return trial
 
-    def _settle(self, recipe: Recipe, **known: Any) -> Settled:
+    def _settle(self, recipe: Recipe, **known: Any) -> Trial:
         done = self._record.trials
         trial = settle(self._worker, recipe, number=len(done), earlier=done, **known)
         self._record.add(trial, self._distributions)
         return trial
 
-    def _learn(self, trial: Settled) -> None:
+    def _learn(self, trial: Trial) -> None:
         """Tell the sampler's study; trials outside the space would shrink what samplers see."""
         if trial.params:
             self._study.add_trial(frozen(trial, self._distributions))
@@ -123,20 +125,20 @@ def _sampler_study(objectives: int) -> optuna.Study:
     return optuna.create_study(directions=["maximize"] * objectives)
 
 
-def _start(trials: list[Settled]) -> Mapping[str, Any] | None:
+def _start(trials: list[Trial]) -> Mapping[str, Any] | None:
     """Return the point of the best baseline that lies in the space."""
     points = [t for t in trials if t.baseline and t.params and t.value is not None]
     best = max(points, key=lambda t: t.value or 0.0, default=None)
     return None if best is None else best.params
 
 
-def _out_of_time(spec: StudySpec, trials: list[Settled]) -> bool:
+def _out_of_time(spec: StudySpec, trials: list[Trial]) -> bool:
     hours = spec.search.hours
-    spent = sum(sum(trial.seconds.values()) for trial in trials)
+    spent = sum(sum(trial.search.seconds.values()) for trial in trials)
     return hours is not None and spent >= hours * 3600
 
 
-def _check_baselines(trials: list[Settled]) -> None:
+def _check_baselines(trials: list[Trial]) -> None:
     if all(trial.state == "failed" for trial in trials):
         raise MergeError(
             f"every baseline failed, so the search was not begun; the first: {trials[0].reason}"

@@ -7,7 +7,8 @@ from typing import Any
 from merge_core.errors import MergeError
 from search.spec.changes import changed_paths
 from search.spec.study_file import StudySpec
-from search.storage.study_record import Record, open_record
+from search.storage.open import open_record
+from search.storage.study_record import Record
 from search.trial.worker import Worker
 
 PARTS = {  # of what all trials share -> the word for it

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -12,6 +11,7 @@ from merge_core.errors import MergeError
 from search.report import files as results
 from search.report import select as selection
 from search.report.select import REPORT
+from search.report.summary import Report, summarize
 from search.run.loop import search
 from search.run.resume import open_for
 from search.spec import study_file
@@ -19,7 +19,7 @@ from search.trial.progress import Progress
 from search.trial.worker import Worker
 
 
-def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> dict[str, Any] | None:
+def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> Report | None:
     """Start or resume a study and write its results.
 
     Args:
@@ -28,7 +28,7 @@ def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> dict[str, A
         stop: Asked between trials whether to end.
 
     Returns:
-        What ``summary.json`` holds, or None if ``stop`` ended the run.
+        What it found, or None if ``stop`` ended the run.
 
     Raises:
         MergeError: The study cannot be run; what is settled stays stored.
@@ -53,9 +53,9 @@ def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> dict[str, A
             return None
         progress.stage(f"computed once for all candidates: {builder.once}")
         chosen = selection.select(record, worker, progress)
-        selection.measure(record, worker, REPORT, list(chosen.named.values()), progress)
-        summary = selection.summary(record, spec, tasks, chosen)
+        selection.measure(record, worker, REPORT, chosen.named.values(), progress)
+        report = summarize(record, spec, tasks, chosen)
         progress.stage("writing results")
-        record.finish(summary)
-        results.write(spec.results, builder, chosen.winner, summary)
-    return summary
+        record.finish(report.to_json())
+        results.write(spec.results, builder, record.trial(chosen.winner), report)
+    return report

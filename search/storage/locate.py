@@ -9,7 +9,9 @@ from merge_core.errors import MergeError, UnknownNameError
 from merge_core.recipe.yaml_document import Document
 from search.spec import study_file
 from search.spec.study_file import StudySpec
-from search.storage.study_record import Record, Settled, open_record
+from search.storage.open import open_record
+from search.storage.study_record import Record
+from search.trial.trial import Trial
 
 
 def open_study(study: str) -> tuple[StudySpec, Record]:
@@ -36,7 +38,7 @@ def open_study(study: str) -> tuple[StudySpec, Record]:
     return stored, record
 
 
-def winner(record: Record) -> tuple[Settled, dict[str, Any]]:
+def winner(record: Record) -> tuple[Trial, dict[str, Any]]:
     """Return a finished study's winning trial and its summary.
 
     Raises:
@@ -48,7 +50,7 @@ def winner(record: Record) -> tuple[Settled, dict[str, Any]]:
     return record.trial(summary["winner"]["trial"]), summary
 
 
-def chosen(record: Record, which: str, *, several: bool = True) -> list[Settled]:
+def chosen(record: Record, which: str, *, several: bool = True) -> list[Trial]:
     """Return the trials that ``--trial`` names: a number, ``best``, or ``all``.
 
     Raises:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from search.storage.study_record import Settled
+from search.trial.trial import Trial
 
 
 class Progress(Protocol):
     """Who is told how the run goes."""
 
-    def begin(self, total: int, settled: list[Settled]) -> None:
+    def begin(self, total: int, settled: list[Trial]) -> None:
         """The search starts or resumes; ``total`` trials are planned."""
         ...
 
-    def settled(self, trial: Settled) -> None:
+    def settled(self, trial: Trial) -> None:
         """One more trial is stored."""
         ...
 

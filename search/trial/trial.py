@@ -1,82 +1,86 @@
-"""Trial -> recipe -> model -> scores: what becomes of one recipe.
-
-A failed candidate (out of memory, weights or scores that are not finite, a task that raises) is a
-failed trial with its traceback kept, and the search goes on. It never gets a score of 0.
-"""
+"""A settled trial: what was built, and what was measured of it on each pool. Plain values."""
 
 from __future__ import annotations
 
-import time
-import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from merge_core.recipe.schema import Recipe
-from search.storage.study_record import Settled
-from search.trial.tasks import SEARCH
-from search.trial.worker import Job, Result, Worker
 
 
-def settle(
-    worker: Worker,
-    recipe: Recipe,
-    *,
-    number: int,
-    earlier: Sequence[Settled],
-    baseline: str | None = None,
-    params: Mapping[str, Any] | None = None,
-) -> Settled:
-    """Build and score one recipe on the search pool.
-
-    A recipe, or weights, that an earlier trial had are not scored again.
+@dataclass(frozen=True)
+class Measurement:
+    """What is known of a candidate on one pool.
 
     Args:
-        worker: Builds and scores.
-        recipe: What to build.
-        number: Of the trial.
-        earlier: All settled trials.
-        baseline: Name, if no sampler asked for it.
-        params: The knobs' values.
+        scores: Task -> one score per item, in the pool's order; empty for a failed trial.
+        seconds: ``build``, ``model`` (scoring) and, on the search pool, ``other``.
     """
-    start = time.perf_counter()
-    done = [trial for trial in earlier if trial.state == "complete"]
-    same = next((t for t in done if t.recipe == recipe), None)
-    if same is None:
-        digests = frozenset(t.weights_digest for t in done)
-        result = worker.run(Job(recipe, SEARCH, known=digests))
-        same = next((t for t in done if t.weights_digest == result.weights_digest), None)
-    else:
-        result = Result(same.weights_digest)
-    found = _valued(worker, result, same)
-    spent = {"build": 0.0, "model": 0.0, **result.seconds}
-    other = round(time.perf_counter() - start - sum(spent.values()), 4)
-    return Settled(
-        number=number,
-        recipe=recipe,
-        baseline=baseline,
-        params=params or {},
-        seconds={**spent, "other": other},
-        **found,
-    )
+
+    scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def items(self) -> int:
+        """Number of items with a score."""
+        return sum(len(scores) for scores in self.scores.values())
 
 
-def _valued(worker: Worker, result: Result, same: Settled | None) -> dict[str, Any]:
-    """Return what becomes of a result, or of the scores of an earlier trial with its weights."""
-    if result.failure is not None:
-        return {"state": "failed", "error": result.failure.traceback}
-    scores = result.scores if same is None else same.scores
-    assert scores is not None
-    try:
-        value, stderr = worker.tasks.value(scores, SEARCH)
-        values = worker.tasks.values(scores, SEARCH)
-    except Exception:
-        return {"state": "failed", "error": traceback.format_exc()}
-    return {
-        "state": "complete",
-        "weights_digest": result.weights_digest,
-        "scores": scores,
-        "value": value,
-        "values": values,
-        "stderr": stderr,
-        "same_as": None if same is None else same.number,
-    }
+@dataclass(frozen=True)
+class Trial:
+    """A settled trial.
+
+    Args:
+        number: From 0, in the order of settling.
+        state: ``complete`` or ``failed``.
+        recipe: What was built.
+        baseline: Its name, for a trial that no sampler asked for.
+        params: The knobs' values; empty for recipes outside the space.
+        weights_digest: Of the candidate; "" for a failed trial.
+        value: What the tasks make together on the search pool, higher is better; None: failed.
+        values: The objectives, higher is better, of a study that keeps its entries apart.
+        stderr: Standard error of ``value``.
+        same_as: The earlier trial with the same weights, whose scores were taken over.
+        error: Traceback of a failed trial.
+        measured: Pool -> what was measured there; ``search`` for every trial.
+    """
+
+    number: int
+    state: Literal["complete", "failed"]
+    recipe: Recipe
+    baseline: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    weights_digest: str = ""
+    value: float | None = None
+    values: tuple[float, ...] = ()
+    stderr: float | None = None
+    same_as: int | None = None
+    error: str | None = None
+    measured: Mapping[str, Measurement] = field(default_factory=lambda: {"search": Measurement()})
+
+    @property
+    def search(self) -> Measurement:
+        """What was measured on the search pool."""
+        return self.measured["search"]
+
+    @property
+    def reason(self) -> str:
+        """Why a trial failed: kind and first line of the error, without the traceback."""
+        last = (self.error or "").rpartition("Traceback (most recent call last):\n")[2]
+        return next((line for line in last.splitlines() if not line.startswith(" ")), "")
+
+    def row(self) -> dict[str, Any]:
+        """Return the trial as ``mergetune trials --json`` prints it."""
+        return {
+            "number": self.number,
+            "state": self.state,
+            "baseline": self.baseline,
+            "params": dict(self.params),
+            "recipe_digest": self.recipe.digest(),
+            "weights_digest": self.weights_digest,
+            "value": self.value,
+            "stderr": self.stderr,
+            "items": self.search.items,
+            **({"values": list(self.values)} if self.values else {}),
+        }

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from search.storage.study_record import Settled
+from search.trial.trial import Trial
 
 # Text is printed as it is: names, reasons and messages are full of [brackets] and :colons:.
 ERR = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -46,7 +46,7 @@ class ProgressLine:
     def __init__(self) -> None:
         self._live = Live(console=ERR, auto_refresh=False, transient=True, redirect_stdout=False)
         self._total, self._done, self._items = 0, 0, 0
-        self._best: Settled | None = None
+        self._best: Trial | None = None
         self._start, self._fresh, self._last = time.monotonic(), 0, -math.inf
 
     def __enter__(self) -> ProgressLine:
@@ -57,7 +57,7 @@ class ProgressLine:
     def __exit__(self, *error: object) -> None:
         self._live.stop()
 
-    def begin(self, total: int, settled: list[Settled]) -> None:
+    def begin(self, total: int, settled: list[Trial]) -> None:
         """Start counting from the trials that are stored."""
         self._total, self._done = total, len(settled)
         self._start = time.monotonic()
@@ -66,7 +66,7 @@ class ProgressLine:
         if settled:
             self.notice(f"resuming: {self._done} of {total} trials are stored")
 
-    def settled(self, trial: Settled) -> None:
+    def settled(self, trial: Trial) -> None:
         """Count a trial and show the line."""
         self._done += 1
         self._fresh += 1
@@ -89,8 +89,8 @@ class ProgressLine:
         self._live.update("")
         ERR.print(text, soft_wrap=True)
 
-    def _take(self, trial: Settled) -> None:
-        self._items += trial.items if trial.same_as is None else 0
+    def _take(self, trial: Trial) -> None:
+        self._items += trial.search.items if trial.same_as is None else 0
         best = None if self._best is None else self._best.value
         if trial.value is not None and (best is None or trial.value > best):
             self._best = trial

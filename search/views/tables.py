@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from search.report.summary import Report
 from search.run.check import Checked
 from search.scoring.pareto import front
 from search.spec.study_file import StudySpec
@@ -62,7 +63,7 @@ def trials(spec: StudySpec, record: Record) -> None:
             "" if t.value is None else f"{t.value:.4f}",
             "" if t.stderr is None else f"{t.stderr:.4f}",
             *([" ".join(f"{x:.4f}" for x in t.values) + " *" * (t.number in best)] if best else []),
-            str(t.items),
+            str(t.search.items),
             t.weights_digest,
         )
         for t in record.trials
@@ -73,46 +74,39 @@ def trials(spec: StudySpec, record: Record) -> None:
     OUT.print(table(f"{record.name}, values by {by}" if by else record.name, columns, cells))
 
 
-def report(summary: Mapping[str, Any]) -> None:
+def report(found: Report) -> None:
     """Print a finished study: every candidate on the report pool, and the winner's differences."""
-    pools, winner = summary["pools"], summary["winner"]
-    aggregate = summary["score"]["aggregate"].replace("_", " ").replace("apart", "mean")
-    shown = entry_kinds(summary)
+    pools, winner = found.pools, found.winner
+    aggregate = found.score["aggregate"].replace("_", " ").replace("apart", "mean")
     cells = [
         (
-            row["name"],
-            str(row["trial"]),
-            f"{row['report']['mean']:.3f}",
-            f"{row['report']['low']:.3f} to {row['report']['high']:.3f}",
-            *(f"{row['report'][kind][name]['mean']:.3f}" for name, kind in shown.items()),
+            row.name,
+            str(row.trial),
+            f"{row.report.mean:.3f}",
+            f"{row.report.low:.3f} to {row.report.high:.3f}",
+            *(f"{row.report.of(name).mean:.3f}" for name in found.entries),
         )
-        for row in summary["candidates"]  # the winner is the last
+        for row in found.candidates  # the winner is the last
     ]
-    title = f"{summary['study']}: scores on {pools['report']} report items"
-    columns = ("candidate", "trial", aggregate, "95 % interval", *shown)
+    title = f"{found.study}: scores on {pools['report']} report items"
+    columns = ("candidate", "trial", aggregate, "95 % interval", *found.entries)
     OUT.print(numbers(table(title, columns, cells), words=1))
-    names = {"best_parent": summary["best_parent"], "uniform": "uniform", "base": "base"}
-    for key, name in names.items():
-        if f"minus_{key}" in winner:
-            found = winner[f"minus_{key}"]
+    for name, x in (
+        (found.best_parent, winner.minus_best_parent),
+        ("uniform", winner.minus_uniform),
+        ("base", winner.minus_base),
+    ):
+        if x is not None:
             OUT.print(
-                f"winner minus {name}: {found['estimate']:+.3f}, 95 % interval "
-                f"[{found['low']:+.3f}, {found['high']:+.3f}], paired over {pools['report']} items"
+                f"winner minus {name}: {x.estimate:+.3f}, 95 % interval "
+                f"[{x.low:+.3f}, {x.high:+.3f}], paired over {pools['report']} items"
             )
-    for notice in summary["notices"]:
+    for notice in found.notices:
         OUT.print(notice)
-    search, select = winner["search"]["mean"], winner["select"]["mean"]
-    metrics = ", ".join(dict.fromkeys(winner["search"].get("steered_by", {}).values()))
+    metrics = ", ".join(dict.fromkeys((winner.search.steered_by or {}).values()))
     by = f" by {metrics}, another unit," if metrics else ""
     OUT.print(
-        f"The winner scored {search:.3f}{by} on the {pools['search']} items that steered the "
-        f"search and {select:.3f} on the {pools['select']} that chose it;\n"
-        f"{winner['report']['mean']:.3f} on the report items is the number that holds."
+        f"The winner scored {winner.search.mean:.3f}{by} on the {pools['search']} items that "
+        f"steered the search and {winner.select.mean:.3f} on the {pools['select']} that chose it;\n"
+        f"{winner.report.mean:.3f} on the report items is the number that holds."
     )
-
-
-def entry_kinds(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Return the entries of the study's score, and whether each is a group or a task."""
-    groups = summary["winner"]["report"].get("groups", {})
-    names = [entry["name"] for entry in summary["score"]["entries"]]
-    return {name: "groups" if name in groups else "tasks" for name in names}

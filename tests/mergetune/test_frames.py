@@ -8,7 +8,8 @@ import pytest
 
 from merge_core.errors import MergeError
 from mergetune.frames import Study
-from search.report.select import REPORT, measure, select, summary
+from search.report.select import REPORT, measure, select
+from search.report.summary import summarize
 from search.spec.study_file import StudySpec
 from search.storage.locate import open_study
 from search.storage.study_record import Record
@@ -29,8 +30,8 @@ def record(spec: StudySpec) -> Record:
 def finished(spec: StudySpec, record: Record) -> dict[str, Any]:
     bench, listener = toy.Toy(spec), toy.Listener()
     chosen = select(record, bench, listener)
-    measure(record, bench, REPORT, list(chosen.named.values()), listener)
-    found = summary(record, spec, bench.tasks, chosen)
+    measure(record, bench, REPORT, chosen.named.values(), listener)
+    found = summarize(record, spec, bench.tasks, chosen).to_json()
     record.finish(found)
     return found
 
@@ -57,9 +58,9 @@ def test_answers_are_all_scores_of_all_pools_by_item(spec: StudySpec, record: Re
     found = Study(spec.storage).answers
     assert found.columns.tolist() == ["trial", "pool", "task", "item", "score"]
     counts = found.groupby("pool").size()
-    assert counts["search"] == sum(t.items for t in record.trials)
+    assert counts["search"] == sum(t.search.items for t in record.trials)
     for pool in ("select", "report"):
-        assert counts[pool] == 5 * len(record.measured(pool))
+        assert counts[pool] == 5 * len(toy.measured(record, pool))
     task = bench.tasks.evaluators["gain"]
     for row in found.sample(20, random_state=0).itertuples():
         model = bench.model(record.trials[row.trial].recipe)

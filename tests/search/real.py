@@ -80,7 +80,8 @@ def worker_of(spec, record):
 
 def run_whole(study):
     """Run a study to its end and return its summary."""
-    return run(study, Quiet(), lambda: False)
+    report = run(study, Quiet(), lambda: False)
+    return None if report is None else report.to_json()
 
 
 def run_and_kill(study, after):

@@ -37,9 +37,10 @@ from search.run.resume import about_of, open_for
 from search.scoring.objectives import Opened, named
 from search.space.space import Space
 from search.spec.study_file import StudySpec, of_document
-from search.storage.study_record import Record, Settled
+from search.storage.study_record import Record
 from search.trial.builder import Builder
 from search.trial.tasks import Tasks
+from search.trial.trial import Measurement, Trial
 from search.trial.worker import Worker
 
 LAYERS = 4
@@ -277,7 +278,7 @@ def searched(spec: StudySpec, bench: Toy | None = None, stop: Any = never) -> Re
     return record
 
 
-def in_memory(spec: StudySpec, bench: Toy | None = None, before: Sequence[Settled] = ()) -> Record:
+def in_memory(spec: StudySpec, bench: Toy | None = None, before: Sequence[Trial] = ()) -> Record:
     """Search without a database, resuming from the trials ``before``, and return the record."""
     bench = bench or Toy(spec)
     directions = ["maximize"] * bench.tasks.aggregate.objectives
@@ -289,9 +290,21 @@ def in_memory(spec: StudySpec, bench: Toy | None = None, before: Sequence[Settle
     return record
 
 
-def kept(trials: Sequence[Settled]) -> list[Settled]:
+def kept(trials: Sequence[Trial]) -> list[Trial]:
     """Return trials without what differs between two runs: seconds, and lines of a traceback."""
-    return [replace(t, seconds={}, error=t.error and t.reason) for t in trials]
+    return [
+        replace(
+            trial,
+            error=trial.error and trial.reason,
+            measured={pool: replace(found, seconds={}) for pool, found in trial.measured.items()},
+        )
+        for trial in trials
+    ]
+
+
+def measured(record: Record, pool: str) -> dict[int, Measurement]:
+    """Return trial number -> what was measured on a pool."""
+    return {t.number: t.measured[pool] for t in record.trials if pool in t.measured}
 
 
 def end_of_child(work: Callable[[], object]) -> int:

@@ -13,7 +13,8 @@ from search.report.reproduce import reproduce
 from search.report.select import measure, select
 from search.run.loop import search
 from search.spec.study_file import StudySpec
-from search.storage.study_record import Record, open_record
+from search.storage.open import open_record
+from search.storage.study_record import Record
 from tests.search import toy
 
 Study = Callable[..., StudySpec]
@@ -30,7 +31,7 @@ def record(spec: StudySpec) -> Record:
     """A finished study."""
     record, bench = toy.in_memory(spec), toy.Toy(spec)
     chosen = select(record, bench, toy.Listener())
-    measure(record, bench, "report", list(chosen.named.values()), toy.Listener())
+    measure(record, bench, "report", chosen.named.values(), toy.Listener())
     return record
 
 

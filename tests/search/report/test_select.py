@@ -14,12 +14,13 @@ import pytest
 from evaluators.protocol import Suite
 from merge_core.errors import MergeError
 from merge_core.recipe.schema import Recipe, Source
-from search.report import select as selection
 from search.report.select import Selection, measure, select
+from search.report.summary import Report, summarize
 from search.scoring import intervals
 from search.spec.study_file import StudySpec
-from search.storage.study_record import Record, Settled
+from search.storage.study_record import Record
 from search.trial import worker
+from search.trial.trial import Measurement, Trial
 from search.views import tables
 from tests.search import toy
 
@@ -66,21 +67,20 @@ class Scripted(toy.Toy):
             for task in self.tasks.evaluators
         }  # fmt: skip
 
-    def settled(self, name: str, number: int) -> Settled:
+    def settled(self, name: str, number: int) -> Trial:
         named = name in ("base", "uniform", "defaults") or ":" in name
         recipe = Recipe("linear", (Source(name, (("weight", 1.0),)),))
         scores = self.scores_of(self.same.get(name, name), "search")
         value, stderr = self.tasks.value(scores, "search")
-        return Settled(
+        return Trial(
             number,
             "complete",
             recipe,
             baseline=name if named else None,
             weights_digest=self.same.get(name, name),
-            scores=scores,
             value=value,
             stderr=stderr,
-            seconds={"build": 1.0, "model": 2.0, "other": 0.5},
+            measured={"search": Measurement(scores, {"build": 1.0, "model": 2.0, "other": 0.5})},
         )
 
 
@@ -97,7 +97,7 @@ def fill(memory: Record, bench: Scripted) -> Callable[..., Record]:
         for number, name in enumerate(names or OUTCOMES):
             trial = bench.settled(name, number)
             if name in failed:
-                trial = Settled(number, "failed", trial.recipe, trial.baseline, error="E: x")
+                trial = Trial(number, "failed", trial.recipe, trial.baseline, error="E: x")
             memory.add(trial, {})
         return memory
 
@@ -111,26 +111,30 @@ def chosen(record: Record, bench: Scripted) -> Selection:
 def reported(record: Record, bench: Scripted) -> dict[str, Any]:
     """Select, measure on the report pool, and summarise."""
     found = chosen(record, bench)
-    measure(record, bench, "report", list(found.named.values()), toy.Listener())
-    return selection.summary(record, bench.spec, bench.tasks, found)
+    measure(record, bench, "report", found.named.values(), toy.Listener())
+    return summarize(record, bench.spec, bench.tasks, found).to_json()
 
 
-def name_of(trial: Settled) -> str:
+def name_of(trial: Trial) -> str:
     return trial.recipe.models[0].model
 
 
 def test_the_best_on_the_select_pool_wins_not_the_best_search_score(fill: Any, bench: Any) -> None:
     record = fill()
     assert name_of(max(record.trials, key=lambda t: t.value)) == "lucky"
-    assert name_of(chosen(record, bench).winner) == "good"
+    assert name_of(record.trial(chosen(record, bench).winner)) == "good"
 
 
 def test_nothing_is_chosen_on_the_report_pool(fill: Any, bench: Any) -> None:
     record = fill()
     found = chosen(record, bench)
     assert {pool for pool, _ in bench.scored} == {"select"}
-    assert record.measured("report") == {}
-    assert max(OUTCOMES, key=lambda name: OUTCOMES[name][2]) == "fair" != name_of(found.winner)
+    assert toy.measured(record, "report") == {}
+    assert (
+        max(OUTCOMES, key=lambda name: OUTCOMES[name][2])
+        == "fair"
+        != name_of(record.trial(found.winner))
+    )
 
 
 def test_the_choice_stays_when_report_scores_are_known(fill: Any, bench: Any) -> None:
@@ -147,14 +151,15 @@ def test_the_best_parent_is_the_best_on_the_select_pool(fill: Any, bench: Any) -
 def test_only_so_many_finalists_are_scored_beside_the_baselines(fill: Any, bench: Any) -> None:
     bench.outcomes = {**OUTCOMES, "poor": (0.65, 0.99, 0.5)}
     record = fill(*bench.outcomes)
-    assert name_of(chosen(record, bench).winner) == "good"
+    assert name_of(record.trial(chosen(record, bench).winner)) == "good"
     assert set(bench.scored) == {("select", name) for name in OUTCOMES}
 
 
 def test_a_baseline_can_be_a_finalist_and_win(fill: Any, bench: Any) -> None:
     bench.outcomes = {**OUTCOMES, "uniform": (0.85, 0.95, 0.5)}
-    found = chosen(fill(), bench)
-    assert found.winner.baseline == "uniform"
+    record = fill()
+    found = chosen(record, bench)
+    assert record.trial(found.winner).baseline == "uniform"
     assert found.named["winner"] == found.named["uniform"]
 
 
@@ -165,13 +170,13 @@ def test_equal_weights_take_one_place_among_the_finalists(fill: Any, bench: Any)
     chosen(record, bench)
     numbers = {name: n for n, name in enumerate([*OUTCOMES, "copy", "twin", "fourth"])}
     absent = {numbers[name] for name in ("copy", "twin", "fourth")}
-    assert set(record.measured("select")) == set(numbers.values()) - absent
+    assert set(toy.measured(record, "select")) == set(numbers.values()) - absent
 
 
 def test_of_equal_weights_the_first_trial_stands_for_all(fill: Any, bench: Any) -> None:
     bench.same = {"copy": "good"}
     record = fill("copy", *OUTCOMES)
-    assert chosen(record, bench).winner.number == 0
+    assert chosen(record, bench).winner == 0
 
 
 def test_equal_select_scores_go_to_the_earlier_trial(
@@ -179,7 +184,7 @@ def test_equal_select_scores_go_to_the_earlier_trial(
 ) -> None:
     monkeypatch.setattr(bench, "scores_of", lambda *_: {"gain": [0.5] * 4, "loss": [-0.5] * 4})
     record = fill("parent:one", "good", "lucky")
-    assert chosen(record, bench).winner.number == 0
+    assert chosen(record, bench).winner == 0
 
 
 def test_the_report_is_about_plain_baselines_the_best_simple_one_and_the_winner(
@@ -209,9 +214,9 @@ def test_a_measurement_that_was_broken_off_goes_on_where_it_was(
     fill: Any, bench: Any, pool: str
 ) -> None:
     record = fill()
-    measure(record, bench, pool, record.trials[:4], toy.Listener())
+    measure(record, bench, pool, range(4), toy.Listener())
     listener = toy.Listener()
-    measure(record, bench, pool, record.trials, listener)
+    measure(record, bench, pool, range(len(record.trials)), listener)
     assert bench.scored == [(pool, name) for name in OUTCOMES]
     assert listener.stages == [f"{pool} pool: candidate {i} of 5" for i in range(1, 6)]
 
@@ -220,7 +225,7 @@ def test_equal_weights_are_scored_once_and_stored_for_each_trial(fill: Any, benc
     bench.same = {"uniform": "parent:one"}
     record = fill()
     chosen(record, bench)
-    stored = record.measured("select")
+    stored = toy.measured(record, "select")
     assert stored[1] == stored[3]
     assert ("select", "uniform") not in bench.scored
     assert len(stored) == len(bench.scored) + 1
@@ -229,8 +234,8 @@ def test_equal_weights_are_scored_once_and_stored_for_each_trial(fill: Any, benc
 def test_what_is_stored_of_a_measurement_are_scores_and_seconds(fill: Any, bench: Any) -> None:
     record = fill()
     chosen(record, bench)
-    assert record.measured("select")[8]["scores"] == bench.scores_of("fair", "select")
-    assert set(record.measured("select")[8]["seconds"]) == {"build", "model"}
+    assert record.trial(8).measured["select"].scores == bench.scores_of("fair", "select")
+    assert set(record.trial(8).measured["select"].seconds) == {"build", "model"}
 
 
 def test_weights_that_are_no_longer_what_they_were_stop_the_selection(
@@ -364,8 +369,8 @@ def test_scores_are_those_of_the_pools_own_items_in_the_pools_order(study: Study
     spec = study(trials=1)
     bench, record = toy.Toy(spec), toy.in_memory(spec)
     found = select(record, bench, toy.Listener())
-    model, ids = bench.model(found.winner.recipe), record.about["pools"]["select"]
-    assert record.measured("select")[found.winner.number]["scores"] == {
+    model, ids = bench.model(record.trial(found.winner).recipe), record.about["pools"]["select"]
+    assert record.trial(found.winner).measured["select"].scores == {
         name: [task.score_one(model, item) for item in ids[name]]
         for name, task in bench.tasks.evaluators.items()
     }
@@ -381,7 +386,7 @@ def test_a_group_is_one_entry_with_its_own_mean_and_its_tasks_beside(
     for number, name in enumerate(OUTCOMES):
         record.trials.append(grouped.settled(name, number))
     found = reported(record, grouped)
-    scores = grouped.scores_of(name_of(chosen(record, grouped).winner), "report")
+    scores = grouped.scores_of(name_of(record.trial(chosen(record, grouped).winner)), "report")
     mean = 0.25 * np.mean(scores["gain"]) + 0.75 * np.mean(scores["more"])
     winner = found["winner"]["report"]
     assert winner["groups"]["both"]["mean"] == pytest.approx(mean)
@@ -399,7 +404,7 @@ def test_a_group_is_one_entry_with_its_own_mean_and_its_tasks_beside(
             }
         ],
     }
-    tables.report(found)
+    tables.report(Report.from_json(found))
     table = capsys.readouterr().out
     assert "both" in table
     assert "gain" not in table
@@ -438,5 +443,5 @@ def test_what_a_reader_must_know_is_in_the_summary_and_on_the_screen_once(
         task.facts = replace(task.facts, notice="All of the test split of the public benchmark x.")
     found = reported(record, bench)
     assert found["notices"] == ["All of the test split of the public benchmark x."]
-    tables.report(found)
+    tables.report(Report.from_json(found))
     assert capsys.readouterr().out.count("the public benchmark x.") == 1

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from search.cli import app
 from search.report.reproduce import reproduce
-from search.report.select import REPORT, SELECT, measure, select, summary
+from search.report.select import REPORT, SELECT, measure, select
+from search.report.summary import Report, summarize
 from search.scoring.pareto import front, thinned
 from search.spec.study_file import StudySpec
 from search.storage.locate import open_study
@@ -86,7 +87,7 @@ def test_the_best_overall_and_the_best_of_each_objective_come_first() -> None:
 def test_a_trial_has_its_objectives_and_their_weighted_mean(spec: StudySpec) -> None:
     bench = bench_of(spec)
     trial = toy.in_memory(spec, bench).trials[-1]
-    means = [np.mean(trial.scores[task]) for task in ("gain", "other")]
+    means = [np.mean(trial.search.scores[task]) for task in ("gain", "other")]
     assert trial.values == pytest.approx(means)
     assert trial.value == pytest.approx(np.dot(means, [1, 0.5]) / 1.5)
     assert trial.row()["values"] == list(trial.values)
@@ -167,22 +168,22 @@ def test_the_front_is_reported_and_the_best_mean_of_it_wins(
     record = toy.in_memory(spec, bench)
     chosen = select(record, bench, toy.Listener())
     best = front({t.number: t.values for t in record.trials})
-    assert chosen.winner.number in best
-    assert record.measured(REPORT) == {}
+    assert chosen.winner in best
+    assert toy.measured(record, REPORT) == {}
     values = {n: record.trials[n].values for n in best}
     overall = {n: record.trials[n].value for n in best}
-    scores = {n: found["scores"] for n, found in record.measured(SELECT).items()}
+    scores = {n: found.scores for n, found in toy.measured(record, SELECT).items()}
     fresh = {n: bench.tasks.value(scores[n], SELECT)[0] for n in thinned(values, overall, 3)}
-    assert chosen.winner.number == max(fresh, key=lambda n: fresh[n])
+    assert chosen.winner == max(fresh, key=lambda n: fresh[n])
     names = [name for name in chosen.named if name.startswith("front:")]
     assert names
-    measure(record, bench, REPORT, list(chosen.named.values()), toy.Listener())
-    found = summary(record, bench.spec, bench.tasks, chosen)
+    measure(record, bench, REPORT, chosen.named.values(), toy.Listener())
+    found = summarize(record, bench.spec, bench.tasks, chosen).to_json()
     assert [row["name"] for row in found["candidates"]][-len(names) - 1 :] == [*names, "winner"]
     entries = found["winner"]["minus_uniform"]["entries"]
     assert set(entries) == {"gain", "other"}
     assert entries["gain"]["low"] <= entries["gain"]["estimate"] <= entries["gain"]["high"]
-    tables.report(found)
+    tables.report(Report.from_json(found))
     assert names[0] in capsys.readouterr().out
 
 
@@ -192,7 +193,7 @@ def test_no_more_finalists_than_asked_are_scored(study: Study) -> None:
     record = toy.in_memory(spec, bench)
     assert len(front({t.number: t.values for t in record.trials})) > 2
     chosen = select(record, bench, toy.Listener())
-    scored = {n for n in record.measured(SELECT) if record.trials[n].baseline is None}
+    scored = {n for n in toy.measured(record, SELECT) if record.trials[n].baseline is None}
     assert len(scored) <= 2
     assert len([n for n in chosen.named if n.startswith("front:")]) <= 1
 

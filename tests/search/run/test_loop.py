@@ -21,8 +21,10 @@ from search.run.loop import search
 from search.run.resume import open_for
 from search.samplers.registry import SAMPLERS, make_random
 from search.spec.study_file import StudySpec
-from search.storage.study_record import Record, Settled, open_record
-from search.trial import trial
+from search.storage.open import open_record
+from search.storage.study_record import Record
+from search.trial import settle
+from search.trial.trial import Trial
 from tests.search import toy
 
 Study = Callable[..., StudySpec]
@@ -38,7 +40,7 @@ class Fragile(toy.Toy):
         return super().build(recipe)
 
 
-def asked(trials: list[Settled]) -> list[Settled]:
+def asked(trials: list[Trial]) -> list[Trial]:
     return [t for t in trials if t.baseline is None]
 
 
@@ -295,7 +297,7 @@ def test_trials_of_somebody_elses_study_are_refused(study: Study) -> None:
     spec = study(trials=1)
     record = open_record(spec.storage, spec.name, create=True)
     record.add(
-        Settled(0, "complete", Recipe("linear", (Source("a", (("weight", 1),)),)), value=1.0), {}
+        Trial(0, "complete", Recipe("linear", (Source("a", (("weight", 1),)),)), value=1.0), {}
     )
     with pytest.raises(MergeError, match=r"'toy' in sqlite.*db was not written by mergetune"):
         open_for(spec)
@@ -319,10 +321,10 @@ def test_hours_end_the_search_by_the_seconds_that_trials_took(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = iter(range(0, 10**9, 600))
-    monkeypatch.setattr(trial.time, "perf_counter", lambda: next(now))
+    monkeypatch.setattr(settle.time, "perf_counter", lambda: next(now))
     spec = study(trials=50, hours=10)
     trials = toy.searched(spec).trials
-    spent = [sum(t.seconds.values()) / 3600 for t in trials]
+    spent = [sum(t.search.seconds.values()) / 3600 for t in trials]
     assert sum(spent[:-1]) < 10 <= sum(spent)
     assert len(toy.searched(spec).trials) == len(trials) < 60
 
@@ -376,8 +378,8 @@ def run(spec: StudySpec) -> Any:
     record = open_record(spec.storage)
     assert summary == record.summary
     del summary["cost"]["seconds"]
-    pools = [record.measured("select"), record.measured("report")]
-    scores = [{n: found["scores"] for n, found in pool.items()} for pool in pools]
+    pools = [toy.measured(record, "select"), toy.measured(record, "report")]
+    scores = [{n: found.scores for n, found in pool.items()} for pool in pools]
     return toy.kept(record.trials), scores, summary
 
 

@@ -37,7 +37,10 @@ def finished(tmp_path_factory):
 
 def rows(study):
     _, record = open_study(str(study))
-    return [(t.number, t.recipe, dict(t.params), t.scores, t.weights_digest) for t in record.trials]
+    return [
+        (t.number, t.recipe, dict(t.params), t.search.scores, t.weights_digest)
+        for t in record.trials
+    ]
 
 
 def test_results_are_what_scripts_may_rely_on(finished):
@@ -120,7 +123,7 @@ def test_exported_trial_scores_with_stock_lm_eval_what_the_study_recorded(finish
         task_manager=TaskManager(include_path=str(QUICKSTART / "tasks"), include_defaults=False),
         bootstrap_iters=0,
     )
-    for task, scores in trial.scores.items():
+    for task, scores in trial.search.scores.items():
         of_doc = {s["doc_id"]: s["exact_match"] for s in found["samples"][task]}
         assert [of_doc[i] for i in bench.tasks.pools.search.of(task)] == scores
 

@@ -89,8 +89,8 @@ def test_every_item_of_every_pool_is_plain_lm_evals_on_the_exported_folder(finis
     spec, record = open_study(str(study))
     bench = worker_of(spec, record)
     number = summary["winner"]["trial"]
-    pools = {"search": record.trial(number).scores}
-    pools |= {p: record.measured(p)[number]["scores"] for p in ("select", "report")}
+    pools = {"search": record.trial(number).search.scores}
+    pools |= {p: record.trial(number).measured[p].scores for p in ("select", "report")}
     for pool, scores in pools.items():
         for task in ("quickstart_add", "quickstart_sort"):
             right = items(theirs, task, "exact_match")

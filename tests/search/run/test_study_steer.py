@@ -146,8 +146,8 @@ def test_every_pool_has_the_scores_of_its_metric(finished, name):
     model = live(results if name == "winner" else QUICKSTART / "models" / "base")
     evaluators = evaluators_of(study, model.tokenizer)
     assert {t: tuple(e.unit for e in pair) for t, pair in evaluators.items()} == UNITS
-    pools = {"search": record.trial(number).scores}
-    pools |= {p: record.measured(p)[number]["scores"] for p in ("select", "report")}
+    pools = {"search": record.trial(number).search.scores}
+    pools |= {p: record.trial(number).measured[p].scores for p in ("select", "report")}
     told_apart = set()
     for pool, scores in pools.items():
         assert list(scores) == list(UNITS)
@@ -164,7 +164,7 @@ def test_the_search_value_is_the_mean_of_the_graded_entries(finished):
     study, _ = finished
     _, record = open_study(str(study))
     for trial in record.trials:
-        mean = {task: np.mean(scores) for task, scores in trial.scores.items()}
+        mean = {task: np.mean(scores) for task, scores in trial.search.scores.items()}
         # the group's sizes, no score of guessing, and a lower perplexity is better
         group = (40 * mean["pick_add"] + 20 * mean["pick_sort"]) / 60
         value = (group - 0.5 * mean["ends"] + mean["sums"] + mean["quiz"]) / 3.5
@@ -176,7 +176,7 @@ def test_the_summary_is_by_the_standard_metrics(finished):
     _, record = open_study(str(study))
     winner = summary["winner"]
     for pool in ("select", "report"):
-        scores = record.measured(pool)[winner["trial"]]["scores"]
+        scores = record.trial(winner["trial"]).measured[pool].scores
         mean = {task: np.mean(x) for task, x in scores.items()}
         group = (40 * mean["pick_add"] + 20 * mean["pick_sort"]) / 60
         above = (group - 1 / 3) / (2 / 3)

@@ -19,7 +19,7 @@ from merge_core.recipe.yaml_document import parse_all
 from search.report.reproduce import reproduce
 from search.space.starting_points import baselines
 from search.spec import study_file
-from search.storage.study_record import open_record
+from search.storage.open import open_record
 from tests.search.real import QUICKSTART, Bench, run_whole, worker_of, write_study
 
 pytestmark = pytest.mark.vllm

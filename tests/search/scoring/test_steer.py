@@ -15,10 +15,12 @@ from merge_core.errors import DocumentError, EvaluationError, MergeError
 from merge_core.recipe import yaml_document
 from search.cli import app
 from search.report.reproduce import reproduce
-from search.report.select import measure, select, summary
+from search.report.select import measure, select
+from search.report.summary import Report, summarize
 from search.scoring.objectives import named
 from search.spec.study_file import StudySpec, of_document
-from search.storage.study_record import Record, open_record
+from search.storage.open import open_record
+from search.storage.study_record import Record
 from search.views import tables
 from tests.search import toy
 
@@ -66,8 +68,8 @@ def record(spec: StudySpec, bench: toy.Toy) -> Record:
 
 def finished(record: Record, bench: toy.Toy) -> dict[str, Any]:
     chosen = select(record, bench, toy.Listener())
-    measure(record, bench, "report", list(chosen.named.values()), toy.Listener())
-    return summary(record, bench.spec, bench.tasks, chosen)
+    measure(record, bench, "report", chosen.named.values(), toy.Listener())
+    return summarize(record, bench.spec, bench.tasks, chosen).to_json()
 
 
 def direct(bench: toy.Toy, task: toy.Task, trial: Any, pool: str) -> list[float]:
@@ -83,12 +85,12 @@ def test_search_scores_are_the_graded_ones_and_others_the_standard_ones(
 ) -> None:
     finished(record, bench)
     for trial in record.trials:
-        assert trial.scores["gain"] == direct(bench, Slope(), trial, "search")
-        assert trial.scores["loss"] == direct(bench, toy.Task("loss"), trial, "search")
+        assert trial.search.scores["gain"] == direct(bench, Slope(), trial, "search")
+        assert trial.search.scores["loss"] == direct(bench, toy.Task("loss"), trial, "search")
     for pool in ("select", "report"):
-        for number, found in record.measured(pool).items():
+        for number, found in toy.measured(record, pool).items():
             trial = record.trial(number)
-            assert found["scores"]["gain"] == direct(bench, toy.Task("gain"), trial, pool)
+            assert found.scores["gain"] == direct(bench, toy.Task("gain"), trial, pool)
 
 
 def test_baselines_and_sampled_trials_have_the_graded_value(record: Record, bench: toy.Toy) -> None:
@@ -107,20 +109,21 @@ def test_chance_still_counts_where_the_standard_metric_does(record: Record, benc
         loss = np.mean(direct(bench, toy.Task("loss"), trial, pool))
         expected = pytest.approx((gain - 0.5 * loss) / 1.5)
         assert found[pool]["mean"] == expected
-        assert bench.tasks.value(record.measured(pool)[trial.number]["scores"], pool)[0] == expected
+        scores = record.trial(trial.number).measured[pool].scores
+        assert bench.tasks.value(scores, pool)[0] == expected
 
 
 def test_chance_counts_on_the_search_pool_where_nothing_else_steers(study: Study) -> None:
     spec = study(BOTH.replace("task: gain2, steer: slope", "task: gain2, chance: 0.3"), trials=1)
     trial = toy.in_memory(spec, bench_of(spec)).trials[0]
-    slope, gain = (np.mean(trial.scores[task]) for task in ("gain", "gain2"))
+    slope, gain = (np.mean(trial.search.scores[task]) for task in ("gain", "gain2"))
     assert trial.value == pytest.approx((slope + 0.5 * (gain - 0.3) / 0.7) / 1.5)
 
 
 def test_another_trial_is_best_by_what_steers(record: Record, bench: toy.Toy) -> None:
     # guards the tests above and below: the two metrics disagree about the trials
     gain = [np.mean(direct(bench, toy.Task("gain"), t, "search")) for t in record.trials]
-    slope = [np.mean(t.scores["gain"]) for t in record.trials]
+    slope = [np.mean(t.search.scores["gain"]) for t in record.trials]
     assert np.argmax(gain) != np.argmax(slope)
 
 
@@ -139,7 +142,7 @@ def test_sampler_follows_what_steers(study: Study) -> None:
 def test_the_direction_is_that_of_the_metric_of_the_pool(spec: StudySpec) -> None:
     up, down = (toy.in_memory(spec, bench_of(spec, higher=x)) for x in (True, False))
     assert [t.value for t in up.trials] == [t.value for t in down.trials]
-    signs = [np.sign(np.mean(run.trials[0].scores["gain"])) for run in (up, down)]
+    signs = [np.sign(np.mean(run.trials[0].search.scores["gain"])) for run in (up, down)]
     assert signs[0] == -signs[1]
 
 
@@ -149,12 +152,12 @@ def test_every_objective_is_by_what_steers_it(study: Study) -> None:
     record = toy.in_memory(spec, bench)
     for trial in record.trials:
         graded = np.mean(direct(bench, Slope(), trial, "search"))
-        assert trial.values == pytest.approx((graded, -np.mean(trial.scores["loss"])))
+        assert trial.values == pytest.approx((graded, -np.mean(trial.search.scores["loss"])))
     found = finished(record, bench)
     assert found["winner"]["search"]["steered_by"] == {"gain": "slope"}
     others = [row["name"] for row in found["candidates"] if row["name"].startswith("front:")]
     trials = {record.trial(int(name.removeprefix("front:"))).number for name in others}
-    assert trials <= set(record.measured("select"))
+    assert trials <= set(toy.measured(record, "select"))
 
 
 def test_members_of_a_group_are_steered_with_the_groups_own_shares(study: Study) -> None:
@@ -218,7 +221,7 @@ def test_search_values_are_said_to_have_another_unit(
     value = record.trial(found["winner"]["trial"]).value
     assert found["winner"]["search"] == {"mean": value, "steered_by": {"gain": "slope"}}
     assert [entry.get("steer") for entry in found["score"]["entries"]] == ["slope", None]
-    tables.report(found)
+    tables.report(Report.from_json(found))
     said = capsys.readouterr().out
     assert f"The winner scored {value:.3f} by slope, another unit, on the 20 items that" in said
     assert notice in " ".join(said.split())

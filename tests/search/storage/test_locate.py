@@ -13,7 +13,8 @@ from merge_core.errors import DocumentError, MergeError, UnknownNameError
 from search.run.resume import about_of
 from search.spec.study_file import StudySpec
 from search.storage.locate import chosen, open_study, winner
-from search.storage.study_record import Record, open_record
+from search.storage.open import open_record
+from search.storage.study_record import Record
 from tests.search import toy
 
 Study = Callable[..., StudySpec]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from optuna.trial import TrialState
 
 from merge_core.errors import MergeError, UnknownNameError
 from merge_core.recipe.schema import Conditional, Recipe, Source
-from search.storage.study_record import Record, Settled, open_record
+from search.storage.open import open_record
+from search.storage.study_record import Record
+from search.trial.trial import Measurement, Trial
 from tests.search import toy
 
 SPACE = {
@@ -33,20 +36,24 @@ RECIPE = Recipe(
     seed=7,
 )
 PARAMS = {"weight": 1 / 3, "density": 0.1 + 9 * 0.05, "normalize": False}
-SEARCHED = Settled(
+SEARCHED = Trial(
     number=0,
     state="complete",
     recipe=RECIPE,
     params=PARAMS,
     weights_digest="00ff",
-    scores={"b": [0.1 + 0.2, 1.0, -2.5e-300], "a": [0.0]},
     value=1 / 7,
     stderr=float("inf"),
     same_as=0,
-    seconds={"build": 0.25, "model": 1.5, "other": 0.0},
+    measured={
+        "search": Measurement(
+            {"b": [0.1 + 0.2, 1.0, -2.5e-300], "a": [0.0]},
+            {"build": 0.25, "model": 1.5, "other": 0.0},
+        )
+    },
 )
-BASELINE = Settled(1, "complete", RECIPE, baseline="parent:one", value=0.0, stderr=0.5)
-FAILED = Settled(2, "failed", RECIPE, params=PARAMS, error="Traceback ...\nValueError: é\n")
+BASELINE = Trial(1, "complete", RECIPE, baseline="parent:one", value=0.0, stderr=0.5)
+FAILED = Trial(2, "failed", RECIPE, params=PARAMS, error="Traceback ...\nValueError: é\n")
 
 
 @pytest.fixture
@@ -92,7 +99,7 @@ def test_settled_trials_come_back_from_sqlite_as_they_were(record: Record) -> No
     again = open_record(record.url, "toy").trials
     assert again == [SEARCHED, BASELINE, FAILED]
     assert again[0].params["normalize"] is False
-    assert list(again[0].scores) == ["b", "a"]
+    assert list(again[0].search.scores) == ["b", "a"]
 
 
 def test_the_file_opens_with_plain_optuna(record: Record) -> None:
@@ -108,7 +115,7 @@ def test_the_file_opens_with_plain_optuna(record: Record) -> None:
 
 def test_numbers_are_the_order_in_which_trials_are_added(record: Record) -> None:
     for number in range(12):
-        record.add(Settled(number, "complete", RECIPE, value=float(-number)), SPACE)
+        record.add(Trial(number, "complete", RECIPE, value=float(-number)), SPACE)
     again = open_record(record.url, "toy").trials
     assert [(t.number, t.value) for t in again] == [(n, float(-n)) for n in range(12)]
 
@@ -125,7 +132,9 @@ def test_what_all_trials_share_is_one_transaction(record: Record, heard: list[st
 
 
 def test_scores_on_another_pool_are_one_transaction(record: Record, heard: list[str]) -> None:
-    record.add_measured("select", 3, {"scores": {"a": [0.5]}, "seconds": {"build": 1.0}})
+    record.add(SEARCHED, SPACE)
+    heard.clear()
+    record.add_measured("select", 0, Measurement({"a": [0.5]}, {"build": 1.0}))
     assert writes(heard) == 1
 
 
@@ -182,7 +191,7 @@ def test_a_record_without_trials_has_no_trial_0(record: Record) -> None:
 def test_several_studies_share_a_storage(url: str) -> None:
     for name in ("a", "b"):
         found = open_record(url, name, create=True)
-        found.add(Settled(0, "complete", RECIPE, baseline=name, value=0.5), SPACE)
+        found.add(Trial(0, "complete", RECIPE, baseline=name, value=0.5), SPACE)
     assert [open_record(url, name).trials[0].baseline for name in ("a", "b")] == ["a", "b"]
 
 
@@ -241,13 +250,16 @@ def test_a_storage_that_is_no_file_keeps_the_folder_as_it_is(memory: Record) -> 
 
 
 def test_scores_of_each_pool_come_back_by_trial(record: Record) -> None:
-    one, two = ({"scores": {"a": [x]}, "seconds": {"build": x}} for x in (0.25, 1 / 3))
+    for number in range(12):
+        record.add(replace(SEARCHED, number=number), SPACE)
+    one, two = (Measurement({"a": [x]}, {"build": x}) for x in (0.25, 1 / 3))
     record.add_measured("select", 3, one)
     record.add_measured("select", 11, two)
     record.add_measured("report", 3, two)
     again = open_record(record.url)
-    assert again.measured("select") == {3: one, 11: two}
-    assert again.measured("report") == {3: two}
+    assert again.trials == record.trials
+    assert toy.measured(again, "select") == {3: one, 11: two}
+    assert toy.measured(again, "report") == {3: two}
 
 
 def test_a_summary_is_stored_once_and_replaced_if_it_differs(

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from search.report.select import REPORT, measure, select, summary
+from search.report.select import REPORT, measure, select
+from search.report.summary import summarize
 from search.run import study as whole
 from search.spec.study_file import StudySpec
-from search.storage.study_record import Settled
+from search.trial.trial import Trial
 from tests.search import toy
 
 Study = Callable[..., StudySpec]
@@ -46,12 +47,13 @@ def test_the_first_items_of_a_pool_count_by_their_own_sizes(bench: toy.Toy) -> N
 def test_the_summary_has_the_number_that_the_task_reports(bench: toy.Toy, study: Study) -> None:
     record = toy.in_memory(study(trials=1), bench)
     chosen = select(record, bench, toy.Listener())
-    measure(record, bench, REPORT, list(chosen.named.values()), toy.Listener())
-    found = summary(record, bench.spec, bench.tasks, chosen)["winner"]["report"]["tasks"]["loss"]
-    losses = record.measured(REPORT)[chosen.winner.number]["scores"]["loss"]
+    measure(record, bench, REPORT, chosen.named.values(), toy.Listener())
+    report = summarize(record, bench.spec, bench.tasks, chosen).winner.report
+    found = report.tasks["loss"]
+    losses = record.trial(chosen.winner).measured[REPORT].scores["loss"]
     sizes = [bench.tasks.evaluators["loss"].sizes[i] for i in bench.tasks.pool(REPORT).of("loss")]
-    assert found["mean"] == pytest.approx(2 * np.average(losses, weights=sizes))
-    assert found["low"] < found["mean"] < found["high"]
+    assert found.mean == pytest.approx(2 * np.average(losses, weights=sizes))
+    assert found.low < found.mean < found.high
 
 
 def test_a_run_says_what_must_be_known_before_its_first_trial(
@@ -66,7 +68,7 @@ def test_a_run_says_what_must_be_known_before_its_first_trial(
         def notice(self, text: str) -> None:
             heard.append(text)
 
-        def begin(self, total: int, settled: list[Settled]) -> None:
+        def begin(self, total: int, settled: list[Trial]) -> None:
             heard.append("begin")
 
     monkeypatch.setattr(whole, "Worker", lambda *_: bench)

@@ -19,8 +19,10 @@ from merge_core.methods.registry import METHODS
 from merge_core.recipe.schema import Recipe
 from merge_core.validation import StrictModel, Words
 from search import views
+from search.report.summary import Report
 from search.run.check import Checked
-from search.storage.study_record import Record, Settled
+from search.storage.study_record import Record
+from search.trial.trial import Trial
 from search.views import inspection_html, inspection_table, plugin_table, progress_line, tables
 from tests.search.views.test_inspection_html import FOUND
 
@@ -28,12 +30,16 @@ BAD = "[bold]x[/foo] :cat: \\[red]"  # as markup: a style, an error, an emoji, a
 ESTIMATE = {"mean": 0.5, "low": 0.25, "high": 0.75}
 
 
-def summary() -> dict[str, Any]:
+def finished() -> Report:
     found = {**ESTIMATE, "tasks": {BAD: ESTIMATE}}
     minus = {"estimate": 0.5, "low": 0.25, "high": 0.75}
-    winner = {"search": {"mean": 1.0, "steered_by": {BAD: BAD}}, "select": found, "report": found}
-    return {
+    winner: dict[str, Any] = {"trial": 0, "recipe_digest": "", "weights_digest": ""}
+    winner |= {"search": {"mean": 1.0, "steered_by": {BAD: BAD}}, "select": found, "report": found}
+    summary = {
         "study": BAD,
+        "seed": 0,
+        "trials": {},
+        "cost": {"items_scored": 0, "items_full": 0, "seconds": {}},
         "pools": {"search": 1, "select": 1, "report": 1},
         "score": {"aggregate": "mean", "entries": [{"name": BAD}]},
         "notices": [BAD],
@@ -41,14 +47,15 @@ def summary() -> dict[str, Any]:
         "best_parent": BAD,
         "winner": {**winner, "minus_best_parent": minus},
     }
+    return Report.from_json(summary)
 
 
-def failed() -> Settled:
-    return Settled(0, "failed", Recipe("linear", ()), baseline=BAD, error=f"ValueError: {BAD}")
+def failed() -> Trial:
+    return Trial(0, "failed", Recipe("linear", ()), baseline=BAD, error=f"ValueError: {BAD}")
 
 
 def show_report(_: pytest.MonkeyPatch) -> None:
-    tables.report(summary())
+    tables.report(finished())
 
 
 def show_trials(_: pytest.MonkeyPatch) -> None:
@@ -122,7 +129,6 @@ SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "progress_line.ProgressLine": show_progress,
 }
 PRINT_NOTHING = {
-    "tables.entry_kinds",
     "progress_line.Stopper",  # one sentence of ours
     "progress_line.hush_libraries",
     "inspection_html.Scale",

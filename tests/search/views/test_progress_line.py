@@ -10,18 +10,18 @@ import pytest
 from rich.console import Console
 
 from merge_core.recipe.schema import Recipe
-from search.storage.study_record import Settled
+from search.trial.trial import Measurement, Trial
 from search.views import progress_line
 from search.views.progress_line import ProgressLine, Stopper
 
 CLEAR = "\x1b[2K"  # what a terminal does to a line that is rewritten
 
 
-def trial(number: int, value: float | None = 0.5, **facts: Any) -> Settled:
+def trial(number: int, value: float | None = 0.5, **facts: Any) -> Trial:
     state = "failed" if value is None else "complete"
-    scores = {} if value is None else {"task": [value, value]}
-    recipe = Recipe("linear", ())
-    return Settled(number, state, recipe, scores=scores, value=value, **facts)  # type: ignore[arg-type]
+    scores: dict[str, list[float]] = {} if value is None else {"task": [value, value]}
+    recipe, measured = Recipe("linear", ()), {"search": Measurement(scores)}
+    return Trial(number, state, recipe, measured=measured, value=value, **facts)  # type: ignore[arg-type]
 
 
 @pytest.fixture

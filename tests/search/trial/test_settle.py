@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from merge_core.recipe.schema import Recipe, Source
-from search.storage.study_record import Settled
-from search.trial import trial
-from search.trial.trial import settle
+from search.trial import settle as settling
+from search.trial.settle import settle
+from search.trial.trial import Trial
 from tests.search import toy
 
 SPEC = toy.spec_of(toy.STUDY, Path("/nowhere"))
@@ -27,7 +27,7 @@ def linear(one: float, two: float) -> Recipe:
     return Recipe("linear", merged(one, two).models)
 
 
-def settled(bench: Any, recipe: Recipe, *earlier: Settled, **known: Any) -> Settled:
+def settled(bench: Any, recipe: Recipe, *earlier: Trial, **known: Any) -> Trial:
     return settle(bench, recipe, number=len(earlier), earlier=earlier, **known)
 
 
@@ -61,8 +61,11 @@ def test_a_trial_has_weights_scores_value_and_error(bench: toy.Toy) -> None:
     found = settled(bench, merged(0.5, 0.5), params={"x": 0.5})
     assert found.state == "complete"
     assert found.weights_digest == bench.model(merged(0.5, 0.5)).digest
-    assert {task: len(scores) for task, scores in found.scores.items()} == {"gain": 10, "loss": 10}
-    assert (found.value, found.stderr) == bench.tasks.value(found.scores, "search")
+    assert {task: len(scores) for task, scores in found.search.scores.items()} == {
+        "gain": 10,
+        "loss": 10,
+    }
+    assert (found.value, found.stderr) == bench.tasks.value(found.search.scores, "search")
     assert (found.params, found.baseline, found.same_as) == ({"x": 0.5}, None, None)
     assert bench.scored == [("search", found.weights_digest)]
 
@@ -79,7 +82,11 @@ def test_an_earlier_recipe_is_neither_built_nor_scored_again(bench: toy.Toy) -> 
     again = settled(bench, merged(0.5, 0.5), other, first)
     assert (bench.built, bench.scored) == ([], [])
     assert again.same_as == first.number
-    assert (again.scores, again.value, again.stderr) == (first.scores, first.value, first.stderr)
+    assert (again.search.scores, again.value, again.stderr) == (
+        first.search.scores,
+        first.value,
+        first.stderr,
+    )
     assert again.weights_digest == first.weights_digest
 
 
@@ -88,7 +95,7 @@ def test_earlier_weights_of_another_recipe_are_built_but_not_scored_again(bench:
     bench.scored.clear()
     again = settled(bench, linear(3.0, 3.0), first)
     assert again.recipe != first.recipe
-    assert (again.same_as, again.scores) == (0, first.scores)
+    assert (again.same_as, again.search.scores) == (0, first.search.scores)
     assert (bench.built[-1], bench.scored) == (linear(3.0, 3.0), [])
 
 
@@ -103,7 +110,7 @@ def test_what_raises_is_a_failed_trial_with_its_traceback(where: str) -> None:
     bench = Broken(where, raising(MemoryError("out of memory")))
     found = settled(bench, merged(0.5, 0.5), params={"x": 0.5}, baseline="mine")
     assert (found.state, found.value, found.stderr) == ("failed", None, None)
-    assert (found.scores, found.weights_digest) == ({}, "")
+    assert (found.search.scores, found.weights_digest) == ({}, "")
     assert (found.recipe, found.params) == (merged(0.5, 0.5), {"x": 0.5})
     assert found.baseline == "mine"
     assert found.error is not None
@@ -170,12 +177,12 @@ def test_seconds_go_to_what_they_were_spent_on(monkeypatch: pytest.MonkeyPatch) 
         now[0] += seconds
         return result
 
-    monkeypatch.setattr(trial.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(settling.time, "perf_counter", lambda: now[0])
     bench = toy.Toy(SPEC)
     monkeypatch.setattr(bench, "build", lambda recipe: spend(2, "d"))
     monkeypatch.setattr(bench, "score", lambda pool: spend(3, {}))
     monkeypatch.setattr(bench.tasks, "value", lambda scores, pool: spend(4, (0.5, 0.1)))
-    assert settled(bench, merged(1, 1)).seconds == {"build": 2, "model": 3, "other": 4}
+    assert settled(bench, merged(1, 1)).search.seconds == {"build": 2, "model": 3, "other": 4}
 
 
 def test_seconds_of_a_failed_trial_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +192,6 @@ def test_seconds_of_a_failed_trial_count_too(monkeypatch: pytest.MonkeyPatch) ->
         now[0] += 5
         raise ValueError("late")
 
-    monkeypatch.setattr(trial.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(settling.time, "perf_counter", lambda: now[0])
     found = settled(Broken("build", wrong), merged(1, 1))
-    assert found.seconds == {"build": 5, "model": 0, "other": 0}
+    assert found.search.seconds == {"build": 5, "model": 0, "other": 0}

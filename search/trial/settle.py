@@ -1,0 +1,83 @@
+"""Trial -> recipe -> model -> scores: what becomes of one recipe.
+
+A failed candidate (out of memory, weights or scores that are not finite, a task that raises) is a
+failed trial with its traceback kept, and the search goes on. It never gets a score of 0.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from merge_core.recipe.schema import Recipe
+from search.trial.tasks import SEARCH
+from search.trial.trial import Measurement, Trial
+from search.trial.worker import Job, Result, Worker
+
+
+def settle(
+    worker: Worker,
+    recipe: Recipe,
+    *,
+    number: int,
+    earlier: Sequence[Trial],
+    baseline: str | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> Trial:
+    """Build and score one recipe on the search pool.
+
+    A recipe, or weights, that an earlier trial had are not scored again.
+
+    Args:
+        worker: Builds and scores.
+        recipe: What to build.
+        number: Of the trial.
+        earlier: All settled trials.
+        baseline: Name, if no sampler asked for it.
+        params: The knobs' values.
+    """
+    start = time.perf_counter()
+    done = [trial for trial in earlier if trial.state == "complete"]
+    same = next((t for t in done if t.recipe == recipe), None)
+    if same is None:
+        digests = frozenset(t.weights_digest for t in done)
+        result = worker.run(Job(recipe, SEARCH, known=digests))
+        same = next((t for t in done if t.weights_digest == result.weights_digest), None)
+    else:
+        result = Result(same.weights_digest)
+    found = _valued(worker, result, same)
+    spent = {"build": 0.0, "model": 0.0, **result.seconds}
+    other = round(time.perf_counter() - start - sum(spent.values()), 4)
+    scores = found.pop("scores", {})
+    return Trial(
+        number=number,
+        recipe=recipe,
+        baseline=baseline,
+        params=params or {},
+        measured={SEARCH: Measurement(scores, {**spent, "other": other})},
+        **found,
+    )
+
+
+def _valued(worker: Worker, result: Result, same: Trial | None) -> dict[str, Any]:
+    """Return what becomes of a result, or of the scores of an earlier trial with its weights."""
+    if result.failure is not None:
+        return {"state": "failed", "error": result.failure.traceback}
+    scores = result.scores if same is None else same.search.scores
+    assert scores is not None
+    try:
+        value, stderr = worker.tasks.value(scores, SEARCH)
+        values = worker.tasks.values(scores, SEARCH)
+    except Exception:
+        return {"state": "failed", "error": traceback.format_exc()}
+    return {
+        "state": "complete",
+        "weights_digest": result.weights_digest,
+        "scores": scores,
+        "value": value,
+        "values": values,
+        "stderr": stderr,
+        "same_as": None if same is None else same.number,
+    }

@@ -1,0 +1,64 @@
+"""The report is one value: what is stored of it comes back, byte for byte."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from search.report.summary import Report
+
+SCORED = {
+    "mean": 0.5,
+    "low": 0.25,
+    "high": float("inf"),
+    "groups": {"both": {"mean": 0.1 + 0.2, "low": 0.0, "high": 1.0}},
+    "tasks": {
+        "b": {"mean": 1.0, "low": 0.5, "high": 1.0},
+        "a": {"mean": 3.0, "low": 2.5, "high": 4.0},
+    },
+}
+PLAIN = {key: value for key, value in SCORED.items() if key != "groups"}
+DIFFERENCE = {"estimate": 0.1, "low": -0.1, "high": 0.3}
+SUMMARY: dict[str, Any] = {  # the keys of summary.json in their order
+    "format": 1,
+    "study": "toy",
+    "seed": 3,
+    "trials": {"complete": 9, "stopped": 0, "failed": 1},
+    "pools": {"search": 20, "select": 20, "report": 20},
+    "score": {"aggregate": "mean", "entries": [{"name": "both", "weight": 1.0, "tasks": {}}]},
+    "notices": ["Public."],
+    "candidates": [
+        {"name": "base", "trial": 0, "report": PLAIN},
+        {"name": "winner", "trial": 7, "report": SCORED},
+    ],
+    "best_parent": "parent:one",
+    "winner": {
+        "trial": 7,
+        "recipe_digest": "aa",
+        "weights_digest": "bb",
+        "search": {"mean": 0.75, "steered_by": {"both": "margin"}},
+        "select": PLAIN,
+        "report": SCORED,
+        "minus_best_parent": {**DIFFERENCE, "entries": {"both": DIFFERENCE}},
+        "minus_base": DIFFERENCE,
+    },
+    "cost": {
+        "items_scored": 100,
+        "items_full": 200,
+        "seconds": {"build": 1.5, "model": 2.5, "other": 0.5},
+    },
+}
+
+
+def test_a_stored_summary_comes_back_with_its_keys_in_their_order() -> None:
+    assert json.dumps(Report.from_json(SUMMARY).to_json()) == json.dumps(SUMMARY)
+
+
+def test_a_report_cannot_be_changed_and_a_summary_of_another_format_is_no_report() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Report.from_json(SUMMARY).seed = 4  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="format"):
+        Report.from_json({**SUMMARY, "format": 2})
