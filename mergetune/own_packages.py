@@ -4,6 +4,9 @@ Python looks into the folder of a notebook first (and ``python -c`` and ``-m`` i
 directory), so a ``search.py`` there would be taken for our package of that name. But what is in
 ``sys.modules`` is not looked for at all: so our three packages are put there, from their own place,
 before anything imports them, and what is in them is found by their own ``__path__``.
+
+From then on ``import search`` means ours, everywhere in the process. Processes that another library
+starts anew (vLLM's workers) do not pass here: start those from a folder without such files.
 """
 
 from __future__ import annotations
