@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import mergetune.own_packages  # noqa: F401  before the imports below: see there
 
 # isort: split
-from evaluators.engines.hf.engine import live_model
 from evaluators.protocol import Evaluator, LiveModel, Suite
 from merge_core import api
 from merge_core.api import Folder, Source
@@ -55,6 +54,8 @@ def build(
 ) -> LiveModel:
     """Merge a recipe in memory: ``model``, ``tokenizer``, and the ``engine`` that asks them."""
     from transformers import AutoTokenizer
+
+    from evaluators.engines.hf.engine import live_model  # imports torch
 
     plan, candidate = api.planned(recipe, folder), Candidate(device)
     candidate.build(plan)
