@@ -190,9 +190,15 @@ def reproduce(
 
 
 @app.command()
-def methods(as_json: Json = False) -> None:
+def methods(
+    name: Annotated[str | None, typer.Argument(help="Say all about this one.")] = None,
+    as_json: Json = False,
+) -> None:
     """List the merge methods and their parameters."""
-    plugin_table.methods(as_json)
+    if name is None:
+        plugin_table.methods(as_json)
+    else:
+        plugin_table.one_method(name, as_json)
 
 
 @app.command()

@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from rich.table import Table
+
 from evaluators.registry import EVALUATORS
 from merge_core.contract import Method, Param
 from merge_core.methods.registry import METHODS, method
 from search.views.tables import OUT, table
+
+COLUMNS = ("method", "parameter", "range", "default", "scope", "meaning")
+NOTATION = (
+    "W_b, W_i: weights of the base, of model i; d_i = W_i - W_b; v_i: d_i, or W_i without a base;\n"
+    "k: number of models i; [p]: 1 where p holds, else 0; <a, b>, |a|: product, norm as vectors"
+)
 
 
 def methods(as_json: bool) -> None:
@@ -17,8 +25,31 @@ def methods(as_json: bool) -> None:
     if as_json:
         print(json.dumps([_method(m) for m in found], indent=1))
         return
-    columns = ("method", "parameter", "range", "default", "scope", "meaning")
-    OUT.print(table("merge methods", columns, [row for m in found for row in _rows(m)]))
+    OUT.print(table("merge methods", COLUMNS, [row for m in found for row in _rows(m)]))
+
+
+def one_method(name: str, as_json: bool) -> None:
+    """Print all that one merge method says about itself.
+
+    Raises:
+        UnknownNameError: No method has that name.
+    """
+    found = method(name)
+    if as_json:
+        print(json.dumps(_method(found), indent=1))
+        return
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("method", found.name)
+    if found.formula:
+        facts.add_row("formula", found.formula)
+        facts.add_row("notation", NOTATION)
+    if found.when:
+        facts.add_row("when", found.when)
+    facts.add_row("models", _models(found))
+    facts.add_row("source", found.source)
+    OUT.print(facts)
+    if found.params:
+        OUT.print(table("parameters", COLUMNS[1:], [row[1:] for row in _rows(found)]))
 
 
 def evaluators(as_json: bool) -> None:
@@ -50,7 +81,16 @@ def _method(found: Method) -> dict[str, Any]:
         "base": found.base,
         "models": found.models,
         "reference": found.source,
+        "formula": found.formula,
+        "when": found.when,
     }
+
+
+def _models(found: Method) -> str:
+    least, most = found.models
+    count = "" if most == least else " or more" if most is None else f" to {most}"
+    base = "not used" if found.base == "none" else f"{found.base}, and one of them"
+    return f"{least}{count}; base_model: {base}"
 
 
 def _rows(found: Method) -> list[tuple[str, ...]]:

@@ -200,6 +200,15 @@ def test_study_that_has_not_run_is_an_error(mergetune, tmp_path):
     assert "run` the study first" in err
 
 
+def test_one_method_is_printed_and_an_unknown_one_is_a_line_with_a_near_name(mergetune):
+    code, out, _ = mergetune("methods", "slerp")
+    assert (code, "cos(theta) = <W_b, W_1> / (|W_b| |W_1|)" in out) == (0, True)
+    assert json.loads(mergetune("methods", "slerp", "--json")[1])["name"] == "slerp"
+    code, out, err = mergetune("methods", "slrep")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("mergetune: no merge method is named 'slrep' (did you mean 'slerp'?)")
+
+
 def test_methods_and_evaluators_print_tables_and_json(mergetune):
     assert "task_arithmetic" in mergetune("methods")[1]
     names = [row["name"] for row in json.loads(mergetune("methods", "--json")[1])]

@@ -69,6 +69,69 @@ def test_limits_of_models_are_least_and_greatest(methods: dict[str, Any]) -> Non
     assert (methods["slerp"]["base"], methods["linear"]["base"]) == ("required", "none")
 
 
+def words_of(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_one_method_says_its_formula_parameters_source_and_when_to_choose_it(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugin_table.OUT, "width", 300)  # so that no meaning is wrapped
+    plugin_table.one_method(name, as_json=False)
+    out, found = capsys.readouterr().out, method(name)
+    lines = [words_of(line) for line in out.splitlines()]
+    assert lines[0] == f"method {name}"
+    first, *others = found.formula.splitlines()
+    assert f"formula {first}" in lines
+    assert set(map(words_of, others)) <= set(lines)
+    assert f"when {found.when}" in words_of(out)
+    assert f"source {found.source}" in lines
+    for param in found.params:
+        row = next(line for line in lines if line.startswith(f"│ {param.name} │"))
+        assert param.scope in row
+        assert param.meaning in row
+
+
+def test_one_method_says_how_many_models_and_whether_a_base(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = {
+        "slerp": "models 2; base_model: required, and one of them",
+        "nuslerp": "models 2 to 3; base_model: optional, and one of them",
+        "karcher": "models 1 or more; base_model: not used",
+        "passthrough": "models 1; base_model: not used",
+    }
+    for name, line in said.items():
+        plugin_table.one_method(name, as_json=False)
+        assert line in map(words_of, capsys.readouterr().out.splitlines())
+
+
+def test_brackets_of_a_formula_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    plugin_table.one_method("ram", as_json=False)
+    assert "a_i = [|d_i| > epsilon] of each entry" in capsys.readouterr().out
+
+
+def test_a_method_that_says_little_is_printed_without_empty_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = Method("bare", (), "none", (1, 1), "nobody", merge=lambda inputs: inputs.models[0])
+    monkeypatch.setitem(METHODS._added, "bare", bare)
+    plugin_table.one_method("bare", as_json=False)
+    facts = ["method bare", "models 1; base_model: not used", "source nobody"]
+    assert [words_of(line) for line in capsys.readouterr().out.splitlines()] == facts
+
+
+@pytest.mark.parametrize("name", ["ram", "ties"])
+def test_one_method_as_json_is_its_entry_in_the_list(
+    name: str, methods: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin_table.one_method(name, as_json=True)
+    entry = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert entry == methods[name]
+    assert (entry["formula"], entry["when"]) == (method(name).formula, method(name).when)
+
+
 def test_evaluators_are_listed_with_their_keys(capsys: pytest.CaptureFixture[str]) -> None:
     plugin_table.evaluators(as_json=True)
     found = json.loads(capsys.readouterr().out, parse_constant=refuse)
