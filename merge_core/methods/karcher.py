@@ -82,7 +82,6 @@ def reference(inputs: Inputs) -> Tensor:
         s = torch.where(far, theta / theta.sin() / len(u), 0) @ (u - theta.cos()[:, None] * m)
         if s.norm() >= tol:
             m = m * s.norm().cos() + s * s.norm().sin() / s.norm()
-            m = m / m.norm()
     return torch.mul(m, norms.mean()).reshape(inputs.models[0].shape)
 
 

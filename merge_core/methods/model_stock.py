@@ -50,11 +50,9 @@ def reference(inputs: Inputs) -> Tensor:
     k, rows = len(deltas), inputs.shared["filter_wise"] and deltas.dim() > 2
     flat = deltas.flatten(1, -2) if rows else deltas.reshape(k, 1, -1)
     norms = flat.norm(dim=-1)
-    pairs = [
-        ((flat[i] * flat[j]).sum(-1) / (norms[i] * norms[j]).clamp(min=1e-6)).clamp(-1, 1)
-        for i, j in combinations(range(k), 2)
-    ]
-    cosine = torch.stack(pairs).mean(0)
+    i, j = torch.triu_indices(k, k, 1)
+    products = (flat[i] * flat[j]).sum(-1)
+    cosine = (products / (norms[i] * norms[j]).clamp(min=1e-6)).clamp(-1, 1).mean(0)
     below = 1 + (k - 1) * cosine
     t = torch.where(below.abs() < 1e-6, 0, k * cosine / below)
     return (flat.mean(0) * t[:, None]).reshape(deltas[0].shape) + inputs.base

@@ -76,8 +76,8 @@ def reference(inputs: Inputs) -> Tensor:
 METHOD = Method(
     name="multislerp",
     reference=reference,
-    formula="u_i = v_i / |v_i|, m = sum_i weight_i u_i, made of length 1\n"
-    "s = sum_i weight_i (u_i - <u_i, m> m), n = |s|\n"
+    formula="u_i = v_i / (|v_i| + eps), m = sum_i weight_i u_i, made of length 1\n"
+    "s = sum_i weight_i (u_i - <u_i, m> m), n = |s| + eps\n"
     "out = W_b + (m cos(n) + s sin(n) / n) sum_i weight_i |v_i|, W_b if there is one\n"
     "one model is returned as it is; two that cancel out give sum_i weight_i v_i",
     when="Three or more models or task vectors of different directions and unlike weights, where a "

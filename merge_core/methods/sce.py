@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from merge_core.contract import Block, Cut, Inputs, Method, Param, Prepared
 from merge_core.kernels.eager import flat_blocks
+from merge_core.methods.shared.elect import elect
 from merge_core.methods.shared.task_vectors import INT8_MASK
 from merge_core.methods.shared.weighted_sum import summed, weighted
 from merge_core.numerics.exact_sums import RUN
@@ -78,7 +79,7 @@ def _entry(block: Block) -> Tensor:
 
     assert block.base is not None
     deltas, weights = _selected(block), block.numbers["weight"]
-    sign = torch.where(summed(deltas) >= 0, 1.0, -1.0)
+    sign = elect(deltas, count=False)
     agreeing = [(delta * sign).relu() for delta in deltas]
     took_part = [
         torch.where(x > 0, weight, 0.0) for x, weight in zip(agreeing, weights, strict=True)

@@ -78,7 +78,7 @@ METHOD = Method(
     name="tsv_m",
     reference=reference,
     formula="d_i = U_i diag(s_i) V_i^T, the first rank_share min(m, n) / k directions of it\n"
-    "U = [U_1 ... U_k], U' = the isometry nearest to U, s = [weight_1 s_1 ... weight_k s_k]; so V\n"
+    "U = [U_1 ... U_k], U' the nearest isometry, V' alike, s = [weight_1 s_1 ... weight_k s_k]\n"
     "out = W_b + lambda U' diag(s) V'^T\n"
     "a tensor that is no matrix: out = W_b + lambda mean_i weight_i d_i",
     when="Several models, each tuned for a task of its own, whose task vectors disturb each other: "

@@ -47,6 +47,13 @@ def test_columns_are_the_rows_of_the_transposed_tensors():
     assert merge(METHOD, None, [A, B], weight=[0.3, 0.9], **COLUMNS).equal(turned.T)
 
 
+def test_a_column_of_a_tensor_of_three_axes_is_what_its_first_axis_holds():
+    a, b = A.reshape(16, 3, 11), B.reshape(16, 3, 11)
+    flat = merge(METHOD, None, [A, B], weight=[0.3, 0.9], **COLUMNS)
+    out = merge(METHOD, None, [a, b], weight=[0.3, 0.9], **COLUMNS)
+    assert out.equal(flat.reshape(16, 3, 11))
+
+
 @pytest.mark.parametrize("settings", [{}, ROWS, COLUMNS])
 def test_with_a_base_its_task_vectors_are_interpolated_and_added(settings):
     deltas = merge(METHOD, None, [A - BASE, B - BASE], weight=[0.3, 0.9], **settings)

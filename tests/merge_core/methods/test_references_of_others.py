@@ -53,6 +53,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     *[("ramplus_tl", x) for x in ({}, {"epsilon": 0.1, "r": 0.5, "alpha": 0.9}, {"epsilon": 0})],
     *[("sce", x) for x in ({}, {"select_topk": 0.5}, {"select_topk": 0.05})],
     *[("slerp", {"t": t}) for t in (0.25, 0.5, 1.4)],
+    ("tsv_m", {"rank_share": 0.1}),
     *[("tsv_m", x) for x in ({}, {"weight": [0.5, 2, -1], "lambda_": 0.7, "rank_share": 0.4})],
 ]
 
