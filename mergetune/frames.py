@@ -44,7 +44,7 @@ def _opened(entry: Mapping[str, Any], folder: Path, model: LiveModel) -> Evaluat
     score = read_entry(dict(entry), "", problems)
     if score is None:
         raise DocumentError("entry", [Problem(*found) for found in problems])
-    return score.plugin.open(score.options, folder, model.tokenizer)
+    return score.plugin.opened(score.options, folder, model.tokenizer)
 
 
 class Study:
