@@ -1,1 +1,1 @@
-"""A plan in, merged tensors out, one after the other; documents inside documents before it."""
+"""A recipe and its opened parents in, merged tensors out, one at a time."""

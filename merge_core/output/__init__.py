@@ -1,1 +1,1 @@
-"""Merged tensors in, a live model, a stream or a model folder out."""
+"""A plan in; a live model, a stream of tensors or a model folder out."""

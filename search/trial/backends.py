@@ -5,8 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from evaluators.engines.hf.engine import live_model
+from evaluators.engines.vllm.engine import VllmEngine
+from evaluators.engines.vllm.process import VllmOptions, check_installed, installed_version
+from evaluators.protocol import LiveModel
 from merge_core.kernels import compiled
 from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.output import model_folder, tensor_stream
@@ -14,10 +18,6 @@ from merge_core.output.live_model import Candidate, behaviour
 from merge_core.parents.residency import Placement
 from merge_core.plan.steps import Plan
 from search.spec.sections import Engine
-
-if TYPE_CHECKING:
-    from evaluators.engines.vllm.engine import VllmEngine
-    from evaluators.protocol import LiveModel
 
 
 class Host(Protocol):
@@ -64,8 +64,6 @@ def open_host(
     fuse = compiled.wanted(engine.kernels, merging, entries)
     saved = None if engine.cache is None else Saved(folder / engine.cache, merging)
     if engine.name == "vllm":
-        from evaluators.engines.vllm.process import check_installed
-
         check_installed()
         return Resident(engine, tensor_stream.Stream(fuse=fuse, saved=saved), tokenizer)
     candidate = Candidate(device, fuse=fuse, room=placement.room, saved=saved)
@@ -86,8 +84,6 @@ class InPlace:
 
     def build(self, plan: Plan) -> str:
         """See ``Host``."""
-        from evaluators.engines.hf.engine import live_model
-
         digest = self.source.build(plan)
         model = self.source.model
         if self.live is None or self.live.model is not model:
@@ -115,8 +111,6 @@ class Resident:
     @property
     def versions(self) -> Mapping[str, str]:
         """See ``Host``."""
-        from evaluators.engines.vllm.process import installed_version
-
         return {"vllm": installed_version()}
 
     def build(self, plan: Plan) -> str:
@@ -131,10 +125,6 @@ class Resident:
         return digest
 
     def _start(self, plan: Plan) -> None:
-        from evaluators.engines.vllm.engine import VllmEngine
-        from evaluators.engines.vllm.process import VllmOptions
-        from evaluators.protocol import LiveModel
-
         options = VllmOptions(batch_size=self._engine.batch_size, **self._engine.of_vllm())
         shell, tokenizer = tensor_stream.shell(plan), self._tokenizer()
         with tempfile.TemporaryDirectory(prefix="mergetune-") as folder:
