@@ -123,7 +123,7 @@ FLOORS = {
     ),
     "search": (
         *({"samplers"}, {"spec"}, {"space", "scoring", "storage"}, {"trial"}),
-        *({"report", "views"}, {"run"}, {"cli"}),
+        *({"report"}, {"run"}, {"views"}, {"cli"}),
     ),
 }
 HEAVY = {"torch", "transformers", "lm_eval", "optuna", "datasets", "vllm"}  # seconds to import

@@ -34,17 +34,6 @@ class Layers:
         """Return what the names of a layer's tensors begin with: ``model.layers.3.``."""
         return f"{self.stack}.{index}." if self.stack else f"{index}."
 
-    def place(self, tensor: str) -> float:
-        """Return the tensor's place in [0, 1] for gradients, by the rule of the mergekit dialect.
-
-        First layer 0, last layer 1, the layer of a one-layer model 1, and 0 for all tensors outside
-        the layers: embeddings, final norm and head take a gradient's first value.
-        """
-        index = self.index(tensor)
-        if index is None:
-            return 0.0
-        return index / (self.count - 1) if self.count > 1 else 1.0
-
 
 @dataclass(frozen=True)
 class Module:

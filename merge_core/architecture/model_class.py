@@ -9,10 +9,10 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
-from merge_core.architecture import class_facts_cache, layers
+from merge_core.architecture import class_facts_cache
 from merge_core.errors import CheckpointError
 
 # Buffers that old checkpoints store for every layer (Llama 2, Pythia) and today's classes compute;
@@ -55,11 +55,6 @@ class Architecture:
         """Return names in the order of the modules; unknown ones last, sorted."""
         places = {name: i for i, name in enumerate(self.shapes)}
         return sorted(names, key=lambda name: (places.get(name, len(places)), name))
-
-    @cached_property
-    def modules(self) -> tuple[layers.Module, ...]:
-        """The parts that recipes may slice by themselves."""
-        return layers.modules_of(list(self.shapes))
 
     def with_names_of(self, stored: Iterable[str]) -> Architecture:
         """Return the same facts under a checkpoint's names, which may lack the prefix."""

@@ -6,6 +6,7 @@ Live candidates and exported folders both come from here, so they are the same b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,37 @@ from merge_core.contract import Cut, Inputs, Remember
 from merge_core.errors import CheckpointError, NonFiniteError, ParameterError
 from merge_core.kernels import run
 from merge_core.merge.statistics_cache import Known
+from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.numerics import order_statistics, weights_hash
+from merge_core.parents.residency import ROOM
 from merge_core.plan.steps import Operand, Plan, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class Merging:
+    """Merges one plan after another, and keeps what the next one needs again.
+
+    Args:
+        fuse: Merge by fused kernels: the same bits, faster once they are compiled.
+        room: Bytes for what is computed once, where merges run.
+        saved: Keeps it on disk, too.
+    """
+
+    def __init__(self, *, fuse: bool = False, room: int = ROOM, saved: Saved | None = None) -> None:
+        self._fuse = fuse
+        self.path = "fused" if fuse else "blocked"
+        self.known = Known(room, saved)
+
+    @contextmanager
+    def execution(self, plan: Plan) -> Iterator[Execution]:
+        """Give a plan's execution; memory that computing has left is given back behind it."""
+        import torch
+
+        with torch.no_grad():
+            yield Execution(plan, self.known.of(plan.parents), fuse=self._fuse)
+        self.known.settle()
 
 
 def ordered(step: Step) -> Step:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from merge_core.architecture import model_class
 from merge_core.errors import CheckpointError
-from merge_core.merge.execute import Execution
-from merge_core.merge.statistics_cache import Known
+from merge_core.merge.execute import Execution, Merging
 from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.numerics import weights_hash
 from merge_core.output.live_views import stored_views, views_of
@@ -27,14 +26,12 @@ GENERATION = "generation_config.json"
 INERT = ("dtype", "torch_dtype", "transformers_version", "_name_or_path", "architectures")
 
 
-class Candidate:
+class Candidate(Merging):
     """The model of one recipe, live in memory.
 
     Args:
         device: torch's name of the device that the live model sits on.
-        fuse: Merge by fused kernels: the same bits, faster once they are compiled.
-        room: Bytes for what is computed once, where merges run.
-        saved: Keeps it on disk, too.
+        fuse, room, saved: See ``Merging``.
     """
 
     def __init__(
@@ -45,14 +42,14 @@ class Candidate:
         room: int = ROOM,
         saved: Saved | None = None,
     ) -> None:
-        self._device, self._fuse = device, fuse
+        super().__init__(fuse=fuse, room=room, saved=saved)
+        self._device = device
         self._model: Any = None
         self._made_for: tuple[str, str] | None = None  # how it behaves, and its type
         self._own_places: dict[str, Tensor] = {}  # as the class names them
         self._places: dict[str, Tensor] = {}  # as the plan names them
         self._held: dict[str, Any] = {}  # what every live tensor was made from
         self._digests: dict[str, int] = {}
-        self._known = Known(room, saved)
 
     @property
     def model(self) -> Any:
@@ -62,16 +59,6 @@ class Candidate:
         """
         assert self._model is not None, "build first"
         return self._model
-
-    @property
-    def known(self) -> Known:
-        """What was computed once for all builds on the same parents."""
-        return self._known
-
-    @property
-    def path(self) -> str:
-        """How tensors are merged: ``fused`` or ``blocked``."""
-        return "fused" if self._fuse else "blocked"
 
     def touch(self) -> None:
         """Forget what the live tensors hold: the next build writes all of them."""
@@ -88,18 +75,14 @@ class Candidate:
                 and new weights, and the next build overwrites all of it.
             CheckpointError: The model class cannot be filled from the parents' tensors.
         """
-        import torch
-
         self._prepare(plan)
-        execution = Execution(plan, self._known.of(plan.parents), fuse=self._fuse)
-        wanted = {step.tensor: _origin(plan, execution, step) for step in plan.steps}
-        todo = [s for s in plan.steps if self._held.get(s.tensor) != wanted[s.tensor]]
-        with torch.no_grad():
+        with self.execution(plan) as execution:
+            wanted = {step.tensor: _origin(plan, execution, step) for step in plan.steps}
+            todo = [s for s in plan.steps if self._held.get(s.tensor) != wanted[s.tensor]]
             for i, step in enumerate(todo):
                 for near in todo[i : i + 2]:  # this one and the next
                     execution.expect(near)
                 self._fill(execution, step, wanted[step.tensor])
-        self._known.settle()
         return weights_hash.combined(self._digests[step.tensor] for step in plan.steps)
 
     def _fill(self, execution: Execution, step: Step, wanted: Any) -> None:

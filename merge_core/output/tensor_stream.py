@@ -1,7 +1,7 @@
 """A candidate whose weights live elsewhere: handed on tensor by tensor, never held here as a whole.
 
 Every tensor is made anew for each candidate, also where it is the same as the last one's: who takes
-them replaces all of them. They are the tensors that ``candidate`` writes and ``writer`` exports.
+them replaces all of them. They are those that a live model gets and a model folder holds.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from merge_core.architecture import model_class
 from merge_core.errors import CheckpointError, MergeError
-from merge_core.merge.execute import Execution
-from merge_core.merge.statistics_cache import Known
-from merge_core.merge.statistics_cache_disk import Saved
+from merge_core.merge.execute import Execution, Merging
 from merge_core.numerics import weights_hash
 from merge_core.output.live_model import set_generation
 from merge_core.plan.steps import Plan
@@ -24,22 +22,8 @@ if TYPE_CHECKING:
     Take = Callable[[Iterator[tuple[str, Tensor]]], None]
 
 
-class Stream:
-    """Makes the tensors of one recipe after another.
-
-    Args:
-        fuse: Merge by fused kernels: the same bits, faster once they are compiled.
-        saved: Keeps what is computed once on disk, too.
-    """
-
-    def __init__(self, *, fuse: bool = False, saved: Saved | None = None) -> None:
-        self._fuse = fuse
-        self.known = Known(saved=saved)
-
-    @property
-    def path(self) -> str:
-        """How tensors are merged: ``fused`` or ``blocked``."""
-        return "fused" if self._fuse else "blocked"
+class Stream(Merging):
+    """Makes the tensors of one recipe after another; its settings are those of ``Merging``."""
 
     def send(self, plan: Plan, take: Take) -> str:
         """Hand all tensors of a plan to ``take``, in the plan's order, one at a time.
@@ -58,10 +42,9 @@ class Stream:
             MergeError: A tensor cannot be merged; so, too.
             CheckpointError: ``take`` left tensors unread.
         """
-        execution = Execution(plan, self.known.of(plan.parents), fuse=self._fuse)
-        sent = _Sent(plan, execution)
-        take(iter(sent))
-        self.known.settle()
+        with self.execution(plan) as execution:
+            sent = _Sent(plan, execution)
+            take(iter(sent))
         if sent.error is not None:
             raise sent.error
         digests = execution.digests
@@ -86,8 +69,7 @@ class _Sent:
             tensor = None
             if self.error is None:
                 try:
-                    with torch.no_grad():
-                        tensor = self._execution.carry_out(step)
+                    tensor = self._execution.carry_out(step)
                 except MergeError as error:
                     self.error = error
             if tensor is None:

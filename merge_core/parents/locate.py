@@ -51,11 +51,6 @@ class Located:
         return str(Reference(*parts))  # type: ignore[arg-type]
 
 
-def at(folder: Path, reference: str | None = None) -> Located:
-    """Return the place of a model folder, under its own path if no reference is given."""
-    return Located(reference or str(folder), Place(str(folder), folder))
-
-
 def local_folder(path: str, roots: Sequence[Path]) -> Path | None:
     """Return the folder that a path names, relative to one of ``roots``, or None."""
     for root in roots:

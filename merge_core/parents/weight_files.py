@@ -209,22 +209,11 @@ class _Pickle:
 
 
 def _word(dtype: Any) -> str:
-    """Return a torch type in the words of safetensors."""
-    import torch
-
-    words = {
-        torch.float64: "F64",
-        torch.float32: "F32",
-        torch.float16: "F16",
-        torch.bfloat16: "BF16",
-        torch.bool: "BOOL",
-        torch.uint8: "U8",
-        torch.int8: "I8",
-        torch.int16: "I16",
-        torch.int32: "I32",
-        torch.int64: "I64",
-    }
-    return words.get(dtype, str(dtype))
+    """Return a torch type in the words of safetensors: ``BF16`` for ``torch.bfloat16``."""
+    name = str(dtype).removeprefix("torch.")
+    short = name.replace("bfloat", "BF").replace("float", "F").replace("uint", "U")
+    short = short.replace("int", "I").upper()
+    return short if short in WIDTHS else str(dtype)
 
 
 def _header(file: Path) -> dict[str, Any]:

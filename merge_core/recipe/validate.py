@@ -9,7 +9,7 @@ from merge_core.contract import Method, Param
 from merge_core.errors import Problems, UnknownNameError, hint, join
 from merge_core.methods.registry import METHODS, method
 from merge_core.recipe.read_fields import leaves
-from merge_core.recipe.schema import ModulePart, Recipe, Setting, Settings, Slice, Source
+from merge_core.recipe.schema import ModulePart, Recipe, Setting, Settings, Source
 
 
 @dataclass(frozen=True)
@@ -52,31 +52,27 @@ def check_method(recipe: Recipe, path: str, problems: Problems) -> None:
         _check_group(group, found, path, problems)
 
 
+def _parts(recipe: Recipe, path: str) -> list[tuple[str, Recipe | ModulePart]]:
+    """Return the recipe and its modules with their key paths."""
+    modules = join(path, "modules")
+    return [(path, recipe), *((join(modules, part.name), part) for part in recipe.modules)]
+
+
 def _groups(recipe: Recipe, path: str) -> Iterator[_Group]:
-    parts: list[tuple[str, Recipe | ModulePart, tuple[Settings, ...]]] = [
-        (path, recipe, (recipe.parameters,))
-    ]
-    for part in recipe.modules:
-        where = join(join(path, "modules"), part.name)
-        parts.append((where, part, (part.parameters, recipe.parameters)))
-    for where, owner, shared in parts:
-        if owner.models:
-            yield _Group(join(where, "models"), owner.models, recipe.base_model, shared)
-        for i, one in enumerate(owner.slices):
-            base = one.base_model or recipe.base_model
+    for where, part in _parts(recipe, path):
+        shared = tuple(dict.fromkeys([part.parameters, recipe.parameters]))
+        if part.models:
+            yield _Group(join(where, "models"), part.models, recipe.base_model, shared)
+        for i, one in enumerate(part.slices):
             place = join(join(join(where, "slices"), i), "sources")
+            base = one.base_model or recipe.base_model
             yield _Group(place, one.sources, base, (one.parameters, *shared))
 
 
 def _shared_places(recipe: Recipe, path: str) -> Iterator[tuple[str, Settings]]:
-    yield join(path, "parameters"), recipe.parameters
-    owners: list[tuple[str, tuple[Slice, ...]]] = [(path, recipe.slices)]
-    for part in recipe.modules:
-        where = join(join(path, "modules"), part.name)
+    for where, part in _parts(recipe, path):
         yield join(where, "parameters"), part.parameters
-        owners.append((where, part.slices))
-    for where, slices in owners:
-        for i, one in enumerate(slices):
+        for i, one in enumerate(part.slices):
             yield join(join(join(where, "slices"), i), "parameters"), one.parameters
 
 

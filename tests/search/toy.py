@@ -42,6 +42,7 @@ from search.trial.builder import Builder
 from search.trial.tasks import Tasks
 from search.trial.trial import Measurement, Trial
 from search.trial.worker import Worker
+from tests.places import place
 
 LAYERS = 4
 TENSORS = (
@@ -233,7 +234,7 @@ def weight_of(recipe: Recipe, model: str | None, tensor: str, name: str = "weigh
     param = method(recipe.merge_method).param(name)
     own = next((dict(source.parameters) for source in recipe.models if source.model == model), {})
     given = [level[name] for level in (own, dict(recipe.parameters)) if name in level]
-    return value_of(param, given, tensor, STACK.place(tensor))
+    return value_of(param, given, tensor, place(STACK, tensor))
 
 
 @dataclass

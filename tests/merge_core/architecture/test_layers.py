@@ -43,21 +43,8 @@ def test_names_that_begin_with_the_number_are_a_stack_too():
     assert stack.index("1.weight") == 1
 
 
-def test_first_layer_is_at_0_the_last_at_1_and_everything_else_at_0():
-    stack = layers.of(LLAMA)
-    places = [stack.place(f"model.layers.{i}.norm.weight") for i in range(4)]
-    assert places == [0.0, 1 / 3, 2 / 3, 1.0]
-    outside = ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")
-    assert [stack.place(name) for name in outside] == [0.0, 0.0, 0.0]
-
-
-def test_only_layer_of_a_model_is_at_1():
-    assert layers.of(["h.0.weight"]).place("h.0.weight") == 1.0
-
-
 def test_model_without_layers_has_none():
-    stack = layers.of(["embed.weight", "head.weight"])
-    assert (stack, stack.place("head.weight")) == (Layers(None, 0), 0.0)
+    assert layers.of(["embed.weight", "head.weight"]) == Layers(None, 0)
 
 
 TWO = [

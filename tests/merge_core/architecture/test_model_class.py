@@ -7,7 +7,7 @@ from merge_core.architecture import model_class
 from merge_core.architecture.model_class import Architecture
 from merge_core.errors import CheckpointError
 from merge_core.parents.checkpoint import Checkpoint
-from merge_core.parents.locate import at
+from tests.merge_core.places import at
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
@@ -92,7 +92,6 @@ def test_facts_kept_between_runs_are_the_facts(family, cache, monkeypatch, kind)
     kept = facts_of(folder)
     assert kept == fresh
     assert list(kept.shapes) == list(fresh.shapes)  # their order tells what stands ahead
-    assert kept.modules == fresh.modules
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 0}'])

@@ -15,11 +15,12 @@ from merge_core.merge.nested import plan
 from merge_core.output.live_model import Candidate
 from merge_core.output.model_folder import portable, write
 from merge_core.parents.checkpoint import Checkpoint
-from merge_core.parents.locate import Located, Place, at
+from merge_core.parents.locate import Located, Place
 from merge_core.parents.open import open_parents
 from merge_core.parents.weight_files import INDEX, SINGLE
 from merge_core.recipe import read as recipe_reader
 from tests.merge_core.conftest import change
+from tests.merge_core.places import at
 from tests.merge_core.recipes import DARE_TIES, LINEAR, RECIPES, SLERP, TIES
 
 LAST = "model.norm.weight"  # the last tensor in the order of names: a late failure

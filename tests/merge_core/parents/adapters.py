@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from merge_core.parents.checkpoint import Checkpoint
-from merge_core.parents.locate import Located, Place, at
+from merge_core.parents.locate import Located, Place
 from merge_core.parents.lora import Adapted
 from merge_core.parents.lora_keys import CONFIG, WEIGHTS
+from tests.merge_core.places import at
 
 LAYER = "base_model.model.model.layers.0."
 Q, K = f"{LAYER}self_attn.q_proj", f"{LAYER}self_attn.k_proj"

@@ -7,7 +7,6 @@ from safetensors.torch import save_file
 
 from merge_core.errors import CheckpointError
 from merge_core.parents.checkpoint import Checkpoint
-from merge_core.parents.locate import at
 from merge_core.parents.weight_files import (
     INDEX,
     PICKLE,
@@ -16,6 +15,7 @@ from merge_core.parents.weight_files import (
     TensorInfo,
     tensor_shapes,
 )
+from tests.merge_core.places import at
 
 A = {
     "b.weight": torch.arange(6, dtype=torch.bfloat16).reshape(2, 3),

@@ -9,7 +9,6 @@ from merge_core.errors import CheckpointError
 from merge_core.merge.execute import Execution
 from merge_core.merge.nested import plan
 from merge_core.parents.checkpoint import Checkpoint
-from merge_core.parents.locate import at
 from merge_core.parents.lora import PICKLE
 from merge_core.parents.lora_keys import CONFIG, WEIGHTS
 from merge_core.parents.weight_files import SINGLE, TensorInfo
@@ -23,6 +22,7 @@ from tests.merge_core.parents.adapters import (
     small,
     train,
 )
+from tests.merge_core.places import at
 
 LLAMA = {
     "plain": {"target_modules": ATTENTION, "r": 4, "lora_alpha": 6},

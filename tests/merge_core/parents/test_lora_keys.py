@@ -6,7 +6,6 @@ from safetensors.torch import load_file, save_file
 
 from merge_core.errors import CheckpointError, ShapeError
 from merge_core.parents.checkpoint import Checkpoint
-from merge_core.parents.locate import at
 from merge_core.parents.lora_keys import CONFIG, WEIGHTS
 from merge_core.parents.weight_files import SINGLE, TensorInfo
 from tests.merge_core.parents.adapters import (
@@ -21,6 +20,7 @@ from tests.merge_core.parents.adapters import (
     small,
     train,
 )
+from tests.merge_core.places import at
 
 
 def test_config_without_rank_and_alpha_means_pefts_eight(bases, tmp_path):

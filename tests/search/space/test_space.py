@@ -17,6 +17,7 @@ from merge_core.recipe.interpolate import value_of
 from merge_core.recipe.schema import Recipe
 from search.space.space import Space
 from search.spec import recipe_template
+from tests.places import place
 
 LLAMA = ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")
 PARTS = ("input_layernorm.weight", "mlp.up_proj.weight", "self_attn.q_proj.weight")
@@ -55,7 +56,7 @@ def values(
     param, stack = method(recipe.merge_method).param(name), layers.of(tensors)
     own = next(dict(source.parameters) for source in recipe.models if source.model == model)
     given = [level[name] for level in (own, dict(recipe.parameters)) if name in level]
-    return {t: value_of(param, given, t, stack.place(t)) for t in tensors}
+    return {t: value_of(param, given, t, place(stack, t)) for t in tensors}
 
 
 def layer_values(recipe: Recipe, count: int, part: str = PARTS[0]) -> list[float]:
