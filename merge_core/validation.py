@@ -13,8 +13,8 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
+    model_validator,
 )
-from pydantic import model_validator as validator_of_model
 from pydantic.fields import FieldInfo
 from pydantic_core import (
     CoreSchema,
@@ -38,12 +38,7 @@ _KINDS: tuple[tuple[type, str], ...] = (
     (BaseModel, "a mapping"),
     (Sequence, "a list"),
 )
-_BOUNDS = {
-    "greater_than_equal": ("at least", "ge"),
-    "greater_than": ("above", "gt"),
-    "less_than_equal": ("at most", "le"),
-    "less_than": ("below", "lt"),
-}
+_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
 class Words(NamedTuple):
@@ -80,7 +75,8 @@ class ReadBy(NamedTuple):
         problems: Problems = []
         found = self.read(value, "it", problems)
         if problems:
-            raise failed((path[len("it") :].removeprefix("."), rule) for path, rule in problems)
+            inside = [(path[len("it") :].removeprefix("."), rule) for path, rule in problems]
+            raise failed(((path,) if path else (), rule) for path, rule in inside)
         return found
 
 
@@ -93,7 +89,7 @@ class StrictModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    @validator_of_model(mode="wrap")
+    @model_validator(mode="wrap")
     @classmethod
     def _in_words(cls, data: Any, check: ModelWrapValidatorHandler[Any]) -> Any:
         try:
@@ -124,20 +120,16 @@ class StrictModel(BaseModel):
         return {str(f.validation_alias or name): f for name, f in cls.model_fields.items()}
 
 
-def failed(problems: Iterable[tuple[str | Place, str]]) -> ValidationError:
+def failed(problems: Iterable[tuple[Place, str]]) -> ValidationError:
     """Return the error that a validator raises for several problems, or for one inside its value.
 
     Args:
-        problems: Place and rule of each; the place as a key path or as its parts, from the value.
+        problems: Place and rule of each; the place as keys and positions from the value on.
     """
-    lines = [
-        InitErrorDetails(
-            type=PydanticCustomError("rule", "{rule}", {"rule": rule}),
-            loc=place if isinstance(place, tuple) else (place,) if place else (),
-            input=None,
-        )
-        for place, rule in problems
-    ]
+    lines: list[InitErrorDetails] = []
+    for place, rule in problems:
+        error = PydanticCustomError("rule", "{rule}", {"rule": rule})
+        lines.append({"type": error, "loc": place, "input": None})
     return ValidationError.from_exception_data("", lines)
 
 
@@ -182,10 +174,10 @@ def _message(found: ErrorDetails) -> str:
 def _refusal(found: ErrorDetails, field: FieldInfo, value: Any) -> str:
     got = f"[{', '.join(map(shown, value))}]" if isinstance(value, list) else shown(value)
     marked = any(isinstance(mark, Words) for mark in field.metadata)
-    if found["type"] in _BOUNDS and len(found["loc"]) == 1 and not marked:
-        words, name = _BOUNDS[found["type"]]
-        limit = found["ctx"][name]
-        return f"must be {words} {limit if isinstance(limit, int) else f'{limit:g}'}, got {got}"
+    for name, limit in found.get("ctx", {}).items():
+        if name in _BOUNDS and len(found["loc"]) == 1 and not marked:
+            limit = f"{limit:g}" if isinstance(limit, float) else limit
+            return f"must be {_BOUNDS[name]} {limit}, got {got}"
     parts = (field.annotation, *get_args(field.annotation))
     known = [name for part in parts if get_origin(part) is Literal for name in get_args(part)]
     near = hint(value, known) if isinstance(value, str) else ""

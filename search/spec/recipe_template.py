@@ -78,8 +78,11 @@ def parse(data: Any, path: str, problems: Problems) -> Template | None:
     Every knob is checked at both ends, or at every choice, by the rules for plain recipes; a knob
     that is wrong itself hides nothing else.
     """
+    if not isinstance(data, dict):
+        recipe_reader.parse(data, path, problems)
+        return None
     found: Problems = []
-    given = [key for key in NOT_SEARCHED if isinstance(data, dict) and key in data]
+    given = [key for key in NOT_SEARCHED if key in data]
     if given:
         rule = "a study searches plain `models:` recipes; merge this to a folder and name that"
         problems.extend((join(path, key), rule) for key in given)
@@ -87,10 +90,10 @@ def parse(data: Any, path: str, problems: Problems) -> Template | None:
     read = list(_knobs(data, (), path, found))
     bad = tuple(where for where, knob in read if knob is None)
     good = tuple(knob for _, knob in read if knob is not None)
-    template = Template(data if isinstance(data, dict) else {}, good)
+    template = Template(data, good)
     for values in _corners(template):
         broken: Problems = []
-        filled = template.filled(values) if isinstance(data, dict) else data
+        filled = template.filled(values)
         recipe_reader.parse(filled, path, broken)
         found.extend(
             (_in_file(where, data, filled), rule)
@@ -175,9 +178,9 @@ def _is_bare(source: Any, base: Any) -> bool:
     return isinstance(source, dict) and source.get("model") == base and not source.get("parameters")
 
 
-def _in_file(where: str, data: Any, filled: Any) -> str:
+def _in_file(where: str, data: dict[str, Any], filled: dict[str, Any]) -> str:
     """Return the file's key path for one of ``filled``, which may have left the base out."""
-    if not isinstance(data, dict) or ("base_model" in data) == ("base_model" in filled):
+    if ("base_model" in data) == ("base_model" in filled):
         return where
     bare = [i for i, s in enumerate(_sources(data)) if _is_bare(s, data.get("base_model"))]
     return _POSITION.sub(lambda m: str(int(m[0]) + (int(m[0]) >= min(bare, default=inf))), where, 1)

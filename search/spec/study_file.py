@@ -52,7 +52,7 @@ def _free(baselines: dict[str, Recipe]) -> dict[str, Recipe]:
     taken = [name for name in baselines if name in OURS or name.startswith(OURS[-3:])]
     if taken:
         rule = "a name that the report uses itself; choose another"
-        raise failed((name, rule) for name in taken)
+        raise failed(((name,), rule) for name in taken)
     return baselines
 
 
@@ -105,7 +105,7 @@ class StudyFile(StrictModel):
         elif template and any(knob.choices for knob in template.knobs):
             rule = "'cma-es' cannot draw from choices; use 'auto', 'tpe' or 'random'"
         if rule:
-            raise failed([("sampler", rule)])
+            raise failed([(("sampler",), rule)])
         return search
 
 

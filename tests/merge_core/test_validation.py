@@ -114,7 +114,7 @@ def test_a_validator_may_name_several_places_inside_its_value() -> None:
         @field_validator("many")
         @classmethod
         def _none(cls, value: list[int]) -> list[int]:
-            raise failed([((1,), "is odd"), ("parts[0]", "is odd, too"), ((), "is a list")])
+            raise failed([((1,), "is odd"), (("parts", 0), "is odd, too"), ((), "is a list")])
 
     assert problems_in({"many": [1, 1]}, Failing) == [
         ("many[1]", "is odd"),
