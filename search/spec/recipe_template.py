@@ -87,7 +87,7 @@ def parse(data: Any, path: str, problems: Problems) -> Template | None:
         rule = "a study searches plain `models:` recipes; merge this to a folder and name that"
         problems.extend((join(path, key), rule) for key in given)
         return None
-    read = list(_knobs(data, (), path, found))
+    read = list(_knobs(Node(data, path, found), ()))
     bad = tuple(where for where, knob in read if knob is None)
     good = tuple(knob for _, knob in read if knob is not None)
     template = Template(data, good)
@@ -104,41 +104,37 @@ def parse(data: Any, path: str, problems: Problems) -> Template | None:
     return None if found else template
 
 
-def _knobs(
-    data: Any, place: Place, path: str, problems: Problems
-) -> Iterator[tuple[str, Knob | None]]:
+def _knobs(node: Node, place: Place) -> Iterator[tuple[str, Knob | None]]:
     """Yield every knob after the path that its problems stand at; None where it has some."""
-    if ranges.is_knob(data):
-        found: Problems = []
-        knob = ranges.parse(data, place, path, found)
-        _check_place(place, data, path, found)
-        problems.extend(found)
-        # one bad entry of a gradient spoils the whole list
-        yield path.removesuffix(f"[{place[-1]}]" if place else ""), None if found else knob
+    if not ranges.is_knob(node.data):
+        members: Any = range(len(node.data)) if isinstance(node.data, list) else ()
+        for key in node.data if isinstance(node.data, dict) else members:
+            yield from _knobs(node.at(key), (*place, key))
         return
-    members: Any = enumerate(data) if isinstance(data, list) else ()
-    for key, value in data.items() if isinstance(data, dict) else members:
-        yield from _knobs(value, (*place, key), join(path, key), problems)
+    before = len(node.problems)
+    knob = ranges.parse(node.data, place, node.path, node.problems)
+    _check_place(place, node)
+    # one bad entry of a gradient spoils the whole list
+    path = node.path.removesuffix(f"[{place[-1]}]" if place else "")
+    yield path, knob if len(node.problems) == before else None
 
 
-def _check_place(place: Place, data: dict[str, Any], path: str, problems: Problems) -> None:
+def _check_place(place: Place, node: Node) -> None:
     if place == ("merge_method",):
-        _check_methods(data.get("choices"), path, problems)
+        _check_methods(node)
     elif "parameters" not in place[:-1] or place[-1] == "filter":
-        problems.append((path, "ranges and choices go in parameters and merge_method only"))
-    elif isinstance(place[-1], int) and ({"per", "gradient"} & set(data)):
-        problems.append((path, "per and gradient cannot stand inside a list"))
+        node.refuse("ranges and choices go in parameters and merge_method only")
+    elif isinstance(place[-1], int) and ({"per", "gradient"} & set(node.data)):
+        node.refuse("per and gradient cannot stand inside a list")
 
 
-def _check_methods(names: Any, path: str, problems: Problems) -> None:
-    known = METHODS.names()
+def _check_methods(node: Node) -> None:
+    names, known = node.data.get("choices"), METHODS.names()
     if names is None:
-        problems.append((path, "expected a method or choices, got a range"))
-    problems.extend(
-        (path, f"no merge method {shown(name)}{hint(str(name), known)}")
-        for name in (names if isinstance(names, list) else ())
-        if name not in known
-    )
+        node.refuse("expected a method or choices, got a range")
+    for name in names if isinstance(names, list) else ():
+        if name not in known:
+            node.refuse(f"no merge method {shown(name)}{hint(str(name), known)}")
 
 
 def _corners(template: Template) -> Iterator[dict[Place, Any]]:
