@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from merge_core.errors import MergeError
 from merge_core.recipe.schema import Recipe
 from search.run.resume import begin_or_check
-from search.samplers.registry import SAMPLERS, ask
+from search.samplers.ask import ask
+from search.samplers.registry import SAMPLERS
 from search.space.starting_points import Baseline, baselines
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record

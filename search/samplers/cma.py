@@ -21,10 +21,23 @@ from optuna.trial import FrozenTrial, TrialState
 
 from merge_core.errors import ParameterError
 
+SIGMA_AT_START = 0.1  # of a knob's range, around a recipe that is known to be good
+SIGMA_IN_MIDDLE = 1 / 6  # Optuna's choice; 0.1 is slower where nothing is known
 BASELINE = "baseline"  # user attribute of trials that nobody searched
 
 Numeric = FloatDistribution | IntDistribution
 Vector = npt.NDArray[np.float64]
+
+
+def make_cma(
+    space: Mapping[str, BaseDistribution], start: Mapping[str, Any] | None, seed: int
+) -> BaseSampler:
+    """Return CMA-ES around the start, or around the middle of the ranges if there is none.
+
+    Raises:
+        ParameterError: A knob has choices, or ``start`` lacks a knob or lies outside its range.
+    """
+    return CmaSampler(space, start, SIGMA_AT_START if start else SIGMA_IN_MIDDLE, seed)
 
 
 class CmaSampler(BaseSampler):

@@ -16,7 +16,8 @@ from optuna.distributions import (
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.samplers.registry import SAMPLERS, Maker, ask
+from search.samplers.ask import ask
+from search.samplers.registry import SAMPLERS, Maker
 
 Params = dict[str, Any]
 

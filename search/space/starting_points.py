@@ -7,12 +7,13 @@ learns from them, and CMA-ES starts at the best of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from merge_core.recipe.schema import Recipe, Source
-from search.space.space import Space
+from search.space.over_layers import Drawn
+from search.space.space import Dimension, Space
 from search.spec.study_file import StudySpec
 
 BASE, UNIFORM, DEFAULTS = "base", "uniform", "defaults"
@@ -38,13 +39,53 @@ def baselines(spec: StudySpec, space: Space) -> list[Baseline]:
     found = [Baseline(BASE, _mean([base], types))] if base else []
     found += [Baseline(f"{PARENT}{name}", _mean([name], types)) for name in models]
     found.append(Baseline(UNIFORM, _mean(models, types)))
-    simple = {f"{SIMPLE}{name}": point for name, point in space.levels().items()}
-    points = {DEFAULTS: space.defaults(), **simple}
+    simple = {f"{SIMPLE}{name}": point for name, point in levels(space).items()}
+    points = {DEFAULTS: defaults(space), **simple}
     found += [Baseline(name, space.recipe(point), point) for name, point in points.items()]
     return found + [Baseline(name, recipe) for name, recipe in spec.baselines.items()]
+
+
+def defaults(space: Space) -> dict[str, Drawn]:
+    """Return the method's own defaults, each moved into its range; of choices the first."""
+    return {d.name: _default(d) for d in space.dimensions}
+
+
+def levels(
+    space: Space, shares: Iterable[float] = (0.2, 0.4, 0.6, 0.8, 1.0)
+) -> dict[str, dict[str, Drawn]]:
+    """Return points where one number is turned for all models and layers together.
+
+    That number is the first parameter of the (first) method: ``weight``, or ``t``. It takes the
+    given shares of the range that all its knobs have in common; the rest is at its default.
+
+    Returns:
+        Name such as ``weight=0.6`` -> point. Empty if no knob turns that parameter.
+    """
+    lead = space.template.methods()[0].params[0].name
+    turned = [d for d in space.dimensions if d.param is not None and d.param.name == lead]
+    turned = [d for d in turned if not d.knob.choices]
+    low = max((d.knob.low for d in turned), default=0.0)
+    high = min((d.knob.high for d in turned), default=0.0)
+    if not low < high:
+        return {}
+    points = {}
+    for share in shares:
+        level = low + share * (high - low)
+        point = defaults(space) | {d.name: d.knob.snapped(level) for d in turned}
+        points[f"{lead}={level:g}"] = point
+    return points
 
 
 def _mean(models: list[str], types: Mapping[str, Any]) -> Recipe:
     """Return the plain mean of some models; of one model, the model itself."""
     sources = tuple(Source(name, (("weight", 1.0),)) for name in models)
     return Recipe("linear", sources, **types)
+
+
+def _default(dimension: Dimension) -> Drawn:
+    knob, param = dimension.knob, dimension.param
+    wanted = None if param is None else param.default if param.start is None else param.start
+    if knob.choices:
+        return wanted if wanted in knob.choices else knob.choices[0]
+    middle = (knob.low + knob.high) / 2
+    return knob.snapped(middle if wanted is None else float(wanted))

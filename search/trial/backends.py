@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from evaluators.engines.hf.engine import live_model
 from evaluators.engines.vllm.engine import VllmEngine
@@ -18,30 +18,6 @@ from merge_core.output.live_model import Candidate, behaviour
 from merge_core.parents.residency import Placement
 from merge_core.plan.steps import Plan
 from search.spec.sections import Engine
-
-
-class Host(Protocol):
-    """Builds candidates, one at a time, and shows the last one to evaluators."""
-
-    live: LiveModel | None  # None before the first build
-
-    @property
-    def source(self) -> Candidate | tensor_stream.Stream:
-        """What merges; it knows how, and what it computed once."""
-        ...
-
-    @property
-    def versions(self) -> Mapping[str, str]:
-        """Versions of what only this host uses, by library."""
-        ...
-
-    def build(self, plan: Plan) -> str:
-        """Build a plan and return its weights digest.
-
-        Raises:
-            MergeError: It cannot be built, or is not finite.
-        """
-        ...
 
 
 def open_host(
@@ -71,19 +47,23 @@ def open_host(
 
 
 class InPlace:
-    """A live transformers model, overwritten in place. See ``Host``."""
+    """A live transformers model, overwritten in place.
+
+    ``live`` is what evaluators see of the last candidate, None before the first; ``source`` merges
+    and knows what it computed once; ``versions`` are those of libraries that only this host uses.
+    """
 
     def __init__(self, engine: Engine, candidate: Candidate, tokenizer: Callable[[], Any]) -> None:
         self._engine, self.source, self._tokenizer = engine, candidate, tokenizer
+        self.versions: dict[str, str] = {}
         self.live: LiveModel | None = None
 
-    @property
-    def versions(self) -> Mapping[str, str]:
-        """See ``Host``."""
-        return {}
-
     def build(self, plan: Plan) -> str:
-        """See ``Host``."""
+        """Build a plan and return its weights digest.
+
+        Raises:
+            MergeError: It cannot be built, or is not finite.
+        """
         digest = self.source.build(plan)
         model = self.source.model
         if self.live is None or self.live.model is not model:
@@ -93,7 +73,7 @@ class InPlace:
 
 
 class Resident:
-    """A vLLM that takes each candidate tensor by tensor. See ``Host``.
+    """A vLLM that takes each candidate tensor by tensor; attributes as those of ``InPlace``.
 
     It is started at the first build, and anew where the config or the type of the weights changes
     or vLLM has failed.
@@ -104,17 +84,13 @@ class Resident:
     ) -> None:
         self._engine, self.source, self._tokenizer = engine, source, tokenizer
         self._vllm: VllmEngine | None = None
+        self.versions = {"vllm": installed_version()}
         self._made_for: tuple[str, str] | None = None
         self._ready: LiveModel | None = None  # of the vLLM that runs
         self.live: LiveModel | None = None
 
-    @property
-    def versions(self) -> Mapping[str, str]:
-        """See ``Host``."""
-        return {"vllm": installed_version()}
-
     def build(self, plan: Plan) -> str:
-        """See ``Host``; a build that fails leaves no candidate."""
+        """As ``InPlace.build``; a build that fails leaves no candidate."""
         if self._vllm is None or self._vllm.broken or self._made_for != behaviour(plan):
             self._stop()
             self._start(plan)
@@ -138,6 +114,9 @@ class Resident:
         self.live = self._ready = None
         if vllm is not None:
             vllm.close()
+
+
+Host = InPlace | Resident
 
 
 def device_of(engine: Engine) -> str:

@@ -11,8 +11,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.samplers import RandomSampler, TPESampler
 
 from merge_core.errors import ParameterError, UnknownNameError
-from search.samplers.cma import CmaSampler
-from search.samplers.registry import SAMPLERS, ask, make_auto, make_cma, seed_for
+from search.samplers.ask import ask, seed_for
+from search.samplers.cma import CmaSampler, make_cma
+from search.samplers.registry import SAMPLERS, make_auto
 from search.samplers.testing import SamplerContract, inside
 
 PLANE = {"weight": FloatDistribution(0.0, 1.5), "density": FloatDistribution(0.1, 1.0, step=0.01)}

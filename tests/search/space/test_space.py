@@ -16,6 +16,7 @@ from merge_core.methods.registry import method
 from merge_core.recipe.interpolate import value_of
 from merge_core.recipe.schema import Recipe
 from search.space.space import Space
+from search.space.starting_points import defaults, levels
 from search.spec import recipe_template
 from tests.places import place
 
@@ -338,19 +339,19 @@ def test_distributions_are_the_ranges_and_choices_of_the_file() -> None:
     ],
 )
 def test_defaults_are_the_methods_own_moved_into_the_range(knob: Any, default: float) -> None:
-    assert space_of(knob).defaults() == {"weight/one": default}
+    assert defaults(space_of(knob)) == {"weight/one": default}
 
 
 def test_a_parameter_without_a_default_of_its_own_starts_where_the_method_says() -> None:
     models = [{"model": "one"}]
     t = {"low": 0.0, "high": 1.0}
     data = {"merge_method": "slerp", "base_model": "base", "models": models, "parameters": {"t": t}}
-    assert Space(template_of(data), llama(4)).defaults() == {"t": 0.5}
+    assert defaults(Space(template_of(data), llama(4))) == {"t": 0.5}
 
 
 def test_the_default_method_is_the_first_choice() -> None:
     space = Space(template_of(yaml.safe_load(METHODS)), llama(4))
-    assert space.defaults()["merge_method"] == "linear"
+    assert defaults(space)["merge_method"] == "linear"
 
 
 def test_levels_turn_the_first_parameter_everywhere_through_the_common_range() -> None:
@@ -359,21 +360,21 @@ def test_levels_turn_the_first_parameter_everywhere_through_the_common_range() -
         {"model": "two", "parameters": {"weight": {"low": 0.5, "high": 2.0}}},
     ]
     space = space_of(0, models=models, parameters={"lambda": {"low": 0.5, "high": 2.0}})
-    levels = space.levels()
-    assert list(levels) == [f"weight={x}" for x in ("0.7", "0.9", "1.1", "1.3", "1.5")]
-    assert levels["weight=0.9"] == pytest.approx(
+    found = levels(space)
+    assert list(found) == [f"weight={x}" for x in ("0.7", "0.9", "1.1", "1.3", "1.5")]
+    assert found["weight=0.9"] == pytest.approx(
         dict.fromkeys(names(space)[:3], 0.9) | {"lambda": 1.0}
     )
 
 
 def test_levels_are_moved_onto_each_knobs_grid() -> None:
     space = space_of({"low": 0.0, "high": 1.0, "step": 0.25})
-    assert [p["weight/one"] for p in space.levels().values()] == [0.25, 0.5, 0.5, 0.75, 1.0]
+    assert [p["weight/one"] for p in levels(space).values()] == [0.25, 0.5, 0.5, 0.75, 1.0]
 
 
 @pytest.mark.parametrize("weight", [0.5, {"choices": [0.1, 0.2]}])
 def test_there_are_no_levels_where_no_range_turns_the_first_parameter(weight: Any) -> None:
-    assert space_of(weight, parameters={"lambda": {"low": 0.5, "high": 2.0}}).levels() == {}
+    assert levels(space_of(weight, parameters={"lambda": {"low": 0.5, "high": 2.0}})) == {}
 
 
 def test_there_are_no_levels_where_the_ranges_have_nothing_in_common() -> None:
@@ -381,7 +382,7 @@ def test_there_are_no_levels_where_the_ranges_have_nothing_in_common() -> None:
         {"model": f"m{low}", "parameters": {"weight": {"low": low, "high": low + 1}}}
         for low in (0, 2)
     ]
-    assert space_of(0, models=models).levels() == {}
+    assert levels(space_of(0, models=models)) == {}
 
 
 def test_defaults_and_levels_lie_inside_every_distribution() -> None:
@@ -390,14 +391,14 @@ def test_defaults_and_levels_lie_inside_every_distribution() -> None:
         {"value": {"low": 0.01, "high": 1.0, "log": True, "gradient": 3}},
     ]
     space = space_of(weight, parameters={"normalize": {"choices": [False, True]}})
-    for point in (space.defaults(), *space.levels().values()):
+    for point in (defaults(space), *levels(space).values()):
         for name, distribution in space.distributions().items():
             assert distribution._contains(distribution.to_internal_repr(point[name])), name
 
 
 def test_points_of_defaults_and_levels_are_valid_recipes() -> None:
     space = Space(template_of(yaml.safe_load(METHODS)), llama(4))
-    points = [space.defaults(), *space.levels().values()]
+    points = [defaults(space), *levels(space).values()]
     assert [layer_values(space.recipe(p), 4)[0] for p in points] == pytest.approx(
         [1.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     )
