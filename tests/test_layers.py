@@ -122,7 +122,7 @@ FLOORS = {
         {"plugin_file"},
     ),
     "search": (
-        *({"samplers"}, {"spec"}, {"space", "scoring", "storage"}, {"trial"}),
+        *({"samplers"}, {"spec"}, {"space", "scoring"}, {"trial"}, {"storage"}),
         *({"report"}, {"run"}, {"views"}, {"cli"}),
     ),
 }
