@@ -1,10 +1,20 @@
-"""Log-likelihoods: each context is read once, and every continuation after it from there."""
+"""Log-likelihoods: each context is read once, and every continuation after it from there.
+
+    tokens          c1 c2 c3 c4 | x1 x2 x3       context | continuation
+    are read at      *  *  *  * |  *  *
+    logits                   l0 | l1 l2
+    they score               x1 | x2 x3
+
+All that follows one context has its first token from one row of logits, ``l0``. Only continuations
+of several tokens are read, the last token never: each in a row of its own, behind a copy of the
+context's keys and values.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -94,8 +104,7 @@ def _answer(
     reader = _Reader(forward, state, endings, greedy)
     for more, places in sorted(later.items()):
         follow = functools.partial(reader.follow, more)
-        spread = _spread(places, [endings[place][0] for place in places])
-        for part, told in budget.batches(spread, length + more, follow):
+        for part, told in budget.batches(places, length + more, follow):
             _add(sums, greedy, part, [len(endings[p][1].ids) - 1 for p in part], told)
     rounded = torch.from_numpy(sums).to(logits.dtype).tolist()
     return [
@@ -127,11 +136,9 @@ class _Reader:
 
     def follow(
         self, length: int, places: Sequence[int]
-    ) -> tuple[Sequence[int], _Told]:  # of their tokens after the first: (places, length)
-        """Read the endings at some places, padded on the right; return them in another order."""
+    ) -> tuple[Sequence[int], _Told]:  # the places; of tokens after the first: (places, length)
+        """Read the endings at some places, padded on the right."""
         n = len(places)
-        held = self.forward.held(self.state)
-        places = _arranged(places, [self.endings[place][0] for place in places], held)
         repeated = [places[i % n] for i in range(filled(n, length))]
         some = [self.endings[place] for place in repeated]
         ids = np.zeros((len(some), length + 1), dtype=np.int64)
@@ -150,30 +157,6 @@ class _Reader:
         nats = torch.cat([part.nats for part in parts], dim=1)
         best = torch.cat([part.best for part in parts], dim=1)
         return places, _Told(nats[:n], best[:n])
-
-
-def _spread(places: Sequence[int], contexts: Sequence[int]) -> list[int]:
-    """Order places so that each context comes once, then each a second time, and so on.
-
-    Those that come most often are first: they are held where their next endings are read.
-    """
-    often, seen = Counter(contexts), Counter[int]()
-    turns = []
-    for place, context in zip(places, contexts, strict=True):
-        turns.append((seen[context], -often[context], context, place))
-        seen[context] += 1
-    return [place for *_, place in sorted(turns)]
-
-
-def _arranged(places: Sequence[int], contexts: Sequence[int], held: Sequence[int]) -> list[int]:
-    """Order places so that as many contexts as can be come where they are held already."""
-    waiting: dict[int, list[int]] = defaultdict(list)
-    for place, context in zip(places, contexts, strict=True):
-        waiting[context].append(place)
-    there = [waiting[i].pop() if waiting.get(i) else None for i in held[: len(places)]]
-    there += [None] * (len(places) - len(there))
-    rest = iter([place for some in waiting.values() for place in some])
-    return [next(rest) if place is None else place for place in there]
 
 
 def _told(

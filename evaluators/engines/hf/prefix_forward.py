@@ -3,6 +3,14 @@
 Every chunk is read by itself, whether or not other rows share it, so what a row computes does not
 depend on its neighbours: shared few-shot prefixes are read once, and no row changes its bits. The
 head runs only where a logit is wanted: after the last token of a context, and on what follows.
+
+    contexts            AAAABBBBCCx          AAAABBBBy             AAAADDz
+    chunks              AAAA, read once for all three
+                            BBBB, once for two                         DD..     . is padding,
+                                CC..                                            masked out
+    then in one cache   ...AAAABBBBCC|x|     .....AAAABBBB|y|      .......AAAADD|z|
+    logits                            l                    l                     l
+    read on                             ->                  ->                    ->
 """
 
 from __future__ import annotations
@@ -104,12 +112,8 @@ class Forward:
 
         ``state`` is left alone, what an earlier call made of it is overwritten.
         """
-        return state.copied(rows, room, self._other(state).again())
-
-    def held(self, state: Read) -> Sequence[int]:
-        """Return which rows of ``state`` :meth:`only` finds copied already, in their order."""
-        first: Any = state.cache.layers[0]
-        return self._other(state).held(first.keys)
+        (other,) = (memory for memory in self._memories if memory is not state.memory)
+        return state.copied(rows, room, other.again())
 
     def works(self) -> bool:
         """Tell whether reading in steps gives what one plain forward pass gives for this model.
@@ -125,11 +129,6 @@ class Forward:
                 return True
             self._works = agrees
         return self._works
-
-    def _other(self, state: Read) -> Memory:
-        """Return the memory that a state is not in."""
-        (other,) = (memory for memory in self._memories if memory is not state.memory)
-        return other
 
     def _prefixes(self, heads: Sequence[Ids], chunk: int) -> list[tuple[Read, int]]:
         """Read heads chunk by chunk, each different one once; return where each is, and its row.

@@ -398,7 +398,7 @@ def test_nothing_is_printed(tasks, live, capfd):
         "evaluators.protocol",
         "evaluators.registry",
         "evaluators.harness.task",
-        "evaluators.engines.hf.engine",
+        "evaluators.engines.vllm.engine",
     ],
 )
 def test_importing_a_declaration_imports_no_library(module):

@@ -27,15 +27,6 @@ def test_copied_rows_are_the_rows_asked_for_whatever_the_memory_held(seed):
             memory.again().empty(old, 6, 6).fill_(8.0)  # another use between
 
 
-def test_a_row_that_is_where_it_was_is_not_copied_again():
-    memory, old = Memory(), tensor(4)
-    memory.copied(old, [0, 1, 2], 1).fill_(7.0)
-    held = memory.again().copied(old, [0, 3, 2], 1)
-    assert [bool((row[:, :5] == 7.0).all()) for row in held] == [True, False, True]
-    assert memory.held(old) == [0, 3, 2]
-    assert memory.held(tensor(4)) == ()
-
-
 def test_two_blocks_of_one_use_do_not_overlap():
     memory = Memory()
     first = memory.empty(tensor(1), 3, 4).fill_(1.0)
