@@ -115,15 +115,8 @@ def _steering(
     return found
 
 
-class PoolItem(NamedTuple):
-    """An item as the pools see it: under the study's name of its task."""
-
-    task: str
-    id: str
-
-
-def pool_items(evaluators: Mapping[str, Evaluator]) -> list[PoolItem]:
-    """Return all items of a study for ``pools.split``.
+def pool_ids(evaluators: Mapping[str, Evaluator]) -> dict[str, Sequence[str]]:
+    """Return what ``pools.split`` splits: task -> an id for each of its items.
 
     Tasks that share documents, such as two prompts for one data set, are split by the documents:
     one that steers the search in the first task is not reported in the second.
@@ -131,11 +124,10 @@ def pool_items(evaluators: Mapping[str, Evaluator]) -> list[PoolItem]:
     documents = {t: e.documents for t, e in evaluators.items() if e.documents is not None}
     times = Counter(x for found in documents.values() for x in {d.partition("#")[0] for d in found})
     shared = {t for t, found in documents.items() if any(times[d] > 1 for d in found)}
-    return [
-        PoolItem(task, name)
+    return {
+        task: documents[task] if task in shared else [item.id for item in e.items]
         for task, e in evaluators.items()
-        for name in (documents[task] if task in shared else [item.id for item in e.items])
-    ]
+    }
 
 
 def _free(evaluator: Evaluator, taken: Mapping[str, Evaluator]) -> str:

@@ -11,26 +11,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Protocol
+from typing import Literal
 
 from merge_core.errors import ParameterError
 
 NAMES = ("search", "select", "report")
-
-
-class ItemRef(Protocol):
-    """One item: its task and its id, made from its content; an evaluator's ``Item`` is one.
-
-    Items of one task with the same content have the ids ``X``, ``X#2``, ``X#3``.
-    """
-
-    @property
-    def task(self) -> str:
-        """The task's name."""
-
-    @property
-    def id(self) -> str:
-        """The same for the same content in every process."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +49,9 @@ class Pools:
     report: Pool
 
 
-def split(items: Sequence[ItemRef], counts: Mapping[str, int | str], seed: int) -> Pools:
+def split(
+    ids: Mapping[str, Sequence[str]], counts: Mapping[str, int | Literal["rest"]], seed: int
+) -> Pools:
     """Share items out into the three pools.
 
     Each pool has exactly the asked number of items, shared among the tasks in proportion to their
@@ -72,24 +59,21 @@ def split(items: Sequence[ItemRef], counts: Mapping[str, int | str], seed: int) 
     together; items beyond all counts are in no pool.
 
     Args:
-        items: All items of all tasks, in any order; a position counts the items of one task here.
+        ids: Task -> the ids of all its items, in any order; a position counts these. An id is made
+            from the content: items of one task with the same content have ``X``, ``X#2``, ``X#3``.
         counts: ``search`` and ``select``: items over all tasks, >= 1; ``report``: the same, or
             "rest" for all that are left.
         seed: The study's seed, any whole number.
 
     Raises:
-        ParameterError: The counts are not what is described above, ask for more items than there
-            are, or leave a task without an item in a pool; an item is there twice; items of the
-            same content, in one task or in several, cannot stay together at these counts.
+        ParameterError: The counts ask for more items than there are, or leave a task without an
+            item in a pool; an item is there twice; items of the same content, in one task or in
+            several, cannot stay together at these counts.
     """
-    asked = _checked(counts)
-    ids: dict[str, list[str]] = {}
-    for item in items:
-        ids.setdefault(item.task, []).append(item.id)
     tasks = tuple(sorted(ids))
     for task in tasks:
         _check_task(task, ids[task])
-    wanted = _wanted(tasks, [len(ids[task]) for task in tasks], asked)
+    wanted = _wanted([len(ids[task]) for task in tasks], counts)
     places = [
         _placed(task, ids[task], numbers, seed) for task, numbers in zip(tasks, wanted, strict=True)
     ]
@@ -116,20 +100,6 @@ def _check_together(
                     )
 
 
-def _checked(counts: Mapping[str, int | str]) -> tuple[int, int, int | None]:
-    if set(counts) != set(NAMES):
-        raise ParameterError(f"items must have search, select and report, got {sorted(counts)}")
-    for name in NAMES:
-        value = counts[name]
-        if name == "report" and value == "rest":
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            rule = "a whole number >= 1" + (' or "rest"' if name == "report" else "")
-            raise ParameterError(f"items.{name} must be {rule}, got {value!r}")
-    report = counts["report"]
-    return int(counts["search"]), int(counts["select"]), None if report == "rest" else int(report)
-
-
 def _check_task(task: str, ids: Sequence[str]) -> None:
     name, times = Counter(ids).most_common(1)[0]
     if times > 1:
@@ -141,18 +111,18 @@ def _check_task(task: str, ids: Sequence[str]) -> None:
 
 
 def _wanted(
-    tasks: Sequence[str], sizes: Sequence[int], asked: tuple[int, int, int | None]
+    sizes: Sequence[int], counts: Mapping[str, int | Literal["rest"]]
 ) -> list[tuple[int, int, int]]:
-    search, select, report = asked
-    least = len(tasks)
-    number = {"search": search, "select": select, "report": least if report is None else report}
+    least, rest = len(sizes), counts["report"] == "rest"
+    number = {name: least if count == "rest" else count for name, count in counts.items()}
+    search, select, report = (number[name] for name in NAMES)
     for name, value in number.items():
         if value < least:
             raise ParameterError(
                 f"items.{name} must be at least 1 for each of the {least} tasks, got {value}"
             )
     if sum(number.values()) > sum(sizes):
-        tail = f"at least {least} for report" if report is None else f"{report} for report"
+        tail = f"at least {least} for report" if rest else f"{report} for report"
         raise ParameterError(
             f"items: {search} for search, {select} for select and {tail} are "
             f"{sum(number.values())}, but there are {sum(sizes)} items; ask for fewer"
@@ -161,7 +131,7 @@ def _wanted(
     second = _shared(select, sizes, first, kept=1)
     used = [a + b for a, b in zip(first, second, strict=True)]
     third = [n - u for n, u in zip(sizes, used, strict=True)]
-    if report is not None:
+    if not rest:
         third = _shared(report, sizes, used, kept=0)
     return list(zip(first, second, third, strict=True))
 

@@ -11,7 +11,7 @@ from evaluators.protocol import Evaluator, LiveModel, score_items
 from merge_core.errors import EvaluationError
 from search.scoring import intervals
 from search.scoring.aggregate import Aggregate
-from search.scoring.objectives import Opened, open_evaluators, pool_items
+from search.scoring.objectives import Opened, open_evaluators, pool_ids
 from search.scoring.pools import NAMES, Pool, split
 from search.spec.study_file import StudySpec
 
@@ -36,7 +36,7 @@ class Tasks:
         self.steering: Mapping[str, Evaluator] = opened.steering
         self.aggregate = Aggregate(spec.aggregate, opened.entries)
         counts = {name: getattr(spec.items, name) for name in NAMES}
-        self.pools = split(pool_items(self.evaluators), counts, spec.search.seed)
+        self.pools = split(pool_ids(self.evaluators), counts, spec.search.seed)
 
     def scored_by(self, pool: str) -> Mapping[str, Evaluator]:
         """Return task -> its evaluator on a pool, in the study's order."""

@@ -115,5 +115,9 @@ def test_each_pool_can_have_an_item(tokenizer):
     from search.scoring.pools import split
 
     cost = open_entry("cost", None, tokenizer, metric="parameters")
-    pools = split(cost.items, {"search": 1, "select": 1, "report": "rest"}, seed=0)
+    pools = split(
+        {"cost": [item.id for item in cost.items]},
+        {"search": 1, "select": 1, "report": "rest"},
+        seed=0,
+    )
     assert [len(pools.search), len(pools.select), len(pools.report)] == [1, 1, 1]

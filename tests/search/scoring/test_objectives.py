@@ -6,7 +6,7 @@ import pytest
 
 from evaluators.protocol import Suite
 from merge_core.errors import EvaluationError, ParameterError
-from search.scoring.objectives import named, pool_items
+from search.scoring.objectives import named, pool_ids
 from search.scoring.pools import split
 from tests.search import toy
 
@@ -84,7 +84,7 @@ def prompt(task, first=0):
 def pools_of(*tasks):
     evaluators = {task.task: task for task in tasks}
     counts = {"search": 12, "select": 12, "report": "rest"}
-    return split(pool_items(evaluators), counts, seed=3)
+    return split(pool_ids(evaluators), counts, seed=3)
 
 
 def test_a_document_is_in_the_same_pool_in_every_task_that_has_it():
@@ -103,5 +103,5 @@ def test_documents_that_cannot_stay_in_one_pool_are_refused():
 
 def test_tasks_that_share_nothing_are_split_by_their_items_as_ever():
     tasks = [prompt("plain"), prompt("other", 50), toy.Task("third", 20)]
-    expected = [(task.task, item.id) for task in tasks for item in task.items]
-    assert pool_items({task.task: task for task in tasks}) == expected
+    expected = {task.task: [item.id for item in task.items] for task in tasks}
+    assert pool_ids({task.task: task for task in tasks}) == expected
