@@ -58,7 +58,7 @@ def plan_document(
     _check_fit(layout, parents)
     dropped = {name: why for parent in used for name, why in unloaded[parent].items()}
     dropped |= _left_out(layout, used, names)
-    resolver = _Resolver(recipe, found, parents)
+    steps = [_step(placed, recipe, found, parents) for placed in layout.placed]
     return Plan(
         recipe=recipe,
         opened=opened,
@@ -68,7 +68,7 @@ def plan_document(
         tokens_from=tokens_from,
         config=_config(parents, config_from, layout, tokens, tokens_from),
         dtype=recipe.out_dtype or recipe.dtype or _common_dtype([parents[name] for name in used]),
-        steps=tuple(sorted(map(resolver.step, layout.placed), key=lambda step: step.tensor)),
+        steps=tuple(sorted(steps, key=lambda step: step.tensor)),
         dropped=dropped,
         vocabulary=tokens,
     )
@@ -110,48 +110,42 @@ def _count(parent: Parent, stack: str) -> int:
     return next(x.count for x in stacks(parent.tensors) if x.stack == stack)
 
 
-class _Resolver:
-    """Makes the steps of one plan."""
+def _step(placed: Placed, recipe: Recipe, found: Method, parents: Mapping[str, Parent]) -> Step:
+    first = placed.inputs()[0]
+    info = parents[first.parent].tensors[first.tensor]
+    step = Step(placed.tensor, info.shape, placed.operands, placed.base)
+    if info.dtype not in FLOATS:
+        return replace(step, copied=True)
+    where = [
+        (x, (source.parameters, *placed.shared))
+        for x, source in zip(placed.operands, placed.sources, strict=True)
+    ]
+    keys = (
+        key_for(recipe.seed, placed.tensor, parents[x.parent].digest) if found.draws else 0
+        for x in placed.operands
+    )
+    return replace(
+        step,
+        values=tuple(_values(found, "model", x.tensor, placed.t, given) for x, given in where),
+        shared=_values(found, "shared", placed.tensor, placed.t, placed.shared),
+        keys=tuple(keys),
+    )
 
-    def __init__(self, recipe: Recipe, found: Method, parents: Mapping[str, Parent]) -> None:
-        self._recipe, self._method, self._parents = recipe, found, parents
 
-    def step(self, placed: Placed) -> Step:
-        first = placed.inputs()[0]
-        info = self._parents[first.parent].tensors[first.tensor]
-        step = Step(placed.tensor, info.shape, placed.operands, placed.base)
-        if info.dtype not in FLOATS:
-            return replace(step, copied=True)
-        pairs = zip(placed.sources, placed.operands, strict=True)
-        return replace(
-            step,
-            values=tuple(
-                self._values("model", x.tensor, placed.t, (source.parameters, *placed.shared))
-                for source, x in pairs
-            ),
-            shared=self._values("shared", placed.tensor, placed.t, placed.shared),
-            keys=tuple(self._key(placed.tensor, x.parent) for x in placed.operands),
-        )
-
-    def _values(
-        self, scope: str, tensor: str, t: float, given: Sequence[Settings]
-    ) -> dict[str, Value]:
-        levels = [dict(settings) for settings in given]
-        values: dict[str, Value] = {}
-        for param in self._method.params:
-            if param.scope != scope:
-                continue
-            settings = [level[param.name] for level in levels if param.name in level]
-            values[param.name] = value_of(param, settings, tensor, t)
-            rule = param.rule_broken_by(values[param.name])
-            if rule is not None:
-                raise ParameterError(f"{tensor}: {param.name}: {rule}")
-        return values
-
-    def _key(self, tensor: str, parent: str) -> int:
-        if not self._method.draws:
-            return 0
-        return key_for(self._recipe.seed, tensor, self._parents[parent].digest)
+def _values(
+    found: Method, scope: str, tensor: str, t: float, given: Sequence[Settings]
+) -> dict[str, Value]:
+    levels = [dict(settings) for settings in given]
+    values: dict[str, Value] = {}
+    for param in found.params:
+        if param.scope != scope:
+            continue
+        settings = [level[param.name] for level in levels if param.name in level]
+        values[param.name] = value_of(param, settings, tensor, t)
+        rule = param.rule_broken_by(values[param.name])
+        if rule is not None:
+            raise ParameterError(f"{tensor}: {param.name}: {rule}")
+    return values
 
 
 def _check_fit(layout: Layout, parents: Mapping[str, Parent]) -> None:
@@ -188,13 +182,13 @@ def _vocabulary_hint(parent: Parent, tensor: str) -> str:
 def _check_names(layout: Layout, parents: Mapping[str, Parent]) -> None:
     missing: dict[str, list[tuple[str, str]]] = {}
     for placed in layout.placed:
-        have = [x.parent for x in placed.inputs() if x.tensor in parents[x.parent].tensors]
-        for x in placed.inputs():
-            if x.tensor not in parents[x.parent].tensors:
-                missing.setdefault(x.parent, []).append((x.tensor, have[0] if have else "another"))
+        there = {x: x.tensor in parents[x.parent].tensors for x in placed.inputs()}
+        have = next((x.parent for x in there if there[x]), "another")
+        for x in there:
+            if not there[x]:
+                missing.setdefault(x.parent, []).append((x.tensor, have))
     for lack, found in missing.items():
-        tensor, have_it = found[0]
-        raise _unshared(tensor, have_it, lack, len(found))
+        raise _unshared(*found[0], lack, len(found))
 
 
 def _unshared(tensor: str, have: str, lack: str, count: int) -> CheckpointError:
@@ -216,16 +210,12 @@ def _left_out(
     dropped: dict[str, str] = {}
     for name in used:
         left = [tensor for tensor in names[name] if (name, tensor) not in taken]
-        extra = []
-        for tensor in left:
-            reason = _reason(layout, name, tensor)
-            if reason is None:
-                extra.append(tensor)
-            else:
-                dropped[f"{name}: {tensor}"] = reason
+        reasons = {tensor: _reason(layout, name, tensor) for tensor in left}
+        extra = sorted(tensor for tensor, reason in reasons.items() if reason is None)
         if extra:
-            other = next(x for x in used if x != name) if len(used) > 1 else "the result"
-            raise _unshared(sorted(extra)[0], name, other, len(extra))
+            other = next((x for x in used if x != name), "the result")
+            raise _unshared(extra[0], name, other, len(extra))
+        dropped |= {f"{name}: {tensor}": reason for tensor, reason in reasons.items() if reason}
     return dropped
 
 
