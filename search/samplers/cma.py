@@ -44,9 +44,9 @@ class CmaSampler(BaseSampler):
     """Draws from the normal distribution that the study's complete trials have shaped so far.
 
     Trials that are complete, have exactly this space's parameters and no user attribute "baseline"
-    are cut, in the order of their numbers, into generations of ``population``; the rest of an
-    unfinished generation waits. After a generation of equal points (a grid leaves no smaller step)
-    the search starts again. So the draw depends on nothing but the arguments and the trials.
+    are cut, in the order of their numbers, into generations of ``4 + floor(3 ln d)`` for d knobs;
+    the rest of an unfinished generation waits. After a generation of equal points (a grid leaves no
+    smaller step) the search starts again. So the draw depends on the arguments and the trials only.
 
     Args:
         space: Knob name -> distribution, log and step included. One must have more than one value.
@@ -55,11 +55,10 @@ class CmaSampler(BaseSampler):
         sigma: First standard deviation, > 0, as a share of every knob's range (its logarithm's
             range for log knobs).
         seed: Of this one draw, in [0, 2**32).
-        population: Trials per generation, >= 4; None: ``4 + floor(3 ln d)`` for d knobs.
 
     Raises:
         ParameterError: A knob is categorical, no knob is free, ``start`` lacks a knob or lies
-            outside its range, or ``sigma`` or ``population`` is too small.
+            outside its range, or ``sigma`` is not positive.
     """
 
     def __init__(
@@ -68,18 +67,14 @@ class CmaSampler(BaseSampler):
         start: Mapping[str, Any] | None,
         sigma: float,
         seed: int,
-        population: int | None = None,
     ) -> None:
         if not 0 < sigma < np.inf:  # also refuses nan
             raise ParameterError(f"sigma must be positive, got {sigma}")
-        if population is not None and population < 4:  # cmaes divides by zero with one parent
-            raise ParameterError(f"population must be at least 4, got {population}")
         self._names = frozenset(space)
         self._box = _Box({name: d for name, d in space.items() if not d.single()})
         self._mean = self._box.placed(start)
         self._sigma = sigma
         self._seed = seed
-        self._population = population
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -138,7 +133,6 @@ class CmaSampler(BaseSampler):
             mean=self._mean,
             sigma=self._sigma,
             bounds=np.array([[0.0, 1.0]] * len(self._mean)),
-            population_size=self._population,
         )
 
 

@@ -83,16 +83,6 @@ def test_a_generation_has_the_size_of_hansens_formula(knobs: int, size: int) -> 
     assert drawn(first, space) != unmoved
 
 
-def test_the_population_can_be_set() -> None:
-    assert drawn_after(searched(UNIT, 4, population=4), population=4) != drawn_after(
-        optuna.create_study(), population=4
-    )
-
-
-def drawn_after(study: optuna.Study, **options: Any) -> dict[str, Any]:
-    return CmaSampler(UNIT, None, SIGMA, 99, **options).sample_relative(study, None, {})
-
-
 def test_a_minimised_study_with_flipped_scores_draws_the_same() -> None:
     up, down = searched(UNIT, 30), optuna.create_study(direction="minimize")
     for t in up.trials:
@@ -214,7 +204,6 @@ def test_a_long_search_on_a_coarse_grid_raises_no_warning() -> None:
     [
         ({"sigma": 0.0}, "sigma must be positive, got 0.0"),
         ({"sigma": float("nan")}, "sigma must be positive, got nan"),
-        ({"population": 3}, "population must be at least 4, got 3"),
         ({"start": {"x0": 0.5}}, "start must have every knob, got none for x1"),
         ({"start": dict.fromkeys(UNIT, 1.5)}, r"start.x0 must be in \[0.0, 1.0\], got 1.5"),
         (
