@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from merge_core.contract import Param
-from merge_core.errors import MergeError
+from merge_core.errors import MergeError, join
 from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.schema import Recipe
 from merge_core.validation import Place
@@ -91,12 +92,13 @@ class Space:
         return [member for members in self._of.values() for member in members]
 
     def _dimensions(self, knob: Knob) -> list[Dimension]:
+        path = reduce(join, knob.place, "recipe")
         if knob.spread:
-            self._over_layers.check(_shown(knob.place))
+            self._over_layers.check(path)
         name, taken = self._name(knob.place), {d.name for d in self._all()}
         parts = [f"/{part}" for part in self._over_layers.parts(knob)] if knob.spread else [""]
         if not taken.isdisjoint(f"{name}{part}" for part in parts):
-            name = f"{name} ({_shown(knob.place)})"
+            name = f"{name} ({path})"
         param = self._param(knob.place)
         return [Dimension(f"{name}{part}", knob, param) for part in parts]
 
@@ -131,10 +133,3 @@ class Space:
 def _on_grid(knob: Knob, value: Drawn) -> Drawn:
     """Return a drawn value as it goes into the recipe: free of the grid's float noise."""
     return value if knob.step is None else knob.snapped(float(value))
-
-
-def _shown(place: Place) -> str:
-    text = "recipe"
-    for key in place:
-        text += f"[{key}]" if isinstance(key, int) else f".{key}"
-    return text
