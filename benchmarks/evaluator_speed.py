@@ -33,7 +33,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from evaluators.engines.hf.engine import live_model
-from evaluators.harness.task import EVALUATOR, LmEvalTask
+from evaluators.harness.open import EVALUATOR
+from evaluators.harness.task import LmEvalTask
 from evaluators.log_control import hushed
 from evaluators.protocol import LiveModel
 

@@ -23,7 +23,7 @@ EVALUATORS = Registry(
         "cost": "evaluators.cost:EVALUATOR",
         "exact_match": "evaluators.jsonl.exact_match:EVALUATOR",
         "judge": "evaluators.jsonl.judge:EVALUATOR",
-        "lm_eval": "evaluators.harness.task:EVALUATOR",
+        "lm_eval": "evaluators.harness.open:EVALUATOR",
         "multiple_choice": "evaluators.jsonl.multiple_choice:EVALUATOR",
         "python": "evaluators.jsonl.python_function:EVALUATOR",
     },

@@ -49,10 +49,13 @@ def most_tokens(how: Mapping[str, Any]) -> int:
 
 def is_greedy(how: Mapping[str, Any]) -> bool:
     """Tell whether generation settings ask for the greedy choice and no more."""
-    if set(how) - {"until", *LIMITS} - SAMPLING:
-        return False
+    return not (set(how) - {"until", *LIMITS} - SAMPLING or samples(how))
+
+
+def samples(how: Mapping[str, Any]) -> bool:
+    """Tell whether generation settings ask for tokens drawn at random."""
     asked = how.get("do_sample")
-    return not (float(how.get("temperature") or 0) > 0 if asked is None else asked)
+    return float(how.get("temperature") or 0) > 0 if asked is None else bool(asked)
 
 
 def leaves_greedy(settings: GenerationConfig | None) -> bool:

@@ -20,6 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evaluators.harness.index import Spec, manager_of, name_of
+from evaluators.harness.refusals import (
+    refuse_empty,
+    refuse_prompts_of_texts,
+    refuse_special,
+    refuse_unrepeatable,
+    refuse_without_generation,
+)
+from evaluators.harness.sandbox import install_sandbox
 from evaluators.log_control import hushed
 from merge_core.errors import EvaluationError, MergeError
 
@@ -31,9 +39,6 @@ if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
     from lm_eval.tasks.manager import TaskDict
     from transformers import PreTrainedTokenizerBase
-
-# request types that give one score per item
-ANSWERABLE = ("loglikelihood", "loglikelihood_rolling", "generate_until")
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ def prepare(
     import datasets  # noqa: F401  first, so that its log handler gets the real stderr
     import lm_eval.api.task  # noqa: F401
 
+    install_sandbox()
     name = name_of(spec)
     chat = _chat_template(name, chat_tokenizer)
     manager = manager_of(spec, include_path)
@@ -104,7 +110,8 @@ def prepare(
     with _lm_eval_seeds():  # as lm-eval: all are loaded, then the requests of all are built
         with _blamed(name):
             loaded = _loaded(spec, manager)
-        _refuse_without_effect(name, loaded["tasks"], prompting)
+        if prompting.gen_kwargs:
+            refuse_without_generation(name, loaded["tasks"].values())
         for task_name, task in loaded["tasks"].items():
             with _blamed(task_name):
                 prepared[task_name] = _prepared(task_name, task, prompting, chat)
@@ -140,8 +147,13 @@ def _loaded(spec: Spec, manager: TaskManager) -> TaskDict:
 def _prepared(
     name: str, task: Task, prompting: Prompting, chat: Callable[..., str] | None
 ) -> Prepared:
-    _refuse_special(name, task)
-    _refuse_prompts_of_texts(name, task, prompting, chat)
+    refuse_special(name, task)
+    changes = {
+        "num_fewshot": prompting.num_fewshot,
+        "system_instruction": prompting.system_instruction,
+        "apply_chat_template": chat,
+    }
+    refuse_prompts_of_texts(name, task, [key for key, value in changes.items() if value])
     if prompting.gen_kwargs and task.get_config("output_type") == "generate_until":
         task.set_config("generation_kwargs", dict(prompting.gen_kwargs), update=True)
     _set_fewshot(name, task, prompting)
@@ -151,10 +163,9 @@ def _prepared(
         system_instruction=prompting.system_instruction,
         fewshot_as_multiturn=prompting.fewshot_as_multiturn,
     )
-    _refuse_unrepeatable(name, task.instances)
+    refuse_unrepeatable(name, task.instances)
     requests = _by_document(task.instances)
-    _refuse_empty(name, requests)
-    _read_documents_once(task, [group[0].doc for group in requests])
+    refuse_empty(name, requests)
     return Prepared(name, task, requests)
 
 
@@ -189,61 +200,6 @@ def _by_document(instances: Sequence[Instance]) -> tuple[tuple[Instance, ...], .
     return tuple(tuple(sorted(found[i], key=lambda x: x.idx)) for i in sorted(found))
 
 
-def _read_documents_once(task: Task, docs: Sequence[Any]) -> None:
-    """Keep what the task says about its documents: lm-eval compiles a template at each question.
-
-    For 360 short answers of a small model that is as long as the generation itself.
-    """
-    for name in ("doc_to_text", "doc_to_target", "doc_to_choice"):
-        if hasattr(task, name):
-            setattr(task, name, _kept(getattr(task, name), docs))
-
-
-def _kept(method: Callable[..., Any], docs: Sequence[Any]) -> Callable[..., Any]:
-    known = {id(doc): doc for doc in docs}  # holds the documents, so that no id is used again
-    answers: dict[int, Any] = {}
-
-    def look(doc: Any, *more: Any) -> Any:
-        if more or id(doc) not in known:
-            return method(doc, *more)
-        if id(doc) not in answers:
-            answers[id(doc)] = method(doc)
-        return answers[id(doc)]
-
-    return look
-
-
-def _refuse_special(name: str, task: Task) -> None:
-    if getattr(task, "UNSAFE_CODE", False):
-        raise EvaluationError(f"lm-eval task {name!r} runs code that the model writes; not done")
-    if getattr(task, "MULTIMODAL", False):
-        raise EvaluationError(f"lm-eval task {name!r} needs images or sound; only text is scored")
-
-
-def _refuse_without_effect(name: str, tasks: Mapping[str, Task], prompting: Prompting) -> None:
-    kinds = {task.get_config("output_type") for task in tasks.values()}
-    if prompting.gen_kwargs and "generate_until" not in kinds:
-        raise EvaluationError(
-            f"lm-eval task {name!r} has gen_kwargs, but generates nothing; omit them"
-        )
-
-
-def _refuse_prompts_of_texts(
-    name: str, task: Task, prompting: Prompting, chat: Callable[..., str] | None
-) -> None:
-    """Refuse what changes prompts where whole texts are scored, which lm-eval ignores."""
-    asked = {
-        "num_fewshot": prompting.num_fewshot,
-        "system_instruction": prompting.system_instruction,
-        "apply_chat_template": chat,
-    }
-    given = [key for key, value in asked.items() if value]
-    if given and task.get_config("output_type") == "loglikelihood_rolling":
-        raise EvaluationError(
-            f"lm-eval task {name!r} scores whole texts and has no prompts; omit {', '.join(given)}"
-        )
-
-
 def _set_fewshot(name: str, task: Task, prompting: Prompting) -> None:
     num_fewshot = prompting.num_fewshot
     fixed = task.get_config("num_fewshot")
@@ -255,35 +211,6 @@ def _set_fewshot(name: str, task: Task, prompting: Prompting) -> None:
     wanted = fixed if num_fewshot is None else num_fewshot
     task.set_config("num_fewshot", wanted or 0)
     task.set_fewshot_seed(prompting.seed)
-
-
-def _refuse_unrepeatable(name: str, instances: Sequence[Instance]) -> None:
-    """Refuse requests that have no one score per item, or another one each time."""
-    others = sorted({i.request_type for i in instances} - set(ANSWERABLE))
-    if others:
-        raise EvaluationError(
-            f"lm-eval task {name!r} asks for {', '.join(others)}; "
-            f"supported are {', '.join(ANSWERABLE)} and multiple_choice"
-        )
-    if any(_samples(i.args[1]) for i in instances if i.request_type == "generate_until"):
-        raise EvaluationError(
-            f"lm-eval task {name!r} draws its answers at random (do_sample or temperature), "
-            "so a score could not be repeated; use a greedy variant of it"
-        )
-
-
-def _refuse_empty(name: str, requests: Sequence[Sequence[Instance]]) -> None:
-    """Refuse documents without a text: lm-eval gives them the log-likelihood of a perfect model."""
-    for place, group in enumerate(requests):
-        if any(r.request_type == "loglikelihood_rolling" and not r.args[0] for r in group):
-            raise EvaluationError(
-                f"lm-eval task {name!r}: document {place} is empty; leave it out of the task's data"
-            )
-
-
-def _samples(settings: dict[str, Any]) -> bool:
-    asked = settings.get("do_sample")
-    return bool(float(settings.get("temperature") or 0) > 0 if asked is None else asked)
 
 
 def _chat_template(

@@ -18,59 +18,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field
 
 from evaluators.choice_scores import GRADED
 from evaluators.engines.context_window import count_tokens, too_long, window_of
 from evaluators.engines.stopping import most_tokens
 from evaluators.harness.fingerprint import fingerprint_of
-from evaluators.harness.groups import shares_of
 from evaluators.harness.metrics import Reduction, chance, graded, metrics_of, reduction
 from evaluators.harness.public_data import notice_of
-from evaluators.harness.requests import ANSWERABLE, Prepared, Prompting, prepare
-from evaluators.protocol import Evaluator, LiveModel, ScoreVector, Suite, TaskFacts, items_of
-from evaluators.registry import EvaluatorPlugin
+from evaluators.harness.refusals import ANSWERABLE
+from evaluators.harness.requests import Prepared
+from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, items_of
 from merge_core.errors import EvaluationError, MergeError, UnknownNameError, hint
-from merge_core.validation import Folder, StrictModel, Words
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
-    from transformers import PreTrainedTokenizerBase
-
-
-class LmEvalOptions(StrictModel):
-    """The keys of a score entry with ``evaluator: lm_eval``."""
-
-    task: Annotated[str | Mapping[str, Any], Words("a text or a mapping")] = Field(
-        description="name of an lm-eval task, group or tag, or one written out"
-    )
-    include_path: Folder | None = Field(
-        None, description="task files of your own, relative to the study file"
-    )
-    metric: str | None = Field(None, description="which of the task's metrics; its first")
-    filter: str | None = Field(None, description="which of the task's filters; its first")
-    num_fewshot: int | None = Field(
-        None, ge=0, description="examples in a prompt; what the task says, or 0"
-    )
-    apply_chat_template: bool = Field(
-        False, description="put prompts in the tokenizer's chat template"
-    )
-    system_instruction: str | None = Field(None, description="stands before every prompt")
-    fewshot_as_multiturn: bool = Field(
-        True, description="in a chat: examples are turns of their own"
-    )
-    gen_kwargs: Mapping[str, Any] | None = Field(
-        None, description="over the task's generation settings"
-    )
-    seed: int = Field(1234, ge=0, description="seed of the few-shot draw")
-    too_long: Literal["fail", "cut"] = Field(
-        "fail",
-        description="an item longer than the model's window: a failed one, or cut at its start",
-    )
 
 
 class LmEvalTask(Evaluator):
@@ -80,9 +44,9 @@ class LmEvalTask(Evaluator):
 
     Args:
         prepared: The task with its requests.
-        options: What the study file says.
         metric: Its name; None is the task's first.
         filter: Its name; None is the task's first.
+        chosen: What else was chosen, as JSON values: ``too_long``, and how prompts were made.
 
     Raises:
         UnknownNameError: The metric or filter does not exist.
@@ -90,10 +54,14 @@ class LmEvalTask(Evaluator):
     """
 
     def __init__(
-        self, prepared: Prepared, options: LmEvalOptions, metric: str | None, filter: str | None
+        self,
+        prepared: Prepared,
+        metric: str | None,
+        filter: str | None,
+        chosen: Mapping[str, Any],
     ) -> None:
         self._prepared = prepared
-        self._cut = options.too_long == "cut"
+        self._cut = chosen["too_long"] == "cut"
         unit = _chosen("metric", metric, metrics_of(prepared), prepared.name)
         self._reduction = reduction(prepared, unit)
         filters = {f.name: f for f in prepared.task._filters}
@@ -101,9 +69,7 @@ class LmEvalTask(Evaluator):
         self.filter = self._filter.name
         super().__init__(_facts(prepared, self._reduction))
         self._lengths: dict[int, tuple[int, int]] = {}  # position -> tokens of prompt, of answer
-        facts = {"metric": self.unit, "filter": self.filter, "seed": options.seed}
-        names = ("apply_chat_template", "system_instruction", "fewshot_as_multiturn", "too_long")
-        facts |= {name: getattr(options, name) for name in names}
+        facts = {"metric": self.unit, "filter": self.filter, **chosen}
         self._fingerprint = fingerprint_of(prepared, facts)
 
     def fingerprint(self) -> str:
@@ -170,42 +136,6 @@ class LmEvalTask(Evaluator):
         lengths = iter(zip(count_tokens(model.tokenizer, texts), answers, strict=True))
         for i, group in zip(which, groups, strict=True):
             self._lengths[i] = max((next(lengths) for _ in group), key=sum, default=(0, 0))
-
-
-def open_task(
-    options: LmEvalOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
-) -> LmEvalTask | Suite:
-    """Prepare the task or group that a score entry names; relative paths start from ``folder``.
-
-    Raises:
-        UnknownNameError: The task, metric or filter does not exist.
-        EvaluationError: The task cannot be loaded, or cannot be scored item by item.
-    """
-    include_path = folder / options.include_path if options.include_path else None
-    prompting = Prompting(
-        num_fewshot=options.num_fewshot,
-        seed=options.seed,
-        system_instruction=options.system_instruction,
-        fewshot_as_multiturn=options.fewshot_as_multiturn,
-        gen_kwargs=options.gen_kwargs,
-    )
-    chat = tokenizer if options.apply_chat_template else None
-    prepared = prepare(options.task, include_path, prompting, chat)
-    if isinstance(prepared, Prepared):
-        return LmEvalTask(prepared, options, options.metric, options.filter)
-
-    def opened(member: Prepared, metric: str | None, filter: str | None) -> LmEvalTask:
-        return LmEvalTask(member, options, options.metric or metric, options.filter or filter)
-
-    return Suite(prepared.name, tuple(shares_of(prepared, opened)))
-
-
-EVALUATOR = EvaluatorPlugin(
-    name="lm_eval",
-    meaning="tasks and groups of lm-evaluation-harness, whatever their output type",
-    options=LmEvalOptions,
-    open=open_task,
-)
 
 
 def _facts(prepared: Prepared, by: Reduction) -> TaskFacts:

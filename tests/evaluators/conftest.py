@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 import yaml
 
-from evaluators.harness.task import EVALUATOR, LmEvalTask
+from evaluators.harness.open import EVALUATOR
+from evaluators.harness.task import LmEvalTask
 from evaluators.protocol import Suite
 
 if TYPE_CHECKING:

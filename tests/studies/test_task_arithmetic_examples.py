@@ -60,7 +60,7 @@ def shares() -> Iterator[Callable[[Recipe], Shares]]:
     from transformers import AutoTokenizer
 
     from evaluators.engines.hf.engine import live_model
-    from evaluators.harness.task import EVALUATOR
+    from evaluators.harness.open import EVALUATOR
     from merge_core.merge.nested import plan
     from merge_core.output.live_model import Candidate
     from merge_core.parents.open import open_parents

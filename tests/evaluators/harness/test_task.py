@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from evaluators.harness.task import EVALUATOR
+from evaluators.harness.open import EVALUATOR
 from merge_core.errors import EvaluationError, NonFiniteError, UnknownNameError
 from tests.evaluators.conftest import CHOICE
 
@@ -397,7 +397,7 @@ def test_nothing_is_printed(tasks, live, capfd):
     [
         "evaluators.protocol",
         "evaluators.registry",
-        "evaluators.harness.task",
+        "evaluators.harness.open",
         "evaluators.engines.vllm.engine",
     ],
 )
