@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 from merge_core.errors import MergeError
 from search.scoring.pareto import front, thinned
+from search.scoring.pools import NAMES
 from search.space.starting_points import DEFAULTS, PARENT, SIMPLE
 from search.storage.study_record import Record
 from search.trial.progress import Progress
 from search.trial.trial import Measurement, Trial
 from search.trial.worker import Job, Worker
 
-SELECT, REPORT = "select", "report"
+SELECT, REPORT = NAMES[1:]
 FRONT = "front:"  # name in the report of a finalist that nobody beats in every objective
 
 

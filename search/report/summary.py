@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict
 from search.report.select import REPORT, SELECT, Selection
 from search.scoring import intervals
 from search.scoring.intervals import Estimate
-from search.scoring.pools import NAMES
 from search.space.starting_points import BASE, UNIFORM
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
@@ -125,7 +124,7 @@ def summarize(record: Record, spec: StudySpec, tasks: Tasks, selection: Selectio
         study=record.name,
         seed=spec.search.seed,
         trials={"complete": complete, "stopped": 0, "failed": failed},
-        pools={name: len(tasks.pool(name)) for name in NAMES},
+        pools={name: len(pool) for name, pool in tasks.pools.items()},
         score=tasks.aggregate.plain(),
         notices=tasks.notices,
         candidates=[
@@ -195,7 +194,7 @@ def _cost(trials: Sequence[Trial], tasks: Tasks) -> Cost:
     spent = [found.seconds for found in (*(t.search for t in trials), *fresh)]
     return Cost(
         items_scored=scored + sum(found.items for found in fresh),
-        items_full=len(trials) * len(tasks.pools.search)
+        items_full=len(trials) * len(tasks.pools["search"])
         + sum(t.measured[p].items for p, t in later),
         seconds={
             key: round(sum(x.get(key, 0.0) for x in spent), 3)

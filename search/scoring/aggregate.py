@@ -187,7 +187,7 @@ class Aggregate:
         The standard error of a ``min`` or ``geometric_mean`` is half its 95 % interval over 1.96.
 
         Args:
-            vectors: Task -> ``(n_t,)`` float, higher is better; see ``Workbench.oriented``.
+            vectors: Task -> ``(n_t,)`` float, higher is better.
 
         Raises:
             ParameterError: A task has no scores.

@@ -15,7 +15,7 @@ from typing import Literal
 
 from merge_core.errors import ParameterError
 
-NAMES = ("search", "select", "report")
+NAMES = ("search", "select", "report")  # what steers the sampler, picks the winner, measures it
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,10 @@ class Pool:
         return self.positions[self.tasks.index(task)]
 
 
-@dataclass(frozen=True)
-class Pools:
-    """Three sets of items, disjoint: what steers the sampler, picks the winner, measures it."""
-
-    search: Pool
-    select: Pool
-    report: Pool
-
-
 def split(
     ids: Mapping[str, Sequence[str]], counts: Mapping[str, int | Literal["rest"]], seed: int
-) -> Pools:
-    """Share items out into the three pools.
+) -> dict[str, Pool]:
+    """Share items out into the three pools, and return these by name; they are disjoint.
 
     Each pool has exactly the asked number of items, shared among the tasks in proportion to their
     sizes (largest remainders), at least one of every task. Items with the same content stay
@@ -78,7 +69,8 @@ def split(
         _placed(task, ids[task], numbers, seed) for task, numbers in zip(tasks, wanted, strict=True)
     ]
     _check_together(tasks, ids, places)
-    return Pools(*(Pool(tasks, positions) for positions in zip(*places, strict=True)))
+    found = (Pool(tasks, positions) for positions in zip(*places, strict=True))
+    return dict(zip(NAMES, found, strict=True))
 
 
 def _check_together(

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from merge_core.errors import MergeError
 from merge_core.recipe import read as recipe_reader
+from search.scoring.pools import NAMES
 from search.trial.trial import Measurement, Trial
 
 if TYPE_CHECKING:
     import optuna
 
-LATER = ("select", "report")  # pools that a settled trial may be measured on
 OPTIONAL = ("baseline", "stderr", "same_as", "error")  # attributes of a trial that has them
 
 
@@ -69,7 +69,7 @@ def thawed(trial: optuna.trial.FrozenTrial, study: Mapping[str, Any]) -> Trial:
             + "; ".join(f"{path}: {rule}" for path, rule in problems)
         )
     numbers = trial.values or []  # of one objective: the value
-    keys = {pool: f"{pool}:{trial.number}" for pool in LATER}
+    keys = {pool: f"{pool}:{trial.number}" for pool in NAMES[1:]}
     later = {pool: _measurement(study[key]) for pool, key in keys.items() if key in study}
     return Trial(
         number=trial.number,

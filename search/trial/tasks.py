@@ -56,11 +56,6 @@ class Tasks:
             found.append(f"Search values are by {by}: another unit than all other scores have.")
         return list(dict.fromkeys(filter(None, found)))
 
-    def pool(self, name: str) -> Pool:
-        """Return the pool of that name: ``search``, ``select`` or ``report``."""
-        found: Pool = getattr(self.pools, name)
-        return found
-
     def score(self, live: LiveModel, pool: str, blocks: Blocks | None = None) -> Scores:
         """Score the live candidate on a pool.
 
@@ -78,7 +73,7 @@ class Tasks:
         """
         scores: Scores = {}
         for task, evaluator in self.scored_by(pool).items():
-            which = self.pool(pool).of(task)
+            which = self.pools[pool].of(task)
             if blocks is not None:
                 which = which[slice(*blocks[task])] if task in blocks else ()
             if which:
@@ -102,7 +97,7 @@ class Tasks:
             vector = np.asarray(scores[task], dtype=np.float64)
             sizes = evaluator.sizes
             if sizes is not None:  # items that do not count the same, such as long documents
-                here = self.pool(pool).of(task)[: len(vector)]
+                here = self.pools[pool].of(task)[: len(vector)]
                 vector = intervals.linearised(vector, [sizes[i] for i in here])
             found[task] = vector * (1.0 if evaluator.higher_is_better else -1.0)
         return found
@@ -122,7 +117,7 @@ class Tasks:
             "tasks": {task: e.fingerprint() for task, e in self.evaluators.items()},
             **({"steering": steering} if steering else {}),
             "score": self.aggregate.plain(),
-            "pools": {name: self._ids(self.pool(name)) for name in NAMES},
+            "pools": {name: self._ids(pool) for name, pool in self.pools.items()},
         }
 
     def _aggregate(self, pool: str) -> Aggregate:

@@ -120,4 +120,4 @@ def test_each_pool_can_have_an_item(tokenizer):
         {"search": 1, "select": 1, "report": "rest"},
         seed=0,
     )
-    assert [len(pools.search), len(pools.select), len(pools.report)] == [1, 1, 1]
+    assert [len(pool) for pool in pools.values()] == [1, 1, 1]

@@ -125,7 +125,7 @@ def test_exported_trial_scores_with_stock_lm_eval_what_the_study_recorded(finish
     )
     for task, scores in trial.search.scores.items():
         of_doc = {s["doc_id"]: s["exact_match"] for s in found["samples"][task]}
-        assert [of_doc[i] for i in bench.tasks.pools.search.of(task)] == scores
+        assert [of_doc[i] for i in bench.tasks.pools["search"].of(task)] == scores
 
 
 def test_two_runs_with_one_seed_give_the_same_study(finished, tmp_path):

@@ -94,16 +94,16 @@ def test_every_item_of_every_pool_is_plain_lm_evals_on_the_exported_folder(finis
     for pool, scores in pools.items():
         for task in ("quickstart_add", "quickstart_sort"):
             right = items(theirs, task, "exact_match")
-            assert scores[task] == [right[i] for i in bench.tasks.pool(pool).of(task)]
+            assert scores[task] == [right[i] for i in bench.tasks.pools[pool].of(task)]
         nats = [-x / size for x, size in items(theirs, "texts", "byte_perplexity")]
-        expected = [nats[i] for i in bench.tasks.pool(pool).of("texts")]
+        expected = [nats[i] for i in bench.tasks.pools[pool].of("texts")]
         assert scores["texts"] == pytest.approx(expected, rel=5e-7, abs=4e-5)
 
 
 def test_reported_numbers_are_lm_evals_aggregation_of_the_report_items(finished, theirs):
     study, summary = finished
     spec, record = open_study(str(study))
-    report = worker_of(spec, record).tasks.pools.report
+    report = worker_of(spec, record).tasks.pools["report"]
     found = summary["winner"]["report"]
     pairs = [items(theirs, "texts", "byte_perplexity")[i] for i in report.of("texts")]
     nats, sizes = np.array(pairs).T

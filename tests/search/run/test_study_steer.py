@@ -152,7 +152,7 @@ def test_every_pool_has_the_scores_of_its_metric(finished, name):
     for pool, scores in pools.items():
         assert list(scores) == list(UNITS)
         for task, pair in evaluators.items():
-            which = bench.tasks.pool(pool).of(task)
+            which = bench.tasks.pools[pool].of(task)
             right = pair[pool == "search"].score(model, which)
             assert scores[task] == pytest.approx(right.tolist(), abs=ROUNDING)
             wrong = pair[pool != "search"].score(model, which)

@@ -89,11 +89,11 @@ def pools_of(*tasks):
 
 def test_a_document_is_in_the_same_pool_in_every_task_that_has_it():
     pools = pools_of(prompt("plain"), prompt("loud"))
-    for pool in (pools.search, pools.select, pools.report):
+    for pool in pools.values():
         assert pool.of("plain") == pool.of("loud")
     # guards the line above: by the items' own ids they would be apart
     apart = pools_of(toy.Task("plain", 20), toy.Task("loud", 20))
-    assert apart.search.of("plain") != apart.search.of("loud")
+    assert apart["search"].of("plain") != apart["search"].of("loud")
 
 
 def test_documents_that_cannot_stay_in_one_pool_are_refused():

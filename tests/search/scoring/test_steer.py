@@ -74,7 +74,7 @@ def finished(record: Record, bench: toy.Toy) -> dict[str, Any]:
 
 def direct(bench: toy.Toy, task: toy.Task, trial: Any, pool: str) -> list[float]:
     """Score a trial's recipe by an evaluator, without worker or record."""
-    return list(task.score(bench.model(trial.recipe), bench.tasks.pool(pool).of(task.task)))
+    return list(task.score(bench.model(trial.recipe), bench.tasks.pools[pool].of(task.task)))
 
 
 # What is scored by which

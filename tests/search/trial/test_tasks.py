@@ -26,7 +26,7 @@ def bench(study: Study) -> toy.Toy:
 
 @pytest.mark.parametrize("pool", ["search", "select", "report"])
 def test_items_with_sizes_count_by_the_sizes_of_their_own_pool(bench: toy.Toy, pool: str) -> None:
-    sizes = [bench.tasks.evaluators["loss"].sizes[i] for i in bench.tasks.pool(pool).of("loss")]
+    sizes = [bench.tasks.evaluators["loss"].sizes[i] for i in bench.tasks.pools[pool].of("loss")]
     losses = np.random.default_rng(0).uniform(size=10)
     gain, loss = bench.tasks.oriented({"gain": [0.5] * 10, "loss": list(losses)}, pool).values()
     assert gain.tolist() == [0.5] * 10
@@ -37,7 +37,7 @@ def test_items_with_sizes_count_by_the_sizes_of_their_own_pool(bench: toy.Toy, p
 
 def test_the_first_items_of_a_pool_count_by_their_own_sizes(bench: toy.Toy) -> None:
     sizes = [
-        bench.tasks.evaluators["loss"].sizes[i] for i in bench.tasks.pool("search").of("loss")[:4]
+        bench.tasks.evaluators["loss"].sizes[i] for i in bench.tasks.pools["search"].of("loss")[:4]
     ]
     losses = [0.1, 0.2, 0.3, 0.9]
     loss = bench.tasks.oriented({"gain": [0.5], "loss": losses}, "search")["loss"]
@@ -51,7 +51,7 @@ def test_the_summary_has_the_number_that_the_task_reports(bench: toy.Toy, study:
     report = summarize(record, bench.spec, bench.tasks, chosen).winner.report
     found = report.tasks["loss"]
     losses = record.trial(chosen.winner).measured[REPORT].scores["loss"]
-    sizes = [bench.tasks.evaluators["loss"].sizes[i] for i in bench.tasks.pool(REPORT).of("loss")]
+    sizes = [bench.tasks.evaluators["loss"].sizes[i] for i in bench.tasks.pools[REPORT].of("loss")]
     assert found.mean == pytest.approx(2 * np.average(losses, weights=sizes))
     assert found.low < found.mean < found.high
 
