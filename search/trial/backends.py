@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from evaluators.engines.hf.engine import live_model
 from evaluators.engines.vllm.engine import VllmEngine
 from evaluators.engines.vllm.process import VllmOptions, check_installed, installed_version
 from evaluators.protocol import LiveModel
@@ -64,6 +63,8 @@ class InPlace:
         Raises:
             MergeError: It cannot be built, or is not finite.
         """
+        from evaluators.engines.hf.engine import live_model  # imports torch
+
         digest = self.source.build(plan)
         model = self.source.model
         if self.live is None or self.live.model is not model:
