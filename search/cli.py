@@ -116,11 +116,7 @@ def best(study: Study, plugin: Plugins = None, as_json: Json = False) -> None:
     data = summary["winner"] | {"recipe": trial.recipe.plain()}
     _answer(as_json, data, lambda: tables.report(Report.from_json(summary)))
     if not as_json:
-        print(
-            f"\
-{trial.recipe.to_yaml()}",
-            end="",
-        )
+        print(f"\n{trial.recipe.to_yaml()}", end="")
 
 
 @app.command()

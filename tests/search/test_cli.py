@@ -72,7 +72,7 @@ def test_trials_json_has_the_keys_that_scripts_rely_on(mergetune, study):
 def test_best_shows_the_winning_recipe(mergetune, study):
     code, out, _ = mergetune("best", study)
     assert code == 0
-    assert "merge_method:" in out
+    assert "is the number that holds.\n\nmerge_method:" in out
     code, out, _ = mergetune("best", study, "--json")
     assert json.loads(out)["recipe"]["merge_method"] in ("task_arithmetic", "linear")
 
