@@ -80,9 +80,15 @@ def show_table(_: pytest.MonkeyPatch) -> None:
 
 def show_methods(patch: pytest.MonkeyPatch) -> None:
     param = Param(BAD, BAD, choices=(BAD,), default=BAD)
-    bad = Method(BAD, (param,), "none", (1, 1), BAD, merge=lambda inputs: inputs.models[0])
+    said = {"formula": BAD, "when": BAD, "merge": lambda inputs: inputs.models[0]}
+    bad = Method(BAD, (param,), "none", (1, 1), BAD, **said)  # type: ignore[arg-type]
     patch.setitem(METHODS._added, BAD, bad)
     plugin_table.methods(as_json=False)
+
+
+def show_method(patch: pytest.MonkeyPatch) -> None:
+    show_methods(patch)
+    plugin_table.one_method(BAD, as_json=False)
 
 
 def show_evaluators(patch: pytest.MonkeyPatch) -> None:
@@ -124,6 +130,7 @@ SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "tables.table": show_table,
     "tables.numbers": show_table,
     "plugin_table.methods": show_methods,
+    "plugin_table.one_method": show_method,
     "plugin_table.evaluators": show_evaluators,
     "inspection_table.show": show_inspection,
     "progress_line.ProgressLine": show_progress,
