@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "evaluators": {
         *("merge_core.errors", "merge_core.plugins", "merge_core.validation"),  # nothing else of it
         *("torch", "transformers", "lm_eval", "numpy", "pydantic", "datasets", "jinja2", "pyarrow"),
+        *("requests", "urllib3"),
     },
     "search": {
         *("merge_core", "evaluators", "optuna", "cmaes", "numpy", "scipy", "yaml", "pydantic"),

@@ -1,28 +1,27 @@
 """Questions to an OpenAI-compatible endpoint: some at a time, again after a failure, never a guess.
 
-The standard library is enough. Redirects are not followed: they would carry the key elsewhere.
+Redirects are not followed: they would carry the key elsewhere.
 """
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import re
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import requests
+from urllib3 import BaseHTTPResponse, Retry
+from urllib3.exceptions import InvalidHeader
+
 from merge_core.errors import EvaluationError, ParameterError
 
-FIRST_WAIT = 1.0  # seconds before the second try; doubled before each further one
+FIRST_WAIT = 1.0  # seconds; doubled for each further try, and up to as much again by chance
 LONGEST_WAIT = 30.0
 _KEY_NAME = re.compile(r"[A-Z0-9_]*API_KEY")
-_AGAIN = (408, 409, 425, 429)  # and every 5xx: the same question may be answered later
+_AGAIN = (408, 409, 425, 429, *range(500, 600))  # the same question may be answered later
 
 
 class Reply(NamedTuple):
@@ -33,11 +32,19 @@ class Reply(NamedTuple):
 
 
 class _Failed(Exception):
-    """One try failed; ``again`` says whether another may help."""
+    """One try failed.
 
-    def __init__(self, reason: str, again: bool) -> None:
+    Args:
+        reason: Why.
+        again: Whether another try may help.
+        response: What was answered, for its Retry-After.
+    """
+
+    def __init__(
+        self, reason: str, again: bool = True, response: BaseHTTPResponse | None = None
+    ) -> None:
         super().__init__(reason)
-        self.again = again
+        self.again, self.response = again, response
 
 
 @dataclass(frozen=True)
@@ -76,46 +83,55 @@ class JudgeClient:
             return list(threads.map(self._ask, questions))
 
     def _ask(self, question: str) -> Reply:
-        wait = FIRST_WAIT
-        for left in range(self.retries, -1, -1):
+        retry = Retry(
+            self.retries,
+            backoff_factor=FIRST_WAIT,
+            backoff_jitter=FIRST_WAIT,
+            backoff_max=LONGEST_WAIT,
+        )
+        while True:
             try:
                 return Reply(self._once(question), "")
             except _Failed as failed:
-                if not left or not failed.again:
-                    tries = self.retries - left + 1
+                if not failed.again or not retry.total:
+                    tries = len(retry.history) + 1
                     return Reply("", f"the judge failed ({tries} tries): {failed}")
-            time.sleep(min(wait, LONGEST_WAIT))
-            wait *= 2
-        raise AssertionError("unreachable: the last try returns")
+                retry = retry.increment()
+                _wait(retry, failed.response)
 
     def _once(self, question: str) -> str:
-        try:
-            with _opener().open(self._request(question), timeout=self.timeout) as response:
-                body = response.read()
-        except urllib.error.HTTPError as error:
-            told = error.read(200).decode("utf-8", "replace").strip()
-            again = error.code in _AGAIN or error.code >= 500
-            raise _Failed(f"HTTP {error.code}: {told or error.reason}", again) from error
-        except (OSError, http.client.HTTPException) as error:  # no answer, half of one, a timeout
-            raise _Failed(f"{type(error).__name__}: {error}", True) from error
-        return _content(body)
-
-    def _request(self, question: str) -> urllib.request.Request:
-        body = {
+        body: dict[str, Any] = {
             "model": self.model,
             "messages": [{"role": "user", "content": question}],
             "temperature": 0,
             "max_tokens": self.max_tokens,
         }
-        headers = {"Content-Type": "application/json"}
+        url = f"{self.base_url.rstrip('/')}/chat/completions"
+        try:
+            response = requests.post(
+                url, json=body, auth=self._sign, timeout=self.timeout, allow_redirects=False
+            )
+        except requests.RequestException as error:  # no answer, half of one, a timeout
+            raise _Failed(f"{type(error).__name__}: {error}") from error
+        if not 200 <= response.status_code < 300:
+            told = response.content[:200].decode("utf-8", "replace").strip()
+            reason = f"HTTP {response.status_code}: {told or response.reason}"
+            raise _Failed(reason, response.status_code in _AGAIN, response.raw)
+        return _content(response)
+
+    def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add the key; also without one no password of a .netrc file is sent."""
         if self.key:
-            headers["Authorization"] = f"Bearer {self.key}"
-        return urllib.request.Request(
-            f"{self.base_url.rstrip('/')}/chat/completions",
-            data=json.dumps(body).encode(),
-            headers=headers,
-            method="POST",
-        )
+            request.headers["Authorization"] = f"Bearer {self.key}"
+        return request
+
+
+def _wait(retry: Retry, response: BaseHTTPResponse | None) -> None:
+    """Sleep as long as the answer's Retry-After says, or longer after each failure."""
+    try:
+        retry.sleep(response)
+    except InvalidHeader:
+        retry.sleep()
 
 
 def key_from(variable: str | None) -> str:
@@ -135,21 +151,12 @@ def key_from(variable: str | None) -> str:
     return os.environ[variable]
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None  # urllib then raises the 3xx as an HTTPError
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(_NoRedirect)
-
-
-def _content(body: bytes) -> str:
+def _content(response: requests.Response) -> str:
     try:
-        content = json.loads(body)["choices"][0]["message"]["content"]
+        content = response.json()["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError) as error:
-        told = body[:80].decode("utf-8", "replace")
-        raise _Failed(f"no chat completion, but {told!r}", True) from error
+        told = response.content[:80].decode("utf-8", "replace")
+        raise _Failed(f"no chat completion, but {told!r}") from error
     if not isinstance(content, str):
-        raise _Failed(f"a chat completion without text, but {content!r}", True)
+        raise _Failed(f"a chat completion without text, but {content!r}")
     return content

@@ -8,6 +8,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from urllib3.util import retry
 
 from evaluators.jsonl import judge_client
 from evaluators.jsonl.judge import EVALUATOR
@@ -31,6 +32,7 @@ class Endpoint:
     def __init__(self, replies):
         self.replies = replies
         self.requests = []
+        self.retry_after = ""
         self.most_at_once = 0
         self._now = 0
         self._lock = threading.Lock()
@@ -68,6 +70,8 @@ class Endpoint:
             handler.send_header("Location", f"{self.url}/elsewhere")
         else:
             handler.send_response(status)
+        if self.retry_after:
+            handler.send_header("Retry-After", self.retry_after)
         handler.end_headers()
         handler.wfile.write(b"told off" if isinstance(reply, int) else reply)
 
@@ -254,7 +258,7 @@ def test_a_judge_that_is_not_there_has_failed(endpoint, opened):
     judge.close()
     quiz = opened(judge.url, retries=1)
     assert math.isnan(quiz.score(scripted(says=str), [0])[0])
-    assert "the judge failed (2 tries): URLError: " in quiz.failures[quiz.items[0].id]
+    assert "the judge failed (2 tries): ConnectionError: " in quiz.failures[quiz.items[0].id]
 
 
 def test_only_the_items_that_fail_are_nan(endpoint, opened):
@@ -294,17 +298,42 @@ def test_scores_go_to_their_items_whatever_comes_first(endpoint, opened):
     assert quiz.score(scripted(says=str), [3, 1, 3, 0]).tolist() == [3, 1, 3, 0]
 
 
-def test_tries_are_further_apart_each_time(monkeypatch):
-    waits = []
-    monkeypatch.setattr(judge_client.time, "sleep", waits.append)
+@pytest.fixture
+def waits(monkeypatch):
+    """The seconds that a client would wait."""
+    found = []
+    monkeypatch.setattr(retry.time, "sleep", found.append)
+    monkeypatch.setattr(retry.random, "random", lambda: 0.25)
+    return found
+
+
+def test_tries_are_further_apart_each_time_and_not_in_step(waits, monkeypatch):
     client = JudgeClient("http://127.0.0.1:9", "wise", "", 1, 6, 1, 8)
     monkeypatch.setattr(JudgeClient, "_once", failing)
     assert client.ask(["?"])[0].failure == "the judge failed (7 tries): down"
-    assert waits == [1, 2, 4, 8, 16, 30]
+    assert waits == [2.25, 4.25, 8.25, 16.25, 30]  # the second try comes at once
 
 
 def failing(self, question):
-    raise judge_client._Failed("down", again=True)
+    raise judge_client._Failed("down")
+
+
+@pytest.mark.parametrize(("told", "waited"), [("3", [3]), ("soon", [])])
+def test_a_judge_says_when_to_ask_again(told, waited, waits, endpoint, opened):
+    judge = endpoint(lambda question, calls: 429 if calls == 1 else '{"score": 5}')
+    judge.retry_after = told
+    assert opened(judge.url).score(scripted(says=str), [0]).tolist() == [5]
+    assert waits == waited
+
+
+def test_no_password_of_a_netrc_file_is_sent(endpoint, opened, tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("MY_API_KEY", "mine")
+    judge = endpoint(lambda question, calls: '{"score": 5}')
+    opened(judge.url).score(scripted(says=str), [0])
+    opened(judge.url, api_key_env="MY_API_KEY").score(scripted(says=str), [0])
+    assert [sent.get("Authorization") for _, sent, _ in judge.requests] == [None, "Bearer mine"]
 
 
 @pytest.mark.parametrize(
