@@ -143,10 +143,8 @@ class Block(NamedTuple):
     Args:
         models: Float32 each, of one shape.
         base: The same, or None.
-        numbers: See :class:`Prepared`; plain floats, or tensors that broadcast over the block.
-        flags: See :class:`Prepared`.
-        words: See :class:`Prepared`.
-        arrays: See :class:`Prepared`, the block's part.
+        numbers: Plain floats, or tensors that broadcast over the block; these and flags, words and
+            arrays as in :class:`Prepared`.
         places: The entries' places in the flat tensor, modulo ``2**32``, as int32; None where
             nothing is drawn.
     """

@@ -11,6 +11,6 @@ Notation, in all files here:
 House rules: arithmetic in float32 whatever the stored type, one rounding when the result is
 written; never in place on an argument; no device moves and no logging inside a method. Sums run in
 the order of the recipe, multiply and add are separate operations, and reductions go through
-``reduction``, so that the bits do not depend on thread counts. No file imports torch at import
+``exact_sums``, so that the bits do not depend on thread counts. No file imports torch at import
 time: the declarations are read where torch must not be loaded.
 """

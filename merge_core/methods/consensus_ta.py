@@ -13,41 +13,25 @@ if TYPE_CHECKING:
 
 
 def _prepare(inputs: Inputs) -> Prepared:
-    """Take the parameters."""
-    return Prepared(
-        {
-            "weight": inputs.numbers("weight"),
-            "tall_lambda": inputs.numbers("tall_lambda"),
-            "agreement": [round(inputs.number("agreement"))],
-            "share": [inputs.number("lambda")],
-        }
-    )
+    numbers = {name: inputs.numbers(name) for name in ("weight", "tall_lambda")}
+    agreement, share = round(inputs.number("agreement")), inputs.number("lambda")
+    return Prepared({**numbers, "agreement": [agreement], "share": [share]})
 
 
 def _entry(block: Block) -> Tensor:
-    """``out = W_b + lambda * d [sum_i m_i >= agreement]``, per entry, ``d = sum_i weight_i d_i``.
-
-    ``m_i`` is model i's mask: where ``|d_i| >= tall_lambda_i |d - d_i|``, its own change against
-    that of the others. Entries that one model alone needs ("selfish") or none ("catastrophic")
-    go, where ``agreement`` is 2; with more than there are models all go.
-
-    Source: TALL masks and Consensus Merging, arXiv:2405.07813; there ``weight`` is 1.
-    """
     assert block.base is not None
     deltas, numbers = block.deltas(), block.numbers
     total = weighted(deltas, numbers["weight"])
+    pairs = zip(deltas, numbers["tall_lambda"], strict=True)
     masks = summed(
-        [
-            (delta.abs() >= (total - delta).abs() * factor).float()
-            for delta, factor in zip(deltas, numbers["tall_lambda"], strict=True)
-        ]
+        [(delta.abs() >= (total - delta).abs() * factor).float() for delta, factor in pairs]
     )
     stays = (masks >= numbers["agreement"][0]).float()
     return total * stays * numbers["share"][0] + block.base
 
 
 def reference(inputs: Inputs) -> Tensor:
-    """TALL masks, and the sum where enough of them agree: as in the paper."""
+    """Mask, count the masks that an entry is in, and add where enough agree."""
     import torch
 
     deltas, weights = inputs.deltas(), inputs.numbers("weight")
@@ -92,8 +76,8 @@ METHOD = Method(
         "out = W_b + lambda d [sum_i m_i >= agreement]"
     ),
     when=(
-        "Many tasks: what a sum loses then is mostly due to entries that one task alone needs, or "
-        "none; these go."
+        "Many tasks: what a sum loses then is mostly due to entries that one task alone needs "
+        "(selfish) or none (catastrophic); with agreement 2 these go."
     ),
     reference=reference,
 )

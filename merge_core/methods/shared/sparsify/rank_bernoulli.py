@@ -75,8 +75,8 @@ def _find(inputs: Inputs) -> Prepared:
 def _ranks(inputs: Inputs, i: int) -> Tensor:
     """Return where ``|d_i|`` stands in its row: evenly from -1, the smallest, to 1, the largest.
 
-    ``(*shape)`` float16: rounded, by at most ``2**-12``, since kernels wait for memory (a table of
-    float32 makes della's builds a fifth slower).
+    ``(*shape)`` float16: rounded, by at most ``2**-12``. A table of float32 would make builds of
+    della a tenth slower, and be twice as large.
     """
     import torch
 
