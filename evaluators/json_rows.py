@@ -88,17 +88,16 @@ def read_text(path: Path) -> str:
 
 def _object(line: str, place: str) -> dict[str, Any]:
     def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        if twice:
-            raise EvaluationError(f"{place}: the key {twice[0]!r} stands there twice")
-        return dict(pairs)
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise EvaluationError(f"{place}: the key {key!r} stands there twice")
+            found[key] = value
+        return found
 
     try:
         value = json.loads(line, object_pairs_hook=once)
     except ValueError as error:
-        if isinstance(error, EvaluationError):
-            raise
         raise EvaluationError(f"{place}: no JSON: {error}") from error
     if not isinstance(value, dict):
         raise EvaluationError(f"{place}: expected a JSON object, got {line.strip()[:40]}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,9 +27,6 @@ def load(path: Path) -> list[str]:
     scorers (functions under ``@scorer``). All of it is registered, or nothing. The same file, if
     unchanged, may be loaded again.
 
-    Args:
-        path: The file, as the user gave it.
-
     Returns:
         The names, in the order of the file, evaluators first.
 
@@ -36,77 +34,63 @@ def load(path: Path) -> list[str]:
         EvaluationError: There is no such file, it raises when imported, it declares nothing or
             something else, or one of its names is taken.
     """
+    file = f"plugin file {path}"
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise EvaluationError(f"plugin file {path} cannot be read: {error.strerror}") from error
-    name = _module_name(path, content)
-    if name in _loaded:
-        return list(_loaded[name])
-    module = _imported(path, content, name)
-    try:
-        found = _declared(path, module)
-        _register(path, found)
-    except EvaluationError:
-        del sys.modules[name]
-        raise
-    _loaded[name] = [plugin.name for _, plugin in found]
+        raise EvaluationError(f"{file} cannot be read: {error.strerror}") from error
+    place = str(path.resolve())
+    digest = hashlib.sha256(place.encode("utf-8", "surrogateescape") + b"\0" + content).hexdigest()
+    name = f"_mergetune_plugin_{digest[:16]}"  # a private one: no import statement meets it
+    if name not in _loaded:
+        module = ModuleType(name)
+        module.__file__ = place
+        with ExitStack() as undo:
+            sys.modules[name] = module  # before it runs: dataclasses look their module up
+            undo.callback(sys.modules.pop, name)
+            _run(content, module, file)
+            _loaded[name] = _registered(module, file)
+            undo.pop_all()
     return list(_loaded[name])
 
 
-def _module_name(path: Path, content: bytes) -> str:
-    """Return a private name, made from place and content: no import statement meets it."""
-    place = str(path.resolve()).encode("utf-8", "surrogateescape")
-    digest = hashlib.sha256(place + b"\0" + content).hexdigest()
-    return f"_mergetune_plugin_{digest[:16]}"
-
-
-def _imported(path: Path, content: bytes, name: str) -> ModuleType:
+def _run(content: bytes, module: ModuleType, file: str) -> None:
     """Run the file; not through importlib, whose cached bytecode may be of an earlier content."""
-    module = ModuleType(name)
-    module.__file__ = str(path.resolve())
-    sys.modules[name] = module  # before it runs: dataclasses look their module up
     try:
-        exec(compile(content, module.__file__, "exec", dont_inherit=True), vars(module))
+        exec(compile(content, str(module.__file__), "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
         raise EvaluationError(
-            f"plugin file {path} cannot be imported: {type(error).__name__}: {error}"
+            f"{file} cannot be imported: {type(error).__name__}: {error}"
         ) from error
-    return module
 
 
-def _declared(path: Path, module: ModuleType) -> list[tuple[Registry, Any]]:
-    plugins: list[Any] = []
-    if hasattr(module, "EVALUATOR"):
-        plugins.append(module.EVALUATOR)
+def _registered(module: ModuleType, file: str) -> list[str]:
+    """Add all plugins, or none where one of the names is taken; return the names."""
+    found = _declared(module, file)
+    taken = [(registry, name) for registry in (EVALUATORS, SCORERS) for name in registry.names()]
+    for registry, plugin in found:
+        if (registry, plugin.name) in taken:
+            raise EvaluationError(f"{file}: two {registry.kind}s are named {plugin.name!r}")
+        taken.append((registry, plugin.name))
+    for registry, plugin in found:
+        registry.add(plugin.name, plugin)
+    return [plugin.name for _, plugin in found]
+
+
+def _declared(module: ModuleType, file: str) -> list[tuple[Registry, Any]]:
+    plugins: list[Any] = [module.EVALUATOR] if hasattr(module, "EVALUATOR") else []
     listed = getattr(module, "EVALUATORS", ())
     if listed is not EVALUATORS:  # the registry, imported for another purpose
         plugins.extend(listed if isinstance(listed, list | tuple) else [listed])
     for plugin in plugins:
         if not isinstance(plugin, EvaluatorPlugin):
             raise EvaluationError(
-                f"plugin file {path}: EVALUATOR must be an EvaluatorPlugin, and EVALUATORS a list "
-                f"of them, got {plugin!r}"
+                f"{file}: EVALUATOR must be an EvaluatorPlugin, and EVALUATORS a list of them, "
+                f"got {plugin!r}"
             )
     scorers = {id(x): x for x in vars(module).values() if isinstance(x, Scorer)}
-    found = [(EVALUATORS, x) for x in plugins] + [(SCORERS, x) for x in scorers.values()]
-    if not found:
+    if not plugins and not scorers:
         raise EvaluationError(
-            f"plugin file {path} declares nothing: expected EVALUATOR, EVALUATORS or a function "
-            "under @scorer"
+            f"{file} declares nothing: expected EVALUATOR, EVALUATORS or a function under @scorer"
         )
-    return found
-
-
-def _register(path: Path, found: list[tuple[Registry, Any]]) -> None:
-    """Add all plugins, or none where one of the names is taken."""
-    seen: set[tuple[str, str]] = set()
-    for registry, plugin in found:
-        if plugin.name in registry.names() or (registry.kind, plugin.name) in seen:
-            raise EvaluationError(
-                f"plugin file {path}: two {registry.kind}s are named {plugin.name!r}"
-            )
-        seen.add((registry.kind, plugin.name))
-    for registry, plugin in found:
-        registry.add(plugin.name, plugin)
+    return [(EVALUATORS, x) for x in plugins] + [(SCORERS, x) for x in scorers.values()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -21,27 +22,17 @@ from search.samplers.registry import SAMPLERS, Maker
 
 Params = dict[str, Any]
 
-NUMBERS: dict[str, BaseDistribution] = {
-    "plain": FloatDistribution(-1.0, 2.0),
-    "log": FloatDistribution(1e-4, 1.0, log=True),
-    "step": FloatDistribution(0.1, 1.0, step=0.05),
-    "int": IntDistribution(2, 30, step=4),
-    "intlog": IntDistribution(1, 64, log=True),
-    "single": FloatDistribution(0.5, 0.5),
+NUMBERS: dict[str, tuple[BaseDistribution, Any]] = {  # with the middle of the range
+    "plain": (FloatDistribution(-1.0, 2.0), 0.5),
+    "log": (FloatDistribution(1e-4, 1.0, log=True), 1e-2),
+    "step": (FloatDistribution(0.1, 1.0, step=0.05), 0.55),
+    "int": (IntDistribution(2, 30, step=4), 14),
+    "intlog": (IntDistribution(1, 64, log=True), 8),
+    "single": (FloatDistribution(0.5, 0.5), 0.5),
 }
-CHOICES: dict[str, BaseDistribution] = {
-    "method": CategoricalDistribution(("linear", "ties", "slerp")),
-    "normalize": CategoricalDistribution((False, True)),
-}
-MIDDLE: Params = {
-    "plain": 0.5,
-    "log": 1e-2,
-    "step": 0.55,
-    "int": 14,
-    "intlog": 8,
-    "single": 0.5,
-    "method": "linear",
-    "normalize": False,
+CHOICES: dict[str, tuple[BaseDistribution, Any]] = {
+    "method": (CategoricalDistribution(("linear", "ties", "slerp")), "linear"),
+    "normalize": (CategoricalDistribution((False, True)), False),
 }
 BEST = 0.25  # where the toy landscape peaks, as a share of every knob's range
 
@@ -50,7 +41,7 @@ def toy_score(params: Params) -> float:
     """Return the height of a landscape with one peak: 0 at ``BEST`` of every range, else below."""
     loss = 0.0
     for name, value in params.items():
-        d = {**NUMBERS, **CHOICES}[name]
+        d, _ = {**NUMBERS, **CHOICES}[name]
         if isinstance(d, CategoricalDistribution):
             loss += 0.05 * (value != d.choices[-1])
         elif isinstance(d, FloatDistribution | IntDistribution) and not d.single():
@@ -82,15 +73,17 @@ class SamplerContract:
     @property
     def space(self) -> dict[str, BaseDistribution]:
         """Every kind of knob that the sampler says it can draw."""
-        return {**NUMBERS, **(CHOICES if self.categoricals else {})}
+        return {name: d for name, (d, _) in self._knobs().items()}
 
     @property
     def start(self) -> Params:
         """The middle of every range."""
-        return {name: MIDDLE[name] for name in self.space}
+        return {name: middle for name, (_, middle) in self._knobs().items()}
+
+    def _knobs(self) -> dict[str, tuple[BaseDistribution, Any]]:
+        return {**NUMBERS, **(CHOICES if self.categoricals else {})}
 
     def test_every_value_lies_inside_its_distribution(self) -> None:
-        """Ranges and grids are kept, and every knob gets a value."""
         for trial in self.searched(30).trials:
             assert trial.params.keys() == self.space.keys()
             for name, value in trial.params.items():
@@ -98,7 +91,6 @@ class SamplerContract:
 
     @pytest.mark.parametrize("fails", [0, 4])
     def test_study_resumed_anywhere_draws_what_an_unbroken_one_draws(self, fails: int) -> None:
-        """A sampler keeps nothing that the trials do not hold."""
         unbroken = self.searched(30, fails=fails)
         for stop in (1, 7, 16, 29):
             resumed = self.searched(30, fails=fails, before=unbroken.trials[:stop])
@@ -106,12 +98,10 @@ class SamplerContract:
                 assert there.params == here.params, f"stopped at {stop}, trial {there.number}"
 
     def test_another_seed_draws_other_trials(self) -> None:
-        """The seed reaches the draws."""
         one, two = (self.searched(3, seed=seed).trials for seed in (1, 2))
         assert [t.params for t in one] != [t.params for t in two]
 
     def test_trials_in_flight_are_not_drawn_twice(self) -> None:
-        """Several candidates at once are several candidates."""
         study, maker = self.searched(12), self.maker
         for _ in range(3):
             ask(study, self.space, maker, self.start, study_seed=0, settled=12)
@@ -119,14 +109,11 @@ class SamplerContract:
         assert one != two != three != one
 
     def test_failed_trials_do_not_stop_the_search(self) -> None:
-        """Half of the trials may fail."""
         states = [t.state for t in self.searched(30, fails=2).trials]
-        assert states.count(TrialState.FAIL) == 15
-        assert states.count(TrialState.COMPLETE) == 15
+        assert states.count(TrialState.FAIL) == states.count(TrialState.COMPLETE) == 15
 
     @pytest.mark.parametrize("direction", [StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE])
     def test_best_trial_is_better_than_the_middle(self, direction: StudyDirection) -> None:
-        """Whichever way the study looks."""
         sign = 1 if direction == StudyDirection.MAXIMIZE else -1
         best = self.searched(40, direction=direction).best_value * sign
         assert best > toy_score(self.start)
@@ -149,9 +136,9 @@ class SamplerContract:
         seed: int = 0,
         fails: int = 0,
         direction: StudyDirection = StudyDirection.MAXIMIZE,
-        before: list[FrozenTrial] | None = None,
+        before: Sequence[FrozenTrial] = (),
     ) -> optuna.Study:
-        """Return a study on the toy landscape.
+        """Return a study of ``trials`` trials on the toy landscape.
 
         Args:
             trials: How many in all.
@@ -162,21 +149,12 @@ class SamplerContract:
         """
         study, maker = optuna.create_study(direction=direction), self.maker
         sign = 1 if direction == StudyDirection.MAXIMIZE else -1
-        for old in before or []:
-            study.add_trial(_copy(old))
-        for number in range(len(before or []), trials):
+        for old in before:
+            kept = {key: getattr(old, key) for key in ("state", "value", "params", "distributions")}
+            study.add_trial(optuna.trial.create_trial(**kept))
+        for number in range(len(before), trials):
             trial = ask(study, self.space, maker, self.start, study_seed=seed, settled=number)
-            if fails and number % fails == 0:
-                study.tell(trial, state=TrialState.FAIL)
-            else:
-                study.tell(trial, sign * toy_score(trial.params))
+            failed = fails and number % fails == 0
+            value = None if failed else sign * toy_score(trial.params)
+            study.tell(trial, value, TrialState.FAIL if failed else TrialState.COMPLETE)
         return study
-
-
-def _copy(trial: FrozenTrial) -> FrozenTrial:
-    return optuna.trial.create_trial(
-        state=trial.state,
-        value=trial.value,
-        params=trial.params,
-        distributions=trial.distributions,
-    )
