@@ -5,57 +5,40 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from decimal import Decimal
-from re import Pattern
+
+from merge_core.errors import ParameterError
 
 _NUMBER = re.compile(r"[-+]?((\d{1,3}(,\d{3})+|\d+)(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """How answers are compared.
+def finder(pattern: str | None, name: str) -> Callable[[str], str | None]:
+    """Return what cuts the answer out of a text: the first match, its first group if it has groups.
+
+    No match is no answer: None. Without a pattern the whole text is the answer.
 
     Args:
-        pattern: What the answer is in what the model wrote: the first match, its first group if
-            it has groups; no match is no answer. None: all of it.
-        numeric: Compare as decimal numbers: 1,000 = 1000.0 = 1e3, but 1/2 is no number.
-        ignore_case: Whether ``A`` equals ``a``.
-        ignore_space: Whether space at the ends counts for nothing, and any between as one blank.
+        pattern: A regular expression of the study file.
+        name: Of its key there.
+
+    Raises:
+        ParameterError: It is no regular expression.
     """
+    if pattern is None:
+        return lambda text: text
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ParameterError(f"{name} {pattern!r} is no regular expression: {error}") from error
 
-    pattern: Pattern[str] | None
-    numeric: bool
-    ignore_case: bool
-    ignore_space: bool
+    def find(text: str) -> str | None:
+        found = compiled.search(text)
+        return found and found.group(1 if compiled.groups else 0)
 
-    def exact(self, said: str, right: Sequence[str]) -> float:
-        """Return 1.0 where what the model wrote is one of the right answers, else 0.0."""
-        answer = self._cut(said)
-        if answer is None:
-            return 0.0
-        if self.numeric:
-            number = number_of(answer)
-            return float(number is not None and number in [number_of(x) for x in right])
-        return float(self._alike(answer) in [self._alike(x) for x in right])
-
-    def f1(self, said: str, right: Sequence[str]) -> float:
-        """Return the best token F1 against the right answers, in [0, 1]."""
-        answer = self._cut(said)
-        return 0.0 if answer is None else max(token_f1(answer, x) for x in right)
-
-    def _cut(self, said: str) -> str | None:
-        if self.pattern is None:
-            return said
-        found = self.pattern.search(said)
-        return found and found.group(1 if self.pattern.groups else 0)
-
-    def _alike(self, text: str) -> str:
-        text = " ".join(text.split()) if self.ignore_space else text
-        return text.casefold() if self.ignore_case else text
+    return find
 
 
 def number_of(text: str) -> Decimal | None:

@@ -6,14 +6,13 @@
     answer_regex: "(-?[0-9.,]+)"
     numeric: true
 
-``metric: f1`` is graded (shared words, see ``comparison.token_f1``); with ``steer: f1`` it steers
+``metric: f1`` is graded (shared words, see ``compare.token_f1``); with ``steer: f1`` it steers
 the search, and the report states ``metric``. Plain lm-eval's ``exact_match`` compares to the last
 space; here space at the ends is ignored unless ``ignore_space: false``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -22,7 +21,7 @@ from pydantic import Field
 
 from evaluators.json_rows import Row, written
 from evaluators.jsonl.answers import AnswerEvaluator, GenerationOptions
-from evaluators.jsonl.compare import Comparison, number_of
+from evaluators.jsonl.compare import finder, number_of, token_f1
 from evaluators.jsonl.prompts import prepare
 from evaluators.registry import EvaluatorPlugin
 from merge_core.errors import EvaluationError, ParameterError
@@ -47,11 +46,6 @@ class ExactMatchOptions(GenerationOptions):
 class ExactMatch(AnswerEvaluator):
     """See the module, and ``protocol.Evaluator``.
 
-    Args:
-        options: What the study file says.
-        folder: Where its relative paths start.
-        tokenizer: Of the models.
-
     Raises:
         EvaluationError: A file, a row or the template does not do.
         ParameterError: ``answer_regex`` is no regular expression, or ``numeric`` goes with ``f1``.
@@ -60,32 +54,45 @@ class ExactMatch(AnswerEvaluator):
     def __init__(
         self, options: ExactMatchOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
     ) -> None:
-        compare = _comparison(options)
-        prompts = prepare(options, folder, tokenizer, lambda row: right_answers(row, options)[0])
-        self._value = compare.exact if options.metric == "exact" else compare.f1
-        self._right = [right_answers(row, options) for row in prompts.rows]
-        names = ("metric", "answer_regex", "numeric", "ignore_case", "ignore_space")
+        if options.numeric and options.metric == "f1":
+            raise ParameterError(
+                "`numeric: true` compares whole numbers, so `metric` must be exact"
+            )
+        self._options = options
+        self._cut = finder(options.answer_regex, "answer_regex")
+        prompts = prepare(options, folder, tokenizer, lambda row: _right_answers(row, options)[0])
+        self._right = [_right_answers(row, options) for row in prompts.rows]
+        names = {"metric", "answer_regex", "numeric", "ignore_case", "ignore_space"}
         super().__init__(
             prompts,
             options,
             tokenizer,
             name="exact_match",
             unit="exact_match" if options.metric == "exact" else "f1",
-            settings={name: getattr(options, name) for name in names},
+            settings=options.model_dump(include=names),
             known=self._right,
         )
 
     def values(self, answers: Sequence[tuple[int, str]]) -> list[float]:
         """Compare answers to the right ones."""
-        return [self._value(text, self._right[i]) for i, text in answers]
+        return [self._value(self._cut(text), self._right[i]) for i, text in answers]
+
+    def _value(self, answer: str | None, right: Sequence[str]) -> float:
+        if answer is None:
+            return 0.0
+        if self._options.metric == "f1":
+            return max(token_f1(answer, x) for x in right)
+        if self._options.numeric:
+            number = number_of(answer)
+            return float(number is not None and number in map(number_of, right))
+        return float(self._alike(answer) in map(self._alike, right))
+
+    def _alike(self, text: str) -> str:
+        text = " ".join(text.split()) if self._options.ignore_space else text
+        return text.casefold() if self._options.ignore_case else text
 
 
-def right_answers(row: Row, options: ExactMatchOptions) -> tuple[str, ...]:
-    """Return the right answers of a row, at least one.
-
-    Raises:
-        EvaluationError: There is none, or one that is no number where numbers are compared.
-    """
+def _right_answers(row: Row, options: ExactMatchOptions) -> tuple[str, ...]:
     value = row.value(options.answer)
     listed = value if isinstance(value, list) else [value]
     place = f"{row.place}: {options.answer}"
@@ -96,29 +103,6 @@ def right_answers(row: Row, options: ExactMatchOptions) -> tuple[str, ...]:
         if options.numeric and number_of(text) is None:
             raise EvaluationError(f"{place}: `numeric: true` needs a number, got {text!r}")
     return texts
-
-
-def _comparison(options: ExactMatchOptions) -> Comparison:
-    if options.numeric and options.metric == "f1":
-        raise ParameterError("`numeric: true` compares whole numbers, so `metric` must be exact")
-    return Comparison(
-        pattern(options.answer_regex, "answer_regex"),
-        options.numeric,
-        options.ignore_case,
-        options.ignore_space,
-    )
-
-
-def pattern(text: str | None, name: str) -> re.Pattern[str] | None:
-    """Compile a regular expression of the study file.
-
-    Raises:
-        ParameterError: It is none.
-    """
-    try:
-        return None if text is None else re.compile(text)
-    except re.error as error:
-        raise ParameterError(f"{name} {text!r} is no regular expression: {error}") from error
 
 
 EVALUATOR = EvaluatorPlugin(

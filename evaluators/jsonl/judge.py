@@ -20,16 +20,14 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from evaluators.jsonl.answers import AnswerEvaluator, FreeAnswerOptions, example_answer
-from evaluators.jsonl.exact_match import pattern
+from evaluators.jsonl.compare import finder
 from evaluators.jsonl.judge_client import JudgeClient, key_from
 from evaluators.jsonl.prompts import prepare, template
 from evaluators.registry import EvaluatorPlugin
@@ -64,11 +62,6 @@ class JudgeOptions(FreeAnswerOptions):
 class Judge(AnswerEvaluator):
     """See the module, and ``protocol.Evaluator``.
 
-    Args:
-        options: What the study file says.
-        folder: Where its relative paths start.
-        tokenizer: Of the models.
-
     Raises:
         EvaluationError: A file, a row or a template does not do, or the key is not there.
         ParameterError: An option's value does not do.
@@ -77,20 +70,23 @@ class Judge(AnswerEvaluator):
     def __init__(
         self, options: JudgeOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
     ) -> None:
-        self._reading = _Reading.of(options)
+        if not options.low < options.high:
+            raise ParameterError(f"low must be below high, got {options.low} and {options.high}")
+        self._options = options
+        self._find = finder(options.score_regex, "score_regex")
         self._client = _client(options)
         self._rubric = template(options.rubric, "rubric")
         prompts = prepare(options, folder, tokenizer, example_answer(options))
         for row in prompts.rows:
             self._rubric(row.place, {**row.values, "answer": ""})  # a bad one is known now
-        names = ("rubric", "base_url", "model", "score_regex", "score_key", "low", "high")
+        names = {"rubric", "base_url", "model", "score_regex", "score_key", "low", "high"}
         super().__init__(
             prompts,
             options,
             tokenizer,
             name="judge",
             unit="points",
-            settings={name: getattr(options, name) for name in (*names, "reply_tokens")},
+            settings=options.model_dump(include={*names, "reply_tokens"}),
             known=[row.values for row in prompts.rows],
         )
 
@@ -99,7 +95,7 @@ class Judge(AnswerEvaluator):
         replies = self._client.ask([self._question(i, text) for i, text in answers])
         values = []
         for (i, _), reply in zip(answers, replies, strict=True):
-            value, failure = self._reading.score(reply.text)
+            value, failure = self._score(reply.text)
             if reply.failure or failure:
                 value = math.nan
                 self.failures[self.items[i].id] = reply.failure or failure
@@ -110,41 +106,25 @@ class Judge(AnswerEvaluator):
         row = self.rows[i]
         return self._rubric(row.place, {**row.values, "answer": answer})
 
-
-@dataclass(frozen=True)
-class _Reading:
-    """How a score is read from a reply."""
-
-    pattern: re.Pattern[str] | None
-    key: str
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, options: JudgeOptions) -> _Reading:
-        if not options.low < options.high:
-            raise ParameterError(f"low must be below high, got {options.low} and {options.high}")
-        found = pattern(options.score_regex, "score_regex")
-        return cls(found, options.score_key, options.low, options.high)
-
-    def score(self, reply: str) -> tuple[float, str]:
+    def _score(self, reply: str) -> tuple[float, str]:
         """Return the score and no reason, or nan and the reason why there is none."""
+        low, high = self._options.low, self._options.high
         told = self._told(reply)
         try:
             value = math.nan if isinstance(told, bool) else float(told)
         except (TypeError, ValueError):
             value = math.nan
-        if self.low <= value <= self.high:  # also refuses nan
+        if low <= value <= high:  # also refuses nan
             return value, ""
-        wanted = f"a number from {self.low:g} to {self.high:g}"
+        wanted = f"a number from {low:g} to {high:g}"
         return math.nan, f"the judge replied without {wanted}: {reply[:120]!r}"
 
     def _told(self, reply: str) -> Any:
-        if self.pattern is not None:
-            found = self.pattern.search(reply)
-            return found and found.group(1 if self.pattern.groups else 0)
-        objects = [x for x in _objects(reply) if self.key in x]
-        return objects[-1][self.key] if objects else None
+        if self._options.score_regex is not None:
+            return self._find(reply)
+        key = self._options.score_key
+        told = [x[key] for x in _objects(reply) if key in x]
+        return told[-1] if told else None
 
 
 def _objects(text: str) -> list[dict[str, Any]]:

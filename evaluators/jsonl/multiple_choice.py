@@ -14,9 +14,9 @@ choices; ``margin``, its log-probability minus that of the best other one, in na
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -49,19 +49,13 @@ class MultipleChoiceOptions(PromptOptions):
     )
 
 
-@dataclass(frozen=True)
-class _Question:
-    choices: tuple[str, ...]
-    gold: int
+SIZES: Mapping[str, Callable[[str], int]] = MappingProxyType(
+    {"acc": lambda _: 1, "acc_norm": len, "acc_bytes": lambda choice: len(choice.encode())}
+)
 
 
 class MultipleChoice(Evaluator):
     """See the module, and ``protocol.Evaluator``.
-
-    Args:
-        options: What the study file says.
-        folder: Where its relative paths start.
-        tokenizer: Of the models.
 
     Raises:
         EvaluationError: A file, a row or the template does not do.
@@ -71,13 +65,13 @@ class MultipleChoice(Evaluator):
         self, options: MultipleChoiceOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
     ) -> None:
         def answer_of(row: Row) -> str:
-            question = _question(row, options)
-            return question.choices[question.gold]
+            choices, gold = _question(row, options)
+            return choices[gold]
 
         prompts = prepare(options, folder, tokenizer, answer_of)
         self._metric = options.metric
         self._questions = [_question(row, options) for row in prompts.rows]
-        shares = [1 / len(question.choices) for question in self._questions]
+        shares = [1 / len(choices) for choices, _ in self._questions]
         margin = options.metric == "margin"
         super().__init__(
             TaskFacts(
@@ -89,12 +83,12 @@ class MultipleChoice(Evaluator):
             )
         )
         self._pairs = [
-            [(text, f"{gap(options, text)}{choice}") for choice in question.choices]
-            for text, question in zip(prompts.texts, self._questions, strict=True)
+            [(text, f"{gap(options, text)}{choice}") for choice in choices]
+            for text, (choices, _) in zip(prompts.texts, self._questions, strict=True)
         ]
         counts = iter(count_tokens(tokenizer, [a + b for pairs in self._pairs for a, b in pairs]))
         self._tokens = [max(next(counts) for _ in pairs) for pairs in self._pairs]
-        asked = zip(self._pairs, [q.gold for q in self._questions], strict=True)
+        asked = zip(self._pairs, [gold for _, gold in self._questions], strict=True)
         self._fingerprint = fingerprint("multiple_choice", {"metric": options.metric}, asked)
 
     def fingerprint(self) -> str:
@@ -116,26 +110,21 @@ class MultipleChoice(Evaluator):
         return np.array(values, dtype=np.float64)
 
     def _value(self, i: int, nats: Sequence[float]) -> float:
-        question = self._questions[i]
+        choices, gold = self._questions[i]
         if self._metric in GRADED:
-            return GRADED[self._metric](nats, question.gold)
-        sizes = np.array([_size(choice, self._metric) for choice in question.choices])
-        return float(np.argmax(np.array(nats) / sizes) == question.gold)  # a tie: the first one
+            return GRADED[self._metric](nats, gold)
+        sizes = np.array([SIZES[self._metric](choice) for choice in choices])
+        return float(np.argmax(np.array(nats) / sizes) == gold)  # a tie: the first one
 
 
-def _size(choice: str, metric: str) -> int:
-    if metric == "acc_norm":
-        return len(choice)
-    return len(choice.encode()) if metric == "acc_bytes" else 1
-
-
-def _question(row: Row, options: MultipleChoiceOptions) -> _Question:
+def _question(row: Row, options: MultipleChoiceOptions) -> tuple[tuple[str, ...], int]:
+    """Return the choices, and the place of the right one."""
     choices = _choices(row, options.choices)
     if len(choices) < 2 or "" in choices:
         raise EvaluationError(
             f"{row.place}: expected at least two choices, none of them empty, got {list(choices)}"
         )
-    return _Question(choices, _place(row, options.gold, choices))
+    return choices, _place(row, options.gold, choices)
 
 
 def _choices(row: Row, keys: Sequence[str]) -> tuple[str, ...]:

@@ -75,15 +75,35 @@ def prepare(
         EvaluationError: A file, a row or the template does not do, there are too few examples, or
             the tokenizer has no chat template.
     """
+    if options.apply_chat_template and not tokenizer.chat_template:
+        raise EvaluationError(
+            f"{options.file} is to be asked with apply_chat_template, but the tokenizer has no "
+            "chat template"
+        )
     file = folder / options.file
-    task = file.stem
     rows = read_rows(file)
-    items = items_of(task, [row.values for row in rows])
     render = template(options.prompt, "prompt")
-    question = _Question(options, render, tokenizer, answer_of)
-    shots = _shots(options, folder, rows)
-    texts = tuple(question.text(row, shots(row)) for row in rows)
-    return Prompts(task, rows, items, texts)
+    draw = _shots(options, folder, rows)
+
+    def text(row: Row) -> str:
+        question = render(row.place, row.values)
+        if not question:
+            raise EvaluationError(f"{row.place}: the prompt is empty")
+        shots = [(render(shot.place, shot.values), answer_of(shot)) for shot in draw(row)]
+        if not options.apply_chat_template:
+            return _plain(options, shots, question)
+        turns = _turns(options, shots, question)
+        try:
+            return str(
+                tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            )
+        except Exception as error:  # templates refuse roles they do not know
+            raise EvaluationError(
+                f"{row.place}: the tokenizer's chat template cannot be filled: {error}"
+            ) from error
+
+    items = items_of(file.stem, [row.values for row in rows])
+    return Prompts(file.stem, rows, items, tuple(map(text, rows)))
 
 
 def template(text: str, name: str) -> Render:
@@ -116,53 +136,19 @@ def template(text: str, name: str) -> Render:
     return render
 
 
-class _Question:
-    """Puts a row and its examples into one text."""
+def _plain(options: PromptOptions, shots: Sequence[tuple[str, str]], question: str) -> str:
+    before = [options.system] if options.system else []
+    examples = [f"{asked}{gap(options, asked)}{answer}" for asked, answer in shots]
+    return SEPARATOR.join([*before, *examples, question])
 
-    def __init__(
-        self,
-        options: PromptOptions,
-        render: Render,
-        tokenizer: PreTrainedTokenizerBase,
-        answer_of: Callable[[Row], str],
-    ) -> None:
-        if options.apply_chat_template and not tokenizer.chat_template:
-            raise EvaluationError(
-                f"{options.file} is to be asked with apply_chat_template, but the tokenizer has "
-                "no chat template"
-            )
-        self._options = options
-        self._render = render
-        self._chat = tokenizer if options.apply_chat_template else None
-        self._answer_of = answer_of
 
-    def text(self, row: Row, shots: Sequence[Row]) -> str:
-        question = self._render(row.place, row.values)
-        if not question:
-            raise EvaluationError(f"{row.place}: the prompt is empty")
-        pairs = [(self._render(s.place, s.values), self._answer_of(s)) for s in shots]
-        if self._chat is None:
-            before = [self._options.system] if self._options.system else []
-            examples = [f"{asked}{gap(self._options, asked)}{answer}" for asked, answer in pairs]
-            return SEPARATOR.join([*before, *examples, question])
-        return self._in_chat(row, pairs, question)
-
-    def _in_chat(self, row: Row, pairs: Sequence[tuple[str, str]], question: str) -> str:
-        system = self._options.system
-        messages = [{"role": "system", "content": system}] if system else []
-        for asked, answer in pairs:
-            messages.append({"role": "user", "content": asked})
-            messages.append({"role": "assistant", "content": answer})
-        messages.append({"role": "user", "content": question})
-        assert self._chat is not None
-        try:
-            return str(
-                self._chat.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            )
-        except Exception as error:  # templates refuse roles they do not know
-            raise EvaluationError(
-                f"{row.place}: the tokenizer's chat template cannot be filled: {error}"
-            ) from error
+def _turns(
+    options: PromptOptions, shots: Sequence[tuple[str, str]], question: str
+) -> list[dict[str, str]]:
+    said = [("system", options.system)] if options.system else []
+    for asked, answer in shots:
+        said += [("user", asked), ("assistant", answer)]
+    return [{"role": role, "content": text} for role, text in (*said, ("user", question))]
 
 
 def gap(options: PromptOptions, prompt: str) -> str:

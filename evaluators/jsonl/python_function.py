@@ -79,11 +79,6 @@ class PythonOptions(FreeAnswerOptions):
 class PythonFunction(AnswerEvaluator):
     """See the module, and ``protocol.Evaluator``.
 
-    Args:
-        options: What the study file says.
-        folder: Where its relative paths start.
-        tokenizer: Of the models.
-
     Raises:
         UnknownNameError: There is no such function.
         EvaluationError: A file, a row or the template does not do.

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,14 +27,7 @@ import numpy as np
 from pydantic import Field
 
 from evaluators.engines.context_window import window_of
-from evaluators.protocol import (
-    Evaluator,
-    LiveModel,
-    ScoreVector,
-    TaskFacts,
-    fingerprint,
-    items_of,
-)
+from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, fingerprint, items_of
 from evaluators.registry import EvaluatorPlugin
 from evaluators.text.documents import read_documents
 from evaluators.text.windows import pieces, spans_of
@@ -55,11 +49,6 @@ class BitsPerByteOptions(StrictModel):
 
 class BitsPerByte(Evaluator):
     """See the module, and ``protocol.Evaluator``.
-
-    Args:
-        options: What the study file says.
-        folder: Where its relative paths start.
-        tokenizer: Of the models; says where to cut.
 
     Raises:
         EvaluationError: The documents cannot be read, or one of them is empty.
@@ -85,7 +74,7 @@ class BitsPerByte(Evaluator):
         )
         self._options = options
         self._tokenizer = tokenizer
-        self._pieces: dict[tuple[int, int], list[tuple[str, str]]] = {}  # (document, window)
+        self._pieces = cache(self._cut)
         self._bytes = [len(text.encode()) for text in self._texts]
         facts = {"window": options.window, "stride": options.stride}
         self._fingerprint = fingerprint("bits_per_byte", facts, self._texts)
@@ -113,16 +102,15 @@ class BitsPerByte(Evaluator):
 
     def _sliding(self, model: LiveModel, which: Sequence[int]) -> list[float]:
         window = self._window(model)
-        groups = [self._cut(i, window) for i in which]
-        asked = [pair for group in groups for pair in group]
-        parts = iter(model.engine.loglikelihood(asked))
+        groups = [self._pieces(i, window) for i in which]
+        parts = iter(model.engine.loglikelihood([pair for group in groups for pair in group]))
         return [math.fsum(next(parts)[0] for _ in group) for group in groups]
 
     def _window(self, model: LiveModel) -> int:
         longest = window_of(model)
         for name in ("window", "stride"):
             size = getattr(self._options, name)
-            if size is not None and longest is not None and size > longest:
+            if size and longest is not None and size > longest:
                 raise EvaluationError(
                     f"{self.task}: {name} is {size}, but the model takes {longest} tokens"
                 )
@@ -134,11 +122,9 @@ class BitsPerByte(Evaluator):
         return window
 
     def _cut(self, i: int, window: int) -> list[tuple[str, str]]:
-        if (i, window) not in self._pieces:
-            text, stride = self._texts[i], self._options.stride or window
-            spans = spans_of(self._tokenizer, text)
-            self._pieces[i, window] = pieces(text, spans, window, stride)
-        return self._pieces[i, window]
+        text = self._texts[i]
+        spans = spans_of(self._tokenizer, text)
+        return pieces(text, spans, window, self._options.stride or window)
 
 
 EVALUATOR = EvaluatorPlugin(

@@ -8,6 +8,7 @@ found before a blank, so that a piece alone is written in the same tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from evaluators.log_control import hushed_logs
@@ -49,16 +50,14 @@ def pieces(text: str, spans: Spans, window: int, stride: int) -> list[tuple[str,
         EvaluationError: There is no place to cut at, such as in a long run of blanks.
     """
     cuts = [0]
-    while len(spans) - cuts[-1] > (window if len(cuts) == 1 else stride):
-        most = cuts[-1] + (window if len(cuts) == 1 else stride)
-        cuts.append(_cut(text, spans, cuts[-1], most))
-    ends = [*cuts[1:], len(spans)]
-    places = [0 if k == 0 else spans[k][0] for k in cuts] + [len(text)]
-    starts = [0 if end <= window + 1 else spans[end - window - 1][0] for end in ends]
-    return [
-        (text[start:a] if i else "", text[a:b])
-        for i, (start, a, b) in enumerate(zip(starts, places[:-1], places[1:], strict=True))
-    ]
+    while len(spans) - cuts[-1] > (size := stride if cuts[1:] else window):
+        cuts.append(_cut(text, spans, cuts[-1], cuts[-1] + size))
+    places = [0, *(spans[k][0] for k in cuts[1:]), len(text)]
+    found = [("", text[: places[1]])]
+    for end, (a, b) in zip([*cuts[2:], len(spans)], pairwise(places[1:]), strict=False):
+        start = spans[end - window - 1][0] if end > window + 1 else 0
+        found.append((text[start:a], text[a:b]))
+    return found
 
 
 def _cut(text: str, spans: Spans, first: int, most: int) -> int:
