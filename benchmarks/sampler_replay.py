@@ -19,9 +19,7 @@ import optuna
 from optuna.distributions import FloatDistribution
 from threadpoolctl import threadpool_limits
 
-from search.samplers.cma import CmaSampler
-
-SIGMA = 1 / 6
+from search.samplers.cma import SIGMA_IN_MIDDLE, CmaSampler
 
 
 def main() -> None:
@@ -34,7 +32,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = {f"x{i}": FloatDistribution(0.0, 1.0) for i in range(arguments.dimensions)}
     rows = np.random.default_rng(0).random((arguments.trials, arguments.dimensions))
-    study = optuna.create_study(sampler=CmaSampler(space, None, SIGMA, 0))
+    study = optuna.create_study(sampler=CmaSampler(space, None, 0))
     for row in rows.tolist():
         params = dict(zip(space, row, strict=True))
         study.add_trial(
@@ -59,7 +57,7 @@ def _ask(study: optuna.Study, space: dict[str, FloatDistribution]) -> float:
 
 def _plain(rows: np.ndarray) -> float:
     start = time.perf_counter()
-    optimizer = cmaes.CMA(np.full(rows.shape[1], 0.5), SIGMA)
+    optimizer = cmaes.CMA(np.full(rows.shape[1], 0.5), SIGMA_IN_MIDDLE)
     size, losses = optimizer.population_size, rows.sum(1).tolist()
     for first in range(0, len(rows) - size + 1, size):
         group = slice(first, first + size)

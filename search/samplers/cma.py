@@ -8,7 +8,7 @@ that of the ``cmaes`` package: Hansen, The CMA Evolution Strategy: A Tutorial, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cmaes
@@ -25,19 +25,7 @@ SIGMA_AT_START = 0.1  # of a knob's range, around a recipe that is known to be g
 SIGMA_IN_MIDDLE = 1 / 6  # Optuna's choice; 0.1 is slower where nothing is known
 BASELINE = "baseline"  # user attribute of trials that nobody searched
 
-Numeric = FloatDistribution | IntDistribution
 Vector = npt.NDArray[np.float64]
-
-
-def make_cma(
-    space: Mapping[str, BaseDistribution], start: Mapping[str, Any] | None, seed: int
-) -> BaseSampler:
-    """Return CMA-ES around the start, or around the middle of the ranges if there is none.
-
-    Raises:
-        ParameterError: A knob has choices, or ``start`` lacks a knob or lies outside its range.
-    """
-    return CmaSampler(space, start, SIGMA_AT_START if start else SIGMA_IN_MIDDLE, seed)
 
 
 class CmaSampler(BaseSampler):
@@ -46,55 +34,48 @@ class CmaSampler(BaseSampler):
     Trials that are complete, have exactly this space's parameters and no user attribute "baseline"
     are cut, in the order of their numbers, into generations of ``4 + floor(3 ln d)`` for d knobs;
     the rest of an unfinished generation waits. After a generation of equal points (a grid leaves no
-    smaller step) the search starts again. So the draw depends on the arguments and the trials only.
+    smaller step) the search starts again. So the draw depends on nothing but the arguments and the
+    trials.
 
     Args:
         space: Knob name -> distribution, log and step included. One must have more than one value.
         start: Knob name -> value of the first mean, inside the ranges; more names are ignored. None
             starts in the middle.
-        sigma: First standard deviation, > 0, as a share of every knob's range (its logarithm's
-            range for log knobs).
         seed: Of this one draw, in [0, 2**32).
+        sigma: First standard deviation, > 0, as a share of every knob's range (its logarithm's
+            range for log knobs); None: narrow around a start, wider without one.
 
     Raises:
-        ParameterError: A knob is categorical, no knob is free, ``start`` lacks a knob or lies
-            outside its range, or ``sigma`` is not positive.
+        ParameterError: A knob is categorical, no knob is free, or ``start`` lacks a knob or lies
+            outside its range.
     """
 
     def __init__(
         self,
         space: Mapping[str, BaseDistribution],
         start: Mapping[str, Any] | None,
-        sigma: float,
         seed: int,
+        sigma: float | None = None,
     ) -> None:
-        if not 0 < sigma < np.inf:  # also refuses nan
-            raise ParameterError(f"sigma must be positive, got {sigma}")
-        self._names = frozenset(space)
-        self._box = _Box({name: d for name, d in space.items() if not d.single()})
-        self._mean = self._box.placed(start)
-        self._sigma = sigma
+        self._names = space.keys()
+        self._cube = _Cube({name: d for name, d in space.items() if not d.single()})
+        self._mean = self._cube.placed(start)
+        self._sigma = sigma or (SIGMA_AT_START if start else SIGMA_IN_MIDDLE)
         self._seed = seed
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """Return the knobs that have more than one value; the arguments are not looked at."""
-        return dict(self._box.space)
+        return dict(self._cube.space)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, float | int]:
-        """Draw one value of every free knob.
-
-        Args:
-            study: Has one direction; its trials are replayed.
-            trial: Not looked at.
-            search_space: Not looked at; it is what ``infer_relative_search_space`` returned.
-        """
+        """Draw one value of every free knob; of the arguments only the study is looked at."""
         optimizer = self._replayed(study)
         optimizer.reseed_rng(self._seed)
-        return self._box.values(optimizer.ask())
+        return self._cube.values(optimizer.ask())
 
     def sample_independent(
         self,
@@ -109,58 +90,49 @@ class CmaSampler(BaseSampler):
             ParameterError: Always.
         """
         raise ParameterError(
-            f"{param_name}: cma-es was made for the knobs {', '.join(self._box.space)} "
+            f"{param_name}: cma-es was made for the knobs {', '.join(self._cube.space)} "
             f"and cannot draw {param_distribution}"
         )
 
     def _replayed(self, study: Study) -> cmaes.CMA:
-        optimizer = self._fresh()
-        told = [t for t in _complete(study) if t.params.keys() == self._names]
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        told = [t for t in complete if t.params.keys() == self._names]
+        told = sorted((t for t in told if BASELINE not in t.user_attrs), key=lambda t: t.number)
         sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
-        points = self._box.points([t.params for t in told])
-        losses = [sign * t.values[0] for t in told]
+        points = self._cube.points([t.params for t in told])
+        optimizer = self._fresh()
         size = optimizer.population_size
         for first in range(0, len(told) - size + 1, size):
             group = slice(first, first + size)
             if (points[group] == points[first]).all():  # shrunk onto one grid value: start again
                 optimizer = self._fresh()
                 continue
-            optimizer.tell(list(zip(points[group], losses[group], strict=True)))
+            losses = [sign * t.values[0] for t in told[group]]
+            optimizer.tell(list(zip(points[group], losses, strict=True)))
         return optimizer
 
     def _fresh(self) -> cmaes.CMA:
-        return cmaes.CMA(
-            mean=self._mean,
-            sigma=self._sigma,
-            bounds=np.array([[0.0, 1.0]] * len(self._mean)),
-        )
+        bounds = np.array([[0.0, 1.0]] * len(self._mean))
+        return cmaes.CMA(mean=self._mean, sigma=self._sigma, bounds=bounds)
 
 
-def _complete(study: Study) -> list[FrozenTrial]:
-    found = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return sorted((t for t in found if BASELINE not in t.user_attrs), key=lambda t: t.number)
-
-
-class _Box:
+class _Cube:
     """Numeric knobs as the unit cube: log knobs by their logarithm, grid values in equal cells."""
 
     def __init__(self, space: Mapping[str, BaseDistribution]) -> None:
-        numeric = {
+        self.space = {
             n: d for n, d in space.items() if isinstance(d, FloatDistribution | IntDistribution)
         }
-        if other := [name for name in space if name not in numeric]:
+        if other := [name for name in space if name not in self.space]:
             raise ParameterError(
                 f"cma-es draws numbers only, got choices for {', '.join(other)}; "
                 "use the sampler tpe or auto"
             )
-        if not numeric:
+        if not space:
             raise ParameterError("cma-es needs a knob with more than one value, got none")
-        self.space: dict[str, Numeric] = numeric
-        knobs = numeric.values()
-        self._low = np.array([d.low for d in knobs], dtype=np.float64)
-        self._high = np.array([d.high for d in knobs], dtype=np.float64)
-        self._step = np.array([d.step or 0.0 for d in knobs], dtype=np.float64)
-        self._log = np.array([d.log for d in knobs])
+        rows = [(d.low, d.high, d.step or 0.0, d.log) for d in self.space.values()]
+        self._low, self._high, self._step, log = np.array(rows, dtype=np.float64).T
+        self._log = log == 1
         self._from = self._flat(self._low - self._step / 2)  # half a cell beyond the last value
         self._to = self._flat(self._high + self._step / 2)
 
@@ -177,7 +149,7 @@ class _Box:
         point: Vector = self.points([start])[0]
         return point
 
-    def points(self, rows: list[Mapping[str, Any]] | list[dict[str, Any]]) -> Vector:  # (n, d)
+    def points(self, rows: Sequence[Mapping[str, Any]]) -> Vector:  # (n, d) in [0, 1]
         values = np.array([[row[name] for name in self.space] for row in rows], dtype=np.float64)
         flat = self._flat(values.reshape(len(rows), len(self.space)))
         return np.clip((flat - self._from) / (self._to - self._from), 0.0, 1.0)

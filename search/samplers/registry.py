@@ -23,7 +23,7 @@ SAMPLERS = Registry(
     "mergetune.samplers",
     {
         "auto": "search.samplers.registry:make_auto",
-        "cma-es": "search.samplers.cma:make_cma",
+        "cma-es": "search.samplers.cma:CmaSampler",
         "random": "search.samplers.registry:make_random",
         "tpe": "search.samplers.registry:make_tpe",
     },
@@ -77,7 +77,7 @@ def make_auto(
     """Return CMA-ES where all knobs are numbers, else TPE.
 
     Raises:
-        ParameterError: As ``cma.make_cma``, where all knobs are numbers.
+        ParameterError: As ``cma.CmaSampler``, where all knobs are numbers.
     """
     from optuna.distributions import CategoricalDistribution
 

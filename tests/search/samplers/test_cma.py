@@ -30,7 +30,7 @@ def searched(
     **options: Any,
 ) -> optuna.Study:
     study = optuna.create_study(direction="maximize")
-    settings = {"start": None, "sigma": SIGMA, **options}
+    settings = {"start": None, **options}
     for number in range(trials):
         study.sampler = CmaSampler(space, seed=number, **settings)
         trial = study.ask(space)
@@ -39,7 +39,7 @@ def searched(
 
 
 def drawn(study: optuna.Study, space: dict[str, Any] = UNIT, seed: int = 99) -> dict[str, Any]:
-    sampler = CmaSampler(space, None, SIGMA, seed)
+    sampler = CmaSampler(space, None, seed)
     return sampler.sample_relative(study, None, {})
 
 
@@ -135,7 +135,7 @@ def test_without_a_trial_the_draws_surround_the_start() -> None:
     }
     start = {"plain": 2.0, "log": 1e-3, "step": 0.4, "int": 30, "of another space": 7}
     study = optuna.create_study()
-    rows = [CmaSampler(space, start, 0.03, s).sample_relative(study, None, {}) for s in range(300)]
+    rows = [CmaSampler(space, start, s, 0.03).sample_relative(study, None, {}) for s in range(300)]
     medians = {name: float(np.median([row[name] for row in rows])) for name in space}
     # The median of 300 normal draws: standard error 1.25 sigma / sqrt(300) = 0.0022 of the range.
     assert medians["plain"] == pytest.approx(2.0, abs=4 * 0.0022 * 4)
@@ -166,14 +166,14 @@ def test_every_grid_value_survives_the_way_into_the_cube_and_back(
     n = round((knob.high - knob.low) / (knob.step or 1)) + 1
     for value in (knob.low + i * (knob.step or 1) for i in range(n)):
         value = min(value, knob.high)
-        box = CmaSampler({"k": knob}, {"k": value}, 1e-9, 0)
+        box = CmaSampler({"k": knob}, {"k": value}, 0, 1e-9)
         assert box.sample_relative(optuna.create_study(), None, {}) == {"k": value}
 
 
 def test_every_value_of_a_grid_is_drawn_from_a_cell_of_equal_width() -> None:
     # sigma so wide that draws in the box are nearly uniform: sd of a count sqrt(400 3/16) = 8.7.
     space, study = {"k": IntDistribution(0, 3)}, optuna.create_study()
-    rows = [CmaSampler(space, None, 5.0, s).sample_relative(study, None, {}) for s in range(400)]
+    rows = [CmaSampler(space, None, s, 5.0).sample_relative(study, None, {}) for s in range(400)]
     counts = np.bincount([row["k"] for row in rows], minlength=4)
     assert abs(counts - 100).max() < 4 * 8.7
 
@@ -202,8 +202,6 @@ def test_a_long_search_on_a_coarse_grid_raises_no_warning() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"sigma": 0.0}, "sigma must be positive, got 0.0"),
-        ({"sigma": float("nan")}, "sigma must be positive, got nan"),
         ({"start": {"x0": 0.5}}, "start must have every knob, got none for x1"),
         ({"start": dict.fromkeys(UNIT, 1.5)}, r"start.x0 must be in \[0.0, 1.0\], got 1.5"),
         (
@@ -216,11 +214,11 @@ def test_a_long_search_on_a_coarse_grid_raises_no_warning() -> None:
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ParameterError, match=message):
-        CmaSampler(**{"space": UNIT, "start": None, "sigma": SIGMA, "seed": 0, **arguments})
+        CmaSampler(**{"space": UNIT, "start": None, "seed": 0, **arguments})
 
 
 def test_a_knob_outside_the_space_is_refused() -> None:
-    study = optuna.create_study(sampler=CmaSampler(UNIT, None, SIGMA, 0))
+    study = optuna.create_study(sampler=CmaSampler(UNIT, None, 0))
     with pytest.raises(
         ParameterError, match=r"y: cma-es was made for the knobs x0, x1, .* and cannot"
     ):

@@ -12,7 +12,7 @@ from optuna.samplers import RandomSampler, TPESampler
 
 from merge_core.errors import ParameterError, UnknownNameError
 from search.samplers.ask import ask, seed_for
-from search.samplers.cma import CmaSampler, make_cma
+from search.samplers.cma import CmaSampler
 from search.samplers.registry import SAMPLERS, make_auto
 from search.samplers.testing import SamplerContract, inside
 
@@ -71,13 +71,13 @@ def test_auto_takes_a_single_choice_for_a_number() -> None:
 
 def test_cma_es_names_the_knobs_with_choices_and_the_samplers_to_use() -> None:
     with pytest.raises(ParameterError, match="got choices for method; use the sampler tpe or auto"):
-        make_cma(CHOICES, None, 0)
+        CmaSampler(CHOICES, None, 0)
 
 
 def test_cma_es_searches_near_a_start_and_wider_without_one() -> None:
     def spread(start: dict[str, float] | None) -> float:
         study = optuna.create_study()
-        drawn = [make_cma(PLANE, start, s).sample_relative(study, None, {}) for s in range(200)]
+        drawn = [CmaSampler(PLANE, start, s).sample_relative(study, None, {}) for s in range(200)]
         return max(x["weight"] for x in drawn) - min(x["weight"] for x in drawn)
 
     assert spread({"weight": 0.75, "density": 0.5}) < 0.75 * spread(None)
