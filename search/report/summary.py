@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from search.report.select import REPORT, SELECT, Selection
-from search.scoring import intervals
-from search.scoring.intervals import Estimate
+from search.scoring.aggregate import Linear
+from search.scoring.intervals import Estimate, combined
 from search.space.starting_points import BASE, UNIFORM
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
@@ -161,7 +161,7 @@ def _scored(tasks: Tasks, trial: Trial, pool: str) -> Scored:
     vectors = tasks.oriented(trial.measured[pool].scores, pool)
     each = {}
     for task, evaluator in tasks.evaluators.items():
-        found = intervals.mean_interval(vectors[task])
+        found = combined([vectors[task]], [1.0])
         if not evaluator.higher_is_better:
             found = found.flipped()
         reported = evaluator.reported  # such as a perplexity of its logarithm
@@ -169,7 +169,7 @@ def _scored(tasks: Tasks, trial: Trial, pool: str) -> Scored:
     groups = {}
     for entry in tasks.aggregate.entries:
         if entry.group:
-            found = entry.plain_estimate(vectors)
+            found = Linear(entry.shares).estimate(vectors)  # without regard to guessing
             lower = not tasks.evaluators[next(iter(entry.shares))].higher_is_better
             groups[entry.name] = found.flipped() if lower else found
     whole = tasks.aggregate.estimate(vectors)
@@ -179,7 +179,7 @@ def _scored(tasks: Tasks, trial: Trial, pool: str) -> Scored:
 def _difference(tasks: Tasks, winner: Trial, rival: Trial) -> Difference:
     ours, theirs = (tasks.oriented(t.measured[REPORT].scores, REPORT) for t in (winner, rival))
     entries = tasks.aggregate.entries if tasks.aggregate.objectives > 1 else ()
-    each = {entry.name: _shown(entry.difference(ours, theirs)) for entry in entries}
+    each = {entry.name: _shown(entry.linear().difference(ours, theirs)) for entry in entries}
     return _shown(tasks.aggregate.difference(ours, theirs), each or None)
 
 

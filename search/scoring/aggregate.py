@@ -55,6 +55,37 @@ Vectors = Mapping[str, Vector]  # task -> scores of its items, higher is better
 
 
 @dataclass(frozen=True)
+class Linear:
+    """``(sum factor_t m_t) / divisor + shift`` of the tasks' means."""
+
+    factors: Mapping[str, float]
+    shift: float = 0.0
+    divisor: float = 1.0
+
+    @property
+    def _scale(self) -> float:
+        return sum(self.factors.values()) / self.divisor
+
+    def estimate(self, vectors: Vectors, level: float = LEVEL) -> Estimate:
+        """Return its value for one model, as ``Aggregate.estimate``."""
+        found = combined([vectors[t] for t in self.factors], [*self.factors.values()], level)
+        return self._scaled(found, self.shift)
+
+    def difference(self, ours: Vectors, theirs: Vectors, level: float = LEVEL) -> Estimate:
+        """Return our value minus theirs, as ``Aggregate.difference``."""
+        a, b = ([x[t] for t in self.factors] for x in (ours, theirs))
+        return self._scaled(paired_difference(a, b, [*self.factors.values()], level), 0.0)
+
+    def error(self, vectors: Vectors) -> float:
+        """Return the standard error of its value."""
+        weights = [*self.factors.values()]
+        return standard_error([vectors[t] for t in self.factors], weights) * self._scale
+
+    def _scaled(self, found: Estimate, shift: float) -> Estimate:
+        return Estimate(*(shift + self._scale * x for x in (found.mean, found.low, found.high)))
+
+
+@dataclass(frozen=True)
 class Entry:
     """One entry of the study's score.
 
@@ -74,47 +105,19 @@ class Entry:
     group: bool = False
     steer: str | None = None
 
-    def linear(self) -> _Linear:
+    def linear(self) -> Linear:
         """Return ``V_e`` as a function of the tasks' means."""
         factors = {t: r / (1 - self.chances.get(t, 0.0)) for t, r in self.shares.items()}
-        shift = -sum(factors[t] * c for t, c in self.chances.items())
-        return _Linear(factors, shift, 1.0)
+        return Linear(factors, -sum(factors[t] * c for t, c in self.chances.items()))
 
-    def difference(self, ours: Vectors, theirs: Vectors, level: float = LEVEL) -> Estimate:
-        """Return our ``V_e`` minus theirs, as ``Aggregate.difference``."""
-        return self.linear().difference(ours, theirs, level)
-
-    def plain_estimate(self, vectors: Vectors, level: float = LEVEL) -> Estimate:
-        """Return the mean of the tasks' means by share, without regard to guessing."""
-        return _Linear(self.shares, 0.0, 1.0).estimate(vectors, level)
-
-
-@dataclass(frozen=True)
-class _Linear:
-    """``(sum factor_t m_t) / divisor + shift`` of the tasks' means."""
-
-    factors: Mapping[str, float]
-    shift: float
-    divisor: float
-
-    @property
-    def scale(self) -> float:
-        return sum(self.factors.values()) / self.divisor
-
-    def estimate(self, vectors: Vectors, level: float) -> Estimate:
-        found = combined([vectors[t] for t in self.factors], [*self.factors.values()], level)
-        return self._scaled(found, self.shift)
-
-    def difference(self, ours: Vectors, theirs: Vectors, level: float) -> Estimate:
-        a, b = ([x[t] for t in self.factors] for x in (ours, theirs))
-        return self._scaled(paired_difference(a, b, [*self.factors.values()], level), 0.0)
-
-    def error(self, vectors: Vectors) -> float:
-        weights = [*self.factors.values()]
-        return standard_error([vectors[t] for t in self.factors], weights) * self.scale
-
-    def _scaled(self, found: Estimate, shift: float) -> Estimate:
-        return Estimate(*(shift + self.scale * x for x in (found.mean, found.low, found.high)))
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        tasks = {
+            task: {"share": share, "chance": self.chances.get(task, 0.0)}
+            for task, share in self.shares.items()
+        }
+        steer = {"steer": self.steer} if self.steer else {}
+        return {"name": self.name, "weight": self.weight, **steer, "tasks": tasks}
 
 
 class Aggregate:
@@ -127,31 +130,20 @@ class Aggregate:
 
     def __init__(self, kind: Kind, entries: Sequence[Entry]) -> None:
         self.kind, self.entries = kind, tuple(entries)
+        self.objectives = len(self.entries) if kind == "apart" else 1  # told to a sampler
         self._parts = [entry.linear() for entry in entries]
         total = sum(entry.weight for entry in entries)
         self._weights = [entry.weight / total for entry in entries]
-        pairs = list(zip(entries, self._parts, strict=True))
-        self._mean = _Linear(
-            {t: e.weight * f for e, part in pairs for t, f in part.factors.items()},
-            sum(e.weight * part.shift for e, part in pairs) / total,
+        pairs = [(e.weight, part) for e, part in zip(entries, self._parts, strict=True)]
+        self._mean = Linear(
+            {t: w * f for w, part in pairs for t, f in part.factors.items()},
+            sum(w * part.shift for w, part in pairs) / total,
             total,
         )
 
     def plain(self) -> dict[str, Any]:
         """Return kind and entries as JSON values: what the number of a trial is made of."""
-        entries = [
-            {
-                "name": entry.name,
-                "weight": entry.weight,
-                **({"steer": entry.steer} if entry.steer else {}),
-                "tasks": {
-                    task: {"share": share, "chance": entry.chances.get(task, 0.0)}
-                    for task, share in entry.shares.items()
-                },
-            }
-            for entry in self.entries
-        ]
-        return {"aggregate": self.kind, "entries": entries}
+        return {"aggregate": self.kind, "entries": [entry.plain() for entry in self.entries]}
 
     @property
     def steered(self) -> dict[str, str]:
@@ -163,23 +155,10 @@ class Aggregate:
         entries = [replace(e, chances={}) if e.steer else e for e in self.entries]
         return Aggregate(self.kind, entries)
 
-    @property
-    def _is_mean(self) -> bool:
-        return self.kind in ("mean", "apart")
-
-    @property
-    def objectives(self) -> int:
-        """How many numbers a sampler is told of a trial."""
-        return len(self.entries) if self.kind == "apart" else 1
-
     def values(self, vectors: Vectors) -> tuple[float, ...]:
-        """Return the objectives, higher is better; nothing where there is one, ``value``.
-
-        Arguments and errors: see ``value``.
-        """
-        if self.objectives == 1:
-            return ()
-        return tuple(part.estimate(vectors, LEVEL).mean for part in self._parts)
+        """Return the objectives, higher is better; nothing where there is one, ``value``."""
+        parts = self._parts if self.objectives > 1 else []
+        return tuple(part.estimate(vectors).mean for part in parts)
 
     def value(self, vectors: Vectors) -> tuple[float, float]:
         """Return the number and its standard error, in the entries' unit.
@@ -187,29 +166,26 @@ class Aggregate:
         The standard error of a ``min`` or ``geometric_mean`` is half its 95 % interval over 1.96.
 
         Args:
-            vectors: Task -> ``(n_t,)`` float, higher is better.
+            vectors: Task -> ``(n_t,)`` float, higher is better; see ``Tasks.oriented``.
 
         Raises:
-            ParameterError: A task has no scores.
             NonFiniteError: A score is nan or infinite.
         """
         found = self.estimate(vectors)
-        if self._is_mean:
+        if self.kind in ("mean", "apart"):
             return found.mean, self._mean.error(vectors)
         return found.mean, (found.high - found.low) / 2 / _Z
 
     def estimate(self, vectors: Vectors, level: float = LEVEL) -> Estimate:
         """Return the number with its interval. Arguments and errors: see ``value``."""
-        if self._is_mean:
+        if self.kind in ("mean", "apart"):
             return self._mean.estimate(vectors, level)
         own = [part.estimate(vectors, level) for part in self._parts]
-        strict = self._each(vectors, (1 - level) / len(self._parts))
+        highs = [x.high for x in self._each(vectors, (1 - level) / len(self._parts))]
         if self.kind == "min":
-            return Estimate(
-                min(x.mean for x in own), min(x.low for x in own), min(x.high for x in strict)
-            )
+            return Estimate(min(x.mean for x in own), min(x.low for x in own), min(highs))
         if min(x.mean for x in own) <= 0:
-            return Estimate(0.0, 0.0, self._product([x.high for x in strict]))
+            return Estimate(0.0, 0.0, self._product(highs))
         return self._geometric(vectors, own, level)
 
     def difference(self, ours: Vectors, theirs: Vectors, level: float = LEVEL) -> Estimate:
@@ -224,7 +200,7 @@ class Aggregate:
             ParameterError: The two differ in their items.
             NonFiniteError: A score is nan or infinite.
         """
-        if self._is_mean:
+        if self.kind in ("mean", "apart"):
             return self._mean.difference(ours, theirs, level)
         if self.kind == "min":
             return self._difference_of_minima(ours, theirs, level)
@@ -249,10 +225,10 @@ class Aggregate:
         pairs = zip(values, self._weights, strict=True)
         return math.prod(math.pow(max(x, 0.0), w) for x, w in pairs)
 
-    def _tangent(self, values: Sequence[float]) -> _Linear:
+    def _tangent(self, values: Sequence[float]) -> Linear:
         """Return ``log G`` as a linear form around some values of the entries."""
         parts = zip(self._parts, self._weights, values, strict=True)
-        return _Linear({t: w * f / v for p, w, v in parts for t, f in p.factors.items()}, 0.0, 1.0)
+        return Linear({t: w * f / v for p, w, v in parts for t, f in p.factors.items()})
 
     def _geometric(self, vectors: Vectors, own: Sequence[Estimate], level: float) -> Estimate:
         values = [x.mean for x in own]
@@ -278,7 +254,7 @@ class Aggregate:
             for part, w, x, y in pairs
             for t, factor in part.factors.items()
         }
-        kept = _Linear(factors, 0.0, 1.0).difference(ours, theirs, level)
+        kept = Linear(factors).difference(ours, theirs, level)
         f, k = self._tangent(a).factors, self._tangent(b).factors
         left, right = [g * f[t] * ours[t] for t in f], [h * k[t] * theirs[t] for t in k]
         form = paired_difference(left, right, [1.0] * len(f), level)

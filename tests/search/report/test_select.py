@@ -296,7 +296,7 @@ def test_a_task_where_lower_is_better_counts_against_the_mean_but_is_shown_as_it
 ) -> None:
     rows = {row["name"]: row["report"] for row in reported(fill(), bench)["candidates"]}
     scores = bench.scores_of("good", "report")
-    gain, loss = (intervals.mean_interval(scores[task]) for task in ("gain", "loss"))
+    gain, loss = (intervals.combined([scores[task]], [1.0]) for task in ("gain", "loss"))
     found = rows["winner"]
     assert found["tasks"]["gain"] == {"mean": gain.mean, "low": gain.low, "high": gain.high}
     assert found["tasks"]["loss"] == pytest.approx(

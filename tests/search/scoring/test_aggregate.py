@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from search.scoring.aggregate import Aggregate, Entry
+from search.scoring.aggregate import Aggregate, Entry, Linear
 from search.scoring.intervals import (
     Estimate,
     combined,
-    mean_interval,
     paired_difference,
     standard_error,
 )
@@ -28,6 +27,10 @@ OTHERS = {task: x + RNG.normal(0.02, 0.05, len(x)) for task, x in VECTORS.items(
 
 def entry(name, *, chance=0.0, weight=1.0):
     return Entry(name, {name: 1.0}, {name: chance} if chance else {}, weight)
+
+
+def mean_interval(scores, level=0.95):
+    return combined([scores], [1.0], level)
 
 
 def numbers(found: Estimate):
@@ -76,7 +79,7 @@ def test_shares_of_a_group_by_size_give_the_mean_over_all_its_items():
     group = Entry("group", {"a": 0.4, "b": 0.6}, {}, 1.0, True)
     found = Aggregate("mean", [group]).estimate(VECTORS)
     assert found.mean == pytest.approx(np.r_[VECTORS["a"], VECTORS["b"]].mean())
-    assert group.plain_estimate(VECTORS).mean == pytest.approx(found.mean)
+    assert Linear(group.shares).estimate(VECTORS).mean == pytest.approx(found.mean)
 
 
 # min and geometric mean

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy import stats
 
@@ -13,7 +14,6 @@ from search.scoring.intervals import (
     Estimate,
     combined,
     linearised,
-    mean_interval,
     paired_difference,
     standard_error,
 )
@@ -23,6 +23,10 @@ Z = 1.959963984540054  # stats.norm.ppf(0.975)
 
 def zero_one(right: int, n: int) -> np.ndarray:
     return np.r_[np.ones(right), np.zeros(n - right)]
+
+
+def mean_interval(scores: npt.ArrayLike, level: float = 0.95) -> Estimate:
+    return combined([scores], [1.0], level)
 
 
 def numbers(estimate: Estimate) -> tuple[float, float, float]:
@@ -174,25 +178,6 @@ def test_pairing_is_narrower_than_two_separate_intervals() -> None:
     assert paired.high - paired.low < 0.2 * (alone.high - alone.low)
 
 
-@pytest.mark.parametrize(
-    ("scores", "weights", "level", "message"),
-    [
-        ([[]], [1], 0.95, r"task 0: scores must be one number per item, got shape \(0,\)"),
-        ([[1.0], [[1.0]]], [1, 1], 0.95, r"task 1: scores must be .*, got shape \(1, 1\)"),
-        ([], [], 0.95, "every task needs one weight, got 0 tasks, 0 weights"),
-        ([[1.0]], [1, 2], 0.95, "every task needs one weight, got 1 tasks, 2 weights"),
-        ([[1.0]], [0.0], 0.95, r"weights must be positive numbers, got \[0.0\]"),
-        ([[1.0]], [math.nan], 0.95, r"weights must be positive numbers, got \[nan\]"),
-        ([[1.0]], [1], 1.0, r"level must be in \(0, 1\), got 1.0"),
-    ],
-)
-def test_wrong_arguments_are_named(
-    scores: list[list[float]], weights: list[float], level: float, message: str
-) -> None:
-    with pytest.raises(ParameterError, match=message):
-        combined(scores, weights, level)
-
-
 def test_nan_scores_are_refused() -> None:
     with pytest.raises(NonFiniteError, match="task 1: 1 of 2 scores are nan or infinite"):
         combined([[1.0], [0.0, math.nan]], [1, 1])
@@ -201,8 +186,6 @@ def test_nan_scores_are_refused() -> None:
 def test_pairs_of_other_items_are_refused() -> None:
     with pytest.raises(ParameterError, match="task 0: paired scores need the same items, got 2 "):
         paired_difference([[1.0, 0.0]], [[1.0]], [1])
-    with pytest.raises(ParameterError, match="the same tasks, got 1 and 2"):
-        paired_difference([[1.0]], [[1.0], [1.0]], [1])
 
 
 REPEATS = 2000  # 4 binomial standard errors of a share of 0.95: 0.019; of 0.99: 0.009
