@@ -53,7 +53,7 @@ class _Told:
     """Per token: its log-probability, and whether it is the most likely one."""
 
     nats: Tensor  # (rows, n), the model's dtype
-    best: Tensor  # (rows, n) bool; False where it does not matter
+    best: Tensor  # (rows, n) bool
 
 
 def loglikelihoods(
@@ -101,7 +101,7 @@ def _answer(
     for place, (_, ending) in enumerate(endings):
         if len(ending.ids) > 1:
             later[widened(len(ending.ids) - 1)].append(place)
-    reader = _Reader(forward, state, endings, greedy)
+    reader = _Reader(forward, state, endings)
     for more, places in sorted(later.items()):
         follow = functools.partial(reader.follow, more)
         for part, told in budget.batches(places, length + more, follow):
@@ -132,7 +132,6 @@ class _Reader:
     forward: Forward
     state: Read  # the contexts
     endings: Sequence[tuple[int, _Ending]]  # with the number of their row in ``state``
-    greedy: Flags  # per ending: whether its first token is the most likely one
 
     def follow(
         self, length: int, places: Sequence[int]
@@ -148,12 +147,10 @@ class _Reader:
         room = -(-length // _ROOM) * _ROOM
         state = self.forward.only(self.state, [i for i, _ in some], room)
         parts = []
-        hopeful = torch.from_numpy(self.greedy[repeated]).to(self.forward.device)
         for start in range(0, length, _CHUNK):
             end = min(start + _CHUNK, length)
             state, logits = self.forward.read_on(state, wanted[:, start:end])
-            parts.append(_told(logits, wanted[:, start + 1 : end + 1], hopeful))
-            hopeful = hopeful & parts[-1].best.all(dim=1)
+            parts.append(_told(logits, wanted[:, start + 1 : end + 1]))
         nats = torch.cat([part.nats for part in parts], dim=1)
         best = torch.cat([part.best for part in parts], dim=1)
         return places, _Told(nats[:n], best[:n])
@@ -162,23 +159,11 @@ class _Reader:
 def _told(
     logits: Tensor,  # (rows, n, vocabulary)
     wanted: Tensor,  # (rows, n)
-    hopeful: Tensor,  # (rows,) bool: all tokens before were the most likely ones
 ) -> _Told:
     # In the model's dtype, as lm-eval does; and in place, since a second copy costs more.
     logs = torch.log_softmax(logits, dim=-1, out=logits)
     nats = logs.gather(-1, wanted[..., None])[..., 0]
-    best = torch.zeros_like(nats, dtype=torch.bool)
-    some = torch.nonzero(hopeful)[:, 0]
-    best[some] = _chosen(logs if len(some) == len(logs) else logs[some], nats[some], wanted[some])
-    return _Told(nats, best)
-
-
-def _chosen(logs: Tensor, nats: Tensor, wanted: Tensor) -> Tensor:
-    """Return which wanted tokens are the most likely ones, the first of equals."""
-    highest = nats == logs.amax(-1)
-    best = torch.zeros_like(highest)
-    best[highest] = most_likely(logs[highest]) == wanted[highest]
-    return best
+    return _Told(nats, most_likely(logs) == wanted)
 
 
 def _add(
