@@ -85,7 +85,7 @@ class Cost(Evaluator):
         texts = _written(model, self._options.max_tokens)
         seconds = time.perf_counter() - start
         ids = model.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        tokens = sum(len(x) for x in ids)
+        tokens = sum(map(len, ids))
         if not tokens:
             self.failures[self.items[i].id] = f"the model writes nothing after {_PROMPT!r}"
             return np.nan

@@ -60,14 +60,11 @@ def read_rows(path: Path) -> tuple[Row, ...]:
         EvaluationError: There is no such file, it is not UTF-8, a line is no JSON object or has
             a key twice, or there is no line at all.
     """
-    rows = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line.strip():
-            place = f"{path.name}:{number}"
-            rows.append(Row(_object(line, place), place))
+    lines = enumerate(read_text(path).split("\n"), start=1)
+    rows = tuple(_row(line, f"{path.name}:{number}") for number, line in lines if line.strip())
     if not rows:
         raise EvaluationError(f"{path} has no rows; expected one JSON object per line")
-    return tuple(rows)
+    return rows
 
 
 def read_text(path: Path) -> str:
@@ -86,7 +83,7 @@ def read_text(path: Path) -> str:
         ) from error
 
 
-def _object(line: str, place: str) -> dict[str, Any]:
+def _row(line: str, place: str) -> Row:
     def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in pairs:
@@ -101,4 +98,4 @@ def _object(line: str, place: str) -> dict[str, Any]:
         raise EvaluationError(f"{place}: no JSON: {error}") from error
     if not isinstance(value, dict):
         raise EvaluationError(f"{place}: expected a JSON object, got {line.strip()[:40]}")
-    return value
+    return Row(value, place)

@@ -30,11 +30,6 @@ class Item:
     id: str  # 16 hex digits, made from the content; twins after the first get #2, #3, ...
     task: str
 
-    @property
-    def content(self) -> str:
-        """The id without its twin number: equal for items of equal content."""
-        return self.id.partition("#")[0]
-
 
 class Engine(Protocol):
     """Runs the model of one candidate on text; the same object serves every candidate and task.

@@ -84,11 +84,11 @@ class AnswerEvaluator(Evaluator):
         self.rows = prompts.rows
         self._texts = prompts.texts
         self._tokens = count_tokens(tokenizer, prompts.texts)
-        self._how: dict[str, Any] = {
-            "until": _stops(options),
-            "max_gen_toks": options.max_tokens,
-            "do_sample": False,
-        }
+        stops = [] if options.apply_chat_template else [SEPARATOR]
+        if options.stop is not None:
+            stops = [options.stop] if isinstance(options.stop, str) else list(options.stop)
+        self._most = options.max_tokens
+        self._how = {"until": stops, "max_gen_toks": options.max_tokens, "do_sample": False}
         asked = zip(prompts.texts, known, strict=True)
         self._fingerprint = fingerprint(name, {**settings, **self._how}, asked)
 
@@ -104,17 +104,10 @@ class AnswerEvaluator(Evaluator):
         """Score some items. See ``protocol.Evaluator.score``; nan where a prompt is too long."""
         self.check_positions(which)
         window = window_of(model)
-        most = self._how["max_gen_toks"]
-        reasons = {i: too_long(self._tokens[i], most, window) for i in set(which)}
+        reasons = {i: too_long(self._tokens[i], self._most, window) for i in set(which)}
         self.failures = {self.items[i].id: reason for i, reason in reasons.items() if reason}
         asked = [i for i in which if not reasons[i]]
         said = model.engine.generate_until([(self._texts[i], self._how) for i in asked])
         found = iter(self.values(list(zip(asked, said, strict=True))))
         values = [math.nan if reasons[i] else next(found) for i in which]
         return np.array(values, dtype=np.float64)
-
-
-def _stops(options: GenerationOptions) -> list[str]:
-    if options.stop is None:
-        return [] if options.apply_chat_template else [SEPARATOR]
-    return [options.stop] if isinstance(options.stop, str) else list(options.stop)

@@ -125,11 +125,9 @@ class PythonFunction(AnswerEvaluator):
 
 def _declared(name: str) -> Scorer:
     found = SCORERS.get(name)
-    if isinstance(found, Scorer):
-        return found
     if not callable(found):
         raise EvaluationError(f"scorer {name!r} must be a function, got {found!r}")
-    return Scorer(name, found)
+    return found if isinstance(found, Scorer) else Scorer(name, found)
 
 
 def _code(found: Scorer) -> str:

@@ -59,24 +59,19 @@ class BitsPerByte(Evaluator):
         self, options: BitsPerByteOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
     ) -> None:
         if options.window and options.stride and options.stride > options.window:
-            raise ParameterError(
-                f"stride must be at most window, {options.window}, got {options.stride}"
-            )
+            rule = f"stride must be at most window, {options.window}, got {options.stride}"
+            raise ParameterError(rule)
         file = folder / options.file
         self._texts = read_documents(file, options.text)
+        items = items_of(file.stem, self._texts)
         super().__init__(
-            TaskFacts(
-                task=file.stem,
-                unit="bits/byte",
-                higher_is_better=False,
-                items=items_of(file.stem, self._texts),
-            )
+            TaskFacts(task=file.stem, unit="bits/byte", higher_is_better=False, items=items)
         )
         self._options = options
         self._tokenizer = tokenizer
         self._pieces = cache(self._cut)
         self._bytes = [len(text.encode()) for text in self._texts]
-        facts = {"window": options.window, "stride": options.stride}
+        facts = options.model_dump(include={"window", "stride"})
         self._fingerprint = fingerprint("bits_per_byte", facts, self._texts)
 
     def fingerprint(self) -> str:

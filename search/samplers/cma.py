@@ -46,8 +46,7 @@ class CmaSampler(BaseSampler):
             range for log knobs); None: narrow around a start, wider without one.
 
     Raises:
-        ParameterError: A knob is categorical, no knob is free, or ``start`` lacks a knob or lies
-            outside its range.
+        ParameterError: A knob is categorical, or no knob is free.
     """
 
     def __init__(
@@ -59,7 +58,8 @@ class CmaSampler(BaseSampler):
     ) -> None:
         self._names = space.keys()
         self._cube = _Cube({name: d for name, d in space.items() if not d.single()})
-        self._mean = self._cube.placed(start)
+        middle = np.full(len(self._cube.space), 0.5)
+        self._mean = middle if start is None else self._cube.points([start])[0]
         self._sigma = sigma or (SIGMA_AT_START if start else SIGMA_IN_MIDDLE)
         self._seed = seed
 
@@ -135,19 +135,6 @@ class _Cube:
         self._log = log == 1
         self._from = self._flat(self._low - self._step / 2)  # half a cell beyond the last value
         self._to = self._flat(self._high + self._step / 2)
-
-    def placed(self, start: Mapping[str, Any] | None) -> Vector:  # (d,) in [0, 1]
-        if start is None:
-            return np.full(len(self.space), 0.5)
-        for name, d in self.space.items():
-            if name not in start:
-                raise ParameterError(f"start must have every knob, got none for {name}")
-            if not d.low <= start[name] <= d.high:
-                raise ParameterError(
-                    f"start.{name} must be in [{d.low}, {d.high}], got {start[name]}"
-                )
-        point: Vector = self.points([start])[0]
-        return point
 
     def points(self, rows: Sequence[Mapping[str, Any]]) -> Vector:  # (n, d) in [0, 1]
         values = np.array([[row[name] for name in self.space] for row in rows], dtype=np.float64)

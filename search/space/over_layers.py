@@ -52,7 +52,7 @@ class OverLayers:
         """Return the name of each number of a knob: ``layer 3``, ``layers 0-7``, ``anchor 1``."""
         count, per = self._layers.count, knob.per
         if per is None:
-            return [f"anchor {i}" for i in range(knob.dimensions(count))]
+            return [f"anchor {i}" for i in range(knob.gradient or 1)]
         spans = [(first, min(first + per, count) - 1) for first in range(0, count, per)]
         return [f"layer {a}" if a == b else f"layers {a}-{b}" for a, b in spans]
 

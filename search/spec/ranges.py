@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -41,12 +40,6 @@ class Knob:
         """Whether the knob stands for several numbers, spread over the layers."""
         return self.per is not None or self.gradient is not None
 
-    def dimensions(self, layers: int) -> int:
-        """Return how many numbers the knob stands for in a model of that many layers."""
-        if self.gradient is not None:
-            return self.gradient
-        return math.ceil(layers / self.per) if self.per is not None else 1
-
     def snapped(self, value: float) -> float:
         """Return the value of the range that is nearest to ``value``."""
         inside = min(max(value, self.low), self.high)
@@ -68,7 +61,7 @@ def parse(data: dict[str, Any], place: Place, path: str, problems: Problems) -> 
 
 
 def _distinct(values: list[Any]) -> tuple[Any, ...]:
-    if len({repr(v) for v in values}) < len(values):
+    if len(set(map(repr, values))) < len(values):
         raise ValueError("a value is listed twice")
     return tuple(values)
 
@@ -82,10 +75,6 @@ class _Choices(StrictModel):
     ]
 
 
-def _layers(count: int | Literal["layer"] | None) -> int | None:
-    return 1 if count == "layer" else count
-
-
 class _Range(StrictModel):
     low: float = Field(title="required in a range")
     high: float = Field(title="required in a range")
@@ -93,27 +82,25 @@ class _Range(StrictModel):
     log: bool = False
     per: Annotated[
         Annotated[int, Field(ge=1)] | Literal["layer"] | None,
-        AfterValidator(_layers),
+        AfterValidator(lambda count: 1 if count == "layer" else count),
         Words("layer or a whole number of at least 1"),
     ] = None
     gradient: Annotated[int | None, Field(ge=2), Words("a whole number of at least 2")] = None
 
     @model_validator(mode="after")
     def _fit_each_other(self) -> _Range:
-        problems = list(self._misfits())
-        if problems:
-            raise failed(problems)
-        return self
-
-    def _misfits(self) -> Iterator[tuple[Place, str]]:
-        low, high, step = self.low, self.high, self.step
-        if not low < high:
-            yield (), f"low must be below high, got low {low:g} and high {high:g}"
-        if step is not None and not 0 < step <= (high - low) * (1 + 1e-9):  # 0.3 - 0.1 is below 0.2
-            yield ("step",), f"must be above 0 and fit the range, got {step:g}"
-        elif step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-9:
-            yield (), f"high must be low plus a whole number of steps of {step:g}"
+        low, width, step = self.low, self.high - self.low, self.step
+        found: list[tuple[Place, str]] = []
+        if not width > 0:
+            found.append(((), f"low must be below high, got low {low:g} and high {self.high:g}"))
+        if step is not None and not 0 < step <= width * (1 + 1e-9):  # 0.3 - 0.1 is below 0.2
+            found.append((("step",), f"must be above 0 and fit the range, got {step:g}"))
+        elif step is not None and abs(width / step - round(width / step)) > 1e-9:
+            found.append(((), f"high must be low plus a whole number of steps of {step:g}"))
         if self.log and (low <= 0 or step is not None):
-            yield ("log",), "needs low above 0 and no step"
+            found.append((("log",), "needs low above 0 and no step"))
         if self.per is not None and self.gradient is not None:
-            yield (), "has per and gradient; choose one"
+            found.append(((), "has per and gradient; choose one"))
+        if found:
+            raise failed(found)
+        return self

@@ -58,9 +58,8 @@ class Template:
 
     def references(self) -> tuple[str, ...]:
         """Return every model that the recipe names, the base included."""
-        listed = [_reference(source["model"]) for source in self.data["models"]]
-        base = self.base()
-        return tuple(dict.fromkeys([*listed, *([base] if base else [])]))
+        named = [*(source["model"] for source in self.data["models"]), self.data.get("base_model")]
+        return tuple(dict.fromkeys(_reference(data) for data in named if data))
 
     def base(self) -> str | None:
         """Return the base model, if the recipe names one."""
@@ -81,12 +80,11 @@ def parse(data: Any, path: str, problems: Problems) -> Template | None:
     if not isinstance(data, dict):
         recipe_reader.parse(data, path, problems)
         return None
-    found: Problems = []
-    given = [key for key in NOT_SEARCHED if key in data]
-    if given:
-        rule = "a study searches plain `models:` recipes; merge this to a folder and name that"
-        problems.extend((join(path, key), rule) for key in given)
+    rule = "a study searches plain `models:` recipes; merge this to a folder and name that"
+    if given := [(join(path, key), rule) for key in NOT_SEARCHED if key in data]:
+        problems.extend(given)
         return None
+    found: Problems = []
     read = list(_knobs(Node(data, path, found), ()))
     bad = tuple(where for where, knob in read if knob is None)
     good = tuple(knob for _, knob in read if knob is not None)
@@ -95,11 +93,8 @@ def parse(data: Any, path: str, problems: Problems) -> Template | None:
         broken: Problems = []
         filled = template.filled(values)
         recipe_reader.parse(filled, path, broken)
-        found.extend(
-            (_in_file(where, data, filled), rule)
-            for where, rule in broken
-            if not where.startswith(bad)
-        )
+        fair = [(where, rule) for where, rule in broken if not where.startswith(bad)]
+        found.extend((_in_file(where, data, filled), rule) for where, rule in fair)
     problems.extend(found)
     return None if found else template
 
@@ -107,8 +102,8 @@ def parse(data: Any, path: str, problems: Problems) -> Template | None:
 def _knobs(node: Node, place: Place) -> Iterator[tuple[str, Knob | None]]:
     """Yield every knob after the path that its problems stand at; None where it has some."""
     if not ranges.is_knob(node.data):
-        members: Any = range(len(node.data)) if isinstance(node.data, list) else ()
-        for key in node.data if isinstance(node.data, dict) else members:
+        members = range(len(node.data)) if isinstance(node.data, list) else node.data
+        for key in members if isinstance(node.data, dict | list) else ():
             yield from _knobs(node.at(key), (*place, key))
         return
     before = len(node.problems)

@@ -202,8 +202,6 @@ def test_a_long_search_on_a_coarse_grid_raises_no_warning() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"start": {"x0": 0.5}}, "start must have every knob, got none for x1"),
-        ({"start": dict.fromkeys(UNIT, 1.5)}, r"start.x0 must be in \[0.0, 1.0\], got 1.5"),
         (
             {"space": {"m": CategoricalDistribution((1, 2))}},
             "draws numbers only, got choices for m",

@@ -117,6 +117,25 @@ def test_embeddings_have_the_first_number_and_final_norm_and_head_the_last(sprea
     assert drawn[0] != drawn[-1]
 
 
+@pytest.mark.parametrize(
+    ("spread", "layers", "count"),
+    [
+        ({}, 32, 1),
+        ({"per": "layer"}, 32, 32),
+        ({"per": 8}, 32, 4),
+        ({"per": 5}, 32, 7),
+        ({"per": 40}, 32, 1),
+        ({"gradient": 5}, 32, 5),
+        ({"gradient": 5}, 4, 5),
+    ],
+)
+def test_a_knob_stands_for_as_many_numbers_as_its_spread_says(
+    spread: dict[str, Any], layers: int, count: int
+) -> None:
+    space = space_of({"low": 0.0, "high": 1.0, **spread}, count=layers)
+    assert len(space.dimensions) == count
+
+
 def test_anchors_of_a_gradient_are_interpolated_over_the_layers() -> None:
     space = space_of({**RANGE, "gradient": 3}, 5)
     recipe = space.recipe({f"weight/one/anchor {i}": x for i, x in enumerate((0.0, 1.0, 0.5))})

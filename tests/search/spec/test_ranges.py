@@ -126,24 +126,6 @@ def test_other_data_is_no_knob(data: Any) -> None:
     assert not ranges.is_knob(data)
 
 
-@pytest.mark.parametrize(
-    ("change", "layers", "count"),
-    [
-        ({}, 32, 1),
-        ({"per": "layer"}, 32, 32),
-        ({"per": 8}, 32, 4),
-        ({"per": 5}, 32, 7),
-        ({"per": 40}, 32, 1),
-        ({"gradient": 5}, 32, 5),
-        ({"gradient": 5}, 4, 5),
-    ],
-)
-def test_a_knob_stands_for_as_many_numbers_as_its_spread_says(
-    change: dict[str, Any], layers: int, count: int
-) -> None:
-    assert knob_of({"low": 0, "high": 1, **change}).dimensions(layers) == count
-
-
 def test_only_per_and_gradient_spread_over_the_layers() -> None:
     assert not knob_of({"low": 0, "high": 1, "step": 0.1}).spread
     assert knob_of({"low": 0, "high": 1, "per": 3}).spread
