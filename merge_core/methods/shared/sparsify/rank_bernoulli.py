@@ -75,8 +75,8 @@ def _find(inputs: Inputs) -> Prepared:
 def _ranks(inputs: Inputs, i: int) -> Tensor:
     """Return where ``|d_i|`` stands in its row: evenly from -1, the smallest, to 1, the largest.
 
-    ``(*shape)`` float16: rounded, by at most ``2**-12``. A table of float32 would make builds of
-    della a tenth slower, and be twice as large.
+    ``(*shape)`` float16, so that a study keeps half of what it would: rounded, by at most
+    ``2**-12``, in which a keep probability may be off by epsilon times that.
     """
     import torch
 
