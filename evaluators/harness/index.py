@@ -48,7 +48,7 @@ def manager_of(spec: Spec, include_path: Path | None) -> TaskManager:
     if include_path is not None and not include_path.is_dir():
         raise EvaluationError(f"include_path {include_path} is not a folder")
     name_of(spec)
-    local = _index(include_path)
+    local = _index(include_path, own=False)
     if not _missing(spec, local.task_index):
         return local
     own = _own_tasks()
@@ -61,7 +61,7 @@ def manager_of(spec: Spec, include_path: Path | None) -> TaskManager:
         raise UnknownNameError(
             f"no lm-eval task is named {missing!r}{near}; looked{where} among lm-eval's own"
         )
-    return _with_own_tasks(include_path)
+    return _index(include_path, own=True)
 
 
 def _missing(spec: Spec, index: Mapping[str, Entry]) -> str:
@@ -88,25 +88,15 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _index(folder: Path | None) -> TaskManager:
+def _index(folder: Path | None, *, own: bool) -> TaskManager:
+    """Index the tasks of a folder, and under them perhaps those that lm-eval ships."""
     from lm_eval.tasks import TaskManager
 
     with hushed():
-        return TaskManager(include_path=folder and str(folder), include_defaults=False)
-
-
-def _with_own_tasks(folder: Path | None) -> TaskManager:
-    """Return lm-eval's own tasks, and over them those of a folder."""
-    from lm_eval.tasks import TaskManager
-
-    with hushed():
-        return TaskManager(include_path=folder and str(folder))
+        return TaskManager(include_path=folder and str(folder), include_defaults=own)
 
 
 @functools.cache
 def _own_tasks() -> TaskManager:
     """Index the tasks that lm-eval ships: some seconds, so once per process."""
-    from lm_eval.tasks import TaskManager
-
-    with hushed():
-        return TaskManager()
+    return _index(None, own=True)

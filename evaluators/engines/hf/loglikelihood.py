@@ -48,14 +48,6 @@ class _Group:
     endings: list[_Ending]
 
 
-@dataclass(frozen=True)
-class _Told:
-    """Per token: its log-probability, and whether it is the most likely one."""
-
-    nats: Tensor  # (rows, n), the model's dtype
-    best: Tensor  # (rows, n) bool
-
-
 def loglikelihoods(
     forward: Forward, budget: Budget, asks: Sequence[Ask]
 ) -> list[tuple[float, bool]]:
@@ -101,11 +93,15 @@ def _answer(
     for place, (_, ending) in enumerate(endings):
         if len(ending.ids) > 1:
             later[widened(len(ending.ids) - 1)].append(place)
-    reader = _Reader(forward, state, endings)
     for more, places in sorted(later.items()):
-        follow = functools.partial(reader.follow, more)
-        for part, told in budget.batches(places, length + more, follow):
-            _add(sums, greedy, part, [len(endings[p][1].ids) - 1 for p in part], told)
+        read = functools.partial(_laters, forward, state, endings, more)
+        for part, nats, best in budget.batches(places, length + more, read):
+            for place, told, alike in zip(
+                part, nats.double().cpu().numpy(), best.cpu().numpy(), strict=False
+            ):
+                n = len(endings[place][1].ids) - 1  # what follows is padding
+                sums[place] += told[:n].sum()
+                greedy[place] &= bool(alike[:n].all())
     rounded = torch.from_numpy(sums).to(logits.dtype).tolist()
     return [
         (ending, (rounded[place], bool(greedy[place]))) for place, (_, ending) in enumerate(endings)
@@ -125,56 +121,28 @@ def _firsts(
     return nats.double().cpu().numpy(), best[rows] == wanted
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Reads endings after their contexts."""
-
-    forward: Forward
-    state: Read  # the contexts
-    endings: Sequence[tuple[int, _Ending]]  # with the number of their row in ``state``
-
-    def follow(
-        self, length: int, places: Sequence[int]
-    ) -> tuple[Sequence[int], _Told]:  # the places; of tokens after the first: (places, length)
-        """Read the endings at some places, padded on the right."""
-        n = len(places)
-        repeated = [places[i % n] for i in range(filled(n, length))]
-        some = [self.endings[place] for place in repeated]
-        ids = np.zeros((len(some), length + 1), dtype=np.int64)
-        for row, (_, ending) in enumerate(some):
-            ids[row, : len(ending.ids)] = ending.ids
-        wanted = torch.from_numpy(ids).to(self.forward.device)
-        room = -(-length // _ROOM) * _ROOM
-        state = self.forward.only(self.state, [i for i, _ in some], room)
-        parts = []
-        for start in range(0, length, _CHUNK):
-            end = min(start + _CHUNK, length)
-            state, logits = self.forward.read_on(state, wanted[:, start:end])
-            parts.append(_told(logits, wanted[:, start + 1 : end + 1]))
-        nats = torch.cat([part.nats for part in parts], dim=1)
-        best = torch.cat([part.best for part in parts], dim=1)
-        return places, _Told(nats[:n], best[:n])
-
-
-def _told(
-    logits: Tensor,  # (rows, n, vocabulary)
-    wanted: Tensor,  # (rows, n)
-) -> _Told:
-    # In the model's dtype, as lm-eval does; and in place, since a second copy costs more.
-    logs = torch.log_softmax(logits, dim=-1, out=logits)
-    nats = logs.gather(-1, wanted[..., None])[..., 0]
-    return _Told(nats, most_likely(logs) == wanted)
-
-
-def _add(
-    sums: Sums,
-    greedy: Flags,
+def _laters(
+    forward: Forward,
+    state: Read,  # the contexts
+    endings: Sequence[tuple[int, _Ending]],  # with the number of their row in ``state``
+    length: int,
     places: Sequence[int],
-    lengths: Sequence[int],
-    told: _Told,
-) -> None:
-    """Add the later tokens of some endings to what is known of the first."""
-    nats, best = told.nats.double().cpu().numpy(), told.best.cpu().numpy()
-    for row, (place, n) in enumerate(zip(places, lengths, strict=True)):
-        sums[place] += nats[row, :n].sum()
-        greedy[place] &= bool(best[row, :n].all())
+) -> tuple[Sequence[int], Tensor, Tensor]:  # the places; nats, is it the greedy one: (rows, length)
+    """Score the tokens after the first of the endings at some places, padded on the right."""
+    repeated = [places[i % len(places)] for i in range(filled(len(places), length))]
+    some = [endings[place] for place in repeated]
+    ids = np.zeros((len(some), length + 1), dtype=np.int64)
+    for row, (_, ending) in enumerate(some):
+        ids[row, : len(ending.ids)] = ending.ids
+    wanted = torch.from_numpy(ids).to(forward.device)
+    state = forward.only(state, [i for i, _ in some], -(-length // _ROOM) * _ROOM)
+    nats, best = [], []
+    for start in range(0, length, _CHUNK):
+        end = min(start + _CHUNK, length)
+        state, logits = forward.read_on(state, wanted[:, start:end])
+        # In the model's dtype, as lm-eval does; and in place, since a second copy costs more.
+        logs = torch.log_softmax(logits, dim=-1, out=logits)
+        following = wanted[:, start + 1 : end + 1]
+        nats.append(logs.gather(-1, following[..., None])[..., 0])
+        best.append(most_likely(logs) == following)
+    return places, torch.cat(nats, dim=1), torch.cat(best, dim=1)

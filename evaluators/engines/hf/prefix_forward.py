@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -253,21 +253,16 @@ def _width(left: int, chunk: int) -> int:
     return min(chunk, -(-left // _TAIL) * _TAIL)
 
 
-def _alike(rows: Iterable[int], keys: Iterable[bytes]) -> list[list[int]]:
-    """Gather rows of equal keys, in the order of the keys."""
-    found: dict[bytes, list[int]] = defaultdict(list)
-    for row, key in zip(rows, keys, strict=True):
-        found[key].append(row)
-    return [found[key] for key in sorted(found)]
-
-
 def _shared(rows: Sequence[int], heads: Sequence[Ids], end: int) -> list[list[int]]:
     """Gather heads that are alike up to ``end``: first those that go on longest.
 
     So what ends leaves neighbours behind, which are read on where they are.
     """
-    found = _alike(rows, [heads[i][:end].tobytes() for i in rows])
-    return sorted(found, key=lambda twins: -max(len(heads[i]) for i in twins))
+    found: dict[bytes, list[int]] = defaultdict(list)
+    for i in rows:
+        found[heads[i][:end].tobytes()].append(i)
+    alike = [found[key] for key in sorted(found)]
+    return sorted(alike, key=lambda twins: -max(len(heads[i]) for i in twins))
 
 
 def _right_padded(rows: Sequence[Ids], width: int) -> Ids:
