@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from evaluators.protocol import Evaluator, Suite
+from evaluators.protocol import Evaluator, Suite, Tokenizer
 from merge_core.errors import EvaluationError, Problem, Problems
 from merge_core.plugins import Registry
 from merge_core.validation import StrictModel, kind_of, read
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 EVALUATORS = Registry(
     "evaluator",
@@ -43,11 +40,9 @@ class EvaluatorPlugin:
     name: str
     meaning: str
     options: type[StrictModel]
-    open: Callable[[Any, Path, PreTrainedTokenizerBase], Evaluator | Suite]
+    open: Callable[[Any, Path, Tokenizer], Evaluator | Suite]
 
-    def opened(
-        self, options: Any, folder: Path, tokenizer: PreTrainedTokenizerBase
-    ) -> Evaluator | Suite:
+    def opened(self, options: Any, folder: Path, tokenizer: Tokenizer) -> Evaluator | Suite:
         """Return what ``open`` returns, once it is seen to be an evaluator or several.
 
         Raises:

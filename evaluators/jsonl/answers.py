@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -13,12 +13,9 @@ from pydantic import Field
 from evaluators.engines.context_window import count_tokens, too_long, window_of
 from evaluators.json_rows import Row
 from evaluators.jsonl.prompts import SEPARATOR, PromptOptions, Prompts
-from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, fingerprint
+from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, Tokenizer, fingerprint
 from merge_core.errors import ParameterError
 from merge_core.validation import Texts
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 class GenerationOptions(PromptOptions):
@@ -68,7 +65,7 @@ class AnswerEvaluator(Evaluator):
         self,
         prompts: Prompts,
         options: GenerationOptions,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: Tokenizer,
         *,
         name: str,
         unit: str,

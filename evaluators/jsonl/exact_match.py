@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -23,11 +23,9 @@ from evaluators.json_rows import Row, written
 from evaluators.jsonl.answers import AnswerEvaluator, GenerationOptions
 from evaluators.jsonl.compare import finder, number_of, token_f1
 from evaluators.jsonl.prompts import prepare
+from evaluators.protocol import Tokenizer
 from evaluators.registry import EvaluatorPlugin
 from merge_core.errors import EvaluationError, ParameterError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 class ExactMatchOptions(GenerationOptions):
@@ -51,9 +49,7 @@ class ExactMatch(AnswerEvaluator):
         ParameterError: ``answer_regex`` is no regular expression, or ``numeric`` goes with ``f1``.
     """
 
-    def __init__(
-        self, options: ExactMatchOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
-    ) -> None:
+    def __init__(self, options: ExactMatchOptions, folder: Path, tokenizer: Tokenizer) -> None:
         if options.numeric and options.metric == "f1":
             raise ParameterError(
                 "`numeric: true` compares whole numbers, so `metric` must be exact"

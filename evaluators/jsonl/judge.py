@@ -21,8 +21,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
@@ -30,12 +31,10 @@ from evaluators.jsonl.answers import AnswerEvaluator, FreeAnswerOptions, example
 from evaluators.jsonl.compare import finder
 from evaluators.jsonl.judge_client import JudgeClient, key_from
 from evaluators.jsonl.prompts import prepare, template
+from evaluators.protocol import Tokenizer
 from evaluators.registry import EvaluatorPlugin
 from merge_core.errors import ParameterError
 from merge_core.validation import Number
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 class JudgeOptions(FreeAnswerOptions):
@@ -67,9 +66,7 @@ class Judge(AnswerEvaluator):
         ParameterError: An option's value does not do.
     """
 
-    def __init__(
-        self, options: JudgeOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
-    ) -> None:
+    def __init__(self, options: JudgeOptions, folder: Path, tokenizer: Tokenizer) -> None:
         if not options.low < options.high:
             raise ParameterError(f"low must be below high, got {options.low} and {options.high}")
         self._options = options
@@ -131,11 +128,9 @@ def _objects(text: str) -> list[dict[str, Any]]:
     """Return the JSON objects in a text, in their order; judges write words around them."""
     decoder, found, start = json.JSONDecoder(), [], text.find("{")
     while start >= 0:
-        try:
+        end = start + 1
+        with suppress(ValueError):
             value, end = decoder.raw_decode(text, start)
-        except ValueError:
-            end = start + 1
-        else:
             found.append(value)
         start = text.find("{", end)
     return found

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -26,13 +26,10 @@ from evaluators.choice_scores import GRADED
 from evaluators.engines.context_window import count_tokens, too_long, window_of
 from evaluators.json_rows import Row, written
 from evaluators.jsonl.prompts import PromptOptions, gap, prepare
-from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, fingerprint
+from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, Tokenizer, fingerprint
 from evaluators.registry import EvaluatorPlugin
 from merge_core.errors import EvaluationError
 from merge_core.validation import Texts
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -61,9 +58,7 @@ class MultipleChoice(Evaluator):
         EvaluationError: A file, a row or the template does not do.
     """
 
-    def __init__(
-        self, options: MultipleChoiceOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
-    ) -> None:
+    def __init__(self, options: MultipleChoiceOptions, folder: Path, tokenizer: Tokenizer) -> None:
         def answer_of(row: Row) -> str:
             choices, gold = _question(row, options)
             return choices[gold]

@@ -11,17 +11,14 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
 from evaluators.json_rows import Row, read_rows
-from evaluators.protocol import Item, canonical, items_of
+from evaluators.protocol import Item, Tokenizer, canonical, items_of
 from merge_core.errors import EvaluationError
 from merge_core.validation import File, StrictModel
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 SEPARATOR = "\n\n"  # between the system prompt, the examples and the question, as in lm-eval
 
@@ -60,7 +57,7 @@ class Prompts:
 def prepare(
     options: PromptOptions,
     folder: Path,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     answer_of: Callable[[Row], str],
 ) -> Prompts:
     """Read a benchmark and make its prompts.

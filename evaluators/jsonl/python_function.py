@@ -24,19 +24,17 @@ import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from evaluators.jsonl.answers import AnswerEvaluator, FreeAnswerOptions, example_answer
 from evaluators.jsonl.prompts import prepare
+from evaluators.protocol import Tokenizer
 from evaluators.registry import EvaluatorPlugin
 from merge_core.errors import EvaluationError
 from merge_core.plugins import Registry
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 SCORERS = Registry("scorer", "mergetune.scorers", {})
 
@@ -85,9 +83,7 @@ class PythonFunction(AnswerEvaluator):
         ParameterError: There are to be examples, but ``gold`` is missing.
     """
 
-    def __init__(
-        self, options: PythonOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
-    ) -> None:
+    def __init__(self, options: PythonOptions, folder: Path, tokenizer: Tokenizer) -> None:
         self._scorer = _declared(options.function)
         prompts = prepare(options, folder, tokenizer, example_answer(options))
         super().__init__(

@@ -21,21 +21,25 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
 from evaluators.engines.context_window import window_of
-from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, fingerprint, items_of
+from evaluators.protocol import (
+    Evaluator,
+    LiveModel,
+    ScoreVector,
+    TaskFacts,
+    Tokenizer,
+    fingerprint,
+    items_of,
+)
 from evaluators.registry import EvaluatorPlugin
 from evaluators.text.documents import read_documents
 from evaluators.text.windows import pieces, spans_of
 from merge_core.errors import EvaluationError, ParameterError
 from merge_core.validation import File, StrictModel
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 class BitsPerByteOptions(StrictModel):
@@ -55,9 +59,7 @@ class BitsPerByte(Evaluator):
         ParameterError: ``stride`` is more than ``window``.
     """
 
-    def __init__(
-        self, options: BitsPerByteOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
-    ) -> None:
+    def __init__(self, options: BitsPerByteOptions, folder: Path, tokenizer: Tokenizer) -> None:
         if options.window and options.stride and options.stride > options.window:
             rule = f"stride must be at most window, {options.window}, got {options.stride}"
             raise ParameterError(rule)

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from evaluators.log_control import hushed_logs
+from evaluators.protocol import Tokenizer
 from merge_core.errors import EvaluationError, ParameterError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 Spans = Sequence[tuple[int, int]]  # per token: its first character, and the one after its last
 
 
-def spans_of(tokenizer: PreTrainedTokenizerBase, text: str) -> Spans:
+def spans_of(tokenizer: Tokenizer, text: str) -> Spans:
     """Return where a text's tokens stand in it, without special tokens.
 
     Raises:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from search.samplers.registry import Maker
+from search.samplers.registry import Maker, Space, Start
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
-    from optuna.distributions import BaseDistribution
 
 
 def seed_for(study_seed: int, number: int) -> int:
@@ -20,12 +18,7 @@ def seed_for(study_seed: int, number: int) -> int:
 
 
 def ask(
-    study: Study,
-    space: Mapping[str, BaseDistribution],
-    maker: Maker,
-    start: Mapping[str, Any] | None,
-    study_seed: int,
-    settled: int,
+    study: Study, space: Space, maker: Maker, start: Start, study_seed: int, settled: int
 ) -> Trial:
     """Ask for the next trial; BLAS keeps to one thread meanwhile, as torch needs the others.
 

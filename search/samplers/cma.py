@@ -20,6 +20,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from merge_core.errors import ParameterError
+from search.samplers.registry import Space, Start
 
 SIGMA_AT_START = 0.1  # of a knob's range, around a recipe that is known to be good
 SIGMA_IN_MIDDLE = 1 / 6  # Optuna's choice; 0.1 is slower where nothing is known
@@ -49,13 +50,7 @@ class CmaSampler(BaseSampler):
         ParameterError: A knob is categorical, or no knob is free.
     """
 
-    def __init__(
-        self,
-        space: Mapping[str, BaseDistribution],
-        start: Mapping[str, Any] | None,
-        seed: int,
-        sigma: float | None = None,
-    ) -> None:
+    def __init__(self, space: Space, start: Start, seed: int, sigma: float | None = None) -> None:
         self._names = space.keys()
         self._cube = _Cube({name: d for name, d in space.items() if not d.single()})
         middle = np.full(len(self._cube.space), 0.5)
@@ -119,7 +114,7 @@ class CmaSampler(BaseSampler):
 class _Cube:
     """Numeric knobs as the unit cube: log knobs by their logarithm, grid values in equal cells."""
 
-    def __init__(self, space: Mapping[str, BaseDistribution]) -> None:
+    def __init__(self, space: Space) -> None:
         self.space = {
             n: d for n, d in space.items() if isinstance(d, FloatDistribution | IntDistribution)
         }

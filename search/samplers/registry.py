@@ -8,7 +8,7 @@ start and a seed; the seed counts the trials, and everything else is read from t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from merge_core.plugins import Registry
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # heavy: imported where they are needed
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
 
+Space: TypeAlias = "Mapping[str, BaseDistribution]"
+Start: TypeAlias = Mapping[str, Any] | None
 STARTUP_TRIALS = 10  # random ones before tpe models anything
 
 SAMPLERS = Registry(
@@ -33,9 +35,7 @@ SAMPLERS = Registry(
 class Maker(Protocol):
     """What a plugin registers: makes the sampler of one ask; keeps nothing between calls."""
 
-    def __call__(
-        self, space: Mapping[str, BaseDistribution], start: Mapping[str, Any] | None, seed: int
-    ) -> BaseSampler:
+    def __call__(self, space: Space, start: Start, seed: int) -> BaseSampler:
         """Return a sampler whose next draw depends on these arguments and the study's trials only.
 
         Args:
@@ -49,18 +49,14 @@ class Maker(Protocol):
         ...
 
 
-def make_random(
-    space: Mapping[str, BaseDistribution], start: Mapping[str, Any] | None, seed: int
-) -> BaseSampler:
+def make_random(space: Space, start: Start, seed: int) -> BaseSampler:
     """Return a sampler that draws each knob uniformly, log knobs uniformly in their logarithm."""
     from optuna.samplers import RandomSampler
 
     return RandomSampler(seed=seed)
 
 
-def make_tpe(
-    space: Mapping[str, BaseDistribution], start: Mapping[str, Any] | None, seed: int
-) -> BaseSampler:
+def make_tpe(space: Space, start: Start, seed: int) -> BaseSampler:
     """Return Optuna's multivariate tree-structured Parzen estimator; it draws choices too.
 
     It models only knobs that all complete trials have: one trial without parameters in the study
@@ -71,9 +67,7 @@ def make_tpe(
     return TPESampler(seed=seed, multivariate=True, n_startup_trials=STARTUP_TRIALS)
 
 
-def make_auto(
-    space: Mapping[str, BaseDistribution], start: Mapping[str, Any] | None, seed: int
-) -> BaseSampler:
+def make_auto(space: Space, start: Start, seed: int) -> BaseSampler:
     """Return CMA-ES where all knobs are numbers, else TPE.
 
     Raises:

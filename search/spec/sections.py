@@ -77,5 +77,4 @@ class Engine(StrictModel):
 
     def of_vllm(self) -> dict[str, Any]:
         """Return what the file says of the options that only vLLM has."""
-        said = {name: getattr(self, name) for name in OF_ONE["vllm"]}
-        return {name: value for name, value in said.items() if value is not None}
+        return self.model_dump(include=set(OF_ONE["vllm"]), exclude_none=True)
