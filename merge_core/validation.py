@@ -11,18 +11,13 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetPydanticSchema,
     ModelWrapValidatorHandler,
     ValidationError,
     model_validator,
 )
 from pydantic.fields import FieldInfo
-from pydantic_core import (
-    CoreSchema,
-    ErrorDetails,
-    InitErrorDetails,
-    PydanticCustomError,
-    core_schema,
-)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
 
 from merge_core.errors import Problems, hint, join, shown
 
@@ -58,26 +53,22 @@ Texts = Annotated[
 ]
 
 
-class ReadBy(NamedTuple):
-    """Reads what the file says into what a field holds; stands in ``Annotated``, whatever the type.
+def read_by(read: Callable[[Any, str, Problems], Any]) -> GetPydanticSchema:
+    """Return a mark for ``Annotated``: ``read`` makes what the field holds of what the file says.
 
     Args:
         read: Takes the value, its key path and the problems to add to, see :data:`errors.Problems`.
     """
 
-    read: Callable[[Any, str, Problems], Any]
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
-        """Return what pydantic asks of a type."""
-        return core_schema.no_info_plain_validator_function(self._checked)
-
-    def _checked(self, value: Any) -> Any:
+    def checked(value: Any) -> Any:
         problems: Problems = []
-        found = self.read(value, "it", problems)
+        found = read(value, "it", problems)
         if problems:
             inside = [(path[len("it") :].removeprefix("."), rule) for path, rule in problems]
             raise failed(((path,) if path else (), rule) for path, rule in inside)
         return found
+
+    return GetPydanticSchema(lambda *_: core_schema.no_info_plain_validator_function(checked))
 
 
 class StrictModel(BaseModel):

@@ -9,6 +9,7 @@ that of the ``cmaes`` package: Hansen, The CMA Evolution Strategy: A Tutorial, a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import cmaes
@@ -54,8 +55,12 @@ class CmaSampler(BaseSampler):
         self._names = space.keys()
         self._cube = _Cube({name: d for name, d in space.items() if not d.single()})
         middle = np.full(len(self._cube.space), 0.5)
-        self._mean = middle if start is None else self._cube.points([start])[0]
-        self._sigma = sigma or (SIGMA_AT_START if start else SIGMA_IN_MIDDLE)
+        self._fresh = partial(
+            cmaes.CMA,
+            mean=middle if start is None else self._cube.points([start])[0],
+            sigma=sigma or (SIGMA_AT_START if start else SIGMA_IN_MIDDLE),
+            bounds=np.array([[0.0, 1.0]] * len(middle)),
+        )
         self._seed = seed
 
     def infer_relative_search_space(
@@ -105,10 +110,6 @@ class CmaSampler(BaseSampler):
             losses = [sign * t.values[0] for t in told[group]]
             optimizer.tell(list(zip(points[group], losses, strict=True)))
         return optimizer
-
-    def _fresh(self) -> cmaes.CMA:
-        bounds = np.array([[0.0, 1.0]] * len(self._mean))
-        return cmaes.CMA(mean=self._mean, sigma=self._sigma, bounds=bounds)
 
 
 class _Cube:

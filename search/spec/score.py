@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from evaluators.registry import EVALUATORS, EvaluatorPlugin
 from merge_core.errors import Problems, join, shown
-from merge_core.validation import ReadBy, StrictModel, Words, failed, one_of, read
+from merge_core.validation import StrictModel, Words, failed, one_of, read, read_by
 
 Kind = Literal["mean", "min", "geometric_mean", "apart"]
 
@@ -32,7 +32,7 @@ class Score(StrictModel):
         options: An object of ``plugin.options``, made of the other keys of the entry.
     """
 
-    plugin: Annotated[EvaluatorPlugin, ReadBy(_plugin)] = Field(validation_alias="evaluator")
+    plugin: Annotated[EvaluatorPlugin, read_by(_plugin)] = Field(validation_alias="evaluator")
     weight: Annotated[float, Field(gt=0), Words("a number above 0")] = 1.0
     chance: Annotated[
         Annotated[float, Field(ge=0, lt=1)] | Literal["auto"],
@@ -84,7 +84,7 @@ def _distinct(scores: list[Score]) -> tuple[Score, ...]:
 
 
 Scores = Annotated[
-    list[Annotated[Score, ReadBy(read_entry)]],
+    list[Annotated[Score, read_by(read_entry)]],
     Field(min_length=1),
     AfterValidator(_distinct),
     Words("a list of tasks"),

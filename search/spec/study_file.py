@@ -18,7 +18,7 @@ from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import Document
 from merge_core.recipe.yaml_document import read as read_document
-from merge_core.validation import ReadBy, StrictModel, Words, failed
+from merge_core.validation import StrictModel, Words, failed, read_by
 from merge_core.validation import read as read_model
 from search.spec.recipe_template import Template
 from search.spec.recipe_template import parse as parse_template
@@ -64,7 +64,7 @@ class StudyFile(StrictModel):
     """
 
     name: Text = ""
-    template: Annotated[Template, ReadBy(parse_template)] = Field(
+    template: Annotated[Template, read_by(parse_template)] = Field(
         validation_alias="recipe", title="required: a mergekit recipe with ranges in it"
     )
     scores: Scores = Field(validation_alias="score")
@@ -73,7 +73,7 @@ class StudyFile(StrictModel):
     engine: Engine = Engine()
     search: Search = Search()
     baselines: Annotated[
-        dict[str, Annotated[Recipe, ReadBy(_baseline)]],
+        dict[str, Annotated[Recipe, read_by(_baseline)]],
         BeforeValidator(lambda data: {} if data is None else data),
         AfterValidator(_free),
         Words("names with recipe files"),

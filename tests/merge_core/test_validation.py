@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field, ValidationError, field_validator
 
 from merge_core.errors import Problems
-from merge_core.validation import ReadBy, StrictModel, Words, failed, kind_of, read
+from merge_core.validation import StrictModel, Words, failed, kind_of, read, read_by
 
 
 def _even(value: Any, path: str, problems: Problems) -> int:
@@ -43,7 +43,7 @@ class Outer(StrictModel):
     )
     plain: str | list[str] = "x"
     renamed: int = Field(1, validation_alias="other")
-    read: Annotated[Any, ReadBy(_even)] = 2
+    read: Annotated[Any, read_by(_even)] = 2
     checked: int = 0
 
     @field_validator("checked")
