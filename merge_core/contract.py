@@ -6,13 +6,17 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from merge_core.errors import shown
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor as Tensor  # so that methods need no torch to be declared
+else:
+    Tensor = "torch.Tensor"
 
+T = TypeVar("T")
 Value = bool | float | str
 Remember = Callable[[Any, tuple[int, ...], Callable[[], Any], Any], Any]
 Values = Mapping[str, Value]
@@ -66,9 +70,18 @@ class Param:
         return f"{left}, {right}"
 
 
+shared = partial(Param, scope="shared")  # one value for the merge
+
+
 def flag(name: str, meaning: str, *, default: bool) -> Param:
     """Return a parameter that is true or false, one for the merge."""
-    return Param(name, meaning, default=default, scope="shared", choices=(True, False))
+    return shared(name, meaning, default=default, choices=(True, False))
+
+
+def required(base: Tensor | None) -> Tensor:
+    """Return the base of a method that has one always."""
+    assert base is not None
+    return base
 
 
 @dataclass(frozen=True)
@@ -110,8 +123,8 @@ class Inputs:
     once: Remember | None = None
 
     def remembered(
-        self, what: Any, models: Sequence[int], compute: Callable[[], Any], version: Any = None
-    ) -> Any:
+        self, what: Any, models: Sequence[int], compute: Callable[[], T], version: Any = None
+    ) -> T:
         """Return ``compute()``, or what it gave before on the same tensors.
 
         Args:
@@ -120,7 +133,10 @@ class Inputs:
             compute: Gives the quantity; without a memory it is called each time.
             version: More that it depends on, of which only the last is worth keeping.
         """
-        return compute() if self.once is None else self.once(what, tuple(models), compute, version)
+        if self.once is None:
+            return compute()
+        found: T = self.once(what, tuple(models), compute, version)
+        return found
 
     def numbers(self, name: str) -> list[float]:
         """Return the parameter ``name`` of every model."""
@@ -132,8 +148,7 @@ class Inputs:
 
     def deltas(self) -> list[Tensor]:
         """Return ``W_i - W_b`` for every model, ``(*shape)`` float32."""
-        assert self.base is not None
-        base = self.base.float()
+        base = required(self.base).float()
         return [model.float() - base for model in self.models]
 
 
@@ -159,8 +174,7 @@ class Block(NamedTuple):
 
     def deltas(self) -> list[Tensor]:
         """Return ``W_i - W_b`` for every model."""
-        assert self.base is not None
-        return [model - self.base for model in self.models]
+        return [model - required(self.base) for model in self.models]
 
 
 @dataclass(frozen=True)

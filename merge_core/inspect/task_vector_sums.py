@@ -13,9 +13,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from itertools import combinations
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from merge_core.contract import Inputs, Method
+from merge_core.contract import Inputs, Method, Tensor
 from merge_core.errors import NonFiniteError
 from merge_core.merge.execute import Execution, ordered
 from merge_core.methods.shared.sparsify.largest import LARGEST
@@ -24,9 +24,6 @@ from merge_core.methods.shared.sparsify.rank_bernoulli import EPSILON, RANK_BERN
 from merge_core.methods.shared.sparsify.rule import Rule, chosen
 from merge_core.numerics.exact_sums import RUN, dot, l1
 from merge_core.plan.steps import Plan, Step
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 BLOCK = 64 * RUN  # entries of which float32 copies are made at a time
 

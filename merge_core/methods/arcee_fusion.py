@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Block, Inputs, Method, Prepared
+from merge_core.contract import Block, Inputs, Method, Prepared, Tensor, required
 from merge_core.kernels.eager import row_blocks
 from merge_core.numerics.order_statistics import ranked
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 def _prepare(inputs: Inputs) -> Prepared:
-    """Return each row's divergence, and the least importance that is taken over.
-
-    Quantiles are exact at every size; mergekit samples above a million entries.
-    """
     divergence, least = inputs.remembered("importance", [0], lambda: _importance(inputs))
     return Prepared({"least": [least]}, rows={"divergence": [divergence]})
 
 
 def _importance(inputs: Inputs) -> tuple[Tensor, float]:
+    """Return each row's divergence, and the least importance that is taken over.
+
+    Quantiles are exact at every size; mergekit samples above a million entries.
+    """
     import torch
 
     found = [_divergence(block) for block in row_blocks(inputs, Prepared())]
@@ -41,9 +37,8 @@ def _importance(inputs: Inputs) -> tuple[Tensor, float]:
 
 def _divergence(block: Block) -> Tensor:
     """Return ``(rows, 1)``."""
-    assert block.base is not None
     p = block.models[0].softmax(-1) + 1e-8
-    q = block.base.softmax(-1) + 1e-8
+    q = required(block.base).softmax(-1) + 1e-8
     return (p.double() * (p / q).log().double()).sum(-1, keepdim=True).float()
 
 
@@ -53,15 +48,13 @@ def _sizes(block: Block) -> Tensor:
 
 
 def _entry(block: Block) -> Tensor:
-    assert block.base is not None
     (delta,) = block.deltas()
-    return block.base + delta * (_sizes(block) >= block.numbers["least"][0]).float()
+    return required(block.base) + delta * (_sizes(block) >= block.numbers["least"][0]).float()
 
 
 def reference(inputs: Inputs) -> Tensor:
     """Return the base with the entries of high importance taken over, in float32."""
-    assert inputs.base is not None
-    (delta,), base = inputs.deltas(), inputs.base.float()
+    (delta,), base = inputs.deltas(), required(inputs.base).float()
     p, q = inputs.models[0].float().softmax(-1) + 1e-8, base.softmax(-1) + 1e-8
     divergence = (p.double() * (p / q).log()).sum(-1, keepdim=True).float()
     importance = (delta.abs() * divergence).clamp(min=0)

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from merge_core.contract import Inputs, Method, Prepared
+from merge_core.contract import Inputs, Method, Prepared, Tensor, required
 from merge_core.methods.shared.svd_merge import WEIGHT, entry, prepared
 from merge_core.methods.shared.task_vectors import LAMBDA
 from merge_core.methods.shared.weighted_sum import weighted
 from merge_core.numerics.svd import decomposed, product
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 def _prepare(inputs: Inputs) -> Prepared:
-    """Return the direction ``sigma U V^T``.
-
-    Singular values of zero, whose directions are arbitrary, are left out; in the paper they count
-    in the mean. What is no matrix is treated as in the authors' program.
-
-    Raises:
-        NonFiniteError: A matrix has NaN or infinite entries.
-    """
     weights = inputs.numbers("weight")
     every = range(len(weights))
     direction = inputs.remembered("direction", every, lambda: _direction(inputs), tuple(weights))
@@ -30,6 +17,11 @@ def _prepare(inputs: Inputs) -> Prepared:
 
 
 def _direction(inputs: Inputs) -> Tensor:
+    """Return ``sigma U V^T``.
+
+    Singular values of zero, whose directions are arbitrary, are left out; in the paper they count
+    in the mean. What is no matrix is treated as in the authors' program.
+    """
     summed = weighted(inputs.deltas(), inputs.numbers("weight"))
     if summed.dim() != 2:
         return summed / len(inputs.models)
@@ -40,14 +32,13 @@ def _direction(inputs: Inputs) -> Tensor:
 
 def reference(inputs: Inputs) -> Tensor:
     """Return the merge by a whole decomposition; directions of singular value zero are left out."""
-    assert inputs.base is not None
     out = weighted(inputs.deltas(), inputs.numbers("weight"))
     if out.dim() == 2:
         u, s, vt = decomposed(out)
         out = u @ vt * s.sum() / max(1, len(s))
     else:
         out = out / len(inputs.models)
-    return inputs.base + inputs.number("lambda") * out
+    return required(inputs.base) + inputs.number("lambda") * out
 
 
 METHOD = Method(

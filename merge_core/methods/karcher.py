@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from merge_core.contract import Inputs, Method, Param, Prepared
+from merge_core.contract import Inputs, Method, Prepared, Tensor, shared
 from merge_core.methods.shared.dot_products import length_of, products_of
 from merge_core.methods.shared.weighted_sum import vector_sum
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 OPPOSITE = 1e-6  # so close to the opposite of the mean a model pulls nowhere in particular
 
@@ -19,13 +16,12 @@ def _prepare(inputs: Inputs) -> Prepared:
     """Return a factor for each model, from dot products alone: the mean is a sum of the models.
 
     Models of norm <= ``tol`` have no direction, but count in the mean of the norms.
-
     Source: Buss and Fillmore, Spherical averages, ACM ToG 20 (2001), algorithm A1.
     """
     import numpy as np
 
     tol, steps = inputs.number("tol"), round(inputs.number("max_iter"))
-    products = np.array(products_of(inputs.models, inputs, from_base=False))
+    products = np.array(products_of(inputs))
     norms = np.sqrt(products.diagonal())
     chosen = np.flatnonzero(norms > tol)
     factors = np.zeros(len(norms))
@@ -39,13 +35,7 @@ def _prepare(inputs: Inputs) -> Prepared:
 
 
 def _mean(units: Any, tol: float, steps: int) -> Any:
-    """Return the factors of the unit vectors in their mean direction.
-
-    Args:
-        units: ``(k, k)`` dot products of the unit vectors.
-        tol: Length of a step that ends the iteration.
-        steps: The most steps.
-    """
+    """Return the factors of unit vectors in their mean direction, from their dot products."""
     import numpy as np
 
     k = len(units)
@@ -97,15 +87,9 @@ METHOD = Method(
     prepare=_prepare,
     entry=vector_sum,
     params=(
-        Param("max_iter", "most steps", low=1, high=50, minimum=1, default=10, scope="shared"),
-        Param(
-            "tol",
-            "length of a step that ends the iteration",
-            low=1e-8,
-            high=1e-3,
-            above=0,
-            default=1e-5,
-            scope="shared",
+        shared("max_iter", "most steps", 1, 50, minimum=1, default=10),
+        shared(
+            "tol", "length of a step that ends the iteration", 1e-8, 1e-3, above=0, default=1e-5
         ),
     ),
     base="none",

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from merge_core.contract import Block, Inputs, Method, Param, Prepared, flag
+from merge_core.contract import Block, Inputs, Method, Param, Prepared, Tensor, flag
 from merge_core.errors import ParameterError
 from merge_core.methods.shared.weighted_sum import weighted
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 def _prepare(inputs: Inputs) -> Prepared:
-    """Check the weights.
-
-    Raises:
-        ParameterError: ``normalize`` is true and the weights sum to zero.
-    """
     weights = inputs.numbers("weight")
     total = sum(weights)
     normalized = bool(inputs.shared["normalize"])
@@ -30,9 +20,8 @@ def _prepare(inputs: Inputs) -> Prepared:
 
 
 def _entry(block: Block) -> Tensor:
-    (normalized,) = block.flags
     out = weighted(block.models, block.numbers["weight"])
-    return out / block.numbers["total"][0] if normalized else out
+    return out / block.numbers["total"][0] if block.flags[0] else out
 
 
 def reference(inputs: Inputs) -> Tensor:

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Block, Inputs, Method, Prepared, flag
-from merge_core.methods.shared.dot_products import products_of, row_products
+from merge_core.contract import Block, Inputs, Method, Prepared, Tensor, flag, required
+from merge_core.methods.shared.dot_products import line_products, tensor_products
 from merge_core.methods.shared.weighted_sum import summed
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def _prepare(inputs: Inputs) -> Prepared:
     """Return ``t / k``, for each row where ``filter_wise`` is true."""
-    import torch
-
-    k = len(inputs.models)
-    if inputs.shared["filter_wise"] and inputs.models[0].dim() > 1:
-        products = row_products(inputs)
-    else:
-        plain = products_of(inputs.models, inputs, from_base=True)
-        products = [[torch.tensor(x, dtype=torch.float64) for x in row] for row in plain]
+    k, rows = len(inputs.models), inputs.shared["filter_wise"] and inputs.models[0].dim() > 1
+    products = line_products(inputs) if rows else tensor_products(inputs)
     norms = [products[i][i].sqrt() for i in range(k)]
     cosines = [
         (products[i][j] / (norms[i] * norms[j]).clamp(min=1e-6)).clamp(-1, 1)
@@ -37,15 +27,13 @@ def _prepare(inputs: Inputs) -> Prepared:
 
 
 def _entry(block: Block) -> Tensor:
-    assert block.base is not None
-    return summed(block.deltas()) * block.numbers["share"][0] + block.base
+    return summed(block.deltas()) * block.numbers["share"][0] + required(block.base)
 
 
 def reference(inputs: Inputs) -> Tensor:
     """Return the point between base and mean in float64; equation 7 of the paper."""
     import torch
 
-    assert inputs.base is not None
     deltas = torch.stack(inputs.deltas()).double()
     k, rows = len(deltas), inputs.shared["filter_wise"] and deltas.dim() > 2
     flat = deltas.flatten(1, -2) if rows else deltas.reshape(k, 1, -1)
@@ -55,7 +43,7 @@ def reference(inputs: Inputs) -> Tensor:
     cosine = (products / (norms[i] * norms[j]).clamp(min=1e-6)).clamp(-1, 1).mean(0)
     below = 1 + (k - 1) * cosine
     t = torch.where(below.abs() < 1e-6, 0, k * cosine / below)
-    return (flat.mean(0) * t[:, None]).reshape(deltas[0].shape) + inputs.base
+    return (flat.mean(0) * t[:, None]).reshape(deltas[0].shape) + required(inputs.base)
 
 
 METHOD = Method(

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Inputs, Method, Param, Prepared, flag
+from merge_core.contract import Inputs, Method, Param, Prepared, Tensor, flag, shared
 from merge_core.errors import ParameterError
 from merge_core.methods.shared.dot_products import length_of, products_of
-from merge_core.methods.shared.weighted_sum import vector_sum, vectors, weighted
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from merge_core.methods.shared.weighted_sum import on_base, vector_sum, vectors, weighted
 
 PARALLEL_NOISE = 3e-8  # what is left of a sum of float32 vectors that cancel out
 
 
 def _prepare(inputs: Inputs) -> Prepared:
-    """Return a factor for each vector, from dot products alone: all terms are sums of the ``u_i``.
-
-    Raises:
-        ParameterError: The weights sum to zero, or three or more vectors cancel out.
-    """
+    """Return a factor for each vector, from dot products alone: all terms are sums of ``u_i``."""
     import numpy as np
 
     if len(inputs.models) == 1:
         return Prepared({"factor": [1.0]}, ("alone",))
     eps = inputs.number("eps")
     weights = np.array(_weights(inputs))
-    products = np.array(products_of(inputs.models, inputs, from_base=True))
+    products = np.array(products_of(inputs))
     if not np.isfinite(products).all():
         return Prepared({"factor": [math.nan] * len(weights)})  # and so is the result
     norms = np.sqrt(products.diagonal())
@@ -70,7 +62,7 @@ def reference(inputs: Inputs) -> Tensor:
         s = weighted([x - (x * m).sum() * m for x in u], weights)
         n = s.norm() + eps
         out = (m * n.cos() + s * n.sin() / n) * weighted([x.norm() for x in v], weights)
-    return out if inputs.base is None else out + inputs.base
+    return on_base(inputs, out)
 
 
 METHOD = Method(
@@ -87,15 +79,7 @@ METHOD = Method(
     params=(
         Param("weight", "share of the model", low=0, high=1, start=1),
         flag("normalize_weights", "divide the weights by their sum", default=True),
-        Param(
-            "eps",
-            "added to norms before dividing by them",
-            low=1e-10,
-            high=1e-4,
-            above=0,
-            default=1e-8,
-            scope="shared",
-        ),
+        shared("eps", "added to norms before dividing by them", 1e-10, 1e-4, above=0, default=1e-8),
     ),
     base="optional",
     models=(1, None),

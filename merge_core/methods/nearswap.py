@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from merge_core.contract import Block, Inputs, Method, Param, Prepared
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from merge_core.contract import Block, Inputs, Method, Prepared, Tensor, required, shared
 
 
 def _entry(block: Block) -> Tensor:
-    assert block.base is not None
-    distance = (block.base - block.models[0]).abs().clamp(min=1e-6)
-    share = (block.numbers["t"][0] / distance).clamp(0, 1)
-    return block.models[0] * share + block.base * (1 - share)
+    base, model = required(block.base), block.models[0]
+    share = (block.numbers["t"][0] / (base - model).abs().clamp(min=1e-6)).clamp(0, 1)
+    return model * share + base * (1 - share)
 
 
 def reference(inputs: Inputs) -> Tensor:
     """Return the nearer of the two models' entries, in float64."""
-    assert inputs.base is not None
-    base, model = inputs.base.double(), inputs.models[0].double()
+    base, model = required(inputs.base).double(), inputs.models[0].double()
     share = (inputs.number("t") / (model - base).abs().clamp(min=1e-6)).clamp(0, 1)
     return share * model + (1 - share) * base
 
@@ -34,15 +27,7 @@ METHOD = Method(
     prepare=lambda inputs: Prepared({"t": [inputs.number("t")]}),
     entry=_entry,
     params=(
-        Param(
-            "t",
-            "distance below which an entry is taken over",
-            low=0,
-            high=0.01,
-            minimum=0,
-            scope="shared",
-            start=0.001,
-        ),
+        shared("t", "distance below which an entry is taken over", 0, 0.01, minimum=0, start=0.001),
     ),
     base="required",
     models=(2, 2),

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Inputs, Method, Param, Prepared, flag
+from merge_core.contract import Inputs, Method, Param, Prepared, Tensor, flag
 from merge_core.errors import ParameterError
-from merge_core.methods.shared.dot_products import column_products, products_of, row_products
-from merge_core.methods.shared.weighted_sum import vector_sum, vectors
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from merge_core.methods.shared.dot_products import line_products, tensor_products
+from merge_core.methods.shared.weighted_sum import on_base, vector_sum, vectors
 
 
 def _prepare(inputs: Inputs) -> Prepared:
-    """Return the factors of the two vectors: one each per tensor, per row, or per column.
-
-    Raises:
-        ParameterError: There are not two models beside the base.
-    """
-    import torch
-
+    """Return the factors of the two vectors: one each per tensor, per row, or per column."""
     if len(inputs.models) != 2:
         raise ParameterError(f"expected two models beside the base, got {len(inputs.models)}")
     t = _place(inputs.numbers("weight"))
     if inputs.shared["nuslerp_flatten"] or inputs.models[0].dim() < 2:
-        plain = products_of(inputs.models, inputs, from_base=True)
-        products = [[torch.tensor(x, dtype=torch.float64) for x in row] for row in plain]
-        return Prepared({"factor": [float(x) for x in _factors(products, t)]})
-    if inputs.shared["nuslerp_row_wise"]:
-        factors = _factors(column_products(inputs), t)
+        return Prepared({"factor": [float(x) for x in _factors(tensor_products(inputs), t)]})
+    columns = bool(inputs.shared["nuslerp_row_wise"])
+    factors = _factors(line_products(inputs, columns=columns), t)
+    if columns:
         return Prepared(columns={"factor": [x.float().reshape(1, -1) for x in factors]})
-    factors = _factors(row_products(inputs), t)
     return Prepared(rows={"factor": [x.float().unsqueeze(-1) for x in factors]})
 
 
@@ -42,12 +30,7 @@ def _place(weights: Sequence[float]) -> float:
 
 
 def _factors(products: Sequence[Sequence[Tensor]], t: float) -> tuple[Tensor, Tensor]:
-    """Return ``sin((1-t) theta)/sin(theta)`` and ``sin(t theta)/sin(theta)``, float64.
-
-    Args:
-        products: Dot products of the two vectors, of any shape.
-        t: The place on the arc between them.
-    """
+    """Return ``sin((1-t) theta)/sin(theta)`` and ``sin(t theta)/sin(theta)``, float64."""
     a, b = (products[i][i].sqrt().clamp(min=1e-7) for i in (0, 1))
     theta = (products[0][1] / (a * b)).clamp(-1, 1).arccos()
     sine = theta.sin()
@@ -69,7 +52,7 @@ def reference(inputs: Inputs) -> Tensor:
     theta = ((a * b).sum(dims, keepdim=True) / (first * second)).clamp(-1, 1).arccos()
     arc = (((1 - t) * theta).sin() * a + (t * theta).sin() * b) / theta.sin()
     out = torch.where(theta.sin() <= 1e-6, (1 - t) * a + t * b, arc)
-    return out if inputs.base is None else out + inputs.base
+    return on_base(inputs, out)
 
 
 METHOD = Method(

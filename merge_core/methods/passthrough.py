@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from merge_core.contract import Block, Inputs, Method, Param, Prepared
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from merge_core.contract import Block, Inputs, Method, Param, Prepared, Tensor
 
 
 def _entry(block: Block) -> Tensor:

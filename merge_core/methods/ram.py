@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from merge_core.contract import Block, Inputs, Method, Prepared
+from merge_core.contract import Block, Inputs, Method, Prepared, Tensor, required
 from merge_core.methods.shared.active import EPSILON, changes, counted
 from merge_core.methods.shared.weighted_sum import summed
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 def _entry(block: Block) -> Tensor:
-    assert block.base is not None
     deltas, active, count = counted(block)
     mixed = summed([delta * where for delta, where in zip(deltas, active, strict=True)])
-    return mixed / count.clamp(min=1) + block.base
+    return mixed / count.clamp(min=1) + required(block.base)
 
 
 def reference(inputs: Inputs) -> Tensor:
     """Return the base and the mean of the changes that are some, in float32."""
-    assert inputs.base is not None
     deltas, active = changes(inputs)
-    return (deltas * active).sum(0) / active.sum(0).clamp(min=1) + inputs.base
+    return (deltas * active).sum(0) / active.sum(0).clamp(min=1) + required(inputs.base)
 
 
 METHOD = Method(

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from merge_core.contract import Block, Inputs, Method, Param, Prepared
+from merge_core.contract import Block, Inputs, Method, Prepared, Tensor, required, shared
 from merge_core.kernels.eager import flat_blocks
 from merge_core.methods.shared.active import EPSILON, changes, counted
 from merge_core.methods.shared.weighted_sum import summed
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 def _prepare(inputs: Inputs) -> Prepared:
     """Return the boost of each model's own changes."""
-    epsilon = inputs.number("epsilon")
+    epsilon, every = inputs.number("epsilon"), range(len(inputs.models))
     numbers = {"epsilon": [epsilon]}
     counts = inputs.remembered(
-        ("overlaps", epsilon),
-        range(len(inputs.models)),
-        lambda: _overlaps(inputs, Prepared(numbers)),
+        ("overlaps", epsilon), every, lambda: _overlaps(inputs, Prepared(numbers))
     )
     boosts = []
-    for shared, unique in counts:
-        least = max(unique, epsilon) or 1  # none alone: no matter what
-        boosts.append(inputs.number("r") * min(max(shared / least, 0.0), inputs.number("alpha")))
+    for both, alone in counts:
+        least = max(alone, epsilon) or 1  # none alone: no matter what
+        boosts.append(inputs.number("r") * min(max(both / least, 0.0), inputs.number("alpha")))
     return Prepared({**numbers, "boost": boosts})
 
 
@@ -41,30 +34,28 @@ def _overlaps(inputs: Inputs, prepared: Prepared) -> list[tuple[int, int]]:
 
 
 def _entry(block: Block) -> Tensor:
-    assert block.base is not None
     deltas, active, count = counted(block)
     alone = (count == 1).float()
     terms = [
         delta * where * (alone * boost + 1)
         for delta, where, boost in zip(deltas, active, block.numbers["boost"], strict=True)
     ]
-    return summed(terms) / count.clamp(min=1) + block.base
+    return summed(terms) / count.clamp(min=1) + required(block.base)
 
 
 def reference(inputs: Inputs) -> Tensor:
     """Return the base and the mean of the changes, lone ones made stronger, in float32."""
     import torch
 
-    assert inputs.base is not None
     deltas, active = changes(inputs)
     count = active.sum(0)
     alone = active & (count == 1)
     unique = alone.flatten(1).sum(1)
-    shared = active.flatten(1).sum(1) - unique
-    overlap = (shared / unique.clamp(min=inputs.number("epsilon"))).clamp(0, inputs.number("alpha"))
+    both = active.flatten(1).sum(1) - unique
+    overlap = (both / unique.clamp(min=inputs.number("epsilon"))).clamp(0, inputs.number("alpha"))
     boost = (1 + inputs.number("r") * overlap).reshape(-1, *[1] * (deltas.dim() - 1))
     terms = torch.where(alone, deltas * boost, deltas) * active
-    return terms.sum(0) / count.clamp(min=1) + inputs.base
+    return terms.sum(0) / count.clamp(min=1) + required(inputs.base)
 
 
 METHOD = Method(
@@ -78,16 +69,8 @@ METHOD = Method(
     prepare=_prepare,
     entry=_entry,
     params=(
-        Param("r", "strength of the boost", low=0, high=1, minimum=0, default=0.1, scope="shared"),
-        Param(
-            "alpha",
-            "greatest overlap that counts",
-            low=0,
-            high=1,
-            minimum=0,
-            default=0.2,
-            scope="shared",
-        ),
+        shared("r", "strength of the boost", 0, 1, minimum=0, default=0.1),
+        shared("alpha", "greatest overlap that counts", 0, 1, minimum=0, default=0.2),
         EPSILON,
     ),
     base="required",

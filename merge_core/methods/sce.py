@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Block, Cut, Inputs, Method, Param, Prepared
+from merge_core.contract import Block, Cut, Inputs, Method, Prepared, Tensor, required, shared
 from merge_core.kernels.eager import flat_blocks
 from merge_core.methods.shared.elect import elect
 from merge_core.methods.shared.task_vectors import INT8_MASK
@@ -15,8 +14,7 @@ from merge_core.methods.shared.weighted_sum import summed, weighted
 from merge_core.numerics.exact_sums import RUN
 from merge_core.numerics.order_statistics import above, ranked
 
-if TYPE_CHECKING:
-    from torch import Tensor
+TOPK = "share of the entries that differ between models to work on"
 
 
 def _prepare(inputs: Inputs) -> Prepared:
@@ -77,7 +75,6 @@ def _squares(inputs: Inputs, chosen: Prepared) -> list[float]:
 def _entry(block: Block) -> Tensor:
     import torch
 
-    assert block.base is not None
     deltas, weights = _selected(block), block.numbers["weight"]
     sign = elect(deltas, count=False)
     agreeing = [(delta * sign).relu() for delta in deltas]
@@ -85,14 +82,13 @@ def _entry(block: Block) -> Tensor:
         torch.where(x > 0, weight, 0.0) for x, weight in zip(agreeing, weights, strict=True)
     ]
     mixed = weighted(agreeing, weights) / summed(took_part).clamp(min=1e-6)
-    return mixed * sign + block.base
+    return mixed * sign + required(block.base)
 
 
 def reference(inputs: Inputs) -> Tensor:
     """Return what is selected, weighed and not erased, added to the base, in float32."""
     import torch
 
-    assert inputs.base is not None
     deltas, share = torch.stack(inputs.deltas()), inputs.number("select_topk")
     if share < 1:
         variance = _variance(deltas.unbind()).flatten()
@@ -103,7 +99,7 @@ def reference(inputs: Inputs) -> Tensor:
     weights = squares / squares.sum() if squares.sum() >= 1e-6 else squares * 0 + 1 / len(squares)
     sign = torch.where(deltas.sum(0) >= 0, 1, -1)
     shares = weights.reshape(-1, *[1] * sign.dim()) * (deltas * sign > 0)
-    return (shares * deltas).sum(0) / shares.sum(0).clamp(min=1e-6) + inputs.base
+    return (shares * deltas).sum(0) / shares.sum(0).clamp(min=1e-6) + required(inputs.base)
 
 
 METHOD = Method(
@@ -118,16 +114,7 @@ METHOD = Method(
     prepare=_prepare,
     entry=_entry,
     params=(
-        Param(
-            "select_topk",
-            "share of the entries that differ between models to work on",
-            low=0.05,
-            high=1,
-            above=0,
-            maximum=1,
-            default=1.0,
-            scope="shared",
-        ),
+        shared("select_topk", TOPK, 0.05, 1, above=0, maximum=1, default=1.0),
         INT8_MASK,
     ),
     base="required",

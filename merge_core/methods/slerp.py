@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Block, Inputs, Method, Param, Prepared
+from merge_core.contract import Block, Inputs, Method, Prepared, Tensor, required, shared
 from merge_core.methods.shared.dot_products import products_of
 from merge_core.methods.shared.weighted_sum import weighted
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 NEARLY_PARALLEL = 0.9995  # |cos| from which the sine in the denominator is too small: lerp instead
 
 
 def _prepare(inputs: Inputs) -> Prepared:
-    """Return the factors of the two tensors; thresholds as in the mergekit dialect.
-
-    A vector of norm <= 1e-8 counts as having norm 1.
-    """
-    assert inputs.base is not None
+    """Thresholds as in the mergekit dialect: a vector of norm <= 1e-8 counts as having norm 1."""
     t = inputs.number("t")
-    products = products_of([inputs.base, *inputs.models], inputs, from_base=False)
+    products = products_of(inputs, with_base=True)
     lengths = [n if n > 1e-8 else 1.0 for n in (products[i][i] ** 0.5 for i in (0, 1))]
     cosine = max(-1.0, min(1.0, products[0][1] / (lengths[0] * lengths[1])))
     if abs(cosine) > NEARLY_PARALLEL:
@@ -36,14 +27,12 @@ def _prepare(inputs: Inputs) -> Prepared:
 
 
 def _entry(block: Block) -> Tensor:
-    assert block.base is not None
-    return weighted([block.base, *block.models], block.numbers["factor"])
+    return weighted([required(block.base), *block.models], block.numbers["factor"])
 
 
 def reference(inputs: Inputs) -> Tensor:
     """Return the point at ``t`` of the arc from the base to the model, in float64."""
-    assert inputs.base is not None
-    a, b, t = inputs.base.double(), inputs.models[0].double(), inputs.number("t")
+    a, b, t = required(inputs.base).double(), inputs.models[0].double(), inputs.number("t")
     lengths = [x.norm() if x.norm() > 1e-8 else 1.0 for x in (a, b)]
     cosine = ((a * b).sum() / (lengths[0] * lengths[1])).clamp(-1, 1)
     if cosine.abs() > NEARLY_PARALLEL:
@@ -62,9 +51,7 @@ METHOD = Method(
     "tuned from one base are mostly so near that it is linear with weights 1 - t and t.",
     prepare=_prepare,
     entry=_entry,
-    params=(
-        Param("t", "0 is the base, 1 the other model", low=0, high=1, scope="shared", start=0.5),
-    ),
+    params=(shared("t", "0 is the base, 1 the other model", 0, 1, start=0.5),),
     base="required",
     models=(2, 2),
     source="doi:10.1145/325334.325242",

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Inputs, Method, Param, Prepared
+from merge_core.contract import Inputs, Method, Prepared, Tensor, required, shared
 from merge_core.methods.shared.svd_merge import WEIGHT, entry, prepared
 from merge_core.methods.shared.task_vectors import LAMBDA
 from merge_core.methods.shared.weighted_sum import weighted
 from merge_core.numerics.svd import decomposed, isometry, product
 
-if TYPE_CHECKING:
-    from torch import Tensor
+SHARE = "share kept of the singular directions that fall to each model, min(m, n) / k"
 
 
 def _prepare(inputs: Inputs) -> Prepared:
-    """Return ``U'_i diag(s_i) V'_i^T`` of every model; nothing of it depends on the weights.
-
-    Raises:
-        NonFiniteError: A matrix has NaN or infinite entries.
-    """
     weights, share = inputs.numbers("weight"), inputs.number("rank_share")
     find = partial(_directions, inputs, share)
     version = None if share == 1 else share
@@ -30,6 +23,7 @@ def _prepare(inputs: Inputs) -> Prepared:
 
 
 def _directions(inputs: Inputs, share: float) -> list[Tensor]:
+    """Return ``U'_i diag(s_i) V'_i^T`` of every model; nothing of it depends on the weights."""
     deltas = inputs.deltas()
     count = len(deltas)
     if deltas[0].dim() != 2:
@@ -62,16 +56,15 @@ def reference(inputs: Inputs) -> Tensor:
     """Return the merge by whole decompositions; directions of singular value zero are left out."""
     import torch
 
-    assert inputs.base is not None
     deltas, weights, share = inputs.deltas(), inputs.numbers("weight"), inputs.number("lambda")
     if deltas[0].dim() != 2:
-        return inputs.base + share * weighted(deltas, weights) / len(deltas)
+        return required(inputs.base) + share * weighted(deltas, weights) / len(deltas)
     rank = max(1, math.floor(inputs.number("rank_share") * min(deltas[0].shape) / len(deltas)))
     parts = [decomposed(delta) for delta in deltas]
     u = isometry(torch.cat([u[:, :rank] for u, _, _ in parts], 1))
     vt = isometry(torch.cat([vt[:rank] for _, _, vt in parts]))
     s = torch.cat([w * s[:rank] for w, (_, s, _) in zip(weights, parts, strict=True)])
-    return inputs.base + share * (u * s) @ vt
+    return required(inputs.base) + share * (u * s) @ vt
 
 
 METHOD = Method(
@@ -88,16 +81,7 @@ METHOD = Method(
     params=(
         LAMBDA,
         WEIGHT,
-        Param(
-            "rank_share",
-            "share kept of the singular directions that fall to each model, min(m, n) / k",
-            low=0.1,
-            high=1,
-            above=0,
-            maximum=1,
-            default=1.0,
-            scope="shared",
-        ),
+        shared("rank_share", SHARE, 0.1, 1, above=0, maximum=1, default=1.0),
     ),
     base="required",
     models=(2, None),

@@ -7,13 +7,9 @@ Both would make a merge depend on the machine.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from merge_core.contract import Tensor
 from merge_core.errors import NonFiniteError
 from merge_core.numerics.exact_sums import one_thread
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def decomposed(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from merge_core.contract import Block, Inputs, Param
+from merge_core.contract import Block, Inputs, Tensor, shared
 from merge_core.methods.shared.weighted_sum import summed
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-EPSILON = Param(
-    "epsilon",
-    "an entry that moved by more than this counts as changed",
-    low=1e-6,
-    high=1e-3,
-    minimum=0,
-    default=1e-5,
-    scope="shared",
-)
+MEANING = "an entry that moved by more than this counts as changed"
+EPSILON = shared("epsilon", MEANING, 1e-6, 1e-3, minimum=0, default=1e-5)
 
 
 def changes(inputs: Inputs) -> tuple[Tensor, Tensor]:

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from merge_core.contract import Inputs, Prepared
+from merge_core.contract import Inputs, Prepared, Tensor, required
 from merge_core.kernels.eager import row_blocks
 from merge_core.methods.shared.weighted_sum import vectors
 from merge_core.numerics.exact_sums import dots, row_dots
 
-if TYPE_CHECKING:
-    from torch import Tensor
 
-
-def products_of(tensors: Sequence[Tensor], inputs: Inputs, *, from_base: bool) -> list[list[float]]:
-    """Return the dot products of all tensors with each other, of flat vectors, in float64.
+def products_of(inputs: Inputs, *, with_base: bool = False) -> list[list[float]]:
+    """Return the dot products of all ``v_i`` with each other, of flat vectors, in float64.
 
     Args:
-        tensors: ``(*shape)`` each, stored type.
-        inputs: Whose memory keeps the products.
-        from_base: Measure the tensors from the base: products of task vectors.
+        inputs: Of one tensor.
+        with_base: Take the base and the models as they are instead of ``v_i``.
     """
-    flat = [x.reshape(-1) for x in tensors]
-    base = inputs.base.reshape(-1) if from_base and inputs.base is not None else None
+    many = [required(inputs.base), *inputs.models] if with_base else inputs.models
+    flat = [x.reshape(-1) for x in many]
+    base = None if with_base or inputs.base is None else inputs.base.reshape(-1)
 
     def part(start: int, stop: int) -> Iterator[Tensor]:
         ground = None if base is None else base[start:stop].float()
@@ -33,12 +30,46 @@ def products_of(tensors: Sequence[Tensor], inputs: Inputs, *, from_base: bool) -
             piece = x[start:stop].float()
             yield (piece if ground is None else piece - ground).double()
 
-    found: list[list[float]] = inputs.remembered(
+    return inputs.remembered(
         f"products of {len(flat)}" + (", from the base" if base is not None else ""),
         range(len(inputs.models)),
         lambda: dots(part, flat[0].numel(), len(flat)),
     )
-    return found
+
+
+def tensor_products(inputs: Inputs) -> list[list[Tensor]]:
+    """Return :func:`products_of` as tensors of no dimension, float64."""
+    import torch
+
+    return [[torch.tensor(x, dtype=torch.float64) for x in row] for row in products_of(inputs)]
+
+
+def line_products(inputs: Inputs, *, columns: bool = False) -> list[list[Tensor]]:
+    """Return the dot products of the rows of all ``v_i`` with each other, or of their columns.
+
+    A row is what the last axis holds, a column what the first axis holds.
+
+    Returns:
+        For each pair of models ``(rows,)`` or ``(columns,)`` float64, the other axes flattened.
+    """
+    import torch
+
+    def compute() -> list[list[Tensor]]:
+        blocks = row_blocks(_turned(inputs) if columns else inputs, Prepared())
+        found = [[[row_dots(a, b) for b in many] for a in many] for many in map(vectors, blocks)]
+        k = len(found[0]) if found else 0
+        return [[torch.cat([part[i][j] for part in found]) for j in range(k)] for i in range(k)]
+
+    what = "column products" if columns else "row products"
+    return inputs.remembered(what, range(len(inputs.models)), compute)
+
+
+def _turned(inputs: Inputs) -> Inputs:
+    def turned(x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], -1).T.contiguous()
+
+    base = None if inputs.base is None else turned(inputs.base)
+    return replace(inputs, models=[*map(turned, inputs.models)], base=base)
 
 
 def length_of(products: Any, factors: Any) -> float:
@@ -49,50 +80,3 @@ def length_of(products: Any, factors: Any) -> float:
         factors: numpy, float64 ``(models,)``.
     """
     return math.sqrt(max(0.0, float(factors @ products @ factors)))
-
-
-def row_products(inputs: Inputs) -> list[list[Tensor]]:
-    """Return the dot products of the task vectors' rows (the models' without a base).
-
-    Returns:
-        For each pair of models ``(rows,)`` float64; a row is what the last axis holds.
-    """
-
-    def compute() -> list[list[Tensor]]:
-        found: list[list[list[Tensor]]] = []
-        for block in row_blocks(inputs, Prepared()):
-            many = vectors(block)
-            found.append([[row_dots(a, b) for b in many] for a in many])
-        return _joined(found)
-
-    kept: list[list[Tensor]] = inputs.remembered("row products", range(len(inputs.models)), compute)
-    return kept
-
-
-def column_products(inputs: Inputs) -> list[list[Tensor]]:
-    """Return the dot products of the columns, as :func:`row_products` does for rows.
-
-    A column is what the first axis holds; the others are ``(columns,)``, flattened.
-    """
-
-    def compute() -> list[list[Tensor]]:
-        height = inputs.models[0].shape[0]
-        turned = replace(
-            inputs,
-            models=[x.reshape(height, -1).T.contiguous() for x in inputs.models],
-            base=None if inputs.base is None else inputs.base.reshape(height, -1).T.contiguous(),
-            once=None,
-        )
-        return row_products(turned)
-
-    kept: list[list[Tensor]] = inputs.remembered(
-        "column products", range(len(inputs.models)), compute
-    )
-    return kept
-
-
-def _joined(found: list[list[list[Tensor]]]) -> list[list[Tensor]]:
-    import torch
-
-    k = len(found[0]) if found else 0
-    return [[torch.cat([part[i][j] for part in found]) for j in range(k)] for i in range(k)]

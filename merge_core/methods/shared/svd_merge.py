@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Block, Inputs, Prepared
+from merge_core.contract import Block, Inputs, Prepared, Tensor, required
 from merge_core.methods.shared import task_vectors
 from merge_core.methods.shared.weighted_sum import weighted
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 WEIGHT = replace(task_vectors.WEIGHT, default=1.0)  # in the papers it is 1
 
@@ -30,6 +26,5 @@ def prepared(inputs: Inputs, directions: Sequence[Tensor], weights: Sequence[flo
 
 def entry(block: Block) -> Tensor:
     """``out = W_b + lambda sum_i weight_i D_i``."""
-    assert block.base is not None
     mixed = weighted(block.arrays["direction"], block.numbers["weight"])
-    return mixed * block.numbers["share"][0] + block.base
+    return mixed * block.numbers["share"][0] + required(block.base)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Block, Inputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from merge_core.contract import Block, Inputs, Tensor
 
 
 def weighted(tensors: Sequence[Tensor], factors: Sequence[float]) -> Tensor:
@@ -29,6 +25,11 @@ def vectors(of: Inputs | Block) -> list[Tensor]:
     return list(of.models) if of.base is None else of.deltas()
 
 
+def on_base(of: Inputs | Block, out: Tensor) -> Tensor:
+    """Return a merged ``v``, the base added if there is one."""
+    return out if of.base is None else out + of.base
+
+
 def vector_sum(block: Block) -> Tensor:
     """Return ``W_b + sum_i factor_i d_i``, or ``sum_i factor_i W_i`` where there is no base.
 
@@ -36,5 +37,4 @@ def vector_sum(block: Block) -> Tensor:
     """
     if block.flags == ("alone",):
         return block.models[0].clone()
-    out = weighted(vectors(block), block.numbers["factor"])
-    return out if block.base is None else out + block.base
+    return on_base(block, weighted(vectors(block), block.numbers["factor"]))
