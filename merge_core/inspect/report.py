@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import reduce
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from merge_core.architecture import layers
-from merge_core.contract import Method
 from merge_core.inspect.task_vector_sums import Sums, Vector, survey
 from merge_core.merge.nested import Intermediate
 from merge_core.methods.shared import svd_merge
@@ -32,119 +32,69 @@ SCRATCH = 32 * 2**20  # bytes of blocks
 
 @dataclass(frozen=True)
 class Kept:
-    """What a recipe's density leaves of a task vector: shares, None of a sum that is zero.
-
-    Args:
-        entries: Of their number.
-        l1: Of the sum of their magnitudes.
-        squares: Of the squared norm.
-    """
+    """What a recipe's density leaves of a task vector: shares, None of a sum that is zero."""
 
     entries: float | None
-    l1: float | None
-    squares: float | None
+    l1: float | None  # of the sum of their magnitudes
+    squares: float | None  # of the squared norm
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One task vector in one row.
+    """One task vector in one row."""
 
-    Args:
-        model: Its reference.
-        norm: Frobenius.
-        relative: ``norm`` over the norm of what it is measured from; None where that is zero.
-        kept: None where the method has no ``density``.
-    """
-
-    model: str
-    norm: float
-    relative: float | None
-    kept: Kept | None
+    model: str  # its reference
+    norm: float  # Frobenius
+    relative: float | None  # over the norm of what it is measured from; None where that is zero
+    kept: Kept | None  # None where the method has no ``density``
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two task vectors in one row.
+    """Two task vectors in one row."""
 
-    Args:
-        models: Their references.
-        cosine: In [-1, 1]; None where one of them is zero.
-        sign_disagreement: Share of other signs among entries where both are not zero; None where
-            there are no such entries.
-    """
-
-    models: tuple[str, str]
-    cosine: float | None
-    sign_disagreement: float | None
+    models: tuple[str, str]  # their references
+    cosine: float | None  # in [-1, 1]; None where one of them is zero
+    sign_disagreement: float | None  # share of other signs where both are not zero; None: nowhere
 
 
 @dataclass(frozen=True)
 class Row:
-    """One place of the result.
+    """One place of the result; models and pairs in recipe order."""
 
-    Args:
-        stack: Such as ``model.layers``; None outside the layers.
-        layer: Of the result, from 0; None outside the layers.
-        name: Of the module in its layer, such as ``self_attn.q_proj``, else of the tensors.
-        parameters: How many the result has here.
-        measured_from: Reference of the base, or of the model that stands for it.
-        models: In recipe order.
-        pairs: In recipe order.
-    """
-
-    stack: str | None
-    layer: int | None
-    name: str
-    parameters: int
-    measured_from: tuple[str, ...]
+    stack: str | None  # such as ``model.layers``; None outside the layers
+    layer: int | None  # of the result, from 0; None outside the layers
+    name: str  # of the module in its layer, such as ``self_attn.q_proj``, else of the tensors
+    parameters: int  # how many the result has here
+    measured_from: tuple[str, ...]  # reference of the base, or of the model that stands for it
     models: tuple[Measured, ...]
     pairs: tuple[Pair, ...]
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes.
+    """Bytes."""
 
-    Args:
-        parents: On disk, and in the page cache once read; files that parents share count once.
-        result: Of the live model, or of the weights that are written.
-        temporaries: An estimate: what the merge of the largest tensor needs beside these.
-    """
-
-    parents: int
-    result: int
-    temporaries: int
+    parents: int  # on disk, and in the page cache once read; files that are shared count once
+    result: int  # of the live model, or of the weights that are written
+    temporaries: int  # an estimate: what the merge of the largest tensor needs beside these
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """All that was measured.
-
-    Args:
-        merge_method: Of the recipe's result.
-        recipe_digest: Of the recipe.
-        dtype: Of the result.
-        measured_from: Every base of a row, or model that stands for it.
-        models: Reference of every task vector, in recipe order.
-        kept_is: ``exact``, ``expected`` where entries are drawn, None without ``density``.
-        parameters: Of the result.
-        parents: Reference -> parameters of every parent.
-        memory: In bytes.
-        total: All rows together, and its name says so.
-        rows: In the order of the model.
-    """
+    """All that was measured."""
 
     merge_method: str
     recipe_digest: str
-    dtype: str
-    measured_from: tuple[str, ...]
-    models: tuple[str, ...]
-    kept_is: str | None
-    parameters: int
-    parents: Mapping[str, int]
+    dtype: str  # of the result
+    measured_from: tuple[str, ...]  # every base of a row, or model that stands for it
+    models: tuple[str, ...]  # reference of every task vector, in recipe order
+    kept_is: str | None  # ``exact``, ``expected`` where entries are drawn, None without ``density``
+    parameters: int  # of the result
+    parents: Mapping[str, int]  # reference -> parameters of every parent
     memory: Memory
-    total: Row
-    rows: tuple[Row, ...]
+    total: Row  # all rows together, and its name says so
+    rows: tuple[Row, ...]  # in the order of the model
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain data, ready for JSON."""
@@ -160,8 +110,8 @@ class Inspection:
     def short_names(self) -> dict[str, str]:
         """Return the last word of every task vector's reference, whole ones where two agree."""
         short = {model: model.rstrip("/").rpartition("/")[2] for model in self.models}
-        whole = {model: model for model in self.models}
-        return whole if len(set(short.values())) < len(short) else short
+        distinct = len(set(short.values())) == len(short)
+        return short if distinct else {model: model for model in self.models}
 
 
 def inspect(plan: Plan) -> Inspection:
@@ -173,26 +123,24 @@ def inspect(plan: Plan) -> Inspection:
         CheckpointError: Whole-number tensors differ between the parents.
     """
     sums = survey(plan)
-    rows, total = [], Sums()
-    for place, steps in _placed(plan).items():
-        here = Sums()
-        for step in steps:
-            here = here.plus(sums[step.tensor])
-        total = total.plus(here)
-        rows.append(_row(plan, place, here))
-    whole = _row(plan, (None, None, "whole model"), total)
+    placed = {
+        place: reduce(Sums.plus, (sums[step.tensor] for step in steps))
+        for place, steps in _placed(plan).items()
+    }
+    whole = _row(plan, (None, None, "whole model"), reduce(Sums.plus, placed.values(), Sums()))
+    kept_is = "expected" if plan.method.draws else "exact"
     return Inspection(
         merge_method=plan.method.name,
         recipe_digest=plan.recipe.digest(),
         dtype=plan.dtype,
         measured_from=whole.measured_from,
         models=tuple(one.model for one in whole.models),
-        kept_is=_kept_is(plan.method),
+        kept_is=kept_is if plan.method.param("density") else None,
         parameters=whole.parameters,
         parents={name: _parameters(parent) for name, parent in plan.opened.items()},
-        memory=Memory(_file_bytes(plan), _result_bytes(plan), _temporaries(plan)),
+        memory=Memory(_file_bytes(plan), sum(map(plan.bytes_of, plan.steps)), _temporaries(plan)),
         total=whole,
-        rows=tuple(rows),
+        rows=tuple(_row(plan, place, here) for place, here in placed.items()),
     )
 
 
@@ -215,24 +163,13 @@ def _placed(plan: Plan) -> dict[Place, list[Step]]:
 
 def _place(tensor: str, stack: layers.Layers) -> Place:
     index = stack.index(tensor)
-    if index is None:
-        return None, None, _module_name(tensor)
-    return stack.stack, index, _module_name(tensor.removeprefix(stack.start(index)))
-
-
-def _module_name(tensor: str) -> str:
-    """Return ``self_attn.q_proj`` for ``self_attn.q_proj.weight``; a single word is itself."""
-    return tensor.rpartition(".")[0] or tensor
-
-
-def _kept_is(method: Method) -> str | None:
-    if method.param("density") is None:
-        return None
-    return "expected" if method.draws else "exact"
+    own = tensor if index is None else tensor.removeprefix(stack.start(index))
+    module = own.rpartition(".")[0] or own  # ``self_attn.q_proj`` of ``self_attn.q_proj.weight``
+    return None if index is None else stack.stack, index, module
 
 
 def _row(plan: Plan, place: Place, sums: Sums) -> Row:
-    density = _kept_is(plan.method) is not None
+    density = plan.method.param("density") is not None
     order = [model for model in plan.recipe.names() if model in sums.vectors]
     return Row(
         *place,
@@ -277,10 +214,6 @@ def _file_bytes(plan: Plan) -> int:
             files |= {(folder / name).resolve() for name in files_of(folder)[0]}
             files |= {(lora.folder / lora_keys.WEIGHTS).resolve()} if lora is not None else set()
     return sum(file.stat().st_size for file in files)
-
-
-def _result_bytes(plan: Plan) -> int:
-    return sum(map(plan.bytes_of, plan.steps))
 
 
 def _temporaries(plan: Plan) -> int:

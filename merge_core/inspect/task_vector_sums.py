@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import TypeVar
+from operator import add
+from typing import NamedTuple, TypeVar
 
-from merge_core.contract import Inputs, Method, Tensor
+from merge_core.contract import Inputs, Tensor
 from merge_core.errors import NonFiniteError
 from merge_core.merge.execute import Execution, ordered
 from merge_core.methods.shared.sparsify.largest import LARGEST
@@ -28,8 +29,7 @@ from merge_core.plan.steps import Plan, Step
 BLOCK = 64 * RUN  # entries of which float32 copies are made at a time
 
 
-@dataclass(frozen=True)
-class Vector:
+class Vector(NamedTuple):
     """What adds up over tensors, of one task vector; ``kept``: after the recipe's density."""
 
     entries: float
@@ -41,8 +41,7 @@ class Vector:
     base_squares: float  # of what it is measured from
 
 
-@dataclass(frozen=True)
-class Product:
+class Product(NamedTuple):
     """What adds up over tensors, of two task vectors ``a`` and ``b``."""
 
     dot: float
@@ -57,35 +56,31 @@ T = TypeVar("T", Vector, Product)
 
 @dataclass(frozen=True)
 class Sums:
-    """What adds up over tensors.
+    """What adds up over tensors."""
 
-    Args:
-        parameters: Entries of the result.
-        bases: What is measured from: the base, or the model that stands for it.
-        vectors: By model.
-        products: By two models, in recipe order.
-    """
-
-    parameters: int = 0
-    bases: tuple[str, ...] = ()
-    vectors: Mapping[str, Vector] = field(default_factory=dict)
-    products: Mapping[tuple[str, str], Product] = field(default_factory=dict)
+    parameters: int = 0  # entries of the result
+    bases: tuple[str, ...] = ()  # what is measured from: the base, or the model that stands for it
+    vectors: Mapping[str, Vector] = field(default_factory=dict)  # by model
+    products: Mapping[tuple[str, str], Product] = field(default_factory=dict)  # in recipe order
 
     def plus(self, other: Sums) -> Sums:
         """Return the sums over the tensors of both."""
-        vectors, products = dict(self.vectors), dict(self.products)
-        for model, vector in other.vectors.items():
-            vectors[model] = _added(vectors.get(model), vector)
-        for pair, product in other.products.items():
-            products[pair] = _added(products.get(pair), product)
-        bases = tuple(dict.fromkeys([*self.bases, *other.bases]))
-        return Sums(self.parameters + other.parameters, bases, vectors, products)
+        return Sums(
+            self.parameters + other.parameters,
+            tuple(dict.fromkeys([*self.bases, *other.bases])),
+            {
+                **self.vectors,
+                **{k: _added(self.vectors.get(k), x) for k, x in other.vectors.items()},
+            },
+            {
+                **self.products,
+                **{k: _added(self.products.get(k), x) for k, x in other.products.items()},
+            },
+        )
 
 
 def _added(a: T | None, b: T) -> T:
-    if a is None:
-        return b
-    return type(b)(*(x + y for x, y in zip(astuple(a), astuple(b), strict=True)))
+    return b if a is None else type(b)(*map(add, a, b))
 
 
 def survey(plan: Plan) -> dict[str, Sums]:
@@ -107,16 +102,8 @@ class _Survey:
     """Carries out a plan with a method that adds up."""
 
     def __init__(self, plan: Plan) -> None:
-        self._plan, own = plan, plan.method
-        measuring = Method(
-            name=own.name,
-            merge=self._add_up,
-            params=own.params,
-            base=own.base,
-            models=own.models,
-            source=own.source,
-            draws=own.draws,
-        )
+        self._plan = plan
+        measuring = replace(plan.method, merge=self._add_up, prepare=None, entry=None)
         self._execution = Execution(replace(plan, method=measuring))
         self._step = plan.steps[0]
         self._found = Sums()
@@ -149,10 +136,8 @@ class _Survey:
             assert self._step.base is not None
             return inputs.base, self._step.base.parent, list(range(len(inputs.models)))
         names = [operand.parent for operand in self._step.operands]
-        base = self._plan.recipe.base_model
-        listed = self._plan.recipe.names()
-        start = base if base in names else min(names, key=listed.index)
-        first = names.index(start)
+        base, listed = self._plan.recipe.base_model, self._plan.recipe.names()
+        first = names.index(base if base in names else min(names, key=listed.index))
         others = [i for i in range(len(names)) if i != first]
         return inputs.models[first], names[first], others
 
@@ -165,19 +150,12 @@ class _Survey:
         if method.draws and EPSILON not in method.params:
             kept = (density * whole.entries, density * whole.l1, density * whole.squares)
         else:
-            kept = _kept(inputs, _rule(method), i)
+            ranks, middle = EPSILON in method.params, GAMMA in method.params
+            rule = RANK_BERNOULLI if ranks else MIDDLE if middle else LARGEST
+            kept = _kept(inputs, rule, i)
             if method.draws:  # probabilities are spaced evenly around the density
                 kept = (density * whole.entries, *kept[1:])
-        return replace(whole, **dict(zip(_KEPT, kept, strict=True)))
-
-
-_KEPT = ("kept_entries", "kept_l1", "kept_squares")
-
-
-def _rule(method: Method) -> Rule:
-    if EPSILON in method.params:
-        return RANK_BERNOULLI
-    return MIDDLE if GAMMA in method.params else LARGEST
+        return Vector(whole.entries, whole.l1, whole.squares, *kept, whole.base_squares)
 
 
 def _kept(inputs: Inputs, rule: Rule, i: int) -> tuple[float, float, float]:
@@ -193,8 +171,8 @@ def _kept(inputs: Inputs, rule: Rule, i: int) -> tuple[float, float, float]:
 
 def _streamed(base: Tensor, models: Sequence[Tensor]) -> tuple[list[Vector], list[Product]]:
     """Return the sums of every task vector, as if all stayed, and of every two of them."""
-    vectors = [Vector(*[0.0] * 7) for _ in models]
-    products = [Product(*[0.0] * 5) for _ in combinations(models, 2)]
+    vectors = [Vector(*[0.0] * 7)] * len(models)
+    products = [Product(*[0.0] * 5)] * math.comb(len(models), 2)
     for origin, deltas in _blocks(base, models):
         square, squares = dot(origin, origin), [dot(d, d) for d in deltas]
         for i, d in enumerate(deltas):
