@@ -10,19 +10,20 @@ import functools
 import sys
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any
-
-from jinja2 import StrictUndefined
-from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing import TYPE_CHECKING, Any
 
 from merge_core.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 _KEYS = {"resolve_field": "description", "doc_to_prefix": "gen_prefix", "apply": "use_prompt"}
 
 
 def install_sandbox() -> None:
     """Let lm-eval fill all of its templates here, in this process and from now on."""
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
     from lm_eval import utils
 
     environment = ImmutableSandboxedEnvironment(
@@ -33,6 +34,8 @@ def install_sandbox() -> None:
 
 
 def _filling(environment: ImmutableSandboxedEnvironment) -> Callable[[str, Mapping[str, Any]], str]:
+    from jinja2.exceptions import SecurityError
+
     compiled = functools.cache(environment.from_string)
 
     def apply_template(template: str, doc: Mapping[str, Any]) -> str:
