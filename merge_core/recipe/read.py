@@ -10,11 +10,10 @@ from typing import Any
 from merge_core.errors import DocumentError, ParameterError, Problem, Problems, shown
 from merge_core.recipe import read_tokenizer
 from merge_core.recipe.read_fields import Node, settings
-from merge_core.recipe.schema import ModulePart, Recipe, Slice, Source
+from merge_core.recipe.schema import PART, ModulePart, Recipe, Slice, Source
 from merge_core.recipe.validate import check_method
 from merge_core.recipe.yaml_document import Document, read_all
 
-PART = ("models", "slices", "parameters")
 OWN = ("base_model", "modules", "dtype", "out_dtype", "seed", "name")
 KEYS = ("merge_method", *PART, *OWN, *read_tokenizer.KEYS, "documents")
 DTYPES = ("float32", "bfloat16", "float16")

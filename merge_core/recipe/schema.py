@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from merge_core.recipe import serialize
-from merge_core.recipe.tokenizer_schema import TokenizerSetting
+from merge_core.recipe.tokenizer_schema import TokenizerSetting, with_references
 
 Scalar = bool | int | float | str
 
@@ -117,20 +117,9 @@ class Recipe:
         return data
 
     def _own(self) -> dict[str, Any]:
-        modules = {part.name: _present(_part(part)) for part in self.modules}
-        return _present(
-            {
-                "name": self.name,
-                "merge_method": self.merge_method,
-                "base_model": _plain_reference(self.base_model),
-                **_part(self),
-                "modules": modules,
-                "dtype": self.dtype,
-                "out_dtype": self.out_dtype,
-                "chat_template": self.chat_template,
-                "tokenizer": self.tokenizer and self.tokenizer.plain(),
-                "seed": self.seed,
-            }
+        text = ("dtype", "out_dtype", "chat_template")
+        return _plain(
+            self, "name", "merge_method", "base_model", *PART, "modules", *text, "tokenizer", "seed"
         )
 
     def to_yaml(self) -> str:
@@ -171,80 +160,45 @@ class Recipe:
 
     def with_references(self, names: Mapping[str, str]) -> Recipe:
         """Return the same recipe with its model references replaced as ``names`` says."""
-
-        def renamed(source: Source) -> Source:
-            return replace(source, model=names.get(source.model, source.model))
-
-        def sliced(one: Slice) -> Slice:
-            base = names.get(one.base_model, one.base_model) if one.base_model else None
-            return replace(one, sources=tuple(map(renamed, one.sources)), base_model=base)
-
-        def of(part: Any) -> dict[str, Any]:
-            return {
-                "models": tuple(map(renamed, part.models)),
-                "slices": tuple(map(sliced, part.slices)),
-            }
-
-        base, tokenizer = self.base_model, self.tokenizer
-        return replace(
-            self,
-            **of(self),
-            base_model=names.get(base, base) if base else None,
-            modules=tuple(replace(part, **of(part)) for part in self.modules),
-            tokenizer=tokenizer.with_references(names) if tokenizer is not None else None,
-            documents=tuple(document.with_references(names) for document in self.documents),
-        )
+        renamed: Recipe = with_references(self, names)
+        return renamed
 
 
-def _part(part: Recipe | ModulePart) -> dict[str, Any]:
-    return {
-        "models": [_plain_source(source) for source in part.models],
-        "slices": [_plain_slice(one) for one in part.slices],
-        "parameters": _plain_settings(part.parameters),
-    }
+PART = ("models", "slices", "parameters")
 
 
-def _plain_slice(one: Slice) -> dict[str, Any]:
-    return _present(
-        {
-            "sources": [_plain_source(source) for source in one.sources],
-            "base_model": _plain_reference(one.base_model),
-            "parameters": _plain_settings(one.parameters),
-        }
-    )
+def _plain(part: Any, *keys: str) -> dict[str, Any]:
+    """Return what stands under keys of a part; nothing, 0 and empty ones are left out."""
+    given = {key: getattr(part, key) for key in keys}
+    return {key: _MEMBERS.get(key, lambda x: x)(value) for key, value in given.items() if value}
 
 
-def _plain_source(source: Source) -> dict[str, Any]:
-    return _present(
-        {
-            "model": _plain_reference(source.model),
-            "layer_range": source.layer_range and list(source.layer_range),
-            "parameters": _plain_settings(source.parameters),
-        }
-    )
-
-
-def _present(data: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what is not given: nothing, 0 and empty ones."""
-    return {key: value for key, value in data.items() if value}
-
-
-def _plain_reference(reference: str | None) -> Any:
+def _plain_reference(reference: str) -> Any:
     """Return a reference as YAML has it: its JSON, for paths with ``@`` or ``+``, as a mapping."""
-    return json.loads(reference) if reference and reference.startswith("{") else reference
+    return json.loads(reference) if reference.startswith("{") else reference
 
 
-def _plain_settings(settings: Settings) -> dict[str, Any]:
-    return {name: _plain_setting(setting) for name, setting in settings}
-
-
-def _plain_setting(setting: Setting) -> Any:
-    if not isinstance(setting, tuple):
+def _plain_setting(setting: Any) -> Any:
+    if isinstance(setting, tuple):
+        return [_plain_setting(x) for x in setting]
+    if not isinstance(setting, Conditional):
         return setting
-    return [_plain_conditional(x) if isinstance(x, Conditional) else x for x in setting]
+    data = {"value": _plain_setting(setting.value)}
+    return data if setting.filter is None else {"filter": setting.filter, **data}
 
 
-def _plain_conditional(conditional: Conditional) -> dict[str, Any]:
-    value = conditional.value
-    data = {"value": list(value) if isinstance(value, tuple) else value}
-    return data if conditional.filter is None else {"filter": conditional.filter, **data}
+def _plain_sources(sources: tuple[Source, ...]) -> list[dict[str, Any]]:
+    return [_plain(source, "model", "layer_range", "parameters") for source in sources]
+
+
+_MEMBERS: dict[str, Callable[[Any], Any]] = {
+    "model": _plain_reference,
+    "base_model": _plain_reference,
+    "models": _plain_sources,
+    "sources": _plain_sources,
+    "slices": lambda slices: [_plain(x, "sources", "base_model", "parameters") for x in slices],
+    "parameters": lambda settings: {name: _plain_setting(x) for name, x in settings},
+    "layer_range": list,
+    "modules": lambda parts: {part.name: _plain(part, *PART) for part in parts},
+    "tokenizer": TokenizerSetting.plain,
+}

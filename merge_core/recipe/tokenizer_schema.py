@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any, Literal
 
 from merge_core.errors import hint
@@ -12,7 +12,6 @@ UNION, BASE = "union", "base"
 AUTO = "auto"
 TEMPLATES = ("alpaca", "chatml", "exaone", "llama3", "mistral")
 TEMPLATE = f"{AUTO}, {', '.join(TEMPLATES)}, or Jinja text"
-Kind = Literal["model", "model_token", "zero"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class TokenSource:
         force: The row holds for every model, also for those that have the token.
     """
 
-    kind: Kind
+    kind: Literal["model", "model_token", "zero"]
     model: str | None = None
     token: str | None = None
     token_id: int | None = None
@@ -36,14 +35,9 @@ class TokenSource:
 
     def plain(self) -> dict[str, Any]:
         """Return the plain data of its YAML."""
-        given: dict[str, Any] = {
-            "kind": self.kind,
-            "model": self.model,
-            "token": self.token,
-            "token_id": self.token_id,
-        }
-        named = {key: value for key, value in given.items() if value is not None}
-        source = self.model if self.kind == "model" else named
+        given = {key: value for key, value in vars(self).items() if value is not None}
+        del given["force"]
+        source = self.model if self.kind == "model" else given
         return {"source": source} | ({"force": True} if self.force else {})
 
 
@@ -77,14 +71,18 @@ class TokenizerSetting:
         named += [source.model for _, source in self.tokens if source.model is not None]
         return tuple(dict.fromkeys(named))
 
-    def with_references(self, names: Mapping[str, str]) -> TokenizerSetting:
-        """Return the same setting with its model references replaced as ``names`` says."""
-        tokens = (
-            (token, replace(source, model=names.get(source.model or "", source.model)))
-            for token, source in self.tokens
-        )
-        source = self.source if self.source in (UNION, BASE) else names.get(self.source)
-        return replace(self, source=source or self.source, tokens=tuple(tokens))
+
+def with_references(part: Any, names: Mapping[str, str]) -> Any:
+    """Return the same part of a recipe with its model references replaced as ``names`` says."""
+    if isinstance(part, tuple):
+        return tuple(with_references(member, names) for member in part)
+    if not is_dataclass(part):
+        return part
+    changed = {key: with_references(value, names) for key, value in vars(part).items()}
+    for key in changed.keys() & {"model", "base_model", "source"}:
+        if key != "source" or changed[key] not in (UNION, BASE):
+            changed[key] = names.get(changed[key], changed[key])
+    return replace(part, **changed)  # type: ignore[type-var]  # is_dataclass admits classes
 
 
 def template_rule(setting: str) -> str | None:

@@ -46,21 +46,19 @@ class Document:
 
 
 def read(path: Path) -> Document:
-    """Read one YAML file that holds one document.
+    """Read one YAML file that holds one document; see :func:`parse`.
 
     Raises:
         MergeError: The file cannot be read.
-        DocumentError: It is not YAML, holds several documents, or repeats a key.
     """
     return parse(_text(path), str(path))
 
 
 def read_all(path: Path) -> list[Document]:
-    """Read one YAML file that holds one document or several; empty ones do not count.
+    """Read one YAML file that holds one document or several; see :func:`parse_all`.
 
     Raises:
         MergeError: The file cannot be read.
-        DocumentError: It is not YAML, holds no document, or repeats a key.
     """
     return parse_all(_text(path), str(path))
 
@@ -80,44 +78,37 @@ def parse(text: str, file: str) -> Document:
     """
     documents = parse_all(text, file)
     if len(documents) != 1:
-        rule = f"expected one YAML document, got {len(documents)}"
-        raise DocumentError(file, [Problem("(file)", rule)])
+        raise _wrong(file, f"expected one YAML document, got {len(documents)}")
     return documents[0]
 
 
 def parse_all(text: str, file: str) -> list[Document]:
-    """Turn YAML text into its documents, as :func:`read_all` does."""
-    try:
-        return _parse(text, file)
-    except RecursionError as error:
-        rule = "nested too deeply, or an alias that holds itself"
-        raise DocumentError(file, [Problem("(file)", rule)]) from error
+    """Turn YAML text into its documents; empty ones do not count.
 
-
-def _parse(text: str, file: str) -> list[Document]:
-    try:
-        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise DocumentError(
-            file, [Problem("(file)", f"not YAML: {error.problem}", line)]
-        ) from error
-    except yaml.YAMLError as error:
-        first = str(error).splitlines()[0]
-        raise DocumentError(file, [Problem("(file)", f"not YAML: {first}")]) from error
-    nodes = [node for node in nodes if node is not None and not _is_empty(node)]
-    if not nodes:
-        raise DocumentError(file, [Problem("(file)", "expected one YAML document, got 0")])
+    Raises:
+        DocumentError: It is not YAML, holds no document, or repeats a key.
+    """
     documents = []
-    for node in nodes:
-        reader = _Reader()
-        documents.append(Document(file, reader.plain(node, ""), reader.lines))
-        documents[-1].fail(reader.problems)
-    return documents
+    try:
+        for node in yaml.compose_all(text, Loader=yaml.SafeLoader):
+            if node is not None and node.tag != "tag:yaml.org,2002:null":
+                reader = _Reader()
+                documents.append((Document(file, reader.plain(node, ""), reader.lines), reader))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise _wrong(file, f"not YAML: {problem}", mark.line + 1 if mark else 1) from error
+    except RecursionError as error:
+        raise _wrong(file, "nested too deeply, or an alias that holds itself") from error
+    if not documents:
+        raise _wrong(file, "expected one YAML document, got 0")
+    for document, reader in documents:
+        document.fail(reader.problems)
+    return [document for document, _ in documents]
 
 
-def _is_empty(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+def _wrong(file: str, rule: str, line: int = 1) -> DocumentError:
+    return DocumentError(file, [Problem("(file)", rule, line)])
 
 
 class _Reader:

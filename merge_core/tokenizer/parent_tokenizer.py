@@ -46,10 +46,7 @@ class Lexicon:
 def read(name: str, parents: Mapping[str, Parent], axes: Mapping[str, int]) -> Lexicon:
     """Read the tokenizer of a parent.
 
-    Args:
-        name: Its reference.
-        parents: Every parent by its reference.
-        axes: Name -> vocabulary axis of the tensors that are indexed by tokens.
+    ``axes`` are name -> vocabulary axis of the tensors that are indexed by tokens.
 
     Raises:
         ParameterError: No parent has this reference.
@@ -186,11 +183,8 @@ def _insert(
 ) -> None:
     model, entries = document["model"], document["added_tokens"]
     ordinary = [token for token, facts in new.items() if facts is None]
-    entries += [
-        {"id": ids[token], "content": token, **facts}
-        for token, facts in new.items()
-        if facts is not None
-    ]
+    added = {token: facts for token, facts in new.items() if facts is not None}
+    entries += [{"id": ids[token], "content": token, **facts} for token, facts in added.items()]
     if model["type"] in ("BPE", "WordLevel"):
         # added tokens too: those that are not in it get ids by the library's own count
         model["vocab"] |= {entry["content"]: entry["id"] for entry in entries}

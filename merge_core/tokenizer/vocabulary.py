@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from merge_core.tokenizer.parent_tokenizer import LITERAL, Added, Lexicon
 from merge_core.tokenizer.reindexed import Donors, Reindexed
 
 
+@dataclass(eq=False)
 class Vocabulary:
     """The result's tokens and where their rows come from.
 
@@ -41,20 +44,19 @@ class Vocabulary:
         axes: Name -> vocabulary axis of the tensors that are indexed by tokens.
     """
 
-    def __init__(
-        self,
-        tokenizer: Any,
-        size: int,
-        ids: Mapping[str, Mapping[str, int]],
-        donors: Mapping[int, Donors],
-        forced: frozenset[int],
-        parents: Mapping[str, Parent],
-        axes: Mapping[str, int],
-    ) -> None:
-        self.tokenizer, self.size = tokenizer, size
-        self.token_ids: dict[str, int] = tokenizer.get_vocab()
-        self._ids, self._donors, self._forced = ids, donors, forced
-        self._parents, self._axes = parents, axes
+    tokenizer: Any
+    size: int
+    ids: Mapping[str, Mapping[str, int]]
+    donors: Mapping[int, Donors]
+    forced: frozenset[int]
+    parents: Mapping[str, Parent]
+    axes: Mapping[str, int]
+
+    @cached_property
+    def token_ids(self) -> dict[str, int]:
+        """Token -> row of the result."""
+        found: dict[str, int] = self.tokenizer.get_vocab()
+        return found
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files and read them once, to see that nothing was lost.
@@ -66,21 +68,13 @@ class Vocabulary:
         parent_tokenizer.check_kept(parent_tokenizer.load(folder), self.token_ids, folder)
 
     def reindexed(self, parent: str) -> Reindexed:
-        """Return a parent with this vocabulary.
-
-        Raises:
-            CheckpointError: A model that gives rows lacks a tensor that this parent has.
-            ShapeError: Its rows have another shape.
-        """
-        ids = self._ids[parent]
+        """Return a parent with this vocabulary; raises what :class:`Reindexed` does."""
         own = [-1] * self.size
         for token, row in self.token_ids.items():
-            if row not in self._forced:
-                own[row] = ids.get(token, -1)
-        lacking = {row: self._donors[row] for row in self.token_ids.values() if own[row] < 0}
-        return Reindexed(
-            self._parents[parent], self._axes, own, dict(sorted(lacking.items())), self._parents
-        )
+            if row not in self.forced:
+                own[row] = self.ids[parent].get(token, -1)
+        lacking = {row: self.donors[row] for row in sorted(self.donors) if own[row] < 0}
+        return Reindexed(self.parents[parent], self.axes, own, lacking, self.parents)
 
 
 def vocabulary(
@@ -150,11 +144,8 @@ def _additions(
 def _facts(token: str, source: TokenSource, lexicons: Mapping[str, Lexicon]) -> Added:
     """Return the facts of the added token that gives the row, or that has the name elsewhere."""
     named = [lexicons[source.model]] if source.model is not None else []
-    for found in (*named, *lexicons.values()):
-        facts = found.added.get(source.token or token)
-        if facts is not None:
-            return facts
-    return LITERAL
+    found = (x.added.get(source.token or token) for x in (*named, *lexicons.values()))
+    return next((facts for facts in found if facts is not None), LITERAL)
 
 
 def _named_donors(token: str, source: TokenSource, lexicons: Mapping[str, Lexicon]) -> Donors:
@@ -173,5 +164,4 @@ def _named_donors(token: str, source: TokenSource, lexicons: Mapping[str, Lexico
 
 def _usual_donors(token: str, has: Mapping[str, Mapping[str, int]], base: str | None) -> Donors:
     donors = tuple((name, ids[token]) for name, ids in has.items() if token in ids)
-    of_base = tuple(pair for pair in donors if pair[0] == base)
-    return of_base or donors
+    return tuple(pair for pair in donors if pair[0] == base) or donors

@@ -1,4 +1,4 @@
-from merge_core.recipe.tokenizer_schema import TokenizerSetting
+from merge_core.recipe.tokenizer_schema import TokenizerSetting, with_references
 from tests.merge_core.recipe.test_read_tokenizer import READ
 
 
@@ -9,7 +9,7 @@ def test_references_stand_once_and_without_the_words_for_union_and_base():
 
 
 def test_references_are_replaced_wherever_they_stand():
-    renamed = TokenizerSetting("one", READ.tokens, 8).with_references({"one": "1", "chat": "2"})
+    renamed = with_references(TokenizerSetting("one", READ.tokens, 8), {"one": "1", "chat": "2"})
     assert renamed.references() == ("1", "2")
-    assert renamed.with_references({"1": "one", "2": "chat"}).tokens == READ.tokens
-    assert TokenizerSetting("base").with_references({}) == TokenizerSetting("base")
+    assert with_references(renamed, {"1": "one", "2": "chat"}).tokens == READ.tokens
+    assert with_references(TokenizerSetting("base"), {"base": "moved"}) == TokenizerSetting("base")

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from merge_core.errors import CheckpointError, ParameterError
 from merge_core.parents.open import open_parents
-from merge_core.recipe.tokenizer_schema import TokenizerSetting, TokenSource
+from merge_core.recipe.tokenizer_schema import TokenizerSetting, TokenSource, with_references
 from merge_core.tokenizer.vocabulary import vocabulary
 from tests.merge_core.tokenizer.tiny import (
     AXES,
@@ -242,7 +242,7 @@ def test_token_of_another_model_beyond_its_rows_is_absent_there(models, tmp_path
 def test_smallest_tensor_says_how_many_rows_there_are(models, tmp_path):
     root = copy(models, tmp_path, "a", "b")
     resize(root / "b", 20, HEAD)
-    assert len(Case(root, order=("a", "b")).made._ids["b"]) == 20
+    assert len(Case(root, order=("a", "b")).made.ids["b"]) == 20
 
 
 def test_other_tokenizer_with_tokens_beyond_the_rows_is_refused(tmp_path):
@@ -362,7 +362,7 @@ def mergekit(models, tmp_path):
         data = {
             "merge_method": "linear",
             "models": [{"model": places[n], "parameters": {"weight": 1.0}} for n in order],
-            "tokenizer": setting.with_references(places).plain(),
+            "tokenizer": with_references(setting, places).plain(),
             "dtype": "float32",
         }
         if base is not None:
