@@ -6,15 +6,9 @@ Its tensors are merged when asked for and never written.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from merge_core.architecture import model_class
-from merge_core.architecture.model_class import Architecture
 from merge_core.merge.execute import Execution
-from merge_core.numerics.weights_hash import content_digest
-from merge_core.parents.locate import Located
 from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import TensorInfo
 from merge_core.plan.planner import plan_document
@@ -43,34 +37,24 @@ def plan(recipe: Recipe, opened: Mapping[str, Parent]) -> Plan:
     return plan_document(recipe, parents, opened)
 
 
-class Intermediate:
+class Intermediate(Parent):
     """A planned merge as a parent of another one.
 
     Its tensors are rounded to its own ``dtype``, so that the result is the same as if it had been
     written to a folder first.
-
-    Args:
-        name: Of its document.
-        plan: Of its document.
     """
 
-    located: Located | None = None
+    located = None
 
     def __init__(self, name: str, plan: Plan) -> None:
         self.reference = name
         self.plan = plan
-        self.config: Mapping[str, Any] = plan.config
-        self.folder: Path = plan.parents[plan.config_from].folder
+        self.config, self.folder = plan.config, plan.parents[plan.config_from].folder
         self._steps = {step.tensor: step for step in plan.steps}
         self._execution = Execution(plan)
-        self.tensors: Mapping[str, TensorInfo] = {
+        self.tensors = {
             step.tensor: TensorInfo("", step.shape, plan.stored_type(step)) for step in plan.steps
         }
-
-    @cached_property
-    def architecture(self) -> Architecture:
-        """Facts of its model class, under the names of its tensors."""
-        return model_class.read(self.config, self.reference).with_names_of(self.tensors)
 
     def tensor(self, name: str) -> Tensor:
         """Return a merged tensor, of the document's type."""
@@ -79,8 +63,3 @@ class Intermediate:
     def expect(self, name: str) -> None:
         """See ``Parent``."""
         self._execution.expect(self._steps[name])
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of all weights by name, hex: that of the folder that could be written."""
-        return content_digest((name, self.tensor(name)) for name in sorted(self.tensors))

@@ -79,8 +79,7 @@ def not_local(reference: str, roots: Sequence[Path]) -> list[str]:
     parts = [path for path in (parsed.path, parsed.lora) if path is not None]
     absent = [path for path in parts if local_folder(path, roots) is None]
     for path in absent:
-        if _is_path(path):
-            raise CheckpointError(f"model {path!r}: no such folder in {_shown(roots)}")
+        _refuse_path(path, roots)
     return absent
 
 
@@ -114,36 +113,36 @@ def _place(path: str, revision: str | None, roots: Sequence[Path]) -> Place:
         )
     if folder is not None:
         return Place(path, folder)
-    if _is_path(path):
-        raise CheckpointError(f"model {path!r}: no such folder in {_shown(roots)}")
-    folder = _from_hub(path, revision, _shown(roots))
+    _refuse_path(path, roots)
+    folder = _from_hub(path, revision, roots)
     return Place(path, folder, folder.name)  # the cache names a snapshot's folder by its commit
 
 
-def _is_path(path: str) -> bool:
-    """Return whether text can only be a path: hub ids are ``name`` or ``owner/name``."""
-    return path.startswith((".", "/", "~")) or path.count("/") > 1
+def _refuse_path(path: str, roots: Sequence[Path]) -> None:
+    """Refuse text that can only be a path: hub ids are ``name`` or ``owner/name``."""
+    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise CheckpointError(f"model {path!r}: no such folder in {_shown(roots)}")
 
 
 def _shown(roots: Sequence[Path]) -> str:
     return " or ".join(str(root) for root in roots)
 
 
-def _from_hub(path: str, revision: str | None, tried: str) -> Path:
+def _from_hub(path: str, revision: str | None, roots: Sequence[Path]) -> Path:
     import huggingface_hub as hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        folder = Path(hub.snapshot_download(path, revision=revision, allow_patterns=list(WANTED)))
-        if not any(folder.glob("*.safetensors")):
-            patterns = [*WANTED, *PICKLED]
-            folder = Path(hub.snapshot_download(path, revision=revision, allow_patterns=patterns))
+        for patterns in ([*WANTED], [*WANTED, *PICKLED]):
+            found = hub.snapshot_download(path, revision=revision, allow_patterns=patterns)
+            if any(Path(found).glob("*.safetensors")):
+                break
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
-            f"model {path!r}: no folder of that name in {tried}, and not to be had from the "
-            f"hub: {str(error).splitlines()[0]}"
+            f"model {path!r}: no folder of that name in {_shown(roots)}, and not to be had from "
+            f"the hub: {str(error).splitlines()[0]}"
         ) from error
-    return folder
+    return Path(found)
 
 
 def relative_to(folder: Path, where: Path) -> str:

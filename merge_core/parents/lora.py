@@ -7,21 +7,19 @@ refused, where peft warns.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from merge_core.architecture.model_class import Architecture
 from merge_core.errors import CheckpointError
 from merge_core.numerics.exact_sums import one_thread
 from merge_core.numerics.weights_hash import content_digest
 from merge_core.parents.locate import Located
 from merge_core.parents.lora_keys import WEIGHTS, Change, changes
-from merge_core.parents.protocol import Parent
-from merge_core.parents.weight_files import Opens, TensorInfo, open_file
+from merge_core.parents.protocol import Changed, Parent
+from merge_core.parents.weight_files import Opens, open_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 PICKLE = "adapter_model.bin"
 
 
-class Adapted:
+class Adapted(Changed):
     """A parent whose weights are changed by a LoRA adapter; used like a ``Parent``.
 
     Args:
@@ -45,15 +43,11 @@ class Adapted:
 
     def __init__(self, located: Located, parent: Parent, opens: Opens = open_file) -> None:
         assert located.lora is not None
+        super().__init__(parent)
         folder = located.lora.folder
-        self.located: Located | None = located
-        self.reference = located.reference
-        self.folder, self.config = parent.folder, parent.config
-        self.architecture: Architecture = parent.architecture
-        self.tensors: Mapping[str, TensorInfo] = parent.tensors
-        self._parent = parent
+        self.located, self.reference = located, located.reference
         self._file = opens(_weight_file(folder))
-        self._stored = self._file.infos()
+        self._stored = self._file.infos
         self._changes = changes(self.reference, parent, folder, self._stored)
 
     def tensor(self, name: str) -> Tensor:
@@ -65,10 +59,6 @@ class Adapted:
         if change.added is not None:
             return self._read(change.added).mul(change.scale).add_(whole.float())
         return self._adapted(whole.float(), change) if change.a else whole.float()
-
-    def expect(self, name: str) -> None:
-        """See ``Parent``; what the adapter has of it is small."""
-        self._parent.expect(name)
 
     @cached_property
     def digest(self) -> str:

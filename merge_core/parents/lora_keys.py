@@ -53,31 +53,35 @@ def changes(
 ) -> dict[str, Change]:
     """Return the change of every tensor that an adapter changes, by the parent's name.
 
-    Args:
-        reference: Of both, for messages.
-        parent: What the adapter is for.
-        folder: Of the adapter's config.
-        stored: What the adapter's file holds.
+    ``stored`` is what the adapter's file holds, ``folder`` that of its config; ``reference`` is of
+    both, for messages.
 
     Raises:
         CheckpointError: The config asks for what is not read here; a key has no place in the
             parent, or lacks its counterpart.
         ShapeError: A low-rank pair or a replaced tensor does not fit the parent's tensor.
     """
-    return _Fitting(reference, parent, _settings(folder), stored).changes()
+    return _Fitting(reference, parent, _Settings(folder / CONFIG), stored).changes()
 
 
-@dataclass(frozen=True)
 class _Settings:
-    """What ``adapter_config.json`` says, already known to be read here."""
+    """What ``adapter_config.json`` says, if it is read here."""
 
-    where: Path
-    data: Mapping[str, Any]
-
-    @property
-    def mismatch(self) -> str:
+    def __init__(self, where: Path) -> None:
+        self.where, self.data = where, read_json(where)
+        kind, start = self.data.get("peft_type"), self.data.get("init_lora_weights")
+        if kind != "LORA":
+            raise CheckpointError(f"{where}: peft_type is {kind!r}; only LORA is read")
+        for name in NOT_READ:
+            if self.data.get(name):
+                raise CheckpointError(f"{where}: {name} is not read here; merge with peft instead")
+        if start not in STARTS:
+            raise CheckpointError(
+                f"{where}: init_lora_weights is {start!r}, which changes the base; save the "
+                f"adapter with peft's path_initial_model_for_weight_conversion"
+            )
         name = self.data.get("base_model_name_or_path") or "no base"
-        return f"a LoRA for another base (its config names {name})"
+        self.mismatch = f"a LoRA for another base (its config names {name})"
 
     def rank(self, module: str) -> float:
         r = self._number("r", "rank_pattern", module)
@@ -100,23 +104,6 @@ class _Settings:
         if not number or not math.isfinite(value):
             raise CheckpointError(f"{self.where}: {name} of {module}: no number: {value!r}")
         return float(value)
-
-
-def _settings(folder: Path) -> _Settings:
-    where = folder / CONFIG
-    data = read_json(where)
-    kind, start = data.get("peft_type"), data.get("init_lora_weights")
-    if kind != "LORA":
-        raise CheckpointError(f"{where}: peft_type is {kind!r}; only LORA is read")
-    for name in NOT_READ:
-        if data.get(name):
-            raise CheckpointError(f"{where}: {name} is not read here; merge with peft instead")
-    if start not in STARTS:
-        raise CheckpointError(
-            f"{where}: init_lora_weights is {start!r}, which changes the base; save the adapter "
-            f"with peft's path_initial_model_for_weight_conversion"
-        )
-    return _Settings(where, data)
 
 
 class _Fitting:

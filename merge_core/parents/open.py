@@ -17,10 +17,7 @@ def open_parents(
 ) -> dict[str, Parent]:
     """Open every parent of a recipe.
 
-    Args:
-        references: As in the recipe.
-        roots: Folders that relative references are tried from.
-        opens: Opens weight files; see ``residency.Store``.
+    Relative references are tried from ``roots``; weight files are opened by ``opens``.
 
     Raises:
         CheckpointError: See ``Checkpoint``, ``lora.Adapted`` and ``locate.locate``.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from merge_core.architecture import model_class
 from merge_core.architecture.model_class import Architecture
+from merge_core.numerics.weights_hash import content_digest
 from merge_core.parents.locate import Located
 from merge_core.parents.weight_files import TensorInfo
 
@@ -14,41 +17,44 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Parent(Protocol):
+class Parent:
     """A model folder, one with an adapter, one with another vocabulary, or another document."""
 
-    @property
-    def reference(self) -> str:
-        """The name it has in recipes."""
+    reference: str  # the name it has in recipes
+    located: Located | None  # where its files are; None for what exists in memory only
+    folder: Path  # that tokenizer and generation config come from
+    config: Mapping[str, Any]  # contents of config.json
+    tensors: Mapping[str, TensorInfo]  # what it holds; known without reading a tensor
 
-    @property
-    def located(self) -> Located | None:
-        """Where its files are; None for what exists in memory only."""
-
-    @property
-    def folder(self) -> Path:
-        """The folder that tokenizer and generation config come from."""
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """Contents of ``config.json``."""
-
-    @property
+    @cached_property
     def architecture(self) -> Architecture:
         """Facts of its model class, under the names of its tensors."""
+        where = str(self.folder) if self.located else self.reference
+        return model_class.read(self.config, where).with_names_of(self.tensors)
 
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]:
-        """What it holds; known without reading a tensor."""
-
-    @property
+    @cached_property
     def digest(self) -> str:
-        """SHA-256 of its weights, hex."""
+        """SHA-256 of all weights by name, hex; the same however they are spread over files."""
+        return content_digest((name, self.tensor(name)) for name in sorted(self.tensors))
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor; do not write to it."""
-        ...
+        raise NotImplementedError
 
     def expect(self, name: str) -> None:
         """Hear that a tensor is needed soon."""
-        ...
+        raise NotImplementedError
+
+
+class Changed(Parent):
+    """A parent that has all of another one, but for what a subclass changes."""
+
+    def __init__(self, parent: Parent) -> None:
+        self._parent = parent
+        self.reference, self.located = parent.reference, parent.located
+        self.folder, self.config = parent.folder, parent.config
+        self.architecture, self.tensors = parent.architecture, parent.tensors
+
+    def expect(self, name: str) -> None:
+        """See ``Parent``; what the change needs beside the parent's tensor is small."""
+        self._parent.expect(name)

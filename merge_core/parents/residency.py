@@ -135,7 +135,7 @@ class Store:
 
     def sizes(self) -> list[int]:
         """Return the bytes of all tensors as stored."""
-        return [size for file in self._files.values() for size in sizes(file.infos())]
+        return [size for file in self._files.values() for size in sizes(file.infos)]
 
     def place(self, where: Where, device: str) -> None:
         """Give tensors on a device from now on, unless they stay mapped."""
@@ -147,7 +147,7 @@ class Store:
             file.place(where, torch.device(device), stream)
 
 
-class Kept:
+class Kept(WeightFile):
     """A file whose tensors are read once and kept, if they are not mapped. See ``WeightFile``.
 
     From pinned memory a tensor is copied at each use, by a stream of its own; who takes it waits

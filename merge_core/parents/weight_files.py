@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from merge_core.errors import CheckpointError
 
@@ -15,19 +16,9 @@ if TYPE_CHECKING:
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
-FLOATS = ("F64", "F32", "F16", "BF16")
-WIDTHS = {  # bytes of an entry; of the types that can be merged
-    "F64": 8,
-    "F32": 4,
-    "F16": 2,
-    "BF16": 2,
-    "I64": 8,
-    "I32": 4,
-    "I16": 2,
-    "I8": 1,
-    "U8": 1,
-    "BOOL": 1,
-}
+# Bytes of an entry; of the types that can be merged.
+FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+WIDTHS = {**FLOATS, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _HEADER_BYTES = 10**8  # the format's own limit
 
 
@@ -40,19 +31,17 @@ class TensorInfo:
     dtype: str
 
 
-class WeightFile(Protocol):
+class WeightFile:
     """One opened file."""
 
-    def infos(self) -> Mapping[str, TensorInfo]:
-        """Return what it holds."""
+    infos: Mapping[str, TensorInfo]  # what it holds
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor as stored, a view of the file's pages; do not write to it."""
-        ...
+        raise NotImplementedError
 
     def expect(self, name: str) -> None:
         """Hear that a tensor is needed soon; a mapped file has nothing to do."""
-        ...
 
 
 Opens = Callable[[Path], WeightFile]
@@ -72,7 +61,7 @@ def open_folder(folder: Path, opens: Opens) -> tuple[dict[str, TensorInfo], dict
     files = {name: opens(folder / name) for name in names}
     tensors: dict[str, TensorInfo] = {}
     for file, opened in files.items():
-        for name, info in opened.infos().items():
+        for name, info in opened.infos.items():
             if info.dtype not in WIDTHS:
                 raise CheckpointError(f"{folder / file}: {name} is {info.dtype}, not mergeable")
             if name in tensors:
@@ -126,7 +115,7 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
             header = {k: v for k, v in _header(path).items() if k != "__metadata__"}
             shapes |= {name: tuple(info["shape"]) for name, info in header.items()}
         else:
-            shapes |= {name: info.shape for name, info in open_file(path).infos().items()}
+            shapes |= {name: info.shape for name, info in open_file(path).infos.items()}
     return dict(sorted(shapes.items()))
 
 
@@ -145,7 +134,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-class _Safetensors:
+class _Safetensors(WeightFile):
     def __init__(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open
 
@@ -158,7 +147,8 @@ class _Safetensors:
                 f"{path}: damaged or no safetensors file: {error}; fetch it again"
             ) from error
 
-    def infos(self) -> Mapping[str, TensorInfo]:
+    @cached_property
+    def infos(self) -> Mapping[str, TensorInfo]:  # type: ignore[override]
         parts = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118
         return {
             name: TensorInfo(self._name, tuple(part.get_shape()), part.get_dtype())
@@ -170,10 +160,8 @@ class _Safetensors:
             self._views[name] = self._file.get_tensor(name)
         return self._views[name]
 
-    def expect(self, name: str) -> None: ...
 
-
-class _Pickle:
+class _Pickle(WeightFile):
     """Read by ``torch.load`` with ``weights_only``: it refuses everything but plain tensors."""
 
     def __init__(self, path: Path) -> None:
@@ -181,7 +169,6 @@ class _Pickle:
 
         import torch
 
-        self._name = path.name
         try:
             data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
@@ -195,17 +182,12 @@ class _Pickle:
                 f"{path}: holds other things than named tensors; save the weights as safetensors"
             )
         self._tensors: dict[str, Tensor] = data
-
-    def infos(self) -> Mapping[str, TensorInfo]:
-        return {
-            name: TensorInfo(self._name, tuple(x.shape), _word(x.dtype))
-            for name, x in self._tensors.items()
+        self.infos = {
+            name: TensorInfo(path.name, tuple(x.shape), _word(x.dtype)) for name, x in data.items()
         }
 
     def tensor(self, name: str) -> Tensor:
         return self._tensors[name].contiguous()
-
-    def expect(self, name: str) -> None: ...
 
 
 def _word(dtype: Any) -> str:

@@ -7,8 +7,8 @@ behind them from the last one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 
 from merge_core.architecture.layers import Layers, Module, modules_of
 from merge_core.errors import CheckpointError, ParameterError
@@ -54,7 +54,7 @@ class Layout:
 
     placed: tuple[Placed, ...]
     picked: Mapping[str, tuple[tuple[str, int], ...]]
-    ranges: Mapping[tuple[str, str], frozenset[int]]
+    ranges: Mapping[tuple[str, str], Set[int]]
 
 
 def lay_out(
@@ -76,7 +76,7 @@ def lay_out(
     builder = _Builder(recipe, config_from, names, with_base)
     for module, part in _parts(recipe, modules, config_from):
         builder.add(module, part)
-    return Layout(tuple(builder.placed), builder.picked, builder.frozen_ranges())
+    return Layout(tuple(builder.placed), builder.picked, builder.ranges)
 
 
 def _parts(
@@ -115,51 +115,47 @@ class _Builder:
         self._with_base = with_base
         self.placed: list[Placed] = []
         self.picked: dict[str, tuple[tuple[str, int], ...]] = {}
-        self._ranges: dict[tuple[str, str], set[int]] = {}
+        self.ranges: dict[tuple[str, str], set[int]] = {}
         self._by_layer: dict[tuple[str, str], dict[int, list[str]]] = {}
-
-    def frozen_ranges(self) -> dict[tuple[str, str], frozenset[int]]:
-        return {key: frozenset(used) for key, used in self._ranges.items()}
 
     def add(self, module: Module, part: ModulePart) -> None:
         stack = module.layers
         shared = (part.parameters, self._recipe.parameters)
-        slices = part.slices or (self._whole(part.models, stack),)
+        whole = Slice(tuple(replace(s, layer_range=(0, stack.count)) for s in part.models))
+        slices = part.slices or (whole,)
         self._outside(module.before, slices[0], shared)
         picked: list[tuple[str, int]] = []
         for one in slices if stack.stack is not None else ():
             for j in range(_length(one)):
-                self._layer(stack, one, j, len(picked), shared)
-                picked.append(self._standing_for(one, j))
+                picked.append(self._layer(stack, one, j, len(picked), shared))
         self._outside(module.after, slices[-1], shared)
         if part.slices and stack.stack is not None:
             self.picked[stack.stack] = tuple(picked)
 
-    def _whole(self, models: tuple[Source, ...], stack: Layers) -> Slice:
-        span = (0, stack.count)
-        return Slice(tuple(Source(s.model, s.parameters, span) for s in models))
-
     def _outside(self, names: Sequence[str], one: Slice, shared: tuple[Settings, ...]) -> None:
+        base = self._base(one)
+        models = [*(source.model for source in one.sources), *([base] if base else [])]
         for name in names:
-            self._place(name, 0.0, one, [name] * len(one.sources), name, shared)
+            self._place(name, 0.0, one, dict.fromkeys(models, name), shared)
 
     def _layer(
         self, stack: Layers, one: Slice, j: int, out: int, shared: tuple[Settings, ...]
-    ) -> None:
+    ) -> tuple[str, int]:
+        """Place a layer; return the parent and layer whose tensors it has.
+
+        That is the config's parent, or else the first of the slice.
+        """
         t = j / (_length(one) - 1) if _length(one) > 1 else 1.0
-        model, index = self._standing_for(one, j)
-        starts = [_span(source)[0] for source in one.sources]
-        base_at = self._base_start(one)
-        for name in self._names_in(model, stack, index):
-            tail = name.removeprefix(stack.start(index))
-            inputs = [stack.start(start + j) + tail for start in starts]
-            base = None if base_at is None else stack.start(base_at + j) + tail
-            self._place(stack.start(out) + tail, t, one, inputs, base, shared)
-        for source in one.sources:
-            self._use(source.model, stack, _span(source)[0] + j)
-        base = self._base(one)
-        if base is not None and base_at is not None:
-            self._use(base, stack, base_at + j)
+        layers = {model: start + j for model, start in self._starts(one).items()}
+        listed = [source.model for source in one.sources]
+        model = self._config_from if self._config_from in listed else listed[0]
+        for name in self._names_in(model, stack, layers[model]):
+            tail = name.removeprefix(stack.start(layers[model]))
+            inputs = {parent: stack.start(index) + tail for parent, index in layers.items()}
+            self._place(stack.start(out) + tail, t, one, inputs, shared)
+        for parent, index in layers.items():
+            self._use(parent, stack, index)
+        return model, layers[model]
 
     def _base(self, one: Slice) -> str | None:
         return (one.base_model or self._recipe.base_model) if self._with_base else None
@@ -169,42 +165,27 @@ class _Builder:
         tensor: str,
         t: float,
         one: Slice,
-        inputs: Sequence[str],
-        base_tensor: str | None,
+        inputs: Mapping[str, str],
         shared: tuple[Settings, ...],
     ) -> None:
         base = self._base(one)
-        pairs = [x for x in zip(one.sources, inputs, strict=True) if x[0].model != base]
-        self.placed.append(
-            Placed(
-                tensor,
-                t,
-                tuple(source for source, _ in pairs),
-                tuple(Operand(source.model, name) for source, name in pairs),
-                None if base is None or base_tensor is None else Operand(base, base_tensor),
-                (one.parameters, *shared),
-            )
-        )
+        sources = tuple(source for source in one.sources if source.model != base)
+        operands = tuple(Operand(source.model, inputs[source.model]) for source in sources)
+        of_base = None if base is None else Operand(base, inputs[base])
+        self.placed.append(Placed(tensor, t, sources, operands, of_base, (one.parameters, *shared)))
 
-    def _standing_for(self, one: Slice, j: int) -> tuple[str, int]:
-        """Return the source whose tensors a layer has: that of the config, else the first."""
-        chosen = next((s for s in one.sources if s.model == self._config_from), one.sources[0])
-        return chosen.model, _span(chosen)[0] + j
-
-    def _base_start(self, one: Slice) -> int | None:
+    def _starts(self, one: Slice) -> dict[str, int]:
+        """Return the first layer of every source and of the base."""
+        starts = {source.model: _span(source)[0] for source in one.sources}
         base = self._base(one)
-        if base is None:
-            return None
-        spans = {source.model: _span(source) for source in one.sources}
-        if base in spans:
-            return spans[base][0]
-        starts = {span[0] for span in spans.values()}
-        if len(starts) > 1 or base not in self._names:
-            raise ParameterError(
-                f"slices: the base {base!r} is not among the sources {sorted(spans)}, which start "
-                f"at different layers; list it with its layer_range"
-            )
-        return starts.pop()
+        if base is not None and base not in starts:
+            if len({*starts.values()}) > 1 or base not in self._names:
+                raise ParameterError(
+                    f"slices: the base {base!r} is not among the sources {sorted(starts)}, which "
+                    f"start at different layers; list it with its layer_range"
+                )
+            starts[base] = next(iter(starts.values()))
+        return starts
 
     def _names_in(self, model: str, stack: Layers, index: int) -> list[str]:
         key = (model, str(stack.stack))
@@ -222,7 +203,7 @@ class _Builder:
             raise CheckpointError(
                 f"{stack.stack}: {model} has {count} layers, and the recipe asks for number {index}"
             )
-        self._ranges.setdefault((model, str(stack.stack)), set()).add(index)
+        self.ranges.setdefault((model, str(stack.stack)), set()).add(index)
 
 
 def _span(source: Source) -> tuple[int, int]:

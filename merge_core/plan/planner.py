@@ -21,6 +21,7 @@ from merge_core.recipe.schema import Recipe, Settings
 from merge_core.recipe.tokenizer_schema import BASE, UNION
 from merge_core.tokenizer.vocabulary import Vocabulary, vocabulary
 
+TOKENS_HINT = "; for different vocabularies set tokenizer: {source: union} or {source: base}"
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -42,9 +43,8 @@ def plan_document(
     """
     found = method(recipe.merge_method)
     with_base = found.base != "none"
-    listed = [source.model for source in recipe.sources()]
-    config_from = recipe.base_model or listed[0]
-    used = recipe.names() if with_base else tuple(dict.fromkeys(listed))
+    listed = tuple(dict.fromkeys(source.model for source in recipe.sources()))
+    config_from, used = recipe.base_model or listed[0], recipe.names() if with_base else listed
     tokens, tokens_from = None, config_from
     if recipe.tokenizer is not None:
         if recipe.tokenizer.source not in (UNION, BASE):
@@ -53,7 +53,10 @@ def plan_document(
         tokens = vocabulary(recipe.tokenizer, parents, recipe.base_model, used, axes)
         parents = {**parents, **{name: tokens.reindexed(name) for name in used}}
     unloaded = {name: _unloaded(parents[name]) for name in dict.fromkeys([*used, config_from])}
-    names = {name: _to_merge(parents[name], left) for name, left in unloaded.items()}
+    names = {
+        name: parents[name].architecture.in_order(parents[name].tensors.keys() - left.keys())
+        for name, left in unloaded.items()
+    }
     layout = lay_out(recipe, config_from, names, with_base=with_base)
     _check_fit(layout, parents)
     dropped = {name: why for parent in used for name, why in unloaded[parent].items()}
@@ -82,10 +85,6 @@ def _unloaded(parent: Parent) -> dict[str, str]:
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
-def _to_merge(parent: Parent, unloaded: Mapping[str, str]) -> list[str]:
-    return parent.architecture.in_order(name for name in parent.tensors if name not in unloaded)
-
-
 def _config(
     parents: Mapping[str, Parent],
     config_from: str,
@@ -95,8 +94,8 @@ def _config(
 ) -> dict[str, Any]:
     config = dict(parents[config_from].config)
     for stack, picked in layout.picked.items():
-        whole = [(config_from, i) for i in range(_count(parents[config_from], stack))]
-        if list(picked) != whole:
+        counts = {x.stack: x.count for x in stacks(parents[config_from].tensors)}
+        if picked != tuple((config_from, i) for i in range(counts[stack])):
             layers = [(parents[name].config, i) for name, i in picked]
             config = edit_config.with_layers(config, stack, layers)
     if tokens is not None:
@@ -106,29 +105,23 @@ def _config(
     return config
 
 
-def _count(parent: Parent, stack: str) -> int:
-    return next(x.count for x in stacks(parent.tensors) if x.stack == stack)
-
-
 def _step(placed: Placed, recipe: Recipe, found: Method, parents: Mapping[str, Parent]) -> Step:
     first = placed.inputs()[0]
     info = parents[first.parent].tensors[first.tensor]
     step = Step(placed.tensor, info.shape, placed.operands, placed.base)
     if info.dtype not in FLOATS:
         return replace(step, copied=True)
-    where = [
-        (x, (source.parameters, *placed.shared))
-        for x, source in zip(placed.operands, placed.sources, strict=True)
-    ]
-    keys = (
-        key_for(recipe.seed, placed.tensor, parents[x.parent].digest) if found.draws else 0
-        for x in placed.operands
-    )
     return replace(
         step,
-        values=tuple(_values(found, "model", x.tensor, placed.t, given) for x, given in where),
+        values=tuple(
+            _values(found, "model", x.tensor, placed.t, (source.parameters, *placed.shared))
+            for x, source in zip(placed.operands, placed.sources, strict=True)
+        ),
         shared=_values(found, "shared", placed.tensor, placed.t, placed.shared),
-        keys=tuple(keys),
+        keys=tuple(
+            key_for(recipe.seed, placed.tensor, parents[x.parent].digest) if found.draws else 0
+            for x in placed.operands
+        ),
     )
 
 
@@ -149,12 +142,7 @@ def _values(
 
 
 def _check_fit(layout: Layout, parents: Mapping[str, Parent]) -> None:
-    """Check that every operand is there, in the shape and kind of the others.
-
-    Raises:
-        CheckpointError: One is missing, or is a float where the others are whole numbers.
-        ShapeError: The shapes differ.
-    """
+    """Check that every operand is there, in the shape and kind of the others."""
     _check_names(layout, parents)
     for placed in layout.placed:
         first, *others = placed.inputs()
@@ -162,21 +150,15 @@ def _check_fit(layout: Layout, parents: Mapping[str, Parent]) -> None:
         for other in others:
             b = parents[other.parent].tensors[other.tensor]
             if a.shape != b.shape:
-                hint = _vocabulary_hint(parents[first.parent], first.tensor)
+                indexed = first.tensor in parents[first.parent].architecture.vocabulary
                 raise ShapeError(
                     f"{placed.tensor}: {first.parent} is {a.shape}, {other.parent} is {b.shape}; "
-                    f"the parents must have the same shapes{hint}"
+                    f"the parents must have the same shapes{TOKENS_HINT if indexed else ''}"
                 )
             if (a.dtype in FLOATS) != (b.dtype in FLOATS):
                 raise CheckpointError(
                     f"{placed.tensor}: {first.parent} is {a.dtype}, {other.parent} is {b.dtype}"
                 )
-
-
-def _vocabulary_hint(parent: Parent, tensor: str) -> str:
-    if tensor not in parent.architecture.vocabulary:
-        return ""
-    return "; for different vocabularies set tokenizer: {source: union} or {source: base}"
 
 
 def _check_names(layout: Layout, parents: Mapping[str, Parent]) -> None:
@@ -203,8 +185,7 @@ def _left_out(
 ) -> dict[str, str]:
     """Return the parents' tensors that slices leave out, ``parent: tensor``, with the reason.
 
-    Raises:
-        CheckpointError: A tensor is left out for no reason: other parents do not have it.
+    One that is left out for no reason is refused: other parents do not have it.
     """
     taken = {(x.parent, x.tensor) for placed in layout.placed for x in placed.inputs()}
     dropped: dict[str, str] = {}

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from merge_core.errors import CheckpointError, ShapeError
 from merge_core.numerics.exact_sums import RUN
-from merge_core.parents.protocol import Parent
+from merge_core.parents.protocol import Changed, Parent
 from merge_core.parents.weight_files import TensorInfo
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 Donors = tuple[tuple[str, int], ...]
 
 
-class Reindexed:
+class Reindexed(Changed):
     """A parent whose vocabulary-indexed tensors have the rows of another vocabulary.
 
     ``tensors`` tells the new shapes with the stored types; ``tensor`` gives float32 where rows are
@@ -49,15 +48,14 @@ class Reindexed:
         donors: Mapping[int, Donors],
         parents: Mapping[str, Parent],
     ) -> None:
-        self.reference, self.folder = parent.reference, parent.folder
-        self.located, self.config = parent.located, parent.config
-        self.architecture = parent.architecture
-        self._parent, self._donors, self._own, self._parents = parent, donors, own, parents
+        super().__init__(parent)
+        self._donors, self._own, self._parents = donors, own, parents
         self._axes = {name: axis for name, axis in axes.items() if name in parent.tensors}
-        self.tensors = dict(parent.tensors)
+        resized = {}
         for name, axis in self._axes.items():
             self._check_donors(name, axis)
-            self.tensors[name] = _resized(parent.tensors[name], axis, len(own))
+            resized[name] = _resized(parent.tensors[name], axis, len(own))
+        self.tensors = {**parent.tensors, **resized}
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor with the rows of the new vocabulary, or as stored; do not write to it."""
@@ -69,11 +67,7 @@ class Reindexed:
             return stored
         return self._rows(name, stored.movedim(axis, 0)).movedim(0, axis)
 
-    def expect(self, name: str) -> None:
-        """See ``Parent``."""
-        self._parent.expect(name)
-
-    @cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 of all weights of the parent as stored."""
         return self._parent.digest
