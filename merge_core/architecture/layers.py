@@ -118,12 +118,7 @@ def modules_of(names: Sequence[str]) -> tuple[Module, ...]:
 
 
 def _module(name: str, layers: Layers, names: Sequence[str]) -> Module:
-    inside = [i for i, tensor in enumerate(names) if layers.index(tensor) is not None]
-    first = min(inside, default=len(names))
-    outside = [(i, tensor) for i, tensor in enumerate(names) if layers.index(tensor) is None]
-    return Module(
-        name,
-        layers,
-        before=tuple(tensor for i, tensor in outside if i < first),
-        after=tuple(tensor for i, tensor in outside if i > first),
-    )
+    inside = [layers.index(tensor) is not None for tensor in names]
+    first = inside.index(True) if True in inside else len(names)
+    after = tuple(tensor for tensor in names[first:] if layers.index(tensor) is None)
+    return Module(name, layers, tuple(names[:first]), after)

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from merge_core.architecture import class_facts_cache
 from merge_core.errors import CheckpointError
 
@@ -82,36 +84,18 @@ def read(config: Mapping[str, Any], where: str) -> Architecture:
     kept = {key: config[key] for key in config if key not in ("dtype", "torch_dtype")}
     try:
         return _read(json.dumps(kept, sort_keys=True))
-    except _Unreadable as error:
-        raise CheckpointError(f"{where}: no model class of transformers: {error}") from error
-
-
-class _Unreadable(Exception):
-    """What transformers said about a config."""
+    except CheckpointError as error:
+        raise CheckpointError(f"{where}: {error}") from error
 
 
 @lru_cache(maxsize=64)
 def _read(config: str) -> Architecture:
     kept = class_facts_cache.read(config)
     if kept is not None:
-        return _of_facts(kept)
+        return TypeAdapter(Architecture).validate_python(kept)
     found = _made(config)
-    class_facts_cache.keep(config, _facts(found))
+    class_facts_cache.keep(config, {**asdict(found), "vocabulary": sorted(found.vocabulary)})
     return found
-
-
-def _facts(found: Architecture) -> dict[str, Any]:
-    return {**asdict(found), "vocabulary": sorted(found.vocabulary)}
-
-
-def _of_facts(facts: Mapping[str, Any]) -> Architecture:
-    return Architecture(
-        {name: tuple(shape) for name, shape in facts["shapes"].items()},
-        facts["tied"],
-        frozenset(facts["vocabulary"]),
-        tuple(facts["not_loaded"]),
-        facts["prefix"],
-    )
 
 
 def _made(config: str) -> Architecture:
@@ -120,7 +104,8 @@ def _made(config: str) -> Architecture:
     try:
         model = shell(config_of(json.loads(config)))
     except (ValueError, KeyError, OSError, TypeError, StrictDataclassError, RuntimeError) as error:
-        raise _Unreadable((str(error) or repr(error)).splitlines()[0]) from error
+        first = (str(error) or repr(error)).splitlines()[0]
+        raise CheckpointError(f"no model class of transformers: {first}") from error
     return _of_model(model)
 
 
@@ -173,11 +158,8 @@ def _of_model(model: Any) -> Architecture:
     for name, tensor in model.state_dict().items():
         shapes |= {stored: tuple(x.shape) for stored, x in stored_form(model, name, tensor)}
     patterns = set(getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ())
-    patterns |= {
-        pattern
-        for buffer, pattern in ONCE_STORED.items()
-        if any(name.endswith(buffer) for name, _ in model.named_buffers())
-    }
+    for name, _ in model.named_buffers():
+        patterns |= {pattern for end, pattern in ONCE_STORED.items() if name.endswith(end)}
     return Architecture(
         shapes,
         dict(model.all_tied_weights_keys),
@@ -201,9 +183,7 @@ def _vocabulary(model: Any) -> Iterator[str]:
     ends = [model.get_input_embeddings()]
     if type(model).get_output_embeddings is not None:
         ends.append(model.get_output_embeddings())
-    wanted = {
-        id(x) for end in ends if end is not None for _, x in end.named_parameters(recurse=False)
-    }
+    wanted = {id(x) for end in ends if end is not None for x in end.parameters(recurse=False)}
     for name, x in model.named_parameters(remove_duplicate=False):
         if id(x) in wanted:
             yield from (stored for stored, _ in stored_form(model, name, x))

@@ -5,13 +5,13 @@ Live candidates and exported folders both come from here, so they are the same b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from merge_core.contract import Cut, Inputs, Remember
+from merge_core.contract import Cut, Inputs
 from merge_core.errors import CheckpointError, NonFiniteError, ParameterError
 from merge_core.kernels import run
 from merge_core.merge.statistics_cache import Known
@@ -106,7 +106,7 @@ class Execution:
         models = [self._read(operand) for operand in step.operands]
         base = None if step.base is None else self._read(step.base)
         cuts = self._cuts_of(step)
-        once = None if self._known is None else self._remember(step)
+        once = None if self._known is None else partial(_once, self._known, step)
         inputs = Inputs(models, base, step.values, step.shared, step.keys, cuts, once)
         name, dtype = self._plan.method.name, getattr(torch, self._plan.dtype)
         try:
@@ -130,27 +130,10 @@ class Execution:
             self._plan.parents[operand.parent].expect(operand.tensor)
 
     def check_copies(self) -> None:
-        """Compare all tensors that are to be equal, before anything is made of them.
-
-        Raises:
-            CheckpointError: Whole-number tensors differ between the parents.
-        """
+        """Compare all tensors that are to be equal before anything is made; see ``carry_out``."""
         for step in self._plan.steps:
             if step.copied:
                 self._copied(step)
-
-    def _remember(self, step: Step) -> Remember:
-        """Return the memory of one step: its quantities are named by the tensors they are of."""
-        known, base = self._known, step.base
-        assert known is not None
-
-        def once(
-            what: Any, models: tuple[int, ...], compute: Callable[[], Any], version: Any
-        ) -> Any:
-            of = (base, *(step.operands[i] for i in models))
-            return known.of_tensors(what, of, compute, version)
-
-        return once
 
     def _read(self, operand: Operand) -> Tensor:
         return self._plan.parents[operand.parent].tensor(operand.tensor)
@@ -171,19 +154,14 @@ class Execution:
     def _cuts_of(self, step: Step) -> tuple[Cut, ...]:
         if step.shared.get("trim") != "global":
             return ()
-        return tuple(self._cut(operand.parent, step) for operand in step.operands)
-
-    def _cut(self, parent: str, step: Step) -> Cut:
-        if parent not in self._cuts:
-            self._cuts[parent] = self._survey(parent)
-        return self._cuts[parent][step.tensor]
+        parents = [operand.parent for operand in step.operands]
+        for parent in parents:
+            if parent not in self._cuts:
+                self._cuts[parent] = self._survey(parent)
+        return tuple(self._cuts[parent][step.tensor] for parent in parents)
 
     def _survey(self, parent: str) -> dict[str, Cut]:
-        """Find what a trim of a parent's whole task vector keeps of every tensor.
-
-        Raises:
-            ParameterError: The density is not the same for all tensors.
-        """
+        """Find what a trim of a parent's whole task vector keeps of every tensor."""
         steps = [
             (step, i)
             for step in self._global
@@ -207,3 +185,16 @@ class Execution:
         for step, i in steps:
             assert step.base is not None
             yield self._read(step.operands[i]).float() - self._read(step.base).float()
+
+
+def _once(
+    known: Known,
+    step: Step,
+    what: Any,
+    models: Sequence[int],
+    compute: Callable[[], Any],
+    version: Any,
+) -> Any:
+    """Remember a quantity of one step: it is named by the tensors that it is of."""
+    tensors = (step.base, *(step.operands[i] for i in models))
+    return known.of_tensors(what, tensors, compute, version)

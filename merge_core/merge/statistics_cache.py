@@ -41,8 +41,7 @@ class Known:
     def of(self, parents: Mapping[str, object]) -> Known:
         """Return what is known of these parents; of others by the same names it is forgotten.
 
-        Args:
-            parents: Name -> parent; kept alive, since a new object may get an old one's id.
+        They are kept alive, since a new object may get an old one's id.
         """
         if any(self._parents.get(name, parent) is not parent for name, parent in parents.items()):
             self.forget()
@@ -106,10 +105,9 @@ class Known:
 
     def settle(self) -> None:
         """Give back the memory that computing has left; glibc keeps hundreds of MiB of it."""
-        if self.seconds - self._settled < MUCH:
-            return
-        self._settled = self.seconds
-        give_back()
+        if self.seconds - self._settled >= MUCH:
+            self._settled = self.seconds
+            give_back()
 
     def forget(self) -> None:
         """Forget everything."""

@@ -30,13 +30,7 @@ class Saved:
         self._folder, self._device = folder, device
 
     def file(self, what: str, of: Sequence[Operand | None], parents: Mapping[str, Any]) -> Path:
-        """Return the file of one quantity.
-
-        Args:
-            what: Its name.
-            of: The tensors that it is of.
-            parents: Name -> parent, with ``digest``.
-        """
+        """Return the file of the quantity ``what`` of some tensors of ``parents``."""
         import torch
 
         tensors = [None if x is None else (parents[x.parent].digest, x.tensor) for x in of]

@@ -82,15 +82,11 @@ class Candidate(Merging):
             for i, step in enumerate(todo):
                 for near in todo[i : i + 2]:  # this one and the next
                     execution.expect(near)
-                self._fill(execution, step, wanted[step.tensor])
+                self._held.pop(step.tensor, None)  # until it is whole again
+                execution.carry_out(step, self._places[step.tensor])
+                self._digests[step.tensor] = execution.digests[step.tensor]
+                self._held[step.tensor] = wanted[step.tensor]
         return weights_hash.combined(self._digests[step.tensor] for step in plan.steps)
-
-    def _fill(self, execution: Execution, step: Step, wanted: Any) -> None:
-        """Overwrite one tensor."""
-        self._held.pop(step.tensor, None)  # until it is whole again
-        execution.carry_out(step, self._places[step.tensor])
-        self._digests[step.tensor] = execution.digests[step.tensor]
-        self._held[step.tensor] = wanted
 
     def _prepare(self, plan: Plan) -> None:
         wanted = behaviour(plan)
@@ -120,9 +116,6 @@ def _load(plan: Plan) -> Any:
     """Return a live model for a plan, made as transformers makes it from an exported folder.
 
     What its weights hold does not matter; those of a parent are read, if they fit.
-
-    Raises:
-        CheckpointError: transformers cannot make it.
     """
     import torch
 

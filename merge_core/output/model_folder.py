@@ -19,15 +19,8 @@ from merge_core.plan.steps import Plan
 from merge_core.recipe.schema import Recipe
 from merge_core.tokenizer.chat_template import chat_template
 
-TOKENIZER = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
-    "chat_template*",
-)
+TOKENIZER = ("tokenizer*", "vocab.*", "merges.txt", "*.model", "chat_template*")
+TOKENS = ("special_tokens_map.json", "added_tokens.json")
 
 
 def write(
@@ -59,7 +52,11 @@ def write(
 
     def fill(folder: Path) -> None:
         made.append(weights_hash.combined(write_shards(plan, folder, shard_bytes)))
-        _check_expected(out, made[0], expected)
+        if expected not in (None, made[0]):
+            raise CheckpointError(
+                f"{out}: not written, the merge gives other weights ({made[0]}, was {expected}); "
+                f"a parent has changed since"
+            )
         write_shell(plan, folder)
         recipe = portable(plan.recipe, plan.opened, out)
         record = _record(plan, made[0])
@@ -73,22 +70,9 @@ def write(
 
 
 def write_shell(plan: Plan, folder: Path) -> None:
-    """Write all that a model folder has beside its weights: config, generation, tokenizer.
-
-    Args:
-        plan: Of the model.
-        folder: It is there already.
-    """
+    """Write all that a model folder has beside its weights: config, generation, tokenizer."""
     _write_config(plan, folder)
     _write_tokenizer(plan, folder)
-
-
-def _check_expected(out: Path, made: str, expected: str | None) -> None:
-    if expected is not None and made != expected:
-        raise CheckpointError(
-            f"{out}: not written, the merge gives other weights ({made}, was {expected}); "
-            f"a parent has changed since"
-        )
 
 
 def _write_config(plan: Plan, folder: Path) -> None:
@@ -108,7 +92,7 @@ def _write_tokenizer(plan: Plan, folder: Path) -> None:
             plan.vocabulary.tokenizer.chat_template = text
         plan.vocabulary.save(folder)
         return
-    for pattern in TOKENIZER:
+    for pattern in (*TOKENIZER, *TOKENS):
         _copy(pattern, plan.parents[plan.tokens_from].folder, folder)
     if text is not None:
         _set_chat_template(folder, text)
@@ -142,20 +126,15 @@ def portable(recipe: Recipe, opened: Mapping[str, Parent], folder: Path) -> Reci
 
 def _record(plan: Plan, weights: str) -> dict[str, Any]:
     libraries = ("mergetune", "torch", "transformers", "safetensors")
+    places = {name: parent.located for name, parent in plan.opened.items()}
+    pinned = {name: place.pinned() for name, place in places.items() if place is not None}
     return {
         "format": 1,
         "recipe": plan.recipe.plain(),
         "recipe_digest": plan.recipe.digest(),
         "weights_digest": weights,
-        "pinned": _pinned(plan),
+        "pinned": {name: text for name, text in pinned.items() if text is not None},
         "parents": {name: plan.opened[name].digest for name in plan.recipe.references()},
         "dropped": dict(plan.dropped),
         "versions": {name: version(name) for name in libraries},
     }
-
-
-def _pinned(plan: Plan) -> dict[str, str]:
-    """Return the references that lead to the hub, each with its commit."""
-    places = {name: parent.located for name, parent in plan.opened.items()}
-    found = {name: place.pinned() for name, place in places.items() if place is not None}
-    return {name: text for name, text in found.items() if text is not None}

@@ -9,14 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from merge_core.merge.execute import Execution
 from merge_core.parents.weight_files import INDEX, SINGLE, WIDTHS
 from merge_core.plan.steps import Plan, Step
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 SHARD_BYTES = 5 * 10**9
 
@@ -62,6 +59,8 @@ def _shards(plan: Plan, limit: int) -> list[tuple[str, list[Step]]]:
 
 
 def _write(plan: Plan, execution: Execution, steps: Sequence[Step], stream: BinaryIO) -> None:
+    import torch
+
     # wide types first, so that every tensor begins at a multiple of its width
     ordered = sorted(steps, key=lambda step: -WIDTHS[plan.stored_type(step)])
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -80,11 +79,4 @@ def _write(plan: Plan, execution: Execution, steps: Sequence[Step], stream: Bina
     stream.write(text)
     for step in ordered:
         tensor = execution.carry_out(step).contiguous()
-        stream.write(_memory(tensor))
-
-
-def _memory(tensor: Tensor) -> Any:
-    """Return the bytes of a contiguous tensor, without a copy."""
-    import torch
-
-    return tensor.reshape(-1).view(torch.uint8).cpu().numpy().data
+        stream.write(tensor.reshape(-1).view(torch.uint8).cpu().numpy().data)  # without a copy

@@ -42,11 +42,11 @@ class Stream(Merging):
             MergeError: A tensor cannot be merged; so, too.
             CheckpointError: ``take`` left tensors unread.
         """
+        errors: list[MergeError] = []
         with self.execution(plan) as execution:
-            sent = _Sent(plan, execution)
-            take(iter(sent))
-        if sent.error is not None:
-            raise sent.error
+            take(_tensors(plan, execution, errors))
+        if errors:
+            raise errors[0]
         digests = execution.digests
         if len(digests) != len(plan.steps):
             raise CheckpointError(
@@ -55,26 +55,20 @@ class Stream(Merging):
         return weights_hash.combined(digests.values())
 
 
-class _Sent:
-    """The tensors of one plan, and what became of them."""
+def _tensors(
+    plan: Plan, execution: Execution, errors: list[MergeError]
+) -> Iterator[tuple[str, Tensor]]:
+    import torch
 
-    def __init__(self, plan: Plan, execution: Execution) -> None:
-        self._plan, self._execution = plan, execution
-        self.error: MergeError | None = None
-
-    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        import torch
-
-        for step in self._plan.steps:
-            tensor = None
-            if self.error is None:
-                try:
-                    tensor = self._execution.carry_out(step)
-                except MergeError as error:
-                    self.error = error
-            if tensor is None:
-                tensor = torch.zeros(step.shape, dtype=getattr(torch, self._plan.dtype))
-            yield step.tensor, tensor
+    for step in plan.steps:
+        if not errors:
+            try:
+                tensor = execution.carry_out(step)
+            except MergeError as error:
+                errors.append(error)
+        if errors:
+            tensor = torch.zeros(step.shape, dtype=getattr(torch, plan.dtype))
+        yield step.tensor, tensor
 
 
 def shell(plan: Plan) -> Any:
