@@ -24,6 +24,7 @@ from merge_core.output.live_model import Candidate
 from merge_core.output.model_folder import write_shell
 from merge_core.parents.open import open_parents as open_all
 from merge_core.parents.protocol import Parent
+from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from mergetune import frames
 from mergetune.frames import Study
 from search.run import study as studies
@@ -53,15 +54,13 @@ def build(
     recipe: Source, *, folder: Folder | None = None, device: str = "cpu", batch_size: int = 64
 ) -> LiveModel:
     """Merge a recipe in memory: ``model``, ``tokenizer``, and the ``engine`` that asks them."""
-    from transformers import AutoTokenizer
-
     from evaluators.engines.hf.engine import live_model  # imports torch
 
     plan, candidate = api.planned(recipe, folder), Candidate(device)
     candidate.build(plan)
     with tempfile.TemporaryDirectory(prefix="mergetune-") as shell:
         write_shell(plan, Path(shell))
-        tokenizer = AutoTokenizer.from_pretrained(shell, local_files_only=True)
+        tokenizer = open_tokenizer(Path(shell))
     return live_model(candidate.model, tokenizer, batch_size=batch_size)
 
 

@@ -112,6 +112,8 @@ def _made(config: str) -> Architecture:
 def config_of(config: Mapping[str, Any]) -> Any:
     """Return the transformers config object for the contents of a ``config.json``.
 
+    It has no ``auto_map`` at any depth: transformers would ask on the terminal whether to run it.
+
     Raises:
         ValueError: Its ``model_type`` is not known, or missing.
     """
@@ -120,7 +122,13 @@ def config_of(config: Mapping[str, Any]) -> Any:
     kind = str(config.get("model_type"))
     if kind not in CONFIG_MAPPING:
         raise ValueError(f"model_type {kind!r} is not known")
-    return CONFIG_MAPPING[kind].from_dict(dict(config))
+    return CONFIG_MAPPING[kind].from_dict(_without_code(config))
+
+
+def _without_code(part: Any) -> Any:
+    if isinstance(part, Mapping):
+        return {key: _without_code(part[key]) for key in part if key != "auto_map"}
+    return [_without_code(x) for x in part] if isinstance(part, list) else part
 
 
 def model_class(config: Any) -> Any:

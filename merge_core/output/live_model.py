@@ -128,6 +128,7 @@ def _load(plan: Plan) -> Any:
             dtype=getattr(torch, plan.dtype),
             ignore_mismatched_sizes=True,
             local_files_only=True,
+            trust_remote_code=False,
         )
         set_generation(model, tokens)
     except (ValueError, KeyError, OSError, RuntimeError, TypeError) as error:

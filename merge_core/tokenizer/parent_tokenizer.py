@@ -75,23 +75,36 @@ def load(folder: Path) -> Any:
     Raises:
         CheckpointError: There is none, or none that the tokenizers library can run.
     """
-    from transformers import AutoTokenizer
-
     if not any(any(folder.glob(pattern)) for pattern in STORED):  # else some classes give an empty
         raise CheckpointError(f"{folder}: no tokenizer.json; save the model's tokenizer there")
-    try:
-        found = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-    except Exception as error:  # the tokenizers library raises nothing narrower
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{folder}: its tokenizer cannot be read: {first}") from error
+    found = open_tokenizer(folder)
     if not getattr(found, "is_fast", False):
         raise CheckpointError(
             f"{folder}: {type(found).__name__} has no form of the tokenizers library; save it as "
             f"tokenizer.json, or name another model's tokenizer as tokenizer source"
         )
     return found
+
+
+def open_tokenizer(folder: Path) -> Any:
+    """Return what transformers makes of a folder's tokenizer files; the folder's code is not run.
+
+    Raises:
+        CheckpointError: It makes nothing of them without code, or nothing at all.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises nothing narrower
+        if "trust_remote_code" in str(error):
+            raise CheckpointError(
+                f"{folder}: its tokenizer is code of the folder (`auto_map` in its "
+                "tokenizer_config.json or config.json), which is never run; save it as "
+                "tokenizer.json with a class of transformers"
+            ) from error
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{folder}: its tokenizer cannot be read: {first}") from error
 
 
 def extended(start: Lexicon, new: Mapping[str, Added | None]) -> Any:

@@ -16,6 +16,7 @@ from merge_core.parents.protocol import Parent
 from merge_core.parents.residency import Placement, Store, decide, memories, sizes
 from merge_core.plan.steps import Plan
 from merge_core.recipe.schema import Recipe
+from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from search.space.space import Space
 from search.spec.study_file import StudySpec
 from search.trial.backends import Host, device_of, open_host
@@ -50,10 +51,8 @@ class Builder:
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer of all candidates."""
-        from transformers import AutoTokenizer
-
         main = locate(self._spec.template.base_or_first(), self._spec.roots)
-        return AutoTokenizer.from_pretrained(main.model.folder, local_files_only=True)
+        return open_tokenizer(main.model.folder)
 
     @property
     def parents(self) -> Mapping[str, Parent]:

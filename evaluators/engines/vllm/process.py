@@ -192,6 +192,7 @@ class RunningVllm:
             "enforce_eager": current_platform.is_cpu(),  # compiling takes minutes there
             "disable_log_stats": True,
             "seed": 0,
+            "trust_remote_code": False,
         }
 
     def _forget(self) -> None:
