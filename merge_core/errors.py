@@ -26,7 +26,11 @@ class CheckpointError(MergeError, ValueError):
     """A model folder is incomplete, damaged, or not what the recipe needs."""
 
 
-class NonFiniteError(MergeError, ArithmeticError):
+class CandidateError(MergeError):
+    """A candidate's own fault: another one may do, so a search goes on after it."""
+
+
+class NonFiniteError(CandidateError, ArithmeticError):
     """A merged weight or a score is NaN or infinite."""
 
 
@@ -36,6 +40,10 @@ class UnknownNameError(MergeError, LookupError):
 
 class EvaluationError(MergeError, RuntimeError):
     """A task cannot be loaded, or cannot be scored item by item."""
+
+
+class ItemError(CandidateError, EvaluationError):
+    """An item has no score: the model cannot take it, or its answer cannot be scored."""
 
 
 class OutputExistsError(MergeError, FileExistsError):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from merge_core.errors import EvaluationError
+from merge_core.errors import EvaluationError, ItemError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -54,7 +54,7 @@ class TokenIds:
         """Encode a context with its continuation, cut from the left to the model's length.
 
         Raises:
-            EvaluationError: The continuation has no tokens, or more than the model takes.
+            ItemError: The continuation has no tokens, or more than the model takes.
         """
         key = (context, continuation)
         if key not in self._pairs:
@@ -78,17 +78,17 @@ class TokenIds:
         """Encode a prompt, cut from the left so that ``room`` more tokens fit.
 
         Raises:
-            EvaluationError: Nothing is left of it.
+            ItemError: Nothing is left of it.
         """
         if room >= self.max_length:
-            raise EvaluationError(
+            raise ItemError(
                 f"{room} tokens are to be generated, but the model takes {self.max_length} with "
                 "the prompt; lower max_gen_toks"
             )
         first = self._tokenizer.bos_token
         ids = self._remembered(text, bare=first is not None and text.startswith(str(first)))
         if len(ids) == 0:
-            raise EvaluationError(f"the prompt {text!r} has no tokens; nothing can follow it")
+            raise ItemError(f"the prompt {text!r} has no tokens; nothing can follow it")
         return ids[-(self.max_length - room) :]
 
     def _pair(self, context: str, continuation: str) -> Ask:
@@ -100,7 +100,7 @@ class TokenIds:
             before = self._encode(context.rstrip())  # a space belongs to the word behind it
             ids = self._encode(context + continuation, keep=False)[len(before) :]
         if not 0 < len(ids) <= self.max_length or not len(before):
-            raise EvaluationError(
+            raise ItemError(
                 f"the continuation {continuation!r} after {context[-40:]!r} has {len(ids)} tokens "
                 f"after {len(before)}; it must have 1 to {self.max_length}, after at least 1"
             )

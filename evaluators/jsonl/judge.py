@@ -11,9 +11,10 @@
     model: Qwen/Qwen3-32B
     api_key_env: OPENAI_API_KEY       # the variable's name; the key itself is stored nowhere
 
-A judge that does not answer, or answers without a number between ``low`` and ``high``, makes a
-failed item: nan with its reason in ``failures``, never a 0. Questions and answers leave the machine
-for ``base_url``. What a judge says is only as repeatable as the judge.
+A judge that answers without a number between ``low`` and ``high``, or refuses a question, makes a
+failed item: nan with its reason in ``failures``, never a 0. One that is down is an error.
+Questions and answers leave the machine for ``base_url``. What a judge says is only as repeatable
+as the judge.
 """
 
 from __future__ import annotations
@@ -88,7 +89,11 @@ class Judge(AnswerEvaluator):
         )
 
     def values(self, answers: Sequence[tuple[int, str]]) -> list[float]:
-        """Ask the judge about each answer; nan where it failed."""
+        """Ask the judge about each answer; nan where it gave no score.
+
+        Raises:
+            EvaluationError: It is down, or does not let us in.
+        """
         replies = self._client.ask([self._question(i, text) for i, text in answers])
         values = []
         for (i, _), reply in zip(answers, replies, strict=True):

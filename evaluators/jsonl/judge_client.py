@@ -23,6 +23,8 @@ LONGEST_WAIT = 30.0
 _KEY_NAME = re.compile(r"[A-Z0-9_]*API_KEY")
 _AGAIN = (408, 409, 425, 429, *range(500, 600))  # the same question may be answered later
 
+_REFUSED = (400, 413, 422)  # such as a question that is too long
+
 
 class Reply(NamedTuple):
     """What came back for one question: one of the two is empty."""
@@ -38,13 +40,18 @@ class _Failed(Exception):
         reason: Why.
         again: Whether another try may help.
         response: What was answered, for its Retry-After.
+        refused: Whether it is only about this question, so that the next one may do.
     """
 
     def __init__(
-        self, reason: str, again: bool = True, response: BaseHTTPResponse | None = None
+        self,
+        reason: str,
+        again: bool = True,
+        response: BaseHTTPResponse | None = None,
+        refused: bool = False,
     ) -> None:
         super().__init__(reason)
-        self.again, self.response = again, response
+        self.again, self.response, self.refused = again, response, refused
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,11 @@ class JudgeClient:
             )
 
     def ask(self, questions: Sequence[str]) -> list[Reply]:
-        """Return one reply per question, in their order; it never raises for what a judge does."""
+        """Return one reply per question, in their order.
+
+        Raises:
+            EvaluationError: The judge is down, or does not let us in.
+        """
         if not questions:
             return []
         with ThreadPoolExecutor(min(self.concurrency, len(questions))) as threads:
@@ -95,7 +106,10 @@ class JudgeClient:
             except _Failed as failed:
                 if not failed.again or not retry.total:
                     tries = len(retry.history) + 1
-                    return Reply("", f"the judge failed ({tries} tries): {failed}")
+                    reason = f"the judge failed ({tries} tries): {failed}"
+                    if not failed.refused:
+                        raise EvaluationError(reason) from failed
+                    return Reply("", reason)
                 retry = retry.increment()
                 _wait(retry, failed.response)
 
@@ -116,7 +130,8 @@ class JudgeClient:
         if not 200 <= response.status_code < 300:
             told = response.content[:200].decode("utf-8", "replace").strip()
             reason = f"HTTP {response.status_code}: {told or response.reason}"
-            raise _Failed(reason, response.status_code in _AGAIN, response.raw)
+            code = response.status_code
+            raise _Failed(reason, code in _AGAIN, response.raw, code in _REFUSED)
         return _content(response)
 
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -158,5 +173,5 @@ def _content(response: requests.Response) -> str:
         told = response.content[:80].decode("utf-8", "replace")
         raise _Failed(f"no chat completion, but {told!r}") from error
     if not isinstance(content, str):
-        raise _Failed(f"a chat completion without text, but {content!r}")
+        raise _Failed(f"a chat completion without text, but {content!r}", refused=True)
     return content

@@ -76,7 +76,7 @@ def _difference(old: Mapping[str, Sequence[float]], new: Scores, pool: str) -> s
 
 def _failed_again(worker: Worker, trial: Trial) -> tuple[Verdict, str]:
     """A trial that failed is reproduced if it fails with the same kind of error."""
-    kind, again = _kind(trial.reason), _fails_with(worker, trial)
+    kind, again = trial.error_kind, _fails_with(worker, trial)
     if again is None:
         return "scores differ", f"failed with {kind} when the study ran, works now"
     same = again == kind
@@ -93,8 +93,3 @@ def _fails_with(worker: Worker, trial: Trial) -> str | None:
     except MergeError as error:  # scores that are not finite
         return type(error).__name__
     return None
-
-
-def _kind(line: str) -> str:
-    """Return the class name in the line of a traceback that names the error."""
-    return line.split(":", 1)[0].rsplit(".", 1)[-1]

@@ -18,7 +18,7 @@ from search.space.starting_points import DEFAULTS, PARENT, SIMPLE
 from search.storage.study_record import Record
 from search.trial.progress import Progress
 from search.trial.trial import Measurement, Trial
-from search.trial.worker import Job, Worker
+from search.trial.worker import InterruptedStudyError, Job, Worker
 
 SELECT, REPORT = NAMES[1:]
 FRONT = "front:"  # name in the report of a finalist that nobody beats in every objective
@@ -94,6 +94,8 @@ def _measured(worker: Worker, pool: str, trial: Trial) -> Measurement:
             f"{trial.weights_digest}); `mergetune reproduce` tells which parent changed"
         )
     if result.failure is not None:
+        if not result.failure.candidate:
+            raise InterruptedStudyError(f"trial {trial.number} on the {pool} pool", result.failure)
         raise MergeError(f"trial {trial.number} on the {pool} pool: {result.failure.text}")
     assert result.scores is not None
     return Measurement(result.scores, result.seconds)

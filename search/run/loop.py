@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from merge_core.errors import MergeError
+from merge_core.errors import ItemError, MergeError, NonFiniteError
 from merge_core.recipe.schema import Recipe
 from search.run.resume import begin_or_check
 from search.samplers.ask import ask
 from search.samplers.registry import SAMPLERS
-from search.space.starting_points import Baseline, baselines
+from search.space.starting_points import PARENT, Baseline, baselines
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
 from search.storage.trial_codec import frozen
@@ -26,6 +26,9 @@ from search.trial.worker import Worker
 
 if TYPE_CHECKING:
     import optuna
+
+ALIKE = 8  # candidates of the search that fail for one reason, one after the other: an end
+OWN_FAULTS = (NonFiniteError.__name__, ItemError.__name__)  # that always come again
 
 
 def search(
@@ -48,25 +51,30 @@ def search(
         Whether the budget was used up; False if ``stop`` ended the search.
 
     Raises:
-        MergeError: Parents or tasks are not those that the study began with, or no baseline works.
+        MergeError: Parents or tasks are not those that the study began with, no parent works, or
+            several candidates failed alike.
+        InterruptedStudyError: What failed was no candidate.
     """
     begin_or_check(spec, record, worker)
     space = worker.builder.space
-    first = baselines(spec, space)
-    total = len(first) + (spec.search.trials if space.dimensions else 0)
-    progress.begin(total, record.trials)
+    pending = _pending(baselines(spec, space), record)
+    budget = spec.search.trials if space.dimensions else 0
+    left = max(0, budget - sum(trial.baseline is None for trial in record.trials))
+    progress.begin(len(record.trials) + len(pending) + left, record.trials)
     loop = _Loop(spec, record, worker)
-    while (number := len(record.trials)) < total:
-        if number >= len(first) and _out_of_time(spec, record.trials):  # no report without them
+    for baseline in pending:
+        if stop():
+            return False
+        progress.settled(loop.baseline(baseline))
+    if pending:
+        progress.stage(f"computed once for all candidates so far: {worker.builder.once}")
+    _check_baselines(record.trials)
+    for _ in range(left):
+        if _out_of_time(spec, record.trials):
             break
         if stop():
             return False
-        if number == len(first):  # also where the run was killed just before it
-            _check_baselines(record.trials)
-        trial = loop.baseline(first[number]) if number < len(first) else loop.asked()
-        progress.settled(trial)
-        if number == len(first) - 1:
-            progress.stage(f"computed once for all candidates so far: {worker.builder.once}")
+        progress.settled(loop.asked())
     return True
 
 
@@ -79,6 +87,7 @@ class _Loop:
         auto = objectives > 1 and spec.search.sampler == "auto"  # CMA-ES has one objective
         self._maker = SAMPLERS.get("tpe" if auto else spec.search.sampler)
         self._study = _sampler_study(objectives)
+        self._reasons: list[str] = []
         for trial in record.trials:
             self._learn(trial)
 
@@ -103,6 +112,7 @@ class _Loop:
             settled=len(done),
         )
         trial = self._settle(self._space.recipe(running.params), params=running.params)
+        self._check_alike(trial)
         failed = optuna.trial.TrialState.FAIL if trial.state == "failed" else None
         self._study.tell(running, trial.values or trial.value, state=failed)
         return trial
@@ -112,6 +122,15 @@ class _Loop:
         trial = settle(self._worker, recipe, number=len(done), earlier=done, **known)
         self._record.add(trial, self._distributions)
         return trial
+
+    def _check_alike(self, trial: Trial) -> None:
+        """Stop where candidates of this run fail one after the other, all for the same reason."""
+        self._reasons = [*self._reasons, trial.reason][-ALIKE:]
+        if trial.reason and self._reasons == [trial.reason] * ALIKE:
+            raise MergeError(
+                f"the last {ALIKE} candidates failed for one reason: {trial.reason}; mend that, "
+                "or run again to go on"
+            )
 
     def _learn(self, trial: Trial) -> None:
         """Tell the sampler's study; trials outside the space would shrink what samplers see."""
@@ -139,8 +158,34 @@ def _out_of_time(spec: StudySpec, trials: list[Trial]) -> bool:
     return hours is not None and spent >= hours * 3600
 
 
+def _pending(first: list[Baseline], record: Record) -> list[Baseline]:
+    """Return the baselines to settle; with failed ones that may do this time.
+
+    What is the candidate's own fault would only come again; but without any parent there is no
+    report, so then all that failed are tried again.
+    """
+    by_name = {t.baseline: t for t in record.trials}  # of several tries the last
+    tried = [by_name[b.name] for b in first if b.name in by_name]
+    failed = [t for t in tried if t.state == "failed"]
+    if len(tried) < len(first) or not _without_parents(tried):
+        failed = [t for t in failed if t.error_kind not in OWN_FAULTS]
+    if record.summary is not None:
+        failed = []
+    again = {t.baseline for t in failed}
+    return [b for b in first if b.name not in by_name or b.name in again]
+
+
+def _without_parents(trials: list[Trial]) -> bool:
+    parents = [t for t in trials if (t.baseline or "").startswith(PARENT)]
+    return all(trial.state == "failed" for trial in parents)
+
+
 def _check_baselines(trials: list[Trial]) -> None:
-    if all(trial.state == "failed" for trial in trials):
+    if _without_parents(trials):
+        all_failed = all(trial.state == "failed" for trial in trials)
+        which = "baseline" if all_failed else "parent"
+        first = next(trial for trial in trials if trial.state == "failed")
         raise MergeError(
-            f"every baseline failed, so the search was not begun; the first: {trials[0].reason}"
+            f"every {which} failed, so the search was not begun; the first: {first.reason}; "
+            "mend that and run again: they are tried once more"
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -15,8 +17,11 @@ from search.report.summary import Report, summarize
 from search.run.loop import search
 from search.run.resume import open_for
 from search.spec import study_file
+from search.spec.study_file import StudySpec
 from search.trial.progress import Progress
-from search.trial.worker import Worker
+from search.trial.worker import InterruptedStudyError, Worker
+
+TRACEBACK = "traceback.txt"  # in the results folder: of the latest run that broke
 
 
 def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> Report | None:
@@ -40,22 +45,53 @@ def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> Report | No
         lock.acquire(timeout=0)
     except Timeout as error:
         raise MergeError(f"{spec.results}: another run of this study is writing there") from error
-    with lock:
-        progress.stage("opening models and tasks")
-        record = open_for(spec)
-        worker = Worker(spec.data, spec.folder, record.about)
-        builder, tasks = worker.builder, worker.tasks
-        progress.stage(f"candidates are merged by {builder.kernels} kernels")
-        progress.notice(f"parents: {builder.placement.where}: {builder.placement.reason}")
-        for notice in tasks.notices:
-            progress.notice(notice)
-        if not search(spec, record, worker, progress, stop):
-            return None
-        progress.stage(f"computed once for all candidates: {builder.once}")
-        chosen = selection.select(record, worker, progress)
-        selection.measure(record, worker, REPORT, chosen.named.values(), progress)
-        report = summarize(record, spec, tasks, chosen)
-        progress.stage("writing results")
-        record.finish(report.to_json())
-        results.write(spec.results, builder, record.trial(chosen.winner), report)
+    with lock, _traceback_kept(spec.results):
+        return _run(spec, progress, stop)
+
+
+def _run(spec: StudySpec, progress: Progress, stop: Callable[[], bool]) -> Report | None:
+    progress.stage("opening models and tasks")
+    record = open_for(spec)
+    worker = Worker(spec.data, spec.folder, record.about)
+    builder, tasks = worker.builder, worker.tasks
+    progress.stage(f"candidates are merged by {builder.kernels} kernels")
+    progress.notice(f"parents: {builder.placement.where}: {builder.placement.reason}")
+    for notice in tasks.notices:
+        progress.notice(notice)
+    if not search(spec, record, worker, progress, stop):
+        return None
+    progress.stage(f"computed once for all candidates: {builder.once}")
+    chosen = selection.select(record, worker, progress)
+    selection.measure(record, worker, REPORT, chosen.named.values(), progress)
+    report = summarize(record, spec, tasks, chosen)
+    progress.stage("writing results")
+    record.finish(report.to_json())
+    results.write(spec.results, builder, record.trial(chosen.winner), report)
     return report
+
+
+@contextmanager
+def _traceback_kept(folder: Path) -> Iterator[None]:
+    """Make one line of what nobody foresaw; where it broke is kept in a file.
+
+    Raises:
+        MergeError: For every error, and as it is where it names all there is to know.
+    """
+    try:
+        yield
+    except InterruptedStudyError as error:
+        raise _told(folder, str(error), error.traceback) from error
+    except MergeError:
+        raise
+    except Exception as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise _told(folder, f"{type(error).__name__}: {first}", traceback.format_exc()) from error
+
+
+def _told(folder: Path, line: str, trace: str) -> MergeError:
+    file = folder / TRACEBACK
+    try:
+        file.write_text(trace, encoding="utf-8")
+    except OSError as error:  # such as a full disk, which may be what broke
+        return MergeError(f"{line} (its traceback could not be kept: {error.strerror})")
+    return MergeError(f"{line} (traceback: {file})")

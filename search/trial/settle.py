@@ -1,7 +1,8 @@
 """Trial -> recipe -> model -> scores: what becomes of one recipe.
 
-A failed candidate (out of memory, weights or scores that are not finite, a task that raises) is a
-failed trial with its traceback kept, and the search goes on. It never gets a score of 0.
+A failed candidate (out of memory, weights or scores that are not finite, an item that it cannot
+take) is a failed trial with its traceback kept, and the search goes on. It never gets a score of 0.
+What is no candidate's fault is raised, and no trial comes of it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from merge_core.errors import NonFiniteError
 from merge_core.recipe.schema import Recipe
 from search.trial.tasks import SEARCH
 from search.trial.trial import Measurement, Trial
-from search.trial.worker import Job, Result, Worker
+from search.trial.worker import InterruptedStudyError, Job, Result, Worker
 
 
 def settle(
@@ -37,6 +39,9 @@ def settle(
         earlier: All settled trials.
         baseline: Name, if no sampler asked for it.
         params: The knobs' values.
+
+    Raises:
+        InterruptedStudyError: It could not be built or scored, and that is not its own fault.
     """
     start = time.perf_counter()
     done = [trial for trial in earlier if trial.state == "complete"]
@@ -47,6 +52,8 @@ def settle(
         same = next((t for t in done if t.weights_digest == result.weights_digest), None)
     else:
         result = Result(same.weights_digest)
+    if result.failure is not None and not result.failure.candidate:
+        raise InterruptedStudyError(f"trial {number}", result.failure)
     found = _valued(worker, result, same)
     spent = {"build": 0.0, "model": 0.0, **result.seconds}
     other = round(time.perf_counter() - start - sum(spent.values()), 4)
@@ -70,7 +77,7 @@ def _valued(worker: Worker, result: Result, same: Trial | None) -> dict[str, Any
     try:
         value, stderr = worker.tasks.value(scores, SEARCH)
         values = worker.tasks.values(scores, SEARCH)
-    except Exception:
+    except NonFiniteError:
         return {"state": "failed", "error": traceback.format_exc()}
     return {
         "state": "complete",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from evaluators.protocol import Evaluator, LiveModel, score_items
-from merge_core.errors import EvaluationError
+from merge_core.errors import ItemError
 from search.scoring import intervals
 from search.scoring.aggregate import Aggregate
 from search.scoring.objectives import Opened, open_evaluators, pool_ids
@@ -69,7 +69,8 @@ class Tasks:
 
         Raises:
             NonFiniteError: The model's answers are not finite.
-            EvaluationError: A task raised, or an item could not be scored.
+            ItemError: An item could not be scored.
+            EvaluationError: A task raised.
         """
         scores: Scores = {}
         for task, evaluator in self.scored_by(pool).items():
@@ -145,13 +146,12 @@ def complete_scores(evaluator: Evaluator, live: LiveModel, which: Sequence[int])
 
     Raises:
         NonFiniteError: The model's answers are not finite.
-        EvaluationError: The task raised, or an item could not be scored.
+        ItemError: An item could not be scored.
+        EvaluationError: The task raised.
     """
     found: list[float] = score_items(evaluator, live, which).tolist()
     missing = sum(x != x for x in found)  # nan: the item failed
     if missing:
         first = next((f"; {id_}: {why}" for id_, why in evaluator.failures.items()), "")
-        raise EvaluationError(
-            f"{evaluator.task}: {missing} of {len(found)} items have no score{first}"
-        )
+        raise ItemError(f"{evaluator.task}: {missing} of {len(found)} items have no score{first}")
     return found

@@ -70,6 +70,11 @@ class Trial:
         last = (self.error or "").rpartition("Traceback (most recent call last):\n")[2]
         return next((line for line in last.splitlines() if not line.startswith(" ")), "")
 
+    @property
+    def error_kind(self) -> str:
+        """Name of the class of what a failed trial raised."""
+        return self.reason.partition(":")[0].rpartition(".")[2]
+
     def row(self) -> dict[str, Any]:
         """Return the trial as ``mergetune trials --json`` prints it."""
         return {

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from merge_core.errors import MergeError
+from merge_core.errors import CandidateError, MergeError
 from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import Document
 from search.spec import study_file
@@ -47,12 +47,16 @@ class Failure:
     """What a job raised.
 
     Args:
+        candidate: Whether it is the candidate's own fault, so that another one may do: weights or
+            answers that are not finite, an item that it cannot take, too little memory for it. All
+            else (a service that is down, a full disk, a driver, a plugin) may be over next time.
         kind: Name of its class.
         reason: What a list has room for.
         text: What is shown where nothing else is: a traceback, unless the user can mend it.
         traceback: Also where the user can mend it.
     """
 
+    candidate: bool
     kind: str
     reason: str
     text: str
@@ -62,10 +66,19 @@ class Failure:
     def of(cls, error: Exception) -> Failure:
         """Keep an error that is being handled."""
         kind, text, trace = type(error).__name__, str(error), traceback.format_exc()
+        own = _is_the_candidates(error)
         if isinstance(error, MergeError):
-            return cls(kind, text, text, trace)
+            return cls(own, kind, text, text, trace)
         first = next(iter(text.splitlines()), "")
-        return cls(kind, f"{kind}: {first}", trace, trace)
+        return cls(own, kind, f"{kind}: {first}", trace, trace)
+
+
+class InterruptedStudyError(MergeError):
+    """A run cannot go on, and no candidate is to blame; ``traceback`` says where it broke."""
+
+    def __init__(self, what: str, failure: Failure) -> None:
+        super().__init__(f"{what}: {failure.reason}; nothing of it is stored, run again to go on")
+        self.traceback = failure.traceback
 
 
 @dataclass(frozen=True)
@@ -129,6 +142,16 @@ class Worker:
             self._live = None
             self._live = recipe, self.builder.build(recipe)
         return self._live[1]
+
+
+def _is_the_candidates(error: BaseException) -> bool:
+    import torch
+
+    if isinstance(error, (CandidateError, MemoryError, torch.OutOfMemoryError)):
+        return True
+    if isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error):
+        return True  # torch has no class of its own for a host without memory
+    return error.__cause__ is not None and _is_the_candidates(error.__cause__)
 
 
 def _timed(spent: dict[str, float], name: str, work: Callable[[], T]) -> T:

@@ -84,7 +84,7 @@ class HfEngine:
 
         Raises:
             NonFiniteError: A log-likelihood is NaN or infinite.
-            EvaluationError: A continuation has no tokens, or more than the model takes.
+            ItemError: A continuation has no tokens, or more than the model takes.
         """
         asks = [self._ids.pair(*pair) for pair in pairs]
         with hushed_logs():
@@ -119,7 +119,7 @@ class HfEngine:
 
         Raises:
             NonFiniteError: A token was to be chosen from logits that are NaN.
-            EvaluationError: A prompt has no tokens, or no room is left for it.
+            ItemError: A prompt has no tokens, or no room is left for it.
         """
         greedy = all(is_greedy(how) for _, how in prompts)
         with hushed_logs():

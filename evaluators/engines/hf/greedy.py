@@ -64,7 +64,7 @@ class Generator:
 
         Raises:
             NonFiniteError: A token was to be chosen from logits that are NaN or infinite.
-            EvaluationError: A prompt has no tokens, or no room is left for it.
+            ItemError: A prompt has no tokens, or no room is left for it.
         """
         kinds: dict[tuple[int, Stopping], dict[bytes, _Prompt]] = defaultdict(dict)
         for place, (text, stop) in enumerate(prompts):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +15,7 @@ from evaluators.jsonl import judge_client
 from evaluators.jsonl.judge import EVALUATOR
 from evaluators.jsonl.judge_client import JudgeClient, key_from
 from evaluators.testing import EvaluatorContract
-from merge_core.errors import EvaluationError, ParameterError
+from merge_core.errors import CandidateError, EvaluationError, ParameterError
 from tests.evaluators.own_files import open_entry, score_all, scripted, write_lines
 
 ROWS = [{"q": f"say {c}:", "right": c} for c in "abcdef"]
@@ -217,13 +218,33 @@ def test_a_judge_that_recovers_is_asked_again(endpoint, opened):
         (500, 3, "HTTP 500: told off"),
         (503, 3, "HTTP 503: told off"),
         (401, 1, "HTTP 401: told off"),
+        (404, 1, "HTTP 404: told off"),
         (307, 1, "HTTP 307: told off"),
         (b"<html>", 3, "no chat completion, but '<html>'"),
         (b'{"choices": []}', 3, "no chat completion, but "),
+    ],
+)
+def test_a_judge_that_is_down_is_an_error_and_no_score(reply, tries, reason, endpoint, opened):
+    judge = endpoint(lambda question, calls: reply)
+    quiz = opened(judge.url, retries=2)
+    told = rf"^the judge failed \({tries} tries\): .*{re.escape(reason)}"
+    with pytest.raises(EvaluationError, match=told) as raised:
+        quiz.score(scripted(says=str), [0])
+    assert not isinstance(raised.value, CandidateError)
+    assert len(judge.requests) == tries
+
+
+@pytest.mark.parametrize(
+    ("reply", "tries", "reason"),
+    [
+        (400, 1, "HTTP 400: told off"),
+        (413, 1, "HTTP 413: told off"),
         (b'{"choices": [{"message": {"content": null}}]}', 3, "without text, but None"),
     ],
 )
-def test_a_judge_that_fails_is_a_failed_item(reply, tries, reason, endpoint, opened):
+def test_a_judge_that_refuses_a_question_has_failed_that_item(
+    reply, tries, reason, endpoint, opened
+):
     judge = endpoint(lambda question, calls: reply)
     quiz = opened(judge.url, retries=2)
     assert math.isnan(quiz.score(scripted(says=str), [0])[0])
@@ -238,7 +259,8 @@ def test_a_redirect_does_not_carry_the_key_away(endpoint, opened, monkeypatch):
     other = endpoint(lambda question, calls: '{"score": 5}')
     judge = endpoint(lambda question, calls: 302)
     judge.url, there = other.url, judge.url  # where its Location leads
-    assert math.isnan(opened(there, api_key_env="MY_API_KEY").score(scripted(says=str), [0])[0])
+    with pytest.raises(EvaluationError, match="HTTP 302"):
+        opened(there, api_key_env="MY_API_KEY").score(scripted(says=str), [0])
     assert other.requests == []
 
 
@@ -247,18 +269,18 @@ def test_a_judge_that_is_slow_has_failed(endpoint, opened):
     judge = endpoint(lambda question, calls: str(stop.wait(10)))
     quiz = opened(judge.url, retries=0, timeout=0.05)
     start = time.monotonic()
-    assert math.isnan(quiz.score(scripted(says=str), [0])[0])
+    with pytest.raises(EvaluationError, match="timed out"):
+        quiz.score(scripted(says=str), [0])
     stop.set()
     assert time.monotonic() - start < 5
-    assert "timed out" in quiz.failures[quiz.items[0].id]
 
 
 def test_a_judge_that_is_not_there_has_failed(endpoint, opened):
     judge = endpoint(lambda question, calls: "")
     judge.close()
     quiz = opened(judge.url, retries=1)
-    assert math.isnan(quiz.score(scripted(says=str), [0])[0])
-    assert "the judge failed (2 tries): ConnectionError: " in quiz.failures[quiz.items[0].id]
+    with pytest.raises(EvaluationError, match=r"the judge failed \(2 tries\): ConnectionError: "):
+        quiz.score(scripted(says=str), [0])
 
 
 def test_only_the_items_that_fail_are_nan(endpoint, opened):
@@ -310,7 +332,8 @@ def waits(monkeypatch):
 def test_tries_are_further_apart_each_time_and_not_in_step(waits, monkeypatch):
     client = JudgeClient("http://127.0.0.1:9", "wise", "", 1, 6, 1, 8)
     monkeypatch.setattr(JudgeClient, "_once", failing)
-    assert client.ask(["?"])[0].failure == "the judge failed (7 tries): down"
+    with pytest.raises(EvaluationError, match=r"^the judge failed \(7 tries\): down$"):
+        client.ask(["?"])
     assert waits == [2.25, 4.25, 8.25, 16.25, 30]  # the second try comes at once
 
 

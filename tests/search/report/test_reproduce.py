@@ -38,7 +38,7 @@ def record(spec: StudySpec) -> Record:
 class Failing(toy.Toy):
     """Raises ``error`` when it builds a recipe of the space."""
 
-    error: Exception = RuntimeError("no luck\ntoday: none")
+    error: Exception = MemoryError("no luck\ntoday: none")
 
     def build(self, recipe: Recipe) -> str:
         if dict(recipe.parameters).get("lambda"):
@@ -130,7 +130,7 @@ def test_whatever_a_trial_raises_is_its_row_and_the_others_are_checked(
     assert found[0] == {
         "number": 5,
         "verdict": "weights differ",
-        "reason": "cannot be built any more: RuntimeError: no luck",
+        "reason": "cannot be built any more: MemoryError: no luck",
         "changed_parents": [],
     }
     assert found[1] == {"number": 0, "verdict": "identical"}
@@ -193,7 +193,7 @@ def test_a_trial_that_fails_otherwise_differs(spec: StudySpec) -> None:
     (row,) = rows(record, bench, 4)
     assert (row["verdict"], row["reason"]) == (
         "scores differ",
-        "failed with NonFiniteError, was RuntimeError",
+        "failed with NonFiniteError, was MemoryError",
     )
 
 
@@ -202,7 +202,7 @@ def test_a_failed_trial_that_works_now_differs(spec: StudySpec) -> None:
     (row,) = rows(record, toy.Toy(spec), 4)
     assert (row["verdict"], row["reason"]) == (
         "scores differ",
-        "failed with RuntimeError when the study ran, works now",
+        "failed with MemoryError when the study ran, works now",
     )
 
 

@@ -110,7 +110,7 @@ def test_a_failed_trial_has_no_objectives(spec: StudySpec, monkeypatch: pytest.M
     def fails_once(recipe: Any) -> str:
         if len(bench.built) == 12:
             bench.built.append(recipe)
-            raise RuntimeError("no memory")
+            raise MemoryError("no memory")
         return build(recipe)
 
     monkeypatch.setattr(bench, "build", fails_once)

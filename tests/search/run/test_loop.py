@@ -13,7 +13,7 @@ import optuna
 import pytest
 
 from evaluators.protocol import Suite
-from merge_core.errors import MergeError
+from merge_core.errors import EvaluationError, MergeError
 from merge_core.recipe.schema import Recipe, Source
 from search.report import files as results
 from search.run import study as whole
@@ -25,6 +25,7 @@ from search.storage.open import open_record
 from search.storage.study_record import Record
 from search.trial import settle
 from search.trial.trial import Trial
+from search.trial.worker import InterruptedStudyError
 from tests.search import toy
 
 Study = Callable[..., StudySpec]
@@ -36,7 +37,7 @@ class Fragile(toy.Toy):
 
     def build(self, recipe: Recipe) -> str:
         if toy.noise(recipe.digest()) < 0.3:
-            raise RuntimeError("this recipe does not build")
+            raise MemoryError("this recipe does not build")
         return super().build(recipe)
 
 
@@ -143,13 +144,95 @@ def test_the_search_goes_on_after_a_trial_that_fails(study: Study, part: str) ->
     def fail_twelfth(self: toy.Toy, what: Any) -> Any:
         if len(bench.built) == 12 - (part == "build"):
             bench.built.append(what)
-            raise RuntimeError("CUDA error: no luck")
+            raise MemoryError("no luck")
         return work(self, what)
 
     setattr(bench, part, fail_twelfth.__get__(bench))
     states = [t.state for t in toy.searched(spec, bench).trials]
     assert states == ["complete"] * 11 + ["failed"] + ["complete"] * 3
-    assert open_record(spec.storage).trials[11].reason == "RuntimeError: CUDA error: no luck"
+    assert open_record(spec.storage).trials[11].reason == "MemoryError: no luck"
+
+
+def test_an_outage_settles_nothing_and_the_next_run_goes_on_there(study: Study) -> None:
+    spec = study(trials=4)
+    bench, score = toy.Toy(spec), toy.Toy.score
+    down = iter([False] * 3 + [True] + [False] * 8 + [True] + [False] * 9)
+
+    def scored(pool: str) -> Any:
+        if next(down):
+            raise EvaluationError("the judge failed (4 tries): ConnectionError")
+        return score(bench, pool)
+
+    bench.score = scored  # type: ignore[method-assign]
+    for settled in (3, 11):
+        with pytest.raises(InterruptedStudyError, match=rf"^trial {settled}: the judge failed"):
+            toy.searched(spec, bench)
+        assert len(open_record(spec.storage).trials) == settled
+    assert toy.kept(toy.searched(spec, bench).trials) == toy.kept(toy.in_memory(spec).trials)
+
+
+class Full(toy.Toy):
+    """Has no memory for candidates of the search."""
+
+    def build(self, recipe: Recipe) -> str:
+        if len(self.built) >= 10:
+            raise MemoryError("no memory")
+        return super().build(recipe)
+
+
+def test_candidates_that_fail_alike_one_after_the_other_end_the_run(study: Study) -> None:
+    spec = study(trials=30, sampler="random")
+    bench = Full(spec)
+    for run in (1, 2):
+        with pytest.raises(MergeError, match=r"^the last 8 candidates failed .*: MemoryError: no"):
+            toy.searched(spec, bench)
+        assert len(open_record(spec.storage).trials) == 10 + 8 * run
+
+
+def failed_at(trials: list[Trial], names: tuple[str, ...], error: str) -> list[Trial]:
+    """Return trials of which some baselines failed."""
+    return [
+        Trial(t.number, "failed", t.recipe, t.baseline, t.params, error=error)
+        if t.baseline in names
+        else t
+        for t in trials
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "tried"),
+    [
+        (("base", "uniform"), "merge_core.errors.EvaluationError: the judge was down", 2),
+        (("base", "uniform"), "torch.OutOfMemoryError: CUDA out of memory", 2),
+        (("base", "uniform"), "merge_core.errors.NonFiniteError: a.weight", 0),
+        (("base", "parent:org/one"), "merge_core.errors.ItemError: too long", 0),
+        (toy.BASELINES[:3], "merge_core.errors.ItemError: too long", 3),  # else no report
+    ],
+)
+def test_failed_baselines_that_may_do_now_are_tried_again(
+    study: Study, names: tuple[str, ...], error: str, tried: int
+) -> None:
+    spec = study(trials=2)
+    before = failed_at(toy.in_memory(spec).trials[:10], names, error)
+    trials = toy.in_memory(spec, before=before).trials
+    assert [t.baseline for t in trials[10:]] == [*names[:tried], None, None]
+    assert {t.state for t in trials[10:]} == {"complete"}
+
+
+def test_nothing_is_searched_where_every_parent_fails(study: Study) -> None:
+    spec = study(trials=3)
+    bench = toy.Toy(spec)
+    build = bench.build
+
+    def of_parents(recipe: Recipe) -> str:
+        if len(recipe.models) == 1 and recipe.models[0].model != "org/base":
+            raise MemoryError("no memory")
+        return build(recipe)
+
+    bench.build = of_parents  # type: ignore[method-assign]
+    with pytest.raises(MergeError, match=r"^every parent failed, .*; the first: MemoryError: no"):
+        toy.searched(spec, bench)
+    assert len(open_record(spec.storage).trials) == 10
 
 
 def test_weights_that_were_scored_are_not_scored_again(study: Study) -> None:
@@ -309,12 +392,12 @@ def test_nothing_is_searched_if_every_baseline_fails_however_often_it_is_tried(
     spec = study(trials=3)
     bench = toy.Toy(spec, parents={**toy.PARENTS, "org/one": (float("nan"), 0.0)})
     bench.score = lambda pool: {"gain": [float("inf")], "loss": [0.0]}  # type: ignore[method-assign]
-    for _ in range(2):
+    for tries in (1, 2):
         with pytest.raises(
             MergeError, match=r"every baseline failed, .*; the first: .*NonFiniteErr"
         ):
             toy.searched(spec, bench)
-    assert len(open_record(spec.storage).trials) == 10
+        assert len(open_record(spec.storage).trials) == 10 * tries
 
 
 def test_hours_end_the_search_by_the_seconds_that_trials_took(

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from merge_core.errors import EvaluationError, ItemError, NonFiniteError
 from merge_core.recipe.schema import Recipe, Source
 from search.trial import settle as settling
 from search.trial.settle import settle
 from search.trial.trial import Trial
+from search.trial.worker import InterruptedStudyError
 from tests.search import toy
 
 SPEC = toy.spec_of(toy.STUDY, Path("/nowhere"))
@@ -50,8 +53,8 @@ class Broken(toy.Toy):
         return self.wrong() if self.where == "score" else super().score(pool)
 
 
-def raising(error: BaseException) -> Callable[[], Any]:
-    def wrong() -> Any:
+def raising(error: BaseException) -> Callable[..., Any]:
+    def wrong(*_: object) -> Any:
         raise error
 
     return wrong
@@ -122,7 +125,7 @@ def test_what_raises_is_a_failed_trial_with_its_traceback(where: str) -> None:
 @pytest.mark.parametrize(
     ("score", "reason"),
     [
-        (float("nan"), "EvaluationError: gain: 10 of 10 items have no score"),
+        (float("nan"), "ItemError: gain: 10 of 10 items have no score"),
         (float("inf"), "NonFiniteError: task 0: 10 of 10 scores are nan or infinite"),
     ],
 )
@@ -137,11 +140,11 @@ def test_scores_that_are_not_finite_are_a_failed_trial(
 
 def test_the_reason_of_a_failure_is_its_kind_and_the_first_line_of_its_message() -> None:
     found = settled(
-        Broken("build", raising(RuntimeError("no\n  luck: today\nat: all"))), merged(1, 1)
+        Broken("build", raising(MemoryError("no\n  luck: today\nat: all"))), merged(1, 1)
     )
     assert found.error is not None
     assert found.error.splitlines()[-1] == "at: all"
-    assert found.reason == "RuntimeError: no"
+    assert found.reason == "MemoryError: no"
 
 
 def test_the_reason_of_a_chain_of_errors_is_the_last_one() -> None:
@@ -149,9 +152,51 @@ def test_the_reason_of_a_chain_of_errors_is_the_last_one() -> None:
         try:
             raise KeyError("cause")
         except KeyError as error:
-            raise ValueError("effect") from error
+            raise MemoryError("effect") from error
 
-    assert settled(Broken("score", wrong), merged(1, 1)).reason == "ValueError: effect"
+    assert settled(Broken("score", wrong), merged(1, 1)).reason == "MemoryError: effect"
+
+
+@pytest.mark.parametrize("where", ["build", "score"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        EvaluationError("the judge failed (4 tries): HTTP 401: wrong key"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        TypeError("a plugin's own"),
+    ],
+)
+def test_what_is_no_candidates_fault_is_raised_and_no_trial(where: str, error: Exception) -> None:
+    with pytest.raises(InterruptedStudyError, match=r"^trial 0: .*; nothing of it is sto") as told:
+        settled(Broken(where, raising(error)), merged(0.5, 0.5))
+    assert str(error) in str(told.value)
+    assert "in wrong" in told.value.traceback
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+        ItemError("item 7 does not fit"),
+        NonFiniteError("a.weight: 3 entries"),
+    ],
+)
+def test_a_candidates_fault_is_its_own_also_below_the_error_of_a_task(error: Exception) -> None:
+    def wrapped() -> None:
+        raise EvaluationError("task: something happened") from error
+
+    for wrong in (raising(error), wrapped):
+        assert settled(Broken("score", wrong), merged(0.5, 0.5)).state == "failed"
+
+
+def test_an_error_in_the_sum_of_scores_is_no_failed_trial(
+    bench: toy.Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.tasks, "value", raising(KeyError("ours")))
+    with pytest.raises(KeyError, match="ours"):
+        settled(bench, merged(0.5, 0.5))
 
 
 def test_a_complete_trial_has_no_reason(bench: toy.Toy) -> None:
@@ -159,7 +204,7 @@ def test_a_complete_trial_has_no_reason(bench: toy.Toy) -> None:
 
 
 def test_a_recipe_that_failed_is_tried_again(bench: toy.Toy) -> None:
-    failed = settled(Broken("score", raising(OSError("disk"))), merged(0.5, 0.5))
+    failed = settled(Broken("score", raising(MemoryError("full"))), merged(0.5, 0.5))
     again = settled(bench, merged(0.5, 0.5), failed)
     assert (again.state, again.same_as) == ("complete", None)
 
@@ -181,6 +226,7 @@ def test_seconds_go_to_what_they_were_spent_on(monkeypatch: pytest.MonkeyPatch) 
     bench = toy.Toy(SPEC)
     monkeypatch.setattr(bench, "build", lambda recipe: spend(2, "d"))
     monkeypatch.setattr(bench, "score", lambda pool: spend(3, {}))
+    monkeypatch.setattr(bench.tasks, "values", lambda scores, pool: ())
     monkeypatch.setattr(bench.tasks, "value", lambda scores, pool: spend(4, (0.5, 0.1)))
     assert settled(bench, merged(1, 1)).search.seconds == {"build": 2, "model": 3, "other": 4}
 
@@ -190,7 +236,7 @@ def test_seconds_of_a_failed_trial_count_too(monkeypatch: pytest.MonkeyPatch) ->
 
     def wrong() -> None:
         now[0] += 5
-        raise ValueError("late")
+        raise MemoryError("late")
 
     monkeypatch.setattr(settling.time, "perf_counter", lambda: now[0])
     found = settled(Broken("build", wrong), merged(1, 1))

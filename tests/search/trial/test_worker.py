@@ -39,7 +39,7 @@ def raising(error: Exception) -> Callable[..., Any]:
 
 def test_job_and_result_come_out_of_a_pickle_as_they_went_in() -> None:
     assert pickle.loads(pickle.dumps(JOB)) == JOB
-    failure = Failure("OSError", "OSError: disk", "Traceback ...", "Traceback ...")
+    failure = Failure(False, "OSError", "OSError: disk", "Traceback ...", "Traceback ...")
     for result in (Result("00ff", {"gain": [0.1 + 0.2]}, {"build": 0.5}), Result(failure=failure)):
         assert pickle.loads(pickle.dumps(result)) == result
 
