@@ -55,10 +55,7 @@ class Prompts:
 
 
 def prepare(
-    options: PromptOptions,
-    folder: Path,
-    tokenizer: Tokenizer,
-    answer_of: Callable[[Row], str],
+    options: PromptOptions, folder: Path, tokenizer: Tokenizer, answer_of: Callable[[Row], str]
 ) -> Prompts:
     """Read a benchmark and make its prompts.
 
@@ -158,9 +155,7 @@ def gap(options: PromptOptions, prompt: str) -> str:
     return "" if options.apply_chat_template or prompt[-1:].isspace() else " "
 
 
-def _shots(
-    options: PromptOptions, folder: Path, rows: tuple[Row, ...]
-) -> Callable[[Row], list[Row]]:
+def _shots(options: PromptOptions, folder: Path, rows: Sequence[Row]) -> Callable[[Row], list[Row]]:
     wanted = options.num_fewshot
     if not wanted:
         return lambda row: []

@@ -138,14 +138,10 @@ class SamplerContract:
         direction: StudyDirection = StudyDirection.MAXIMIZE,
         before: Sequence[FrozenTrial] = (),
     ) -> optuna.Study:
-        """Return a study of ``trials`` trials on the toy landscape.
+        """Return a study of ``trials`` trials on the toy landscape, minimised: on its negative.
 
-        Args:
-            trials: How many in all.
-            seed: Of the study.
-            fails: Every so many-th trial fails; 0: none.
-            direction: Whether ``toy_score`` or its negative is told.
-            before: Trials that a new study is rebuilt from, copied value by value.
+        Every so many-th trial ``fails`` (0: none). The study begins with copies of the trials
+        ``before``, value by value, as one that is resumed.
         """
         study, maker = optuna.create_study(direction=direction), self.maker
         sign = 1 if direction == StudyDirection.MAXIMIZE else -1
