@@ -49,8 +49,8 @@ def plan_document(
     if recipe.tokenizer is not None:
         if recipe.tokenizer.source not in (UNION, BASE):
             tokens_from = recipe.tokenizer.source
-        axes = dict.fromkeys(parents[config_from].architecture.vocabulary, 0)
-        tokens = vocabulary(recipe.tokenizer, parents, recipe.base_model, used, axes)
+        indexed = parents[config_from].architecture.vocabulary
+        tokens = vocabulary(recipe.tokenizer, parents, recipe.base_model, used, indexed)
         parents = {**parents, **{name: tokens.reindexed(name) for name in used}}
     unloaded = {name: _unloaded(parents[name]) for name in dict.fromkeys([*used, config_from])}
     names = {

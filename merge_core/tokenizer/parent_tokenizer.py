@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,27 +26,17 @@ Added = Mapping[str, bool]
 
 @dataclass(frozen=True)
 class Lexicon:
-    """What one parent calls its tokens.
-
-    Args:
-        parent: The parent.
-        tokenizer: Its tokenizer as transformers reads it.
-        rows: Rows of its smallest vocabulary-indexed tensor.
-        ids: Token -> row, by row; tokens without a row are left out.
-        added: The added tokens among them, with the facts of ``FACTS``.
-    """
+    """What one parent calls its tokens."""
 
     parent: Parent
-    tokenizer: Any
-    rows: int
-    ids: Mapping[str, int]
-    added: Mapping[str, Added]
+    tokenizer: Any  # as transformers reads it
+    rows: int  # of its smallest vocabulary-indexed tensor
+    ids: Mapping[str, int]  # token -> row, by row; tokens without a row are left out
+    added: Mapping[str, Added]  # the added tokens among them, with the facts of ``FACTS``
 
 
-def read(name: str, parents: Mapping[str, Parent], axes: Mapping[str, int]) -> Lexicon:
-    """Read the tokenizer of a parent.
-
-    ``axes`` are name -> vocabulary axis of the tensors that are indexed by tokens.
+def read(name: str, parents: Mapping[str, Parent], indexed: Collection[str]) -> Lexicon:
+    """Read the tokenizer of a parent; the first axes of its ``indexed`` tensors count tokens.
 
     Raises:
         ParameterError: No parent has this reference.
@@ -55,9 +45,9 @@ def read(name: str, parents: Mapping[str, Parent], axes: Mapping[str, int]) -> L
     if name not in parents:
         raise ParameterError(f"tokenizer: no model {name!r} is open{hint(name, parents)}")
     parent = parents[name]
-    sizes = [parent.tensors[t].shape[axis] for t, axis in axes.items() if t in parent.tensors]
+    sizes = [parent.tensors[t].shape[0] for t in indexed if t in parent.tensors]
     if not sizes:
-        raise CheckpointError(f"{parent.folder}: has none of {', '.join(sorted(axes))}")
+        raise CheckpointError(f"{parent.folder}: has none of {', '.join(sorted(indexed))}")
     tokenizer = load(parent.folder)
     rows = min(sizes)
     by_row = sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])

@@ -5,14 +5,13 @@ own      (size,) int64, for every row of the result the parent's own row, or -1
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from merge_core.errors import CheckpointError, ShapeError
 from merge_core.numerics.exact_sums import RUN
 from merge_core.parents.protocol import Changed, Parent
-from merge_core.parents.weight_files import TensorInfo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +28,7 @@ class Reindexed(Changed):
 
     Args:
         parent: The parent; its ``digest`` stays that of its files.
-        axes: Name -> vocabulary axis of the tensors that are re-indexed.
+        indexed: The tensors that are re-indexed, whose first axis counts tokens.
         own: For every new row the parent's own, or -1.
         donors: New row without an own one -> the rows whose mean it is; none stand for zeros. Rows
             that are in neither are padding, and get the mean of all others.
@@ -43,29 +42,25 @@ class Reindexed(Changed):
     def __init__(
         self,
         parent: Parent,
-        axes: Mapping[str, int],
+        indexed: Collection[str],
         own: Sequence[int],
         donors: Mapping[int, Donors],
         parents: Mapping[str, Parent],
     ) -> None:
         super().__init__(parent)
         self._donors, self._own, self._parents = donors, own, parents
-        self._axes = {name: axis for name, axis in axes.items() if name in parent.tensors}
-        resized = {}
-        for name, axis in self._axes.items():
-            self._check_donors(name, axis)
-            resized[name] = _resized(parent.tensors[name], axis, len(own))
-        self.tensors = {**parent.tensors, **resized}
+        self.tensors, self._indexed = {**parent.tensors}, parent.tensors.keys() & {*indexed}
+        for name in sorted(self._indexed):
+            self._check_donors(name)
+            info = parent.tensors[name]
+            self.tensors[name] = replace(info, shape=(len(own), *info.shape[1:]))
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor with the rows of the new vocabulary, or as stored; do not write to it."""
         stored = self._parent.tensor(name)
-        if name not in self._axes:
+        if name not in self._indexed or list(self._own) == list(range(len(stored))):
             return stored
-        axis = self._axes[name]
-        if list(self._own) == list(range(stored.shape[axis])):
-            return stored
-        return self._rows(name, stored.movedim(axis, 0)).movedim(0, axis)
+        return self._rows(name, stored)
 
     @property
     def digest(self) -> str:
@@ -82,8 +77,7 @@ class Reindexed(Changed):
         rows[mine] = stored[own[mine]].to(dtype)
         for model, pairs in self._by_model().items():
             there, here = torch.tensor(pairs).unbind(1)
-            given = self._parents[model].tensor(name).movedim(self._axes[name], 0)
-            rows[here] += given[there].to(dtype)
+            rows[here] += self._parents[model].tensor(name)[there].to(dtype)
         counts = {row: len(donors) for row, donors in self._donors.items() if len(donors) > 1}
         if counts:
             rows[list(counts)] /= torch.tensor(list(counts.values())).reshape(
@@ -111,20 +105,19 @@ class Reindexed(Changed):
         types = {self._parents[model].tensors[name].dtype for model in self._by_model()}
         return types <= {self._parent.tensors[name].dtype}
 
-    def _check_donors(self, name: str, axis: int) -> None:
-        shape = _resized(self._parent.tensors[name], axis, 0).shape
+    def _check_donors(self, name: str) -> None:
+        shape = self._parent.tensors[name].shape[1:]
         for model in self._by_model():
             if name not in self._parents[model].tensors:
                 raise CheckpointError(
                     f"{name}: {self.reference} has it and needs rows of it from {model}, which "
                     f"does not have it; the parents must share one architecture"
                 )
-            other = _resized(self._parents[model].tensors[name], axis, 0).shape
+            other = self._parents[model].tensors[name].shape[1:]
             if other != shape:
                 raise ShapeError(
-                    f"{name}: a row of {self.reference} is {shape[:axis] + shape[axis + 1 :]}, one "
-                    f"of {model} {other[:axis] + other[axis + 1 :]}; the parents must have the "
-                    f"same shapes but for their vocabulary"
+                    f"{name}: a row of {self.reference} is {shape}, one of {model} {other}; the "
+                    f"parents must have the same shapes but for their vocabulary"
                 )
 
 
@@ -137,7 +130,3 @@ def _total(rows: Tensor) -> Tensor:
     for i in range(0, len(rows), step):
         total += rows[i : i + step].double().sum(0)
     return total
-
-
-def _resized(info: TensorInfo, axis: int, size: int) -> TensorInfo:
-    return replace(info, shape=(*info.shape[:axis], size, *info.shape[axis + 1 :]))

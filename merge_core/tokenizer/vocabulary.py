@@ -1,6 +1,6 @@
 """One vocabulary for all parents: the result's tokenizer, and every parent's rows in its order.
 
-row      position along the vocabulary axis of an embedding, a head or its bias
+row      position along the first axis of an embedding, a head or its bias
 ids      token -> row of one parent, without the tokens that its embedding has no row for
 donors   (model, row) pairs: the mean of these rows stands where a parent has no row of its own
 
@@ -16,7 +16,7 @@ found now that they are tokens. Whoever wants another model's way to split text 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,25 +32,15 @@ from merge_core.tokenizer.reindexed import Donors, Reindexed
 
 @dataclass(eq=False)
 class Vocabulary:
-    """The result's tokens and where their rows come from.
-
-    Args:
-        tokenizer: The result's tokenizer.
-        size: Rows of the result: one for every id, rounded up.
-        ids: Parent -> token -> row.
-        donors: Row -> donors, where a parent lacks the token; no donors stand for zeros.
-        forced: Rows that come from their donors in every parent.
-        parents: Every parent that has rows or gives them.
-        axes: Name -> vocabulary axis of the tensors that are indexed by tokens.
-    """
+    """The result's tokens and where their rows come from."""
 
     tokenizer: Any
-    size: int
-    ids: Mapping[str, Mapping[str, int]]
-    donors: Mapping[int, Donors]
-    forced: frozenset[int]
-    parents: Mapping[str, Parent]
-    axes: Mapping[str, int]
+    size: int  # rows of the result: one for every id, rounded up
+    ids: Mapping[str, Mapping[str, int]]  # parent -> token -> row
+    donors: Mapping[int, Donors]  # for rows that a parent lacks; no donors stand for zeros
+    forced: frozenset[int]  # rows that come from their donors in every parent
+    parents: Mapping[str, Parent]  # every one that has rows or gives them
+    indexed: Collection[str]  # the tensors whose first axis counts tokens
 
     @cached_property
     def token_ids(self) -> dict[str, int]:
@@ -74,7 +64,7 @@ class Vocabulary:
             if row not in self.forced:
                 own[row] = self.ids[parent].get(token, -1)
         lacking = {row: self.donors[row] for row in sorted(self.donors) if own[row] < 0}
-        return Reindexed(self.parents[parent], self.axes, own, lacking, self.parents)
+        return Reindexed(self.parents[parent], self.indexed, own, lacking, self.parents)
 
 
 def vocabulary(
@@ -82,7 +72,7 @@ def vocabulary(
     parents: Mapping[str, Parent],
     base: str | None,
     order: Sequence[str],
-    axes: Mapping[str, int],
+    indexed: Collection[str],
 ) -> Vocabulary:
     """Build the result's tokenizer and say for each of its tokens where rows come from.
 
@@ -94,7 +84,7 @@ def vocabulary(
         parents: Every parent by its reference, also those that only ``setting`` names.
         base: Reference of the base, or None.
         order: References of the models that are merged, the base included, in recipe order.
-        axes: Name -> vocabulary axis of the tensors that are indexed by tokens.
+        indexed: The tensors whose first axis counts tokens.
 
     Raises:
         CheckpointError: A parent has no tokenizer, or none that the tokenizers library reads; its
@@ -102,7 +92,7 @@ def vocabulary(
         ParameterError: ``setting`` names a model or a token that is not there.
     """
     named = dict.fromkeys([*order, *setting.references()])
-    lexicons = {name: parent_tokenizer.read(name, parents, axes) for name in named}
+    lexicons = {name: parent_tokenizer.read(name, parents, indexed) for name in named}
     start = lexicons[(base or order[0]) if setting.source in (UNION, BASE) else setting.source]
     tokenizer = parent_tokenizer.extended(start, _additions(setting, start, order, lexicons))
     tokens: dict[str, int] = tokenizer.get_vocab()
@@ -116,7 +106,7 @@ def vocabulary(
         {row: given[t] if t in given else _usual_donors(t, has, base) for t, row in tokens.items()},
         frozenset(tokens[token] for token, source in setting.tokens if source.force),
         parents,
-        axes,
+        indexed,
     )
 
 

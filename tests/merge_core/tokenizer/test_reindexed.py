@@ -10,11 +10,11 @@ from merge_core.errors import CheckpointError, ShapeError
 from merge_core.parents.weight_files import SINGLE
 from merge_core.recipe.tokenizer_schema import TokenizerSetting, TokenSource
 from tests.merge_core.tokenizer.tiny import (
-    AXES,
     EMBED,
     EXTRA,
     FORCED,
     HEAD,
+    INDEXED,
     ORDER,
     TEXTS,
     ZERO,
@@ -28,7 +28,7 @@ from tests.merge_core.tokenizer.tiny import (
 pytestmark = pytest.mark.filterwarnings("ignore:numpy.core is deprecated:DeprecationWarning")
 
 
-@pytest.mark.parametrize("tensor", AXES)
+@pytest.mark.parametrize("tensor", INDEXED)
 def test_own_row_is_kept_and_a_missing_one_is_the_bases(models, tensor):
     case = Case(models)
     for name in ("b", "c"):
@@ -111,26 +111,12 @@ def test_row_may_be_that_of_another_token(models, source):
         assert torch.equal(case.rows(name, HEAD)["<|new|>"], row)
 
 
-def test_other_axis_than_the_first_is_re_indexed(models, tmp_path):
-    root = copy(models, tmp_path, *ORDER)
-    for name in ORDER:
-        stored = load_file(root / name / SINGLE)
-        stored[HEAD] = stored[HEAD].T.contiguous()
-        save_file(stored, root / name / SINGLE)
-    case = Case(root, TokenizerSetting(pad_to_multiple_of=64), axes={EMBED: 0, HEAD: 1})
-    usual = Case(models, TokenizerSetting(pad_to_multiple_of=64))
-    for name in ORDER:
-        turned, straight = (x.made.reindexed(name) for x in (case, usual))
-        assert torch.equal(turned.tensor(HEAD).T, straight.tensor(HEAD))
-        assert turned.tensors[HEAD].shape == (8, case.made.size)
-
-
 def test_vector_with_an_entry_per_token_is_re_indexed(models, tmp_path):
     root = copy(models, tmp_path, *ORDER)
     for name in ORDER:
         stored = load_file(root / name / SINGLE)
         save_file({**stored, "bias": stored[HEAD][:, 0].clone()}, root / name / SINGLE)
-    case = Case(root, TokenizerSetting(pad_to_multiple_of=64), axes={**AXES, "bias": 0})
+    case = Case(root, TokenizerSetting(pad_to_multiple_of=64), indexed=(*INDEXED, "bias"))
     for name in ORDER:
         made = case.made.reindexed(name)
         torch.testing.assert_close(made.tensor("bias"), made.tensor(HEAD)[:, 0])
@@ -144,7 +130,7 @@ def test_reindexed_parent_is_the_parent_but_for_its_vocabulary(models):
     assert made.tensors.keys() == parent.tensors.keys()
     for name, info in made.tensors.items():
         assert made.tensor(name).shape == info.shape
-        if name not in AXES:
+        if name not in INDEXED:
             assert info == parent.tensors[name]
             assert torch.equal(made.tensor(name), parent.tensor(name))
 

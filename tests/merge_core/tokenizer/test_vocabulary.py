@@ -25,9 +25,9 @@ from merge_core.parents.open import open_parents
 from merge_core.recipe.tokenizer_schema import TokenizerSetting, TokenSource, with_references
 from merge_core.tokenizer.vocabulary import vocabulary
 from tests.merge_core.tokenizer.tiny import (
-    AXES,
     EXTRA,
     HEAD,
+    INDEXED,
     ORDER,
     TEXTS,
     ZERO,
@@ -277,14 +277,14 @@ def test_slow_tokenizer_is_refused(models, tmp_path):
 
 def test_parent_without_an_embedding_is_refused(models):
     with pytest.raises(CheckpointError, match=r"/a: has none of wte$"):
-        Case(models, axes={"wte": 0})
+        Case(models, indexed=["wte"])
 
 
 def test_model_that_is_not_open_is_refused(models):
     parents = open_parents(["a", "b"], [models])
     setting = TokenizerSetting("bb")
     with pytest.raises(ParameterError, match=r"no model 'bb' is open, did you mean 'b'\?"):
-        vocabulary(setting, parents, "a", ["a", "b"], AXES)
+        vocabulary(setting, parents, "a", ["a", "b"], INDEXED)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_mean_of_the_reindexed_parents_is_that_of_mergekit(mergekit, models, nam
     assert set(ids) == set(case.made.token_ids)
     parents = [case.made.reindexed(parent) for parent in ORDER]
     order = [case.made.token_ids[token] for token in ids]
-    for tensor in AXES:
+    for tensor in INDEXED:
         ours = sum(parent.tensor(tensor) for parent in parents) / 3
         assert ours.shape == theirs[tensor].shape
         torch.testing.assert_close(ours[order], theirs[tensor][list(ids.values())])

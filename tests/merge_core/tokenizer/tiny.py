@@ -14,10 +14,10 @@ from merge_core.parents.weight_files import SINGLE
 from merge_core.recipe.tokenizer_schema import TokenizerSetting, TokenSource
 from merge_core.tokenizer.vocabulary import vocabulary
 
-AXES = {"model.embed_tokens.weight": 0, "lm_head.weight": 0}
+INDEXED = ("model.embed_tokens.weight", "lm_head.weight")
 
 
-EMBED, HEAD = AXES
+EMBED, HEAD = INDEXED
 
 
 ORDER = ("a", "b", "c")
@@ -92,12 +92,12 @@ class Case:
     setting: TokenizerSetting = field(default_factory=TokenizerSetting)
     base: str | None = "a"
     order: tuple[str, ...] = ORDER
-    axes: dict[str, int] = field(default_factory=lambda: AXES)
+    indexed: tuple[str, ...] = INDEXED
 
     def __post_init__(self):
         names = dict.fromkeys([*self.order, *self.setting.references()])
         self.parents = open_parents(list(names), [self.root])
-        self.made = vocabulary(self.setting, self.parents, self.base, self.order, self.axes)
+        self.made = vocabulary(self.setting, self.parents, self.base, self.order, self.indexed)
 
     def rows(self, name, tensor=EMBED):
         """Token -> row of the re-indexed parent."""
@@ -130,7 +130,7 @@ def edit(file, **changes):
 
 def resize(folder, rows, *tensors):
     stored = load_file(folder / SINGLE)
-    for name in tensors or AXES:
+    for name in tensors or INDEXED:
         stored[name] = stored[name][:rows].clone()
     save_file(stored, folder / SINGLE, metadata={"format": "pt"})
     edit(folder / "config.json", vocab_size=rows)
