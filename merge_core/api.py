@@ -21,13 +21,7 @@ Source = str | Path | Mapping[str, Any]  # a recipe file, YAML text, or what suc
 def merge(
     recipe: Source, out: Folder, *, folder: Folder | None = None, overwrite: bool = False
 ) -> str:
-    """Merge a recipe into a new model folder and return its weights digest.
-
-    Args:
-        recipe: See :func:`read`.
-        out: The folder to make.
-        folder: See :func:`read`.
-        overwrite: Replace ``out`` if it exists.
+    """Merge a recipe into a new model folder and return its weights digest; see :func:`read`.
 
     Raises:
         DocumentError: The recipe breaks rules.

@@ -54,15 +54,10 @@ def fill_whole(target: Path, fill: Callable[[Path], None], *, overwrite: bool = 
         shutil.rmtree(part, ignore_errors=True)
         if old.exists() and not target.exists():  # the second rename failed
             old.replace(target)
-        _remove(old)
+        if old.is_dir():
+            shutil.rmtree(old)
+        old.unlink(missing_ok=True)
 
 
 def _part(target: Path, kind: str = "part") -> Path:
     return target.with_name(f".{target.name}.{os.getpid()}.{kind}")
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -14,15 +14,11 @@ from merge_core.errors import CheckpointError
 def with_layers(
     config: Mapping[str, Any], stack: str, picked: Sequence[tuple[Mapping[str, Any], int]]
 ) -> dict[str, Any]:
-    """Return a config whose ``stack`` has other layers.
+    """Return a config whose ``stack``, such as ``model.layers``, has other layers.
 
     The key that counts them is found by trying: which number, when changed, changes the stack
-    and nothing else. Lists with one entry per layer beside it are picked from, too.
-
-    Args:
-        config: Contents of a ``config.json``.
-        stack: Such as ``model.layers``.
-        picked: For every layer of the result the config and the layer number it comes from.
+    and nothing else. Lists with one entry per layer beside it are picked from, too. ``picked`` is
+    for every layer of the result the config and the layer number it comes from.
 
     Raises:
         CheckpointError: No such key is found.

@@ -13,15 +13,10 @@ _NUMBERED = re.compile(r"^(?P<stack>.*?)\.?(?<![^.])(?P<index>\d+)(?=\.)")
 
 @dataclass(frozen=True)
 class Layers:
-    """The layer stack of a model.
+    """The layer stack of a model."""
 
-    Args:
-        stack: What stands before the layer number, such as ``model.layers``; None without layers.
-        count: Number of layers.
-    """
-
-    stack: str | None
-    count: int
+    stack: str | None  # what stands before the number, as ``model.layers``; None without layers
+    count: int  # number of layers
 
     def index(self, tensor: str) -> int | None:
         """Return the layer that a tensor belongs to, from 0, or None outside the layers."""
@@ -37,19 +32,12 @@ class Layers:
 
 @dataclass(frozen=True)
 class Module:
-    """A part of a model that is sliced by itself: most models are one, ``default``.
+    """A part of a model that is sliced by itself: most models are one, ``default``."""
 
-    Args:
-        name: As recipes write it under ``modules:``.
-        layers: Its stack.
-        before: Names of the tensors ahead of the layers, in the order of the model.
-        after: Names of the tensors behind the layers.
-    """
-
-    name: str
+    name: str  # as recipes write it under ``modules:``
     layers: Layers
-    before: tuple[str, ...]
-    after: tuple[str, ...]
+    before: tuple[str, ...]  # names of the tensors ahead of the layers, in the order of the model
+    after: tuple[str, ...]  # those behind the layers
 
 
 def of(names: Iterable[str]) -> Layers:

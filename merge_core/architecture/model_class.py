@@ -27,21 +27,15 @@ ONCE_STORED = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """Facts of a model class and config, read without making weights.
+    """Facts of a model class and config, read without making weights."""
 
-    Args:
-        shapes: Tensor name, as checkpoints have it -> shape, in the order of the modules.
-        tied: Tensor name -> the name whose weights it shares.
-        vocabulary: Tensors whose first axis counts the tokens: embedding, head, the head's bias.
-        not_loaded: Patterns of stored tensors that the class leaves aside.
-        prefix: Of the model under the head; some checkpoints leave it out.
-    """
-
+    # Tensor name, as checkpoints have it -> shape, in the order of the modules.
     shapes: Mapping[str, tuple[int, ...]]
-    tied: Mapping[str, str]
+    tied: Mapping[str, str]  # tensor name -> the name whose weights it shares
+    # Tensors whose first axis counts the tokens: embedding, head, the head's bias.
     vocabulary: frozenset[str] = frozenset()
-    not_loaded: tuple[str, ...] = ()
-    prefix: str = ""
+    not_loaded: tuple[str, ...] = ()  # patterns of stored tensors that the class leaves aside
+    prefix: str = ""  # of the model under the head; some checkpoints leave it out
 
     def reason_to_drop(self, tensor: str, stored: Mapping[str, object]) -> str | None:
         """Return why a stored tensor does not go into a merge, or None if it does."""

@@ -42,9 +42,7 @@ def _numbered(live: Tensor) -> Tensor:
 def _view(live: Tensor, places: Tensor) -> Tensor | None:
     """Return the view of ``live`` whose entries stand at ``places``, or None if there is none.
 
-    Args:
-        live: Contiguous.
-        places: Flat indices into ``live``, of the view's shape.
+    ``places`` are flat indices into ``live``, of the view's shape.
     """
     flat = places.flatten()
     start = int(flat[0])
@@ -86,11 +84,8 @@ def _check(plan: Plan, places: Mapping[str, Tensor]) -> None:
         where = (place.data_ptr(), place.numel())
         if place.numel() and filled.setdefault(where, step.tensor) != step.tensor:
             raise CheckpointError(f"{step.tensor} and {filled[where]} share the same live weights")
-    unfilled = [
-        name
-        for name, place in places.items()
-        if place.numel() and (place.data_ptr(), place.numel()) not in filled
-    ]
+    there = ((name, (place.data_ptr(), place.numel())) for name, place in places.items())
+    unfilled = [name for name, where in there if where[1] and where not in filled]
     if unfilled:
         raise CheckpointError(
             f"{unfilled[0]}: a weight of the model that no parent stores "

@@ -15,10 +15,7 @@ from merge_core.recipe.schema import Recipe
 def card(plan: Plan, recipe: Recipe, record: Mapping[str, Any]) -> str:
     """Return the text of the model card.
 
-    Args:
-        plan: What was merged.
-        recipe: As it is written beside the card.
-        record: Contents of ``mergetune.json``.
+    ``recipe`` is as written beside the card, ``record`` what ``mergetune.json`` says.
     """
     licences = {name: licence(plan.opened[name].folder) for name in plan.recipe.references()}
     parents = "\n".join(

@@ -44,11 +44,9 @@ class Located:
 
     def pinned(self) -> str | None:
         """Return the reference with the hub's commits in it, or None where no part is a hub id."""
-        places = [self.model, *([self.lora] if self.lora else [])]
-        if all(place.commit is None for place in places):
-            return None
-        parts = [part for place in places for part in (place.path, place.commit)]
-        return str(Reference(*parts))  # type: ignore[arg-type]
+        lora = (None, None) if self.lora is None else (self.lora.path, self.lora.commit)
+        found = Reference(self.model.path, self.model.commit, *lora)
+        return str(found) if found.revision or found.lora_revision else None
 
 
 def local_folder(path: str, roots: Sequence[Path]) -> Path | None:

@@ -18,23 +18,14 @@ from merge_core.recipe.schema import ModulePart, Recipe, Settings, Slice, Source
 
 @dataclass(frozen=True)
 class Placed:
-    """One tensor of the result, and what goes into it.
+    """One tensor of the result, and what goes into it."""
 
-    Args:
-        tensor: Its name in the result.
-        t: The place in [0, 1] for gradients: over the layers of the slice, 0 outside the layers.
-        sources: The models with their own settings, in recipe order; the base is none of them.
-        operands: Their tensors, one per source.
-        base: The base's tensor, or None where the recipe has no base.
-        shared: Shared settings, the most specific first.
-    """
-
-    tensor: str
-    t: float
-    sources: tuple[Source, ...]
-    operands: tuple[Operand, ...]
-    base: Operand | None
-    shared: tuple[Settings, ...]
+    tensor: str  # its name in the result
+    t: float  # the place in [0, 1] for gradients: over the slice's layers, 0 outside the layers
+    sources: tuple[Source, ...]  # with their own settings, in recipe order, without the base
+    operands: tuple[Operand, ...]  # their tensors, one per source
+    base: Operand | None  # the base's tensor, or None where the recipe has no base
+    shared: tuple[Settings, ...]  # shared settings, the most specific first
 
     def inputs(self) -> tuple[Operand, ...]:
         """Return all that goes in: the base first, if there is one."""
@@ -43,18 +34,13 @@ class Placed:
 
 @dataclass(frozen=True)
 class Layout:
-    """The whole result.
-
-    Args:
-        placed: All tensors.
-        picked: Stack -> for every layer of the result the parent and layer that stands for it;
-            only for stacks that ``slices:`` build.
-        ranges: (parent, stack) -> its layers that are used.
-    """
+    """The whole result."""
 
     placed: tuple[Placed, ...]
+    # Stack -> for every layer of the result the parent and layer that stands for it; only for
+    # stacks that ``slices:`` build.
     picked: Mapping[str, tuple[tuple[str, int], ...]]
-    ranges: Mapping[tuple[str, str], Set[int]]
+    ranges: Mapping[tuple[str, str], Set[int]]  # (parent, stack) -> its layers that are used
 
 
 def lay_out(

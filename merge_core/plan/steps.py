@@ -18,40 +18,24 @@ DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float3
 
 @dataclass(frozen=True)
 class Operand:
-    """One input of one output tensor.
+    """One input of one output tensor."""
 
-    Args:
-        parent: Reference of the model.
-        tensor: Its name there.
-    """
-
-    parent: str
-    tensor: str
+    parent: str  # reference of the model
+    tensor: str  # its name there
 
 
 @dataclass(frozen=True)
 class Step:
-    """One output tensor.
+    """One output tensor."""
 
-    Args:
-        tensor: Its name in the result.
-        shape: Its shape.
-        operands: What goes in beside the base, in recipe order.
-        base: What task vectors are measured from, or None.
-        values: The model parameters, one mapping per operand; empty for a copy.
-        shared: The shared parameters.
-        keys: Mask keys, one per operand; zeros where nothing is drawn.
-        copied: The parents hold whole numbers here: they must be equal, and are copied.
-    """
-
-    tensor: str
+    tensor: str  # its name in the result
     shape: tuple[int, ...]
-    operands: tuple[Operand, ...]
-    base: Operand | None = None
-    values: tuple[Mapping[str, Value], ...] = ()
-    shared: Mapping[str, Value] = field(default_factory=dict)
-    keys: tuple[int, ...] = ()
-    copied: bool = False
+    operands: tuple[Operand, ...]  # what goes in beside the base, in recipe order
+    base: Operand | None = None  # what task vectors are measured from
+    values: tuple[Mapping[str, Value], ...] = ()  # the model parameters, one mapping per operand
+    shared: Mapping[str, Value] = field(default_factory=dict)  # the shared parameters
+    keys: tuple[int, ...] = ()  # of masks, one per operand; zeros where nothing is drawn
+    copied: bool = False  # whole numbers, which must be equal in all parents; no parameters
 
     def inputs(self) -> tuple[Operand, ...]:
         """Return all that is read: the base first, if there is one."""
@@ -60,35 +44,22 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """All steps of one recipe.
-
-    Args:
-        recipe: What is planned.
-        opened: The parents that were opened for it, by reference.
-        parents: What its steps read: parents, those with a new vocabulary, other documents.
-        method: Its method.
-        config_from: Reference of the parent that gives the config.
-        tokens_from: Reference of the parent whose token ids the result has, or begins with; it
-            gives the generation config, and the tokenizer where ``vocabulary`` is None.
-        config: The result's ``config.json``, but for its type.
-        dtype: torch's name of the type that is written, such as ``bfloat16``.
-        steps: In the order of tensor names.
-        dropped: Stored tensor, after its parent's name where only slices leave it out -> why it is
-            not in the result.
-        vocabulary: The result's tokenizer where the recipe has one.
-    """
+    """All steps of one recipe."""
 
     recipe: Recipe
-    opened: Mapping[str, Parent]
-    parents: Mapping[str, Parent]
+    opened: Mapping[str, Parent]  # the parents that were opened for it, by reference
+    parents: Mapping[str, Parent]  # what steps read: these, re-indexed ones, other documents
     method: Method
-    config_from: str
+    config_from: str  # reference of the parent that gives the config
+    # Reference of the parent whose token ids the result has, or begins with; it gives the
+    # generation config, and the tokenizer where ``vocabulary`` is None.
     tokens_from: str
-    config: Mapping[str, Any]
-    dtype: str
-    steps: tuple[Step, ...]
+    config: Mapping[str, Any]  # the result's ``config.json``, but for its type
+    dtype: str  # torch's name of the type that is written, such as ``bfloat16``
+    steps: tuple[Step, ...]  # in the order of tensor names
+    # Stored tensor, after its parent's name where only slices leave it out -> the reason.
     dropped: Mapping[str, str]
-    vocabulary: Vocabulary | None = None
+    vocabulary: Vocabulary | None = None  # the result's tokenizer where the recipe has one
 
     def stored_type(self, step: Step) -> str:
         """Return the type of a step's result, in the words of safetensors."""

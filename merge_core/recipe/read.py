@@ -52,11 +52,7 @@ def of_documents(documents: Sequence[Document]) -> Recipe:
 
 
 def _joined(recipes: list[Recipe]) -> Recipe:
-    """Return the recipe that is the result, with the others in the order they are needed.
-
-    Raises:
-        ParameterError: Names are missing, repeated, go in a circle, or leave several results.
-    """
+    """Return the recipe that is the result, with the others in the order they are needed."""
     named = {recipe.name: recipe for recipe in recipes if recipe.name is not None}
     unnamed = [recipe for recipe in recipes if recipe.name is None]
     if len(unnamed) > 1 or len(named) + len(unnamed) < len(recipes):
@@ -85,15 +81,10 @@ def _visit(
 
 
 def parse(data: Any, path: str, problems: Problems) -> Recipe | None:
-    """Turn plain data into a recipe; add what is wrong to ``problems`` as (key path, rule).
+    """Turn plain data, as read from YAML or as :meth:`Recipe.plain` gives it, into a recipe.
 
-    Args:
-        data: As read from YAML, or as :meth:`Recipe.plain` gives it.
-        path: Key path of ``data`` in its document, "" for the whole.
-        problems: Is extended.
-
-    Returns:
-        The recipe, or None if there were problems.
+    ``path`` is its key path in the document, "" for the whole. What is wrong is added to
+    ``problems`` as (key path, rule); the recipe is None then.
     """
     node = Node(data, path, [])
     recipe = _recipe(node) if node.is_mapping("a recipe (a mapping)") else None

@@ -15,17 +15,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Node:
-    """A place in a document.
+    """A place in a document."""
 
-    Args:
-        data: What stands there.
-        path: Its key path; "" for the whole document.
-        problems: Is extended by (key path, rule) for all that is wrong.
-    """
-
-    data: Any
-    path: str
-    problems: Problems
+    data: Any  # what stands there
+    path: str  # its key path; "" for the whole document
+    problems: Problems  # is extended by (key path, rule) for all that is wrong
 
     def at(self, key: Any) -> Node:
         """Return a member; of a key that is not there the data is None."""
@@ -68,13 +62,12 @@ class Node:
     def text(self, key: str, required: bool = False) -> str | None:
         """Return a non-empty text; None if it is missing, or something else, which is a problem."""
         member = self.at(key)
-        if key not in self.data:
-            if required:
-                member.refuse("required")
-            return None
         if isinstance(member.data, str) and member.data:
             return member.data
-        member.expected("a name")
+        if key in self.data:
+            member.expected("a name")
+        elif required:
+            member.refuse("required")
         return None
 
     def whole(self, key: str, least: int, most: float, words: str) -> int | None:
@@ -130,12 +123,12 @@ def settings(node: Node) -> Settings:
 
 def _setting(node: Node) -> Setting | None:
     if isinstance(node.data, dict):
-        case = _conditional(node)
-        return None if case is None else (case,)
-    if isinstance(node.data, list) and node.data and all(isinstance(x, dict) for x in node.data):
-        cases = [_conditional(node.at(i)) for i in range(len(node.data))]
-        return tuple(case for case in cases if case is not None) or None
-    return _value(node)
+        places = [node]
+    elif isinstance(node.data, list) and node.data and all(isinstance(x, dict) for x in node.data):
+        places = [node.at(i) for i in range(len(node.data))]
+    else:
+        return _value(node)
+    return tuple(case for case in map(_conditional, places) if case is not None) or None
 
 
 def _conditional(node: Node) -> Conditional | None:

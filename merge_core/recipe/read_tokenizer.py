@@ -19,18 +19,15 @@ KINDS = ("model_token", "zero")
 def tokenizer(recipe: Node) -> TokenizerSetting | None:
     """Read ``tokenizer``, or ``tokenizer_source``, which is short for it with a source alone.
 
-    Returns:
-        The setting; None if there is none, or with problems.
+    None if there is none, or with problems.
     """
     if "tokenizer" in recipe.data and "tokenizer_source" in recipe.data:
         rule = "expected one of tokenizer and tokenizer_source, got both"
         recipe.at("tokenizer_source").refuse(rule)
     if "tokenizer" in recipe.data:
         return _block(recipe.at("tokenizer"))
-    if "tokenizer_source" in recipe.data:
-        source = recipe.at("tokenizer_source").model()
-        return None if source is None else TokenizerSetting(source)
-    return None
+    source = recipe.at("tokenizer_source").model() if "tokenizer_source" in recipe.data else None
+    return None if source is None else TokenizerSetting(source)
 
 
 def chat_template(recipe: Node) -> str | None:

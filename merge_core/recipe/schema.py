@@ -30,49 +30,30 @@ Settings = tuple[tuple[str, Setting], ...]
 
 @dataclass(frozen=True)
 class Source:
-    """One model that goes into a merge, with the parameters that hold for it alone.
+    """One model that goes into a merge, with the parameters that hold for it alone."""
 
-    Args:
-        model: A reference, or the name of another document.
-        parameters: Its own settings.
-        layer_range: First layer and the one after the last; None for all layers.
-    """
-
-    model: str
+    model: str  # a reference, or the name of another document
     parameters: Settings = ()
-    layer_range: tuple[int, int] | None = None
+    layer_range: tuple[int, int] | None = None  # the first and the one after the last; None: all
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Layers of the result: as many as each of its sources gives.
+    """Layers of the result: as many as each of its sources gives."""
 
-    Args:
-        sources: Each model once, all with equally many layers.
-        base_model: In place of the recipe's.
-        parameters: Shared settings of these layers.
-    """
-
-    sources: tuple[Source, ...]
-    base_model: str | None = None
-    parameters: Settings = ()
+    sources: tuple[Source, ...]  # each model once, all with equally many layers
+    base_model: str | None = None  # in place of the recipe's
+    parameters: Settings = ()  # shared settings of these layers
 
 
 @dataclass(frozen=True)
 class ModulePart:
-    """The part of a recipe for one module of a model: an encoder, a decoder, a projector.
+    """The part of a recipe for one module of a model: an encoder, a decoder, a projector."""
 
-    Args:
-        name: See ``layers.modules_of``.
-        models: Each over all layers; or
-        slices: layer by layer.
-        parameters: Shared settings of the module.
-    """
-
-    name: str
-    models: tuple[Source, ...] = ()
-    slices: tuple[Slice, ...] = ()
-    parameters: Settings = ()
+    name: str  # see ``layers.modules_of``
+    models: tuple[Source, ...] = ()  # each over all layers; or
+    slices: tuple[Slice, ...] = ()  # layer by layer
+    parameters: Settings = ()  # shared settings of the module
 
 
 @dataclass(frozen=True)

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from merge_core.contract import Method, Param
 from merge_core.errors import Problems, UnknownNameError, hint, join
 from merge_core.methods.registry import METHODS, method
 from merge_core.recipe.read_fields import leaves
-from merge_core.recipe.schema import ModulePart, Recipe, Setting, Settings, Source
+from merge_core.recipe.schema import ModulePart, Recipe, Settings, Source
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Sources that are merged with each other.
+class _Group(NamedTuple):
+    """Sources that are merged with each other."""
 
-    Args:
-        path: Key path of their list.
-        sources: In order.
-        base: The model that task vectors are measured from, or None.
-        shared: Settings that hold for all of them, the most specific first.
-    """
-
-    path: str
+    path: str  # key path of their list
     sources: tuple[Source, ...]
-    base: str | None
-    shared: tuple[Settings, ...]
-
-    def models(self) -> tuple[str, ...]:
-        """Return every model once, the base included."""
-        listed = [source.model for source in self.sources]
-        return tuple(dict.fromkeys([*listed, *([self.base] if self.base else [])]))
+    base: str | None  # the model that task vectors are measured from
+    shared: tuple[Settings, ...]  # settings that hold for all of them, the most specific first
 
 
 def check_method(recipe: Recipe, path: str, problems: Problems) -> None:
@@ -46,8 +33,11 @@ def check_method(recipe: Recipe, path: str, problems: Problems) -> None:
     groups = list(_groups(recipe, path))
     if found.base == "required" and any(group.base is None for group in groups):
         _missing(join(path, "base_model"), f"required by merge_method {found.name!r}", problems)
-    for where, given in _shared_places(recipe, path):
-        _check_parameters(given, found, where, problems)
+    for where, part in _parts(recipe, path):
+        _check_parameters(part.parameters, found, join(where, "parameters"), problems)
+        for i, one in enumerate(part.slices):
+            place = join(join(join(where, "slices"), i), "parameters")
+            _check_parameters(one.parameters, found, place, problems)
     for group in groups:
         _check_group(group, found, path, problems)
 
@@ -69,21 +59,14 @@ def _groups(recipe: Recipe, path: str) -> Iterator[_Group]:
             yield _Group(place, one.sources, base, (one.parameters, *shared))
 
 
-def _shared_places(recipe: Recipe, path: str) -> Iterator[tuple[str, Settings]]:
-    for where, part in _parts(recipe, path):
-        yield join(where, "parameters"), part.parameters
-        for i, one in enumerate(part.slices):
-            yield join(join(join(where, "slices"), i), "parameters"), one.parameters
-
-
 def _check_group(group: _Group, found: Method, path: str, problems: Problems) -> None:
     listed = [source.model for source in group.sources]
     if found.base == "none" and group.base not in (None, *listed):
         rule = f"{found.name!r} has no base; list it as a model or remove it"
         if not group.path.endswith("sources"):  # in slices a base may stand for the config alone
             problems.append((join(path, "base_model"), rule))
-    models = listed if found.base == "none" else group.models()
-    count, (least, most) = len(set(models)), found.models
+    models = {*listed, *([group.base] if group.base and found.base != "none" else [])}
+    count, (least, most) = len(models), found.models
     if found.base == "optional" and group.base is not None:
         least += 1  # the base is none of those that are merged
     if listed and (count < least or (most is not None and count > most)):
@@ -139,11 +122,5 @@ def _check_parameters(
         elif of_model and param.scope == "shared":
             problems.append((where, "one value for the whole merge; move it to recipe parameters"))
         else:
-            _check_values(param, setting, where, problems)
-
-
-def _check_values(param: Param, setting: Setting, path: str, problems: Problems) -> None:
-    for where, value in leaves(setting, path):
-        rule = param.rule_broken_by(value)
-        if rule is not None:
-            problems.append((where, rule))
+            rules = ((place, param.rule_broken_by(x)) for place, x in leaves(setting, where))
+            problems.extend((place, rule) for place, rule in rules if rule is not None)
