@@ -13,7 +13,7 @@ import optuna
 import pytest
 
 from evaluators.protocol import Suite
-from merge_core.errors import EvaluationError, MergeError
+from merge_core.errors import EvaluationError, MergeError, NonFiniteError
 from merge_core.recipe.schema import Recipe, Source
 from search.report import files as results
 from search.run import study as whole
@@ -37,7 +37,7 @@ class Fragile(toy.Toy):
 
     def build(self, recipe: Recipe) -> str:
         if toy.noise(recipe.digest()) < 0.3:
-            raise MemoryError("this recipe does not build")
+            raise NonFiniteError("this recipe does not build")
         return super().build(recipe)
 
 
@@ -457,8 +457,10 @@ def run(spec: StudySpec) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(whole, "Worker", lambda *_: toy.Toy(spec))
         patch.setattr(results, "write", lambda *_: None)
-        summary = whole.run(spec.folder, toy.Listener(), toy.never)
+        report = whole.run(spec.folder, toy.Listener(), toy.never)
     record = open_record(spec.storage)
+    assert report is not None
+    summary = report.to_json()
     assert summary == record.summary
     del summary["cost"]["seconds"]
     pools = [toy.measured(record, "select"), toy.measured(record, "report")]
