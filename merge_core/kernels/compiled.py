@@ -10,15 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from merge_core.contract import Block, Inputs, Method
+from merge_core.contract import Block, Inputs, Method, Tensor
 from merge_core.errors import CheckpointError
 from merge_core.kernels.eager import Span, merge_blocks, spans, table_shape
 from merge_core.kernels.torch_compile import Kernel, available, compiled
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 LARGE = 20_000_000  # parameters
 WORTH = 2**9  # entries from which a kernel call costs less than a block

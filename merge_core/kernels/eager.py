@@ -10,12 +10,9 @@ import bisect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from merge_core.contract import Block, Inputs, Method, Prepared
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from merge_core.contract import Block, Inputs, Method, Prepared, Tensor
 
 BLOCK = 2**17  # entries: 512 KiB of float32
 FAR_BLOCK = 2**23  # on an accelerator, where few large operations are better; float32 counts 2**24

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Inputs, Method
+from merge_core.contract import Inputs, Method, Tensor
 from merge_core.methods.shared.elect import CONSENSUS, ELECTED
 from merge_core.methods.shared.sparsify.middle import GAMMA, MIDDLE, keep_middle
 from merge_core.methods.shared.task_vectors import add_elected, entry, params, prepared, weigh
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def reference(inputs: Inputs) -> Tensor:

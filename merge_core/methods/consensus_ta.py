@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from merge_core.contract import Block, Inputs, Method, Param, Prepared
+from merge_core.contract import Block, Inputs, Method, Param, Prepared, Tensor, required, shared
 from merge_core.methods.shared.task_vectors import LAMBDA, WEIGHT
 from merge_core.methods.shared.weighted_sum import summed, weighted
 
-if TYPE_CHECKING:
-    from torch import Tensor
+REACH = "how much of the others' change a model's own must reach to be in its mask"
+AGREEMENT = "least number of masks that an entry must be in; whole"
 
 
 def _prepare(inputs: Inputs) -> Prepared:
@@ -19,7 +17,6 @@ def _prepare(inputs: Inputs) -> Prepared:
 
 
 def _entry(block: Block) -> Tensor:
-    assert block.base is not None
     deltas, numbers = block.deltas(), block.numbers
     total = weighted(deltas, numbers["weight"])
     pairs = zip(deltas, numbers["tall_lambda"], strict=True)
@@ -27,7 +24,7 @@ def _entry(block: Block) -> Tensor:
         [(delta.abs() >= (total - delta).abs() * factor).float() for delta, factor in pairs]
     )
     stays = (masks >= numbers["agreement"][0]).float()
-    return total * stays * numbers["share"][0] + block.base
+    return total * stays * numbers["share"][0] + required(block.base)
 
 
 def reference(inputs: Inputs) -> Tensor:
@@ -39,8 +36,7 @@ def reference(inputs: Inputs) -> Tensor:
     pairs = zip(deltas, inputs.numbers("tall_lambda"), strict=True)
     masks = torch.stack([delta.abs() >= share * (total - delta).abs() for delta, share in pairs])
     consensus = masks.sum(0) >= round(inputs.number("agreement"))
-    assert inputs.base is not None
-    return inputs.base.float() + inputs.number("lambda") * total * consensus
+    return required(inputs.base).float() + inputs.number("lambda") * total * consensus
 
 
 METHOD = Method(
@@ -49,23 +45,8 @@ METHOD = Method(
     entry=_entry,
     params=(
         WEIGHT,
-        Param(
-            "tall_lambda",
-            "how much of the others' change a model's own must reach to be in its mask",
-            low=0.2,
-            high=0.6,
-            minimum=0,
-            default=0.4,
-        ),
-        Param(
-            "agreement",
-            "least number of masks that an entry must be in; whole",
-            low=1,
-            high=4,
-            minimum=1,
-            default=2,
-            scope="shared",
-        ),
+        Param("tall_lambda", REACH, low=0.2, high=0.6, minimum=0, default=0.4),
+        shared("agreement", AGREEMENT, 1, 4, minimum=1, default=2),
         LAMBDA,
     ),
     base="required",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Inputs, Method
+from merge_core.contract import Inputs, Method, Tensor
 from merge_core.methods.shared.task_vectors import (
     INT8_MASK,
     LAMBDA,
@@ -15,9 +14,6 @@ from merge_core.methods.shared.task_vectors import (
     normalize,
     prepared,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def reference(inputs: Inputs) -> Tensor:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Inputs, Method, Param
+from merge_core.contract import Inputs, Method, Tensor, shared
 from merge_core.methods.shared.elect import CONSENSUS, ELECTED
 from merge_core.methods.shared.sparsify.largest import LARGEST, trim_largest
 from merge_core.methods.shared.task_vectors import add_elected, entry, params, prepared, weigh
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def reference(inputs: Inputs) -> Tensor:
@@ -21,13 +17,8 @@ def reference(inputs: Inputs) -> Tensor:
     return add_elected(inputs, weigh(inputs, trimmed))
 
 
-TRIM = Param(
-    "trim",
-    "density is a share of each tensor, or (global) of the model's whole task vector",
-    default="tensor",
-    scope="shared",
-    choices=("tensor", "global"),
-)
+WHOLE = "density is a share of each tensor, or (global) of the model's whole task vector"
+TRIM = shared("trim", WHOLE, default="tensor", choices=("tensor", "global"))
 METHOD = Method(
     name="ties",
     prepare=partial(prepared, rule=LARGEST, elects=True),

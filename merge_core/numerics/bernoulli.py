@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from merge_core.contract import Tensor
 
 WORD = 2**32 - 1
 

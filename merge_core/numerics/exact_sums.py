@@ -12,10 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from merge_core.contract import Tensor
 
 RUN = 2**14
 BITS = 31  # of the largest size, counted

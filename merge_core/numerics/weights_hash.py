@@ -12,13 +12,11 @@ import operator
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from merge_core.contract import Tensor
 from merge_core.kernels.torch_compile import compiled
 from merge_core.numerics.bernoulli import WORD, shifted, signed, stirred
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _BLOCK, _FAR_BLOCK = 2**15, 2**22  # columns of eight words: 1 MiB; on an accelerator 128 MiB
 LANES = 8  # words that are folded into one before they are mixed

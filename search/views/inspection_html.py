@@ -83,17 +83,16 @@ def page(found: Inspection) -> str:
         title=escape(f"{found.merge_method}: task vectors measured from {measured_from}"),
         style=STYLE,
         facts=escape(facts),
-        body="\n".join([*_norms(found), *_pairs(found)]),
+        body="\n".join([_norms(found), *_pairs(found)]),
     )
 
 
-def _norms(found: Inspection) -> Iterator[str]:
+def _norms(found: Inspection) -> str:
     if not found.models:
-        yield "<p>Every place of the result has one model: there are no task vectors.</p>"
-        return
+        return "<p>Every place of the result has one model: there are no task vectors.</p>"
     names = found.short_names()
     seen = [(row, one) for row in found.rows for one in row.models]
-    yield from _section(
+    return _section(
         found,
         "Norm of the task vectors, relative to the norm of what they are measured from",
         "relative norm, one scale for all models",
@@ -111,30 +110,25 @@ def _pairs(found: Inspection) -> Iterator[str]:
     names = found.short_names()
     seen = [(row, pair) for row in found.rows for pair in row.pairs]
     for what, low, words in (("cosine", -1.0, COSINE), ("sign disagreement", 0.0, SIGNS)):
-        maps: dict[str, Shown] = {}
-        for a, b in (pair.models for pair in found.total.pairs):
-            here = [
-                (row, getattr(x, what.replace(" ", "_"))) for row, x in seen if x.models == (a, b)
-            ]
-            shown = {row: (number, f"{what} {_number(number)}") for row, number in here}
-            maps[f"{names[a]} and {names[b]}: {what}"] = shown
+        titles = {
+            pair.models: f"{' and '.join(names[x] for x in pair.models)}: {what}"
+            for pair in found.total.pairs
+        }
+        maps: dict[str, Shown] = {title: {} for title in titles.values()}
+        for row, pair in seen:
+            number = getattr(pair, what.replace(" ", "_"))
+            maps[titles[pair.models]][row] = number, f"{what} {_number(number)}"
         if maps:
-            title, scale = (
-                f"{what.capitalize()} between task vectors",
-                Scale(low, 1.0, (BLUE, WHITE, RED)),
-            )
-            yield from _section(found, title, words, scale, maps)
+            scale = Scale(low, 1.0, (BLUE, WHITE, RED))
+            yield _section(found, f"{what.capitalize()} between task vectors", words, scale, maps)
 
 
 def _section(
     found: Inspection, title: str, words: str, scale: Scale, maps: dict[str, Shown]
-) -> Iterator[str]:
-    yield f"<h2>{title}</h2>"
-    yield scale.legend(words)
-    yield "<section>"
-    for name, shown in maps.items():
-        yield _map(found, name, scale, shown)
-    yield "</section>"
+) -> str:
+    tables = [_map(found, name, scale, shown) for name, shown in maps.items()]
+    head = [f"<h2>{title}</h2>", scale.legend(words)]
+    return "\n".join([*head, "<section>", *tables, "</section>"])
 
 
 def _told(one: Measured) -> str:

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Param
+from merge_core.contract import Tensor, shared
 from merge_core.methods.shared.weighted_sum import summed
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-CONSENSUS = Param(
-    "consensus",
-    "elect signs by the sum of the weighted task vectors, or by a count of their signs",
-    default="sum",
-    scope="shared",
-    choices=("sum", "count"),
-)
+VOTE = "elect signs by the sum of the weighted task vectors, or by a count of their signs"
+CONSENSUS = shared("consensus", VOTE, default="sum", choices=("sum", "count"))
 ELECTED = (
     "s = sign(sum_i weight_i x_i), or of the sum of their signs (consensus: count); plus at 0\n"
     "out = W_b + lambda sum_i weight_i x_i, over i of sign s (normalize: / sum_i weight_i of these)"

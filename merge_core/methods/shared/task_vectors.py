@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Block, Inputs, Param, Prepared, flag
+from merge_core.contract import Block, Inputs, Param, Prepared, Tensor, flag, required, shared
 from merge_core.errors import ParameterError
 from merge_core.methods.shared.elect import elect, sum_agreeing
 from merge_core.methods.shared.sparsify.rescale import rescale, rescaled, scale
 from merge_core.methods.shared.sparsify.rule import Rule, terms
 from merge_core.methods.shared.weighted_sum import summed
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 WEIGHT = Param("weight", "factor on the model's task vector", low=0, high=1.5, start=1)
-LAMBDA = Param(
-    "lambda", "factor on the merged task vector", low=0, high=2, default=1.0, scope="shared"
-)
+LAMBDA = shared("lambda", "factor on the merged task vector", 0, 2, default=1.0)
 ADDED = "out = W_b + lambda sum_i weight_i x_i (normalize: / sum_i weight_i)"
 INT8_MASK = flag(
     "int8_mask", "read for the dialect's sake; it never changed a number", default=False
@@ -93,9 +87,8 @@ def entry(block: Block) -> Tensor:
     part. No models beside the base give the base.
     """
     rule, elects, normalized, count = block.flags
-    assert block.base is not None
     if not block.models:
-        return block.base.clone()
+        return required(block.base).clone()
     numbers = block.numbers
     weighed = terms(block, rule, numbers["factor"])
     if elects:
@@ -103,7 +96,7 @@ def entry(block: Block) -> Tensor:
         mixed = sum_agreeing(weighed, elect(weighed, count), weights)
     else:
         mixed = summed(weighed)
-    return mixed * numbers["share"][0] + block.base
+    return mixed * numbers["share"][0] + required(block.base)
 
 
 def weigh(inputs: Inputs, kept: Sequence[Tensor]) -> list[Tensor]:
@@ -121,9 +114,8 @@ def weigh(inputs: Inputs, kept: Sequence[Tensor]) -> list[Tensor]:
 
 def add(inputs: Inputs, terms: Sequence[Tensor]) -> Tensor:
     """Return ``W_b + lambda sum_i t_i``, or the weighted mean for the sum: for references."""
-    assert inputs.base is not None
     divisor = sum(inputs.numbers("weight")) if inputs.shared["normalize"] else 1.0
-    return inputs.base.float() + inputs.number("lambda") * summed(terms) / divisor
+    return required(inputs.base).float() + inputs.number("lambda") * summed(terms) / divisor
 
 
 def add_elected(inputs: Inputs, terms: Sequence[Tensor]) -> Tensor:
@@ -139,5 +131,4 @@ def add_elected(inputs: Inputs, terms: Sequence[Tensor]) -> Tensor:
         weights = torch.tensor(inputs.numbers("weight")).view(-1, *[1] * merged.dim())
         divisor = (weights * agrees).sum(0)
         merged = merged / torch.where(divisor == 0, 1, divisor)
-    assert inputs.base is not None
-    return inputs.base.float() + inputs.number("lambda") * merged  # scale
+    return required(inputs.base).float() + inputs.number("lambda") * merged  # scale

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from merge_core.contract import Block, Inputs, Prepared
+from merge_core.contract import Block, Inputs, Prepared, Tensor
 from merge_core.methods.shared.sparsify.rule import Rule
 from merge_core.numerics.bernoulli import coins, highest, kept, split
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def drop_at_random(delta: Tensor, density: float, key: int) -> Tensor:

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Cut, Inputs
+from merge_core.contract import Cut, Inputs, Tensor, required
 from merge_core.methods.shared.sparsify.rule import PART
 from merge_core.numerics.exact_sums import Parts
 from merge_core.numerics.order_statistics import ranked
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 GRID = 100  # densities of a hundredth and its multiples are found all at once
 
 
 def sizes(inputs: Inputs, i: int) -> Callable[[], Iterator[Tensor]]:
     """Return a source of ``|d_i|``, part by part, float32."""
-    model, base = inputs.models[i].reshape(-1), inputs.base
-    assert base is not None
-    flat = base.reshape(-1)
+    model, base = inputs.models[i].reshape(-1), required(inputs.base).reshape(-1)
 
     def parts() -> Iterator[Tensor]:
         for start in range(0, model.numel(), PART):
             part = slice(start, start + PART)
-            yield (model[part].float() - flat[part].float()).abs_()
+            yield (model[part].float() - base[part].float()).abs_()
 
     return parts
 

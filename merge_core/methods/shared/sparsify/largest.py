@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Block, Cut, Inputs, Prepared
+from merge_core.contract import Block, Cut, Inputs, Prepared, Tensor
 from merge_core.methods.shared.sparsify.cuts import changes, cut_at
 from merge_core.methods.shared.sparsify.rule import Rule
 from merge_core.numerics.order_statistics import above
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def trim_largest(delta: Tensor, density: float) -> Tensor:

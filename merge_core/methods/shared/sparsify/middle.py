@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Block, Inputs, Param, Prepared
+from merge_core.contract import Block, Inputs, Param, Prepared, Tensor
 from merge_core.methods.shared.sparsify.cuts import changes, cut_at
 from merge_core.methods.shared.sparsify.rule import Rule
 from merge_core.numerics.order_statistics import above
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-GAMMA = Param(
-    "gamma",
-    "share of task vector entries, the largest, that are dropped",
-    low=0,
-    high=0.1,
-    default=0.01,
-    minimum=0,
-    maximum=1,
-)
+DROPPED = "share of task vector entries, the largest, that are dropped"
+GAMMA = Param("gamma", DROPPED, low=0, high=0.1, default=0.01, minimum=0, maximum=1)
 
 
 def keep_middle(delta: Tensor, density: float, gamma: float) -> Tensor:

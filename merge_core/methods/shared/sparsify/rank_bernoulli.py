@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Block, Inputs, Param, Prepared
+from merge_core.contract import Block, Inputs, Param, Prepared, Tensor, required
 from merge_core.errors import ParameterError
 from merge_core.methods.shared.sparsify.bernoulli import flipped, words
 from merge_core.methods.shared.sparsify.rule import PART, Rule
 from merge_core.numerics.bernoulli import kept
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 COINS = 2.0**32  # different ones, half of them below zero
-EPSILON = Param(
-    "epsilon",
-    "how far the keep probability of the smallest and largest entries is from density",
-    low=0,
-    high=0.3,
-    default=0.15,
-    minimum=0,
-    maximum=0.5,
-)
+SPREAD = "how far the keep probability of the smallest and largest entries is from density"
+EPSILON = Param("epsilon", SPREAD, low=0, high=0.3, default=0.15, minimum=0, maximum=0.5)
 
 
 def drop_by_rank(delta: Tensor, density: float, epsilon: float, key: int) -> Tensor:
@@ -80,12 +69,12 @@ def _ranks(inputs: Inputs, i: int) -> Tensor:
     """
     import torch
 
-    assert inputs.base is not None
-    found = torch.empty_like(inputs.base, dtype=torch.float16)
+    found = torch.empty_like(required(inputs.base), dtype=torch.float16)
     if found.numel() == 0:
         return found
     model, base, table = (
-        x.reshape(1, -1) if x.dim() < 2 else x for x in (inputs.models[i], inputs.base, found)
+        x.reshape(1, -1) if x.dim() < 2 else x
+        for x in (inputs.models[i], required(inputs.base), found)
     )
     width = table.shape[1]
     even = torch.linspace(-1, 1, width, dtype=torch.float64) if width > 1 else torch.zeros(1)

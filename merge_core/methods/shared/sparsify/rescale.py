@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Inputs, Param, Prepared, Value
+from merge_core.contract import Inputs, Param, Prepared, Tensor, Value, shared
 from merge_core.kernels.eager import of_model
 from merge_core.methods.shared.sparsify.cuts import sizes
 from merge_core.methods.shared.sparsify.largest import cut_of_whole
 from merge_core.methods.shared.sparsify.rule import PART, Rule, terms
 from merge_core.numerics import exact_sums
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 LEAST = 1e-7  # L1 norm from which there is something to rescale, as the mergekit dialect has it
+MODES = "l1 (true): give the kept entries the L1 norm of all; inverse_density: divide by density"
 
 
 def rescale(default: bool) -> Param:
     """Return the parameter ``rescale``; true means ``l1``, false means ``none``."""
-    return Param(
-        "rescale",
-        "l1 (true): give the kept entries the L1 norm of all; inverse_density: divide by density",
-        default=default,
-        scope="shared",
-        choices=(True, False, "l1", "inverse_density", "none"),
-    )
+    modes = (True, False, "l1", "inverse_density", "none")
+    return shared("rescale", MODES, default=default, choices=modes)
 
 
 def rescaled(kept: Tensor, delta: Tensor, density: float, mode: Value) -> Tensor:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from merge_core.contract import Block, Inputs, Prepared
+from merge_core.contract import Block, Inputs, Prepared, Tensor
 from merge_core.kernels.eager import of_model
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 PART = 2**20  # entries that are looked at together
 
