@@ -191,6 +191,15 @@ class Evaluator(ABC):
     def fingerprint(self) -> str:
         """Name everything but the model and its engine that could change a score."""
 
+    def unfit(self, model: LiveModel, which: Sequence[int]) -> Mapping[int, str]:
+        """Return which of some items the model cannot take, and why; where that is not known, none.
+
+        Args:
+            model: Asked for its window, not for an answer.
+            which: Positions in ``items``, any order, repeats allowed.
+        """
+        return {}
+
     def check_positions(self, which: Sequence[int]) -> None:
         """Refuse positions that are no item's.
 

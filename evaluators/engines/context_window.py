@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from evaluators.log_control import hushed_logs
@@ -56,6 +56,12 @@ def too_long(tokens: int, answer: int, window: int | None) -> str:
         f"{tokens} tokens{room} do not fit the model's window of {window}; "
         "shorten the prompt, or ask for fewer examples or tokens"
     )
+
+
+def unfit(tokens: Mapping[int, int], answer: int, window: int | None) -> dict[int, str]:
+    """Return why prompts do not fit, of those that do not; see ``too_long``."""
+    found = {i: too_long(count, answer, window) for i, count in tokens.items()}
+    return {i: reason for i, reason in found.items() if reason}
 
 
 def _of_engine(model: LiveModel) -> object:

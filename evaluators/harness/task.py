@@ -79,7 +79,7 @@ class LmEvalTask(Evaluator):
     def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
         """Score some items. See ``protocol.Evaluator.score``; nan where an item is too long."""
         self.check_positions(which)
-        reasons = {} if self._cut else self._too_long(model, which)
+        reasons = self.unfit(model, which)
         self.failures = {self.items[i].id: reason for i, reason in reasons.items()}
         # Fresh copies: an Instance collects its answers, and `which` may repeat an item.
         asked = [[_blank(r) for r in self._prepared.requests[i]] for i in which if i not in reasons]
@@ -112,8 +112,10 @@ class LmEvalTask(Evaluator):
             return graded(self.unit, task, doc, [nats for nats, _ in answers])
         return self._reduction.score(task.process_results(doc, answers))
 
-    def _too_long(self, model: LiveModel, which: Sequence[int]) -> dict[int, str]:
+    def unfit(self, model: LiveModel, which: Sequence[int]) -> dict[int, str]:
         """Return why items do not fit the window; rolling texts are read in windows and do."""
+        if self._cut:
+            return {}
         window = window_of(model)
         self._measure(model, [i for i in dict.fromkeys(which) if i not in self._lengths])
         reasons = {i: too_long(*self._lengths[i], window) for i in which}

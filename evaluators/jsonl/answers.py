@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from evaluators.engines.context_window import count_tokens, too_long, window_of
+from evaluators.engines.context_window import count_tokens, unfit, window_of
 from evaluators.json_rows import Row
 from evaluators.jsonl.prompts import SEPARATOR, PromptOptions, Prompts
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, Tokenizer, fingerprint
@@ -100,11 +100,14 @@ class AnswerEvaluator(Evaluator):
     def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
         """Score some items. See ``protocol.Evaluator.score``; nan where a prompt is too long."""
         self.check_positions(which)
-        window = window_of(model)
-        reasons = {i: too_long(self._tokens[i], self._most, window) for i in set(which)}
-        self.failures = {self.items[i].id: reason for i, reason in reasons.items() if reason}
-        asked = [i for i in which if not reasons[i]]
+        reasons = self.unfit(model, which)
+        self.failures = {self.items[i].id: reason for i, reason in reasons.items()}
+        asked = [i for i in which if i not in reasons]
         said = model.engine.generate_until([(self._texts[i], self._how) for i in asked])
         found = iter(self.values(list(zip(asked, said, strict=True))))
-        values = [math.nan if reasons[i] else next(found) for i in which]
+        values = [math.nan if i in reasons else next(found) for i in which]
         return np.array(values, dtype=np.float64)
+
+    def unfit(self, model: LiveModel, which: Sequence[int]) -> dict[int, str]:
+        """Return why prompts do not fit the window. See ``protocol.Evaluator.unfit``."""
+        return unfit({i: self._tokens[i] for i in which}, self._most, window_of(model))

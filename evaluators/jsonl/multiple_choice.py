@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import Field
 
 from evaluators.choice_scores import GRADED
-from evaluators.engines.context_window import count_tokens, too_long, window_of
+from evaluators.engines.context_window import count_tokens, unfit, window_of
 from evaluators.json_rows import Row, written
 from evaluators.jsonl.prompts import PromptOptions, gap, prepare
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, Tokenizer, fingerprint
@@ -93,16 +93,19 @@ class MultipleChoice(Evaluator):
     def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
         """Score some items. See ``protocol.Evaluator.score``; nan where a prompt is too long."""
         self.check_positions(which)
-        window = window_of(model)
-        reasons = {i: too_long(self._tokens[i], 0, window) for i in set(which)}
-        self.failures = {self.items[i].id: reason for i, reason in reasons.items() if reason}
-        asked = [pair for i in which if not reasons[i] for pair in self._pairs[i]]
+        reasons = self.unfit(model, which)
+        self.failures = {self.items[i].id: reason for i, reason in reasons.items()}
+        asked = [pair for i in which if i not in reasons for pair in self._pairs[i]]
         nats = iter(model.engine.loglikelihood(asked))
         values = [
-            np.nan if reasons[i] else self._value(i, [next(nats)[0] for _ in self._pairs[i]])
+            np.nan if i in reasons else self._value(i, [next(nats)[0] for _ in self._pairs[i]])
             for i in which
         ]
         return np.array(values, dtype=np.float64)
+
+    def unfit(self, model: LiveModel, which: Sequence[int]) -> dict[int, str]:
+        """Return why questions do not fit the window. See ``protocol.Evaluator.unfit``."""
+        return unfit({i: self._tokens[i] for i in which}, 0, window_of(model))
 
     def _value(self, i: int, nats: Sequence[float]) -> float:
         choices, gold = self._questions[i]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from merge_core.errors import MergeError
 from search.storage.study_record import Record
 from search.trial.tasks import SEARCH, Scores
-from search.trial.trial import Trial
+from search.trial.trial import Trial, kind_of
 from search.trial.worker import Job, Worker
 
 Verdict = Literal["identical", "scores differ", "weights differ"]
@@ -42,9 +42,12 @@ def reproduce(record: Record, worker: Worker, numbers: Sequence[int]) -> Iterato
 
 def _checked(worker: Worker, trial: Trial) -> tuple[Verdict, str]:
     if trial.state == "failed":
-        return _failed_again(worker, trial)
+        return _failed_again(worker, trial, SEARCH, trial.error)
     for pool, found in trial.measured.items():
-        verdict, reason = _scored_again(worker, trial, pool, found.scores)
+        if found.error is not None:
+            verdict, reason = _failed_again(worker, trial, pool, found.error)
+        else:
+            verdict, reason = _scored_again(worker, trial, pool, found.scores)
         if reason:
             return verdict, reason
     return "identical", ""
@@ -74,22 +77,24 @@ def _difference(old: Mapping[str, Sequence[float]], new: Scores, pool: str) -> s
     return ""
 
 
-def _failed_again(worker: Worker, trial: Trial) -> tuple[Verdict, str]:
+def _failed_again(
+    worker: Worker, trial: Trial, pool: str, error: str | None
+) -> tuple[Verdict, str]:
     """A trial that failed is reproduced if it fails with the same kind of error."""
-    kind, again = trial.error_kind, _fails_with(worker, trial)
+    kind, again = kind_of(error), _fails_with(worker, trial, pool)
     if again is None:
         return "scores differ", f"failed with {kind} when the study ran, works now"
     same = again == kind
     return ("identical", "") if same else ("scores differ", f"failed with {again}, was {kind}")
 
 
-def _fails_with(worker: Worker, trial: Trial) -> str | None:
+def _fails_with(worker: Worker, trial: Trial, pool: str) -> str | None:
     """Return the class of what a trial's recipe raises now, if it raises."""
-    result = worker.run(Job(trial.recipe, SEARCH))
+    result = worker.run(Job(trial.recipe, pool))
     if result.failure is not None:
         return result.failure.kind
     try:
-        worker.tasks.value(result.scores or {}, SEARCH)
+        worker.tasks.value(result.scores or {}, pool)
     except MergeError as error:  # scores that are not finite
         return type(error).__name__
     return None

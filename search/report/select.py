@@ -8,10 +8,11 @@ items that chose nothing.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from merge_core.errors import MergeError
+from merge_core.errors import MergeError, NonFiniteError
 from search.scoring.pareto import front, thinned
 from search.scoring.pools import NAMES
 from search.space.starting_points import DEFAULTS, PARENT, SIMPLE
@@ -40,26 +41,34 @@ class Selection:
 
 
 def select(record: Record, worker: Worker, progress: Progress) -> Selection:
-    """Score finalists and baselines on the select pool and choose.
+    """Score finalists and baselines on the select pool and choose, among those not dropped.
 
     Raises:
-        MergeError: No trial is complete, or a candidate can no longer be built as it was.
+        MergeError: No trial is complete, a candidate can no longer be built as it was, or no
+            finalist or no parent could be scored.
+        InterruptedStudyError: One could not be scored, and that is not its own fault.
     """
     done = [trial for trial in record.trials if trial.state == "complete"]
     finalists = _finalists(done, worker.spec.search.finalists)
     named = {t.baseline: t.number for t in done if t.baseline is not None}
     measure(record, worker, SELECT, [*finalists, *named.values()], progress)
-    scores = {t.number: t.measured[SELECT].scores for t in record.trials if SELECT in t.measured}
+    kept = {t.number: t for t in record.trials if SELECT in t.measured and not t.dropped}
+    scores = {n: trial.measured[SELECT].scores for n, trial in kept.items()}
     value = {n: worker.tasks.value(found, SELECT)[0] for n, found in scores.items()}
+    finalists = _kept(record, finalists)
+    named = {name: n for name, n in named.items() if n in kept}
     winner = max(finalists, key=lambda n: (value[n], -n))
-    parents = [name for name in named if name.startswith(PARENT)]
+    parents = [name for name, n in named.items() if _is_parent(kept[n])]
     simple = [name for name in named if name.startswith(SIMPLE) or name == DEFAULTS]
     chosen = {name: n for name, n in named.items() if name not in simple}
     if simple:
         best = max(simple, key=lambda name: value[named[name]])
         chosen[best] = named[best]
     if not parents:
-        raise MergeError("every parent failed as a candidate; there is nothing to compare with")
+        why = [f"; {drop_notice(t)}" for t in record.trials if t.dropped and _is_parent(t)]
+        raise MergeError(
+            "every parent failed as a candidate; there is nothing to compare with" + "".join(why)
+        )
     values = {n: worker.tasks.values(scores[n], SELECT) for n in finalists}
     if any(values.values()):  # the others that nobody beats in every objective
         chosen |= {f"{FRONT}{n}": n for n in front(values) if n != winner}
@@ -67,13 +76,30 @@ def select(record: Record, worker: Worker, progress: Progress) -> Selection:
     return Selection(winner, {**chosen, "winner": winner}, best_parent)
 
 
+def choose(record: Record, worker: Worker, progress: Progress) -> Selection:
+    """Select, and measure on the report pool who was chosen; anew where one of them is dropped.
+
+    Raises:
+        MergeError, InterruptedStudyError: See ``select`` and ``measure``.
+    """
+    while True:
+        chosen = select(record, worker, progress)
+        numbers = chosen.named.values()
+        measure(record, worker, REPORT, numbers, progress)
+        if not any(record.trial(number).dropped for number in numbers):
+            return chosen
+
+
 def measure(
     record: Record, worker: Worker, pool: str, numbers: Iterable[int], progress: Progress
 ) -> None:
     """Score trials on a pool, as far as that is not stored yet; one commit for each.
 
+    A candidate that fails there by its own fault is dropped.
+
     Raises:
         MergeError: A rebuilt candidate does not have the weights that its trial had.
+        InterruptedStudyError: One could not be scored, and that is not its own fault.
     """
     known = {t.weights_digest: t.measured[pool] for t in record.trials if pool in t.measured}
     trials = [record.trial(number) for number in dict.fromkeys(numbers)]
@@ -82,7 +108,10 @@ def measure(
         progress.stage(f"{pool} pool: candidate {i + 1} of {len(todo)}")
         if trial.weights_digest not in known:
             known[trial.weights_digest] = _measured(worker, pool, trial)
-        record.add_measured(pool, trial.number, known[trial.weights_digest])
+        found = known[trial.weights_digest]
+        record.add_measured(pool, trial.number, found)
+        if found.error is not None:
+            progress.notice(drop_notice(record.trial(trial.number)))
 
 
 def _measured(worker: Worker, pool: str, trial: Trial) -> Measurement:
@@ -96,9 +125,34 @@ def _measured(worker: Worker, pool: str, trial: Trial) -> Measurement:
     if result.failure is not None:
         if not result.failure.candidate:
             raise InterruptedStudyError(f"trial {trial.number} on the {pool} pool", result.failure)
-        raise MergeError(f"trial {trial.number} on the {pool} pool: {result.failure.text}")
+        return Measurement(seconds=result.seconds, error=result.failure.traceback)
     assert result.scores is not None
+    try:
+        worker.tasks.value(result.scores, pool)
+    except NonFiniteError:
+        return Measurement(seconds=result.seconds, error=traceback.format_exc())
     return Measurement(result.scores, result.seconds)
+
+
+def drop_notice(trial: Trial) -> str:
+    """Say that a trial was dropped, and why."""
+    name = "" if trial.baseline is None else f" ({trial.baseline})"
+    return f"Trial {trial.number}{name} was dropped {trial.dropped}"
+
+
+def _is_parent(trial: Trial) -> bool:
+    return (trial.baseline or "").startswith(PARENT)
+
+
+def _kept(record: Record, finalists: list[int]) -> list[int]:
+    trials = [record.trial(n) for n in finalists]
+    kept = [trial.number for trial in trials if not trial.dropped]
+    if not kept:
+        raise MergeError(
+            f"every finalist was dropped, so there is no winner; the first {trials[0].dropped}; "
+            "mend that and run again: they are tried once more"
+        )
+    return kept
 
 
 def _finalists(done: list[Trial], count: int) -> list[int]:

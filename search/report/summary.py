@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from search.report.select import REPORT, SELECT, Selection
+from search.report.select import REPORT, SELECT, Selection, drop_notice
 from search.scoring.aggregate import Linear
 from search.scoring.intervals import Estimate, combined
 from search.space.starting_points import BASE, UNIFORM
@@ -126,7 +126,7 @@ def summarize(record: Record, spec: StudySpec, tasks: Tasks, selection: Selectio
         trials={"complete": complete, "stopped": 0, "failed": failed},
         pools={name: len(pool) for name, pool in tasks.pools.items()},
         score=tasks.aggregate.plain(),
-        notices=tasks.notices,
+        notices=[*tasks.notices, *(drop_notice(t) for t in record.trials if t.dropped)],
         candidates=[
             Candidate(name=name, trial=t.number, report=_scored(tasks, t, REPORT))
             for name, t in trials.items()

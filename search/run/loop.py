@@ -21,7 +21,7 @@ from search.storage.study_record import Record
 from search.storage.trial_codec import frozen
 from search.trial.progress import Progress
 from search.trial.settle import settle
-from search.trial.trial import Trial
+from search.trial.trial import Trial, kind_of
 from search.trial.worker import Worker
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _pending(first: list[Baseline], record: Record) -> list[Baseline]:
     tried = [by_name[b.name] for b in first if b.name in by_name]
     failed = [t for t in tried if t.state == "failed"]
     if len(tried) < len(first) or not _without_parents(tried):
-        failed = [t for t in failed if t.error_kind not in OWN_FAULTS]
+        failed = [t for t in failed if kind_of(t.error) not in OWN_FAULTS]
     if record.summary is not None:
         failed = []
     again = {t.baseline for t in failed}

@@ -11,8 +11,7 @@ from filelock import FileLock, Timeout
 
 from merge_core.errors import MergeError
 from search.report import files as results
-from search.report import select as selection
-from search.report.select import REPORT
+from search.report.select import choose
 from search.report.summary import Report, summarize
 from search.run.loop import search
 from search.run.resume import open_for
@@ -61,8 +60,7 @@ def _run(spec: StudySpec, progress: Progress, stop: Callable[[], bool]) -> Repor
     if not search(spec, record, worker, progress, stop):
         return None
     progress.stage(f"computed once for all candidates: {builder.once}")
-    chosen = selection.select(record, worker, progress)
-    selection.measure(record, worker, REPORT, chosen.named.values(), progress)
+    chosen = choose(record, worker, progress)
     report = summarize(record, spec, tasks, chosen)
     progress.stage("writing results")
     record.finish(report.to_json())

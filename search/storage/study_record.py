@@ -75,8 +75,13 @@ class Record:
         self.trials.append(trial)
 
     def add_measured(self, pool: str, number: int, found: Measurement) -> None:
-        """Store what was measured of a trial on the select or report pool, in one commit."""
-        self._study.set_user_attr(f"{pool}:{number}", attribute(found))
+        """Store what was measured of a trial on the select or report pool, in one commit.
+
+        That it was dropped is stored when the study is finished: a run that finds no winner leaves
+        it to be tried again.
+        """
+        if found.error is None:
+            self._store_measured(pool, number, found)
         trial = self.trials[number]
         self.trials[number] = replace(trial, measured={**trial.measured, pool: found})
 
@@ -87,9 +92,16 @@ class Record:
         return found
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Store the summary."""
+        """Store the summary, and before it who was dropped."""
+        for trial in self.trials:
+            for pool, found in trial.measured.items():
+                if found.error is not None:
+                    self._store_measured(pool, trial.number, found)
         if self.summary != summary:
             self._study.set_user_attr("summary", dict(summary))
+
+    def _store_measured(self, pool: str, number: int, found: Measurement) -> None:
+        self._study.set_user_attr(f"{pool}:{number}", attribute(found))
 
     def trial(self, number: int) -> Trial:
         """Return a trial by its number.

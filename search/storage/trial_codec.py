@@ -7,6 +7,7 @@ stands in the study's attributes ``select:N`` and ``report:N``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from merge_core.errors import MergeError
@@ -79,7 +80,7 @@ def thawed(trial: optuna.trial.FrozenTrial, study: Mapping[str, Any]) -> Trial:
         weights_digest=attributes["weights_digest"],
         value=attributes.get("value", numbers[0] if numbers else None),
         values=tuple(numbers) if len(numbers) > 1 else (),
-        measured={"search": _measurement(attributes), **later},
+        measured={"search": replace(_measurement(attributes), error=None), **later},
         **{key: attributes.get(key) for key in OPTIONAL},
     )
 
@@ -87,8 +88,9 @@ def thawed(trial: optuna.trial.FrozenTrial, study: Mapping[str, Any]) -> Trial:
 def attribute(found: Measurement) -> dict[str, Any]:
     """Return a measurement as an attribute holds it."""
     scores = {task: list(scores) for task, scores in found.scores.items()}
-    return {"scores": scores, "seconds": dict(found.seconds)}
+    error = {} if found.error is None else {"error": found.error}
+    return {"scores": scores, "seconds": dict(found.seconds), **error}
 
 
 def _measurement(attribute: Mapping[str, Any]) -> Measurement:
-    return Measurement(attribute["scores"], attribute["seconds"])
+    return Measurement(attribute["scores"], attribute["seconds"], attribute.get("error"))

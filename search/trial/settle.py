@@ -30,7 +30,8 @@ def settle(
 ) -> Trial:
     """Build and score one recipe on the search pool.
 
-    A recipe, or weights, that an earlier trial had are not scored again.
+    A recipe, or weights, that an earlier trial had are not scored again. Before the first scores
+    every item of every pool must fit the model.
 
     Args:
         worker: Builds and scores.
@@ -48,7 +49,7 @@ def settle(
     same = next((t for t in done if t.recipe == recipe), None)
     if same is None:
         digests = frozenset(t.weights_digest for t in done)
-        result = worker.run(Job(recipe, SEARCH, known=digests))
+        result = worker.run(Job(recipe, SEARCH, known=digests, first=not done))
         same = next((t for t in done if t.weights_digest == result.weights_digest), None)
     else:
         result = Result(same.weights_digest)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from evaluators.protocol import Evaluator, LiveModel, score_items
-from merge_core.errors import ItemError
+from merge_core.errors import EvaluationError, ItemError
 from search.scoring import intervals
 from search.scoring.aggregate import Aggregate
 from search.scoring.objectives import Opened, open_evaluators, pool_ids
@@ -80,6 +80,23 @@ class Tasks:
             if which:
                 scores[task] = complete_scores(evaluator, live, which)
         return scores
+
+    def check_fit(self, live: LiveModel) -> None:
+        """Refuse items, of any pool, that the model cannot take.
+
+        Raises:
+            EvaluationError: There are some; one is named.
+        """
+        for pool in NAMES:
+            for task, evaluator in self.scored_by(pool).items():
+                which = self.pools[pool].of(task)
+                unfit = evaluator.unfit(live, which)
+                if unfit:
+                    i, why = min(unfit.items())
+                    raise EvaluationError(
+                        f"{task}: {len(unfit)} of {len(which)} items of the {pool} pool cannot be "
+                        f"scored; {evaluator.items[i].id}: {why}"
+                    )
 
     def oriented(
         self, scores: Mapping[str, Sequence[float]], pool: str

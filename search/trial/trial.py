@@ -16,10 +16,12 @@ class Measurement:
     Args:
         scores: Task -> one score per item, in the pool's order; empty for a failed trial.
         seconds: ``build``, ``model`` (scoring) and, on the search pool, ``other``.
+        error: Traceback of a candidate that was dropped on this pool.
     """
 
     scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
 
     @property
     def items(self) -> int:
@@ -67,13 +69,13 @@ class Trial:
     @property
     def reason(self) -> str:
         """Why a trial failed: kind and first line of the error, without the traceback."""
-        last = (self.error or "").rpartition("Traceback (most recent call last):\n")[2]
-        return next((line for line in last.splitlines() if not line.startswith(" ")), "")
+        return reason_of(self.error)
 
     @property
-    def error_kind(self) -> str:
-        """Name of the class of what a failed trial raised."""
-        return self.reason.partition(":")[0].rpartition(".")[2]
+    def dropped(self) -> str:
+        """On which later pool it failed, and why; nothing where it did not."""
+        found = {pool: reason_of(x.error) for pool, x in self.measured.items() if x.error}
+        return next((f"on the {pool} pool: {why}" for pool, why in found.items()), "")
 
     def row(self) -> dict[str, Any]:
         """Return the trial as ``mergetune trials --json`` prints it."""
@@ -89,3 +91,14 @@ class Trial:
             "items": self.search.items,
             **({"values": list(self.values)} if self.values else {}),
         }
+
+
+def reason_of(error: str | None) -> str:
+    """Return kind and first line of the error that a traceback ends with."""
+    last = (error or "").rpartition("Traceback (most recent call last):\n")[2]
+    return next((line for line in last.splitlines() if not line.startswith(" ")), "")
+
+
+def kind_of(error: str | None) -> str:
+    """Return the name of the class of what a traceback ends with."""
+    return reason_of(error).partition(":")[0].rpartition(".")[2]

@@ -29,6 +29,7 @@ class Job:
         blocks: Which of them; None: all.
         known: Digests of weights that need no scores.
         expected: The digest of the only weights that are to be scored, if it is known.
+        first: Whether to look first if every item of every pool fits the model.
     """
 
     recipe: Recipe
@@ -36,6 +37,7 @@ class Job:
     blocks: Blocks | None = None
     known: frozenset[str] = frozenset()
     expected: str | None = None
+    first: bool = False
 
     def wants_scores(self, digest: str) -> bool:
         """Return whether weights are to be scored."""
@@ -77,7 +79,8 @@ class InterruptedStudyError(MergeError):
     """A run cannot go on, and no candidate is to blame; ``traceback`` says where it broke."""
 
     def __init__(self, what: str, failure: Failure) -> None:
-        super().__init__(f"{what}: {failure.reason}; nothing of it is stored, run again to go on")
+        rest = "nothing of it is stored; mend that and run again to go on"
+        super().__init__(f"{what}: {failure.reason}; {rest}")
         self.traceback = failure.traceback
 
 
@@ -129,6 +132,8 @@ class Worker:
             digest = _timed(spent, "build", lambda: self._built(job.recipe))
             if job.wants_scores(digest):
                 live = self.builder.live
+                if job.first:
+                    self.tasks.check_fit(live)
                 scores = _timed(
                     spent, "model", lambda: self.tasks.score(live, job.pool, job.blocks)
                 )

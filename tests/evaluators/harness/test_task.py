@@ -280,6 +280,8 @@ def test_item_longer_than_the_window_fails_and_says_what_to_do(tasks, live):
     reason = r"602 tokens do not fit the model's window of 512; .* `too_long: cut`"
     assert [*task.failures] == [task.items[1].id]
     assert re.match(reason, task.failures[task.items[1].id])
+    assert task.unfit(live, [1, 0]) == {1: task.failures[task.items[1].id]}
+    assert tasks.open("long", too_long="cut").unfit(live, [1, 0]) == {}
     task.score(live, [0])
     assert task.failures == {}
 

@@ -148,6 +148,7 @@ def test_a_prompt_without_room_for_its_answer_fails_and_says_why(opened):
     assert [text for text, _ in model.engine.asked] == ["abcd"]
     reason = "5 tokens and up to 12 of its answer do not fit the model's window of 16"
     assert quiz.failures[quiz.items[1].id].startswith(reason)
+    assert quiz.unfit(model, [1, 0]) == {1: quiz.failures[quiz.items[1].id]}
 
 
 def test_positions_that_fail_and_repeat_keep_their_places(opened):

@@ -181,6 +181,8 @@ def test_a_question_longer_than_the_window_fails_and_says_why(opened):
     reason = "48 tokens do not fit the model's window of 16"  # 40 + a blank + "perhaps"
     assert quiz.failures[quiz.items[1].id].startswith(reason)
     assert list(quiz.failures) == [quiz.items[1].id]
+    unfit = quiz.unfit(scripted(window=16), [1, 0])
+    assert unfit == {1: quiz.failures[quiz.items[1].id]}
 
 
 def test_a_question_as_long_as_the_window_is_scored(opened):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from search.run.loop import search
 from search.spec.study_file import StudySpec
 from search.storage.open import open_record
 from search.storage.study_record import Record
+from search.trial.trial import Measurement
 from tests.search import toy
 
 Study = Callable[..., StudySpec]
@@ -195,6 +197,26 @@ def test_a_trial_that_fails_otherwise_differs(spec: StudySpec) -> None:
         "scores differ",
         "failed with NonFiniteError, was MemoryError",
     )
+
+
+def test_a_candidate_that_was_dropped_is_identical_if_it_fails_again(
+    record: Record, spec: StudySpec
+) -> None:
+    trial = record.trial(0)
+    found = Measurement(error="Traceback (most recent call last):\nMemoryError: no luck\n")
+    record.trials[0] = replace(trial, measured={**trial.measured, "select": found})
+    (works,) = rows(record, toy.Toy(spec), 0)
+    assert works["reason"] == "failed with MemoryError when the study ran, works now"
+    bench = toy.Toy(spec)
+    score = bench.score
+
+    def scored(pool: str) -> Any:
+        if pool == "select":
+            raise MemoryError("no luck")
+        return score(pool)
+
+    bench.score = scored  # type: ignore[method-assign]
+    assert rows(record, bench, 0) == [{"number": 0, "verdict": "identical"}]
 
 
 def test_a_failed_trial_that_works_now_differs(spec: StudySpec) -> None:

@@ -12,15 +12,17 @@ import optuna
 import pytest
 
 from evaluators.protocol import Suite
-from merge_core.errors import MergeError
+from merge_core.errors import ItemError, MergeError
 from merge_core.recipe.schema import Recipe, Source
-from search.report.select import Selection, measure, select
+from search.report.select import Selection, choose, measure, select
 from search.report.summary import Report, summarize
 from search.scoring import intervals
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
+from search.storage.trial_codec import thawed
 from search.trial import worker
 from search.trial.trial import Measurement, Trial
+from search.trial.worker import InterruptedStudyError
 from search.views import tables
 from tests.search import toy
 
@@ -259,6 +261,101 @@ def test_a_study_whose_parents_all_failed_has_nothing_to_compare_with(
 ) -> None:
     with pytest.raises(MergeError, match=r"^every parent failed as a candidate"):
         chosen(fill("base", "parent:one", "good", failed=("parent:one",)), bench)
+
+
+def failing(bench: Scripted, *which: tuple[str, str], error: Exception | None = None) -> None:
+    """Let a worker fail for these pools and candidates."""
+    score = bench.score
+
+    def scored(pool: str) -> Scores:
+        if (pool, bench.live) in which:
+            raise error or ItemError("gain: 1 of 10 items have no score")
+        return score(pool)
+
+    bench.score = scored  # type: ignore[method-assign]
+
+
+def finished(record: Record, bench: Scripted) -> dict[str, Any]:
+    summary = summarize(record, bench.spec, bench.tasks, choose(record, bench, toy.Listener()))
+    record.finish(summary.to_json())
+    return summary.to_json()
+
+
+@pytest.mark.parametrize("pool", ["select", "report"])
+def test_a_finalist_that_fails_on_a_later_pool_is_dropped_with_its_reason(
+    fill: Any, bench: Any, pool: str
+) -> None:
+    record = fill()
+    failing(bench, (pool, "good"))
+    summary = finished(record, bench)
+    assert name_of(record.trial(summary["winner"]["trial"])) == "fair"
+    reason = f"on the {pool} pool: merge_core.errors.ItemError: gain: 1 of 10 items have no score"
+    assert summary["notices"] == [f"Trial 7 was dropped {reason}"]
+    stored = thawed(record._study.trials[7], record._study.user_attrs)
+    assert stored.dropped == record.trial(7).dropped == reason
+
+
+@pytest.mark.parametrize("pool", ["select", "report"])
+def test_a_baseline_that_fails_on_a_later_pool_is_dropped_and_named(
+    fill: Any, bench: Any, pool: str
+) -> None:
+    failing(bench, (pool, "parent:two"), (pool, "simple:weight=0.3"))
+    summary = finished(fill(), bench)
+    names = [row["name"] for row in summary["candidates"]]
+    assert names == ["base", "parent:one", "uniform", "defaults", "winner"]
+    assert summary["best_parent"] == "parent:one"
+    named = [notice.split(")")[0] for notice in summary["notices"]]
+    assert named == ["Trial 2 (parent:two", "Trial 5 (simple:weight=0.3"]
+
+
+def test_scores_of_a_later_pool_that_are_infinite_drop_the_candidate(
+    fill: Any, bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores_of, record = bench.scores_of, fill()
+    infinite = {"gain": [float("inf")] * 10, "loss": [0.0] * 10}
+    monkeypatch.setattr(
+        bench, "scores_of", lambda *x: infinite if x[0] == "good" else scores_of(*x)
+    )
+    summary = finished(record, bench)
+    assert name_of(record.trial(summary["winner"]["trial"])) == "fair"
+
+
+def test_a_finished_study_keeps_who_was_dropped(fill: Any, bench: Any) -> None:
+    record = fill()
+    failing(bench, ("select", "good"))
+    first = finished(record, bench)
+    study = record._study
+    again, fresh = Record(study, "memory"), Scripted(bench.spec)
+    assert finished(again, fresh) == first
+    assert fresh.scored == []
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("lucky", "good", "fair"), "every finalist was dropped, .*on the select pool: .*gain: 1"),
+        (("parent:one", "parent:two"), "every parent failed .*; Trial 1 .parent:one. was dropped"),
+    ],
+)
+def test_where_nobody_is_left_nothing_is_stored_of_it_and_the_next_run_tries_again(
+    fill: Any, bench: Any, names: tuple[str, ...], message: str
+) -> None:
+    record = fill()
+    failing(bench, *(("select", name) for name in names))
+    with pytest.raises(MergeError, match=message):
+        finished(record, bench)
+    again = Record(record._study, "memory")
+    assert len(toy.measured(again, "select")) == len(OUTCOMES) - len(names)
+    assert not finished(again, Scripted(bench.spec))["notices"]
+
+
+@pytest.mark.parametrize("pool", ["select", "report"])
+def test_an_outage_on_a_later_pool_drops_nobody(fill: Any, bench: Any, pool: str) -> None:
+    record = fill()
+    failing(bench, (pool, "good"), error=OSError("disk"))
+    with pytest.raises(InterruptedStudyError, match=rf"^trial 7 on the {pool} pool: OSError: disk"):
+        finished(record, bench)
+    assert not any(trial.dropped for trial in record.trials)
 
 
 def test_a_failed_baseline_is_left_out(fill: Any, bench: Any) -> None:

@@ -180,6 +180,41 @@ class Full(toy.Toy):
         return super().build(recipe)
 
 
+class Narrow(toy.Task):
+    """Has one item that no model takes, the one with the place ``LONG``."""
+
+    LONG = 0
+
+    def unfit(self, model: Any, which: Any) -> dict[int, str]:
+        return {i: "602 tokens do not fit" for i in which if i == self.LONG}
+
+
+@pytest.mark.parametrize("place", range(40))
+def test_an_item_of_any_pool_that_does_not_fit_ends_the_run_before_the_first_trial(
+    study: Study, place: int
+) -> None:
+    spec = study(trials=1)
+    narrow = Narrow("gain")
+    narrow.LONG = place
+    bench = toy.Toy(spec, tasks=[narrow, toy.Task("loss")])
+    pool = next((x for x, p in bench.tasks.pools.items() if place in p.of("gain")), None)
+    if pool is None:  # an item that no pool has
+        assert toy.searched(spec, bench).trials
+        return
+    rule = rf"trial 0: gain: 1 of 10 items of the {pool} pool .*; gain-{place}: 602 tokens do not"
+    with pytest.raises(InterruptedStudyError, match=rule):
+        toy.searched(spec, bench)
+    assert not open_record(spec.storage).trials
+    assert not bench.scored
+
+
+def test_a_study_that_has_begun_goes_on_with_items_that_do_not_fit(study: Study) -> None:
+    toy.searched(study(trials=1))
+    spec = study(trials=2)
+    bench = toy.Toy(spec, tasks=[Narrow("gain"), toy.Task("loss")])
+    assert len(toy.searched(spec, bench).trials) == 12
+
+
 def test_candidates_that_fail_alike_one_after_the_other_end_the_run(study: Study) -> None:
     spec = study(trials=30, sampler="random")
     bench = Full(spec)

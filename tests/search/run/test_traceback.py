@@ -49,7 +49,8 @@ def test_an_interrupted_study_says_what_broke_and_where_it_is_told_whole(
     file = tmp_path / "results" / "traceback.txt"
     failure = Failure(False, "OSError", "OSError: disk", "Traceback: long", "Traceback: long")
     assert run(InterruptedStudyError("trial 3", failure)) == (
-        f"trial 3: OSError: disk; nothing of it is stored, run again to go on (traceback: {file})"
+        f"trial 3: OSError: disk; nothing of it is stored; mend that and run again "
+        f"to go on (traceback: {file})"
     )
     assert file.read_text() == "Traceback: long"
 
