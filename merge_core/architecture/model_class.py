@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from merge_core.architecture import class_facts_cache
 from merge_core.errors import CheckpointError
 
@@ -86,7 +84,9 @@ def read(config: Mapping[str, Any], where: str) -> Architecture:
 def _read(config: str) -> Architecture:
     kept = class_facts_cache.read(config)
     if kept is not None:
-        return TypeAdapter(Architecture).validate_python(kept)
+        shapes = {name: tuple(shape) for name, shape in kept["shapes"].items()}
+        vocabulary, not_loaded = frozenset(kept["vocabulary"]), tuple(kept["not_loaded"])
+        return Architecture(shapes, kept["tied"], vocabulary, not_loaded, kept["prefix"])
     found = _made(config)
     class_facts_cache.keep(config, {**asdict(found), "vocabulary": sorted(found.vocabulary)})
     return found

@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 
 def plan(recipe: Recipe, opened: Mapping[str, Parent]) -> Plan:
-    """Plan a recipe and the documents that it refers to by name.
-
-    Args:
-        recipe: A valid recipe.
-        opened: Every parent by its reference.
+    """Plan a valid recipe and the documents it names; ``opened`` has every parent by reference.
 
     Raises:
         CheckpointError, ShapeError, ParameterError: See ``planner.plan_document``.

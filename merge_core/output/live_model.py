@@ -27,12 +27,7 @@ INERT = ("dtype", "torch_dtype", "transformers_version", "_name_or_path", "archi
 
 
 class Candidate(Merging):
-    """The model of one recipe, live in memory.
-
-    Args:
-        device: torch's name of the device that the live model sits on.
-        fuse, room, saved: See ``Merging``.
-    """
+    """The model of one recipe, live on ``device``, in torch's words; see ``Merging``."""
 
     def __init__(
         self,

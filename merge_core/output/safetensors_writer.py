@@ -21,10 +21,7 @@ SHARD_BYTES = 5 * 10**9
 def write_shards(plan: Plan, folder: Path, limit: int = SHARD_BYTES) -> list[int]:
     """Merge and write all weights, in one file or in several with an index.
 
-    Args:
-        plan: What to compute.
-        folder: Is there, without weights.
-        limit: Greatest size of one file in bytes; a larger tensor gets a file of its own.
+    ``limit`` is the greatest size of one file in bytes; a larger tensor gets a file of its own.
 
     Returns:
         The digest of every tensor.

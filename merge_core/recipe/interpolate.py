@@ -47,13 +47,9 @@ def resolve(setting: Setting, tensor: str, t: float) -> Scalar | None:
 
 
 def value_of(param: Param, settings: Sequence[Setting], tensor: str, t: float) -> Value:
-    """Return a parameter's value for one tensor.
+    """Return a parameter's value for one tensor at ``t``, see :func:`resolve`.
 
-    Args:
-        param: The declaration, with the default.
-        settings: Those given for it, the most specific first.
-        tensor: The tensor's name.
-        t: The layer's place in [0, 1], see :func:`resolve`.
+    The first of ``settings`` that holds counts: they stand the most specific first.
 
     Raises:
         ParameterError: No setting holds for the tensor and there is no default.

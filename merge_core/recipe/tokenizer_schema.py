@@ -18,20 +18,15 @@ TEMPLATE = f"{AUTO}, {', '.join(TEMPLATES)}, or Jinja text"
 class TokenSource:
     """Where one token's row comes from in the models that do not have the token.
 
-    Args:
-        kind: ``model``: the row of the same token in ``model``; ``model_token``: the row of
-            ``token`` or ``token_id`` there; ``zero``: zeros.
-        model: A model reference; None for ``zero``.
-        token: Of ``model_token``, if it is named by its text.
-        token_id: Of ``model_token``, if it is named by its number.
-        force: The row holds for every model, also for those that have the token.
+    ``model``: the row of the same token in a model; ``model_token``: the row of another token,
+    named by text or number, there; ``zero``: zeros.
     """
 
     kind: Literal["model", "model_token", "zero"]
-    model: str | None = None
+    model: str | None = None  # a model reference; None for ``zero``
     token: str | None = None
     token_id: int | None = None
-    force: bool = False
+    force: bool = False  # the row holds for every model, also for those that have the token
 
     def plain(self) -> dict[str, Any]:
         """Return the plain data of its YAML."""
@@ -43,18 +38,12 @@ class TokenSource:
 
 @dataclass(frozen=True)
 class TokenizerSetting:
-    """What stands under ``tokenizer:``, or what ``tokenizer_source:`` is short for.
+    """What stands under ``tokenizer:``, or what ``tokenizer_source:`` is short for."""
 
-    Args:
-        source: ``union``, ``base``, or the reference of the model whose tokenizer is taken.
-        tokens: Token -> source of its row, sorted by token; tokens that are not in the vocabulary
-            are added to it in this order.
-        pad_to_multiple_of: The number of rows is rounded up to a multiple of it.
-    """
-
-    source: str = UNION
+    source: str = UNION  # or ``base``, or the reference of the model whose tokenizer is taken
+    # Token -> source of its row, sorted by token; those that are new are added in this order.
     tokens: tuple[tuple[str, TokenSource], ...] = ()
-    pad_to_multiple_of: int | None = None
+    pad_to_multiple_of: int | None = None  # the number of rows is rounded up to one
 
     def plain(self) -> dict[str, Any]:
         """Return the plain data of its YAML, for the key ``tokenizer``."""
