@@ -63,20 +63,25 @@ def compiled(function: Kernel, examples: Sequence[Any]) -> Kernel:
 
 @functools.cache
 def _for_gpp() -> dict[str, Any]:
-    """Return what makes g++ load whole numbers at once.
+    """Return what makes g++ write good loops of torch's vector code.
 
-    torch's kernels load them through a buffer that g++ fills by halves of a vector where it is not
-    told otherwise; to read it the processor then waits until both are written: four times the time
-    of a loop that sums integers (dev/LOG.md). g++ before 12, or clang by that name, has no such
-    flags.
+    ``-mmove-max``: torch's kernels load whole numbers through a buffer that g++ fills by halves of
+    a vector; to read it at once the processor then waits until both are written: four times the
+    time of a loop that sums integers. ``-fno-ivopts``: g++ makes a counter of its own of every
+    address and every entry's place, more than there are registers (dev/LOG.md).
     """
     import torch
 
     compiler = shutil.which(os.environ.get("CXX", COMPILERS[0]))  # as torch chooses it
-    if compiler is None or platform.machine() != "x86_64":
+    if compiler is None:
         return {}
     bits = 512 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 256
-    flags = [f"-mmove-max={bits}", f"-mstore-max={bits}"]
-    ask = [compiler, "-Werror", *flags, "-E", "-x", "c++", "-"]
-    known = subprocess.run(ask, input=b"", capture_output=True, check=False).returncode == 0
-    return {"cpp.march": " ".join(["native", *flags])} if known else {}
+    wide = (f"-mmove-max={bits}", f"-mstore-max={bits}")
+    known = [flag for flag in ("-fno-ivopts", *wide) if _takes(compiler, flag)]
+    return {"cpp.march": " ".join(["native", *known])} if platform.machine() == "x86_64" else {}
+
+
+def _takes(compiler: str, flag: str) -> bool:
+    """Return whether a compiler knows a flag; g++ before 12, or clang by that name, may not."""
+    command = [compiler, "-Werror", flag, "-E", "-x", "c++", "-"]
+    return subprocess.run(command, input=b"", capture_output=True, check=False).returncode == 0
