@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import mergetune.own_packages  # noqa: F401  before the imports below: see there
 
 # isort: split
+from evaluators.harness.task_files import task_code
 from evaluators.protocol import Evaluator, LiveModel, Suite
 from merge_core import api
 from merge_core.api import Folder, Source
@@ -70,6 +71,7 @@ def score(
     *,
     folder: str | Path = ".",
     limit: int | None = None,
+    trust_tasks: bool = False,
 ) -> pd.Series[float]:
     """Score a model (see :func:`build`) item by item.
 
@@ -78,11 +80,13 @@ def score(
         evaluator: An entry as under ``score`` in a study file, or what opening one gives.
         folder: Where an entry's relative paths start.
         limit: Score the first so many items of each task only.
+        trust_tasks: Run code that lm-eval task files name under ``!function``.
 
     Returns:
         One score for each task and item id, in the task's own direction.
     """
-    return frames.scored(model, evaluator, Path(folder), limit)
+    with task_code(trusted=trust_tasks):
+        return frames.scored(model, evaluator, Path(folder), limit)
 
 
 def open_study(study: str | Path) -> Study:
@@ -90,9 +94,12 @@ def open_study(study: str | Path) -> Study:
     return Study(study)
 
 
-def run(study: str | Path) -> Study:
-    """Start or resume a study; Ctrl-C ends it at once, and settled trials stay stored."""
+def run(study: str | Path, *, trust_tasks: bool = False) -> Study:
+    """Start or resume a study; Ctrl-C ends it at once, and settled trials stay stored.
+
+    Code that lm-eval task files name under ``!function`` is run only with ``trust_tasks``.
+    """
     hush_libraries()
-    with ProgressLine() as progress:
+    with ProgressLine() as progress, task_code(trusted=trust_tasks):
         studies.run(Path(study), progress, lambda: False)
     return Study(study)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from evaluators import plugin_file
+from evaluators.harness import task_files
 from merge_core import api
 from merge_core.atomic_write import write_whole
 from merge_core.errors import MergeError
@@ -48,6 +49,14 @@ Plugins = Annotated[
     list[Path] | None,
     typer.Option(
         "--plugin", callback=_load_plugins, help="A Python file of yours that declares evaluators."
+    ),
+]
+TrustTasks = Annotated[
+    bool,
+    typer.Option(
+        "--trust-tasks",
+        callback=lambda trusted: task_files.trust_tasks() if trusted else None,
+        help="Run code that lm-eval task files of yours name under !function.",
     ),
 ]
 Out = Annotated[Path, typer.Argument(help="The model folder to make.")]
@@ -88,6 +97,7 @@ def check(
 def run(
     study: Annotated[Path, typer.Argument(help="A study file or its folder.")],
     plugin: Plugins = None,
+    trust_tasks: TrustTasks = False,
     as_json: Json = False,
 ) -> None:
     """Start a study, or resume it, and report its winner."""
@@ -170,6 +180,7 @@ def reproduce(
     study: Study,
     trial: Annotated[str, typer.Option(help="A trial's number, best, or all.")] = "all",
     plugin: Plugins = None,
+    trust_tasks: TrustTasks = False,
     as_json: Json = False,
 ) -> None:
     """Rebuild trials from the database and compare weights and item scores."""

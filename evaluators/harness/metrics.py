@@ -133,7 +133,8 @@ def reduction(prepared: Prepared, metric: str) -> Reduction:
     if absent and task.config.process_results is None:
         raise EvaluationError(
             f"lm-eval task {prepared.name!r} has the metric {', '.join(absent)}, which neither "
-            "lm-eval nor the `evaluate` package has here; it would be fetched from the hub"
+            "lm-eval nor the `evaluate` package has here; code of the hub, or of a folder of that "
+            "name, is looked for only with --trust-tasks"
         )
     kinds = {name: _kind(prepared, wanted) for name, wanted in task.aggregation().items()}
     kind = kinds[metric]

@@ -28,6 +28,7 @@ from evaluators.harness.refusals import (
     refuse_without_generation,
 )
 from evaluators.harness.sandbox import install_sandbox
+from evaluators.harness.task_files import install_rules
 from evaluators.log_control import hushed
 from merge_core.errors import EvaluationError, MergeError
 
@@ -103,6 +104,7 @@ def prepare(
     import lm_eval.api.task  # noqa: F401
 
     install_sandbox()
+    install_rules()
     name = name_of(spec)
     chat = _chat_template(name, chat_tokenizer)
     manager = manager_of(spec, include_path)

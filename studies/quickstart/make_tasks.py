@@ -3,7 +3,6 @@
     python studies/quickstart/make_tasks.py [--out DIR] [--seed N]
 
 The three tasks share one set of generation arguments, so lm-eval puts them into the same batches.
-``tasks/items.py`` is written by hand.
 """
 
 import argparse
@@ -18,9 +17,9 @@ N_ITEMS = 700  # of about 1,012 additions that belong to the benchmark
 TASK = """\
 # Written by studies/quickstart/make_tasks.py
 task: quickstart_{skill}
-custom_dataset: !function items.read
+dataset_path: json
 dataset_kwargs:
-  file: {skill}.jsonl
+  data_files: {{test: {skill}.jsonl}}
 output_type: generate_until
 test_split: test
 num_fewshot: 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +14,7 @@ import yaml
 
 from evaluators.harness.open import EVALUATOR
 from evaluators.harness.task import LmEvalTask
+from evaluators.harness.task_files import task_code
 from evaluators.protocol import Suite
 
 if TYPE_CHECKING:
@@ -170,6 +171,13 @@ class Tasks:
         text = yaml.safe_dump({"group": name, "task": [*members], **settings})
         (self.folder / f"{name}.yaml").write_text(text)
         return name
+
+
+@pytest.fixture
+def trusted() -> Iterator[None]:
+    """Let task files run code, as ``--trust-tasks`` does."""
+    with task_code(trusted=True):
+        yield
 
 
 @pytest.fixture

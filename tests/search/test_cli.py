@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from evaluators.harness import task_files
 from search import cli
 from search.storage.locate import open_study
 from tests.search.real import QUICKSTART, run_whole, write_study
@@ -67,6 +68,30 @@ def test_trials_json_has_the_keys_that_scripts_rely_on(mergetune, study):
     assert rows[-1]["params"].keys() == {
         f"weight/{name}/layers {band}" for name in ("add", "sort") for band in ("0-1", "2-3")
     }
+
+
+def test_a_database_alone_brings_no_code_of_task_files(mergetune, monkeypatch, tmp_path):
+    path = write_study(tmp_path / "coded", trials=1)
+    tasks = shutil.copytree(QUICKSTART / "tasks", tmp_path / "coded" / "tasks")
+    path.write_text(path.read_text().replace(str(QUICKSTART / "tasks"), "tasks"))
+    file = tasks / "add.yaml"
+    file.write_text(file.read_text() + "process_docs: !function code.docs\n")
+    ran, line = tasks / "RAN", len(file.read_text().splitlines())
+    (tasks / "code.py").write_text(
+        f"def docs(x):\n    open({str(ran)!r}, 'w').close()\n    return x\n"
+    )
+    monkeypatch.setattr(task_files, "_trusted", [False])
+    url = f"sqlite:///{path.parent / 'results' / 'study.db'}"
+    refusal = f"mergetune: {file}:{line}: code of a task file runs only with --trust-tasks, got "
+    commands = ["run", path], ["reproduce", url, "--trial", "0"]
+    for command in commands:
+        code, _, errors = mergetune(*command)
+        assert code == 1
+        assert errors.splitlines()[-1].startswith(refusal)
+        assert not ran.exists()
+        assert mergetune(*command, "--trust-tasks")[0] == 0
+        ran.unlink()
+        monkeypatch.setattr(task_files, "_trusted", [False])
 
 
 def test_best_shows_the_winning_recipe(mergetune, study):

@@ -49,6 +49,7 @@ def test_weighted_mean_of_lm_evals_own_items_is_its_number_to_the_last_digits(
     assert number == pytest.approx(theirs.results[f"{name},none"], rel=NOT_SUMS)
 
 
+@pytest.mark.usefixtures("trusted")
 def test_sizes_are_those_that_the_task_itself_counts(tasks, live, lm_eval_says):
     # as wikitext does: the model reads a cleaned text, the words are those of the page
     code = (
@@ -219,6 +220,7 @@ def test_a_question_without_a_right_and_a_wrong_choice_is_not_graded(name, chang
     assert tasks.open("choice").unit == "acc"
 
 
+@pytest.mark.usefixtures("trusted")
 @both_graded
 def test_a_task_with_rules_of_its_own_has_no_graded_metric_but_its_own(name, tasks, live):
     code = f"def results(doc, answers):\n    return {{'acc': 1.0, '{name}': 7.0}}\n"

@@ -55,6 +55,7 @@ def test_task_whose_data_are_missing_is_refused_with_the_cause(tasks):
     assert isinstance(got.value.__cause__, FileNotFoundError)
 
 
+@pytest.mark.usefixtures("trusted")
 def test_documents_that_shuffle_when_loaded_are_the_same_each_time(tasks):
     code = (
         "import random\n\n\ndef shuffled(docs):\n"
@@ -65,6 +66,7 @@ def test_documents_that_shuffle_when_loaded_are_the_same_each_time(tasks):
     assert tasks.open("shuffled").items == tasks.open("shuffled").items
 
 
+@pytest.mark.usefixtures("trusted")
 def test_task_that_makes_its_own_dataset_is_loaded(tasks):
     code = (
         "import datasets\n\n\ndef load(**metadata):\n"

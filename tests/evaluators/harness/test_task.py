@@ -243,6 +243,7 @@ def test_fingerprint_changes_with_a_right_answer(tasks):
     assert tasks.open("task").fingerprint() != before
 
 
+@pytest.mark.usefixtures("trusted")
 def test_fingerprint_changes_with_the_code_of_a_task(tasks):
     code = tasks.folder / "code.py"
     prints = []
@@ -361,6 +362,7 @@ def test_metric_that_is_no_mean_is_answered_with_those_that_are(tasks):
     assert tasks.open("corpus", metric="exact_match").unit == "exact_match"
 
 
+@pytest.mark.usefixtures("trusted")
 def test_task_that_raises_while_scoring_passes_its_cause_on(tasks, live):
     (tasks.folder / "code.py").write_text("def results(doc, answers):\n    return 1 / 0\n")
     write_with_results(tasks)
@@ -370,6 +372,7 @@ def test_task_that_raises_while_scoring_passes_its_cause_on(tasks, live):
 
 
 @pytest.mark.parametrize("given", ["{}", "{'exact_match': 'yes'}", "{'exact_match': (1, 2)}"])
+@pytest.mark.usefixtures("trusted")
 def test_metric_that_is_no_number_is_refused(given, tasks, live):
     (tasks.folder / "code.py").write_text(f"def results(doc, answers):\n    return {given}\n")
     write_with_results(tasks)
@@ -377,6 +380,7 @@ def test_metric_that_is_no_number_is_refused(given, tasks, live):
         all_scores(tasks.open("coded"), live)
 
 
+@pytest.mark.usefixtures("trusted")
 def test_metric_that_is_nan_is_refused(tasks, live):
     code = "def results(doc, answers):\n    return {'exact_match': float('nan')}\n"
     (tasks.folder / "code.py").write_text(code)

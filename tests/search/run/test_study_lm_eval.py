@@ -21,7 +21,6 @@ def folder(tmp_path_factory):
     """Two of the quickstart's tasks and a group of them; texts made of their problems."""
     tasks = tmp_path_factory.mktemp("study") / "tasks"
     tasks.mkdir()
-    shutil.copy(QUICKSTART / "tasks" / "items.py", tasks)
     for name in ("add", "sort"):
         for kind in ("yaml", "jsonl"):
             shutil.copy(QUICKSTART / "tasks" / f"{name}.{kind}", tasks)
