@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from merge_core.contract import Cut, Inputs
+from merge_core.contract import Cut, Inputs, Tensor
 from merge_core.errors import CheckpointError, NonFiniteError, ParameterError
 from merge_core.kernels import run
 from merge_core.merge.statistics_cache import Known
@@ -19,9 +19,6 @@ from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.numerics import order_statistics, weights_hash
 from merge_core.parents.residency import ROOM
 from merge_core.plan.steps import Operand, Plan, Step
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Merging:

@@ -6,17 +6,14 @@ Its tensors are merged when asked for and never written.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from merge_core.contract import Tensor
 from merge_core.merge.execute import Execution
 from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import TensorInfo
 from merge_core.plan.planner import plan_document
 from merge_core.plan.steps import Plan
 from merge_core.recipe.schema import Recipe
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def plan(recipe: Recipe, opened: Mapping[str, Parent]) -> Plan:

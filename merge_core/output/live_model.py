@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from merge_core.architecture import model_class
+from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError
 from merge_core.merge.execute import Execution, Merging
 from merge_core.merge.statistics_cache_disk import Saved
@@ -18,9 +19,6 @@ from merge_core.output.live_views import stored_views, views_of
 from merge_core.parents.residency import ROOM
 from merge_core.parents.weight_files import read_json
 from merge_core.plan.steps import Plan, Step
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 GENERATION = "generation_config.json"
 INERT = ("dtype", "torch_dtype", "transformers_version", "_name_or_path", "architectures")

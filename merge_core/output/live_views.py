@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from merge_core.architecture import model_class
+from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError
 from merge_core.plan.steps import Plan
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def stored_views(model: Any) -> Iterator[tuple[str, Tensor]]:

@@ -7,19 +7,17 @@ them replaces all of them. They are those that a live model gets and a model fol
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from merge_core.architecture import model_class
+from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError, MergeError
 from merge_core.merge.execute import Execution, Merging
 from merge_core.numerics import weights_hash
 from merge_core.output.live_model import set_generation
 from merge_core.plan.steps import Plan
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    Take = Callable[[Iterator[tuple[str, Tensor]]], None]
+Take = Callable[[Iterator[tuple[str, "Tensor"]]], None]
 
 
 class Stream(Merging):

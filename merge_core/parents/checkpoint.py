@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from merge_core.contract import Tensor
 from merge_core.parents import weight_files
 from merge_core.parents.locate import Located
 from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import Opens, open_file
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Checkpoint(Parent):

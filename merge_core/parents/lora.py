@@ -11,8 +11,8 @@ from dataclasses import asdict
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError
 from merge_core.numerics.exact_sums import one_thread
 from merge_core.numerics.weights_hash import content_digest
@@ -20,9 +20,6 @@ from merge_core.parents.locate import Located
 from merge_core.parents.lora_keys import WEIGHTS, Change, changes
 from merge_core.parents.protocol import Changed, Parent
 from merge_core.parents.weight_files import Opens, open_file
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 PICKLE = "adapter_model.bin"
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from merge_core.architecture import model_class
 from merge_core.architecture.model_class import Architecture
+from merge_core.contract import Tensor
 from merge_core.numerics.weights_hash import content_digest
 from merge_core.parents.locate import Located
 from merge_core.parents.weight_files import TensorInfo
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Parent:

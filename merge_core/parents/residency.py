@@ -10,13 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from merge_core.contract import Tensor
 from merge_core.errors import ParameterError
 from merge_core.parents.weight_files import WIDTHS, TensorInfo, WeightFile, open_file
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 ROOM = 8 * 2**30  # bytes for what is computed once, where there is enough
 LEFT = 8  # one part in so many of a memory is left for all else

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError, ShapeError
 from merge_core.numerics.exact_sums import RUN
 from merge_core.parents.protocol import Changed, Parent
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Donors = tuple[tuple[str, int], ...]
 
