@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ Ids = npt.NDArray[np.int32]  # (n,)
 _KEPT_TOKENS = 16_000_000  # 64 MB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ask:
     """A continuation to be scored after its context; both fit the model together."""
 
@@ -42,7 +44,7 @@ class TokenIds:
         kept_tokens: int = _KEPT_TOKENS,
     ) -> None:
         self._tokenizer = tokenizer
-        self.max_length = max_length
+        self._max_length = max_length
         self._room = kept_tokens
         self._texts: dict[tuple[str, bool], Ids] = {}  # (text, without special tokens?)
         self._pairs: dict[tuple[str, str], Ask] = {}
@@ -56,42 +58,9 @@ class TokenIds:
         Raises:
             ItemError: The continuation has no tokens, or more than the model takes.
         """
-        key = (context, continuation)
-        if key not in self._pairs:
-            ask = self._pair(context, continuation)
-            if not self._kept(len(ask.continuation)):
-                return ask
-            self._pairs[key] = ask
-        return self._pairs[key]
-
-    def windows(self, text: str) -> list[Ask]:
-        """Cut a text into windows that predict each token once, with one token of context.
-
-        The first token follows the prefix token. A text without tokens has no windows.
-        """
-        ids, n = self._encode(text), self.max_length
-        starts = range(0, len(ids), n)
-        before = [self._prefix_ids() if s == 0 else self._window_context(ids, s) for s in starts]
-        return [Ask(b, ids[s : s + n]) for b, s in zip(before, starts, strict=True)]
-
-    def prompt(self, text: str, room: int) -> Ids:
-        """Encode a prompt, cut from the left so that ``room`` more tokens fit.
-
-        Raises:
-            ItemError: Nothing is left of it.
-        """
-        if room >= self.max_length:
-            raise ItemError(
-                f"{room} tokens are to be generated, but the model takes {self.max_length} with "
-                "the prompt; lower max_gen_toks"
-            )
-        first = self._tokenizer.bos_token
-        ids = self._remembered(text, bare=first is not None and text.startswith(str(first)))
-        if len(ids) == 0:
-            raise ItemError(f"the prompt {text!r} has no tokens; nothing can follow it")
-        return ids[-(self.max_length - room) :]
-
-    def _pair(self, context: str, continuation: str) -> Ask:
+        known = self._pairs.get((context, continuation))
+        if known is not None:
+            return known
         if context == "":
             before, ids = self._prefix_ids(), self._encode(continuation, bare=True)
             if len(ids) and ids[0] == before[0]:
@@ -99,18 +68,46 @@ class TokenIds:
         else:
             before = self._encode(context.rstrip())  # a space belongs to the word behind it
             ids = self._encode(context + continuation, keep=False)[len(before) :]
-        if not 0 < len(ids) <= self.max_length or not len(before):
+        if not 0 < len(ids) <= self._max_length or not len(before):
             raise ItemError(
                 f"the continuation {continuation!r} after {context[-40:]!r} has {len(ids)} tokens "
-                f"after {len(before)}; it must have 1 to {self.max_length}, after at least 1"
+                f"after {len(before)}; it must have 1 to {self._max_length}, after at least 1"
             )
-        over = len(before) + len(ids) - (self.max_length + 1)
-        return Ask(before[max(over, 0) :], ids)
+        over = len(before) + len(ids) - (self._max_length + 1)
+        ask = Ask(before[max(over, 0) :], ids)
+        if self._kept(len(ids)):
+            self._pairs[context, continuation] = ask
+        return ask
 
-    def _window_context(self, ids: Ids, start: int) -> Ids:
-        """Return what stands before a later window; a last short one has the longer past."""
-        end = min(start + self.max_length, len(ids))
-        return ids[end - self.max_length - 1 : start]
+    def windows(self, text: str) -> list[Ask]:
+        """Cut a text into windows that predict each token once, with one token of context.
+
+        The first token follows the prefix token, a last short window has the longer past. A text
+        without tokens has no windows.
+        """
+        ids, n = self._encode(text), self._max_length
+        first = [Ask(self._prefix_ids(), ids[:n])] if len(ids) else []
+        return first + [
+            Ask(ids[min(start + n, len(ids)) - n - 1 : start], ids[start : start + n])
+            for start in range(n, len(ids), n)
+        ]
+
+    def prompt(self, text: str, room: int) -> Ids:
+        """Encode a prompt, cut from the left so that ``room`` more tokens fit.
+
+        Raises:
+            ItemError: Nothing is left of it.
+        """
+        if room >= self._max_length:
+            raise ItemError(
+                f"{room} tokens are to be generated, but the model takes {self._max_length} with "
+                "the prompt; lower max_gen_toks"
+            )
+        first = self._tokenizer.bos_token
+        ids = self._encode(text, bare=first is not None and text.startswith(str(first)))
+        if len(ids) == 0:
+            raise ItemError(f"the prompt {text!r} has no tokens; nothing can follow it")
+        return ids[-(self._max_length - room) :]
 
     def _prefix_ids(self) -> Ids:
         if self._prefix is None:
@@ -120,20 +117,17 @@ class TokenIds:
             )
         return np.array([self._prefix], dtype=np.int32)
 
-    def _encode(self, text: str, *, bare: bool = False, keep: bool = True) -> Ids:
+    def _encode(self, text: str, *, bare: bool | None = None, keep: bool = True) -> Ids:
         """Encode a text; one that starts with the prefix token gets no other in front."""
-        if not bare and self._prefix is not None:
-            bare = text.startswith(self._prefix_text)
-        return self._remembered(text, bare, keep)
-
-    def _remembered(self, text: str, bare: bool, keep: bool = True) -> Ids:
-        key = (text, bare)
-        if key in self._texts:
-            return self._texts[key]
+        if bare is None:
+            bare = self._prefix is not None and text.startswith(self._prefix_text)
+        known = self._texts.get((text, bare))
+        if known is not None:
+            return known
         more = {"add_special_tokens": False} if bare else {}
         ids = np.array(self._tokenizer.encode(text, **more), dtype=np.int32)
         if keep and self._kept(len(ids)):
-            self._texts[key] = ids
+            self._texts[text, bare] = ids
         return ids
 
     def _kept(self, n: int) -> bool:
@@ -141,6 +135,20 @@ class TokenIds:
         fits = n <= self._room
         self._room -= n if fits else 0
         return fits
+
+
+def by_context(asks: Sequence[Ask]) -> tuple[list[Ask], list[list[Ask]]]:
+    """Gather asks by context, without twins; the order of asking is forgotten.
+
+    Returns:
+        For each of ``asks`` the twin that is kept, and those by context, both in the order of
+        their tokens.
+    """
+    groups: dict[bytes, dict[bytes, Ask]] = defaultdict(dict)
+    kept = [
+        groups[ask.context.tobytes()].setdefault(ask.continuation.tobytes(), ask) for ask in asks
+    ]
+    return kept, [[ask for _, ask in sorted(found.items())] for _, found in sorted(groups.items())]
 
 
 def longest_input(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:

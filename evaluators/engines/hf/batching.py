@@ -26,10 +26,10 @@ class Budget:
 
     Args:
         device: A CPU starts low, since it gains nothing from more; others high.
-        most_rows: A limit on top, or ``None``.
+        most_rows: A limit on top.
     """
 
-    def __init__(self, device: torch.device, most_rows: int | None) -> None:
+    def __init__(self, device: torch.device, most_rows: int) -> None:
         self.tokens = _CPU_TOKENS if device.type == "cpu" else _GPU_TOKENS
         self._most_rows = most_rows
 
@@ -46,7 +46,8 @@ class Budget:
         """
         start = 0
         while start < len(rows):
-            part = rows[start : start + self._rows(length)]
+            fit = max(1, self.tokens // max(1, length))
+            part = rows[start : start + min(fit, self._most_rows)]
             try:
                 answer = step(part)
             except torch.OutOfMemoryError:
@@ -57,10 +58,6 @@ class Budget:
                 continue
             yield answer
             start += len(part)
-
-    def _rows(self, length: int) -> int:
-        fit = max(1, self.tokens // max(1, length))
-        return fit if self._most_rows is None else min(fit, self._most_rows)
 
 
 def padded(length: int) -> int:

@@ -6,12 +6,15 @@ generation that is more than greedy choice, such as beams or a repetition penalt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from evaluators.engines.encoding import Ask
+from evaluators.engines.token_engine import NO_CHOICE
 from merge_core.errors import NonFiniteError
 
 if TYPE_CHECKING:
@@ -32,6 +35,15 @@ class LiveHFLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     ) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
 
+    def scored(self, asks: Sequence[Ask], run: int) -> list[tuple[float, bool]]:
+        """Return ``(nats, greedy)`` per continuation; HFLM sorts ``run`` of them at a time."""
+        tokens = [(None, ask.context.tolist(), ask.continuation.tolist()) for ask in asks]
+        answers: list[tuple[float, bool]] = []
+        for start in range(0, len(asks), max(run, 1)):
+            some = tokens[start : start + run]
+            answers += self._loglikelihood_tokens(some, disable_tqdm=True)
+        return answers
+
     def _model_generate(
         self, context: torch.Tensor, max_length: int, stop: list[str], **settings: Any
     ) -> torch.Tensor:
@@ -47,5 +59,5 @@ class _RefuseNaN(LogitsProcessor):
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         if not torch.isfinite(scores.amax(dim=-1)).all():  # NaN wins every max; -inf is a mask
-            raise NonFiniteError("the logits of the next token are NaN or infinite, not finite")
+            raise NonFiniteError(NO_CHOICE)
         return scores

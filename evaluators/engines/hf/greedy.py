@@ -10,104 +10,73 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from evaluators.engines.encoding import Ids, TokenIds
+from evaluators.engines.encoding import Ids
 from evaluators.engines.hf.batching import Budget, filled, padded
 from evaluators.engines.hf.prefix_forward import Forward, most_likely
-from evaluators.engines.stopping import Stopping, Watch, end_tokens, text_of
+from evaluators.engines.stopping import Stopping, Watch, text_of
+from evaluators.engines.token_engine import NO_CHOICE
 from merge_core.errors import NonFiniteError
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 _ROOM = 64  # new tokens until the cache is copied
 
 
-@dataclass(frozen=True)
-class _Prompt:
-    ids: Ids
-    asked: list[int] = field(default_factory=list)  # places in the call, twins share one
+def greedy_answers(
+    forward: Forward,
+    budget: Budget,
+    tokenizer: PreTrainedTokenizerBase,
+    ends: set[int],  # tokens that end an answer
+    prompts: Sequence[tuple[Ids, Stopping]],
+) -> list[str]:
+    """Return one continuation per prompt, in their order.
 
-
-class Generator:
-    """Writes greedy answers.
-
-    Args:
-        forward: The model.
-        budget: Shared with the other uses of the model.
-        ids: How prompts become tokens.
-        tokenizer: How tokens become text.
-        settings: The model's, for its end tokens.
+    Raises:
+        NonFiniteError: A token was to be chosen from logits that are NaN or infinite.
     """
+    kinds: dict[tuple[int, Stopping], dict[bytes, Ids]] = defaultdict(dict)  # twins once
+    for ids, stop in prompts:
+        kinds[padded(len(ids)), stop][ids.tobytes()] = ids
+    answers: dict[tuple[bytes, Stopping], str] = {}
+    for length, stop in sorted(kinds, reverse=True):  # the most memory first
+        rows = sorted(kinds[length, stop].items())
+        watch = Watch(tokenizer, stop.strings, ends)
+        write = functools.partial(_write, forward, watch, length, stop.most_tokens)
+        batches = budget.batches([ids for _, ids in rows], length + stop.most_tokens, write)
+        written = (text_of(tokenizer, ids, stop.strings) for batch in batches for ids in batch)
+        answers.update(((key, stop), text) for (key, _), text in zip(rows, written, strict=True))
+    return [answers[ids.tobytes(), stop] for ids, stop in prompts]
 
-    def __init__(
-        self,
-        forward: Forward,
-        budget: Budget,
-        ids: TokenIds,
-        tokenizer: PreTrainedTokenizerBase,
-        settings: GenerationConfig | None,
-    ) -> None:
-        self._forward = forward
-        self._budget = budget
-        self._ids = ids
-        self._tokenizer = tokenizer
-        self._ends = end_tokens(tokenizer, settings)
 
-    def answers(self, prompts: Sequence[tuple[str, Stopping]]) -> list[str]:
-        """Return one continuation per prompt, in their order.
-
-        Raises:
-            NonFiniteError: A token was to be chosen from logits that are NaN or infinite.
-            ItemError: A prompt has no tokens, or no room is left for it.
-        """
-        kinds: dict[tuple[int, Stopping], dict[bytes, _Prompt]] = defaultdict(dict)
-        for place, (text, stop) in enumerate(prompts):
-            ids = self._ids.prompt(text, stop.most_tokens)
-            same = kinds[padded(len(ids)), stop].setdefault(ids.tobytes(), _Prompt(ids, []))
-            same.asked.append(place)
-        answers = [""] * len(prompts)
-        for length, stop in sorted(kinds, reverse=True):  # the most memory first
-            rows = [row for _, row in sorted(kinds[length, stop].items())]
-            write = functools.partial(self._write, length=length, stop=stop)
-            for written in self._budget.batches(rows, length + stop.most_tokens, write):
-                for row, text in written:
-                    for place in row.asked:
-                        answers[place] = text
-        return answers
-
-    def _write(
-        self, prompts: Sequence[_Prompt], length: int, stop: Stopping
-    ) -> list[tuple[_Prompt, str]]:
-        """Write the answers of one batch."""
-        watch = Watch(self._tokenizer, stop.strings, self._ends)
-        written: list[list[int]] = [[] for _ in prompts]
-        state, logits = self._forward.read(
-            [prompt.ids for prompt in prompts], length, room=min(stop.most_tokens, _ROOM)
-        )
-        live = set(range(len(prompts)))
-        rows = [i if i in live else -1 for i in range(len(logits))]  # whose answer; -1 nobody's
-        for left in range(stop.most_tokens - 1, -1, -1):
-            chosen = _choose(logits)
-            for i, token in zip(rows, chosen.tolist(), strict=True):
-                if i in live:
-                    written[i].append(token)
-            live -= watch.ended(sorted(live), written)
-            if not live or left == 0:
-                break
-            keep = _staying(rows, live)
-            if keep is not None:
-                state, chosen = self._forward.only(state, keep, min(left, _ROOM)), chosen[keep]
-                rows = [rows[k] if k not in keep[:n] else -1 for n, k in enumerate(keep)]
-            state, next_logits = self._forward.read_on(state, chosen[:, None])
-            logits = next_logits[:, -1]
-        texts = [text_of(self._tokenizer, ids, stop.strings) for ids in written]
-        return list(zip(prompts, texts, strict=True))
+def _write(
+    forward: Forward, watch: Watch, length: int, most: int, prompts: Sequence[Ids]
+) -> list[list[int]]:
+    """Write the answers of one batch, of ``most`` tokens at most."""
+    written: list[list[int]] = [[] for _ in prompts]
+    state, logits = forward.read(prompts, length, room=min(most, _ROOM))
+    live = set(range(len(prompts)))
+    rows = [i if i in live else -1 for i in range(len(logits))]  # whose answer; -1 nobody's
+    for left in range(most - 1, -1, -1):
+        chosen = _choose(logits)
+        for i, token in zip(rows, chosen.tolist(), strict=True):
+            if i in live:
+                written[i].append(token)
+        live -= watch.ended(sorted(live), written)
+        if not live or left == 0:
+            break
+        keep = _staying(rows, live)
+        if keep is not None:
+            state, chosen = forward.only(state, keep, min(left, _ROOM)), chosen[keep]
+            rows = [rows[k] if k not in keep[:n] else -1 for n, k in enumerate(keep)]
+        state, next_logits = forward.read_on(state, chosen[:, None])
+        logits = next_logits[:, -1]
+    return written
 
 
 def _staying(rows: Sequence[int], live: set[int]) -> list[int] | None:
@@ -127,5 +96,5 @@ def _choose(logits: Tensor) -> Tensor:
     """Return the most likely token of each row: (rows,)."""
     chosen = most_likely(logits)  # NaN is highest, -inf is a mask
     if not torch.isfinite(logits.gather(-1, chosen[:, None])).all():
-        raise NonFiniteError("the logits of the next token are NaN or infinite, not finite")
+        raise NonFiniteError(NO_CHOICE)
     return chosen

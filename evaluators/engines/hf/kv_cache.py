@@ -72,17 +72,17 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         layer.keys, layer.values = keys[:, :, :length], values[:, :, :length]
         return layer
 
-    @classmethod
-    def of_rows(cls, layer: Any, rows: Sequence[int], room: int, memory: Memory) -> RoomyLayer:
-        """Return a layer with copies of some rows of another."""
-        keys, values = (memory.copied(t, rows, room) for t in (layer.keys, layer.values))
-        return cls.holding(keys, values, layer.keys.shape[-2])
+    def run(self, first: int, end: int) -> RoomyLayer:
+        """Return a layer with neighbouring rows of this one, in its memory."""
+        keys, values = (held[first:end] for held in self._held)
+        return RoomyLayer.holding(keys, values, self.get_seq_length())
 
-    @classmethod
-    def of_run(cls, layer: Any, first: int, end: int) -> RoomyLayer:
-        """Return a layer with neighbouring rows of another, in its memory."""
-        keys, values = (held[first:end] for held in layer._held)
-        return cls.holding(keys, values, layer.keys.shape[-2])
+    def copied(self, rows: Sequence[int], room: int, memory: Memory) -> RoomyLayer:
+        """Return a layer with copies of some rows, and ``room`` for more tokens."""
+        assert self.keys is not None
+        assert self.values is not None
+        keys, values = (memory.copied(t, rows, room) for t in (self.keys, self.values))
+        return RoomyLayer.holding(keys, values, self.get_seq_length())
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -99,11 +99,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         start = self.keys.shape[-2]
         end = start + n
         if self._held[0].shape[-2] < end:
-            room, fresh = n + self._room, Memory()
-            self._held = (
-                fresh.copied(self.keys, range(rows), room),
-                fresh.copied(self.values, range(rows), room),
-            )
+            self._held = self.copied(range(rows), n + self._room, Memory())._held
         for held, new in zip(self._held, (key_states, value_states), strict=True):
             held[:, :, start:end] = new
         self.keys, self.values = (held[:, :, :end] for held in self._held)

@@ -13,39 +13,22 @@ context's keys and values.
 from __future__ import annotations
 
 import functools
-import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from evaluators.engines.encoding import Ask, Ids
+from evaluators.engines.encoding import Ask, by_context
 from evaluators.engines.hf.batching import Budget, filled, padded, widened
 from evaluators.engines.hf.prefix_forward import Forward, Read, most_likely
 
 Sums = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
-_Answer = tuple[float, bool]
 _ROOM = 16  # a short continuation's memory has place for this many: the next length uses it too
 _CHUNK = 256  # tokens of a continuation at a time: a bound on the logits held
-
-
-@dataclass(frozen=True)
-class _Ending:
-    ids: Ids
-    asked: list[int] = field(default_factory=list)  # places in the call, twins share one
-
-
-@dataclass(frozen=True)
-class _Group:
-    """One context and all that is asked after it."""
-
-    context: Ids
-    endings: list[_Ending]
 
 
 def loglikelihoods(
@@ -55,68 +38,51 @@ def loglikelihoods(
 
     Rounded as lm-eval rounds: each token's value to the model's dtype, then the sum.
     """
-    answers: list[tuple[float, bool]] = [(math.nan, False)] * len(asks)
-    lengths: dict[int, list[_Group]] = defaultdict(list)
-    for group in _grouped(asks):
-        lengths[padded(len(group.context))].append(group)
+    kept, groups = by_context(asks)
+    lengths: dict[int, list[list[Ask]]] = defaultdict(list)
+    for group in groups:
+        lengths[padded(len(group[0].context))].append(group)
+    answers: dict[Ask, tuple[float, bool]] = {}
     for length in sorted(lengths, reverse=True):  # the most memory first
         answer_all = functools.partial(_answer, forward, budget, length)
         for found in budget.batches(lengths[length], length, answer_all):
-            for ending, answer in found:
-                for place in ending.asked:
-                    answers[place] = answer
-    return answers
-
-
-def _grouped(asks: Sequence[Ask]) -> list[_Group]:
-    """Gather continuations by context, both without twins; the order of asking is forgotten."""
-    contexts: dict[bytes, dict[bytes, _Ending]] = defaultdict(dict)
-    whole: dict[bytes, Ids] = {}
-    for place, ask in enumerate(asks):
-        context, ending = ask.context.tobytes(), ask.continuation.tobytes()
-        whole[context] = ask.context
-        contexts[context].setdefault(ending, _Ending(ask.continuation)).asked.append(place)
-    return [
-        _Group(whole[context], [endings[key] for key in sorted(endings)])
-        for context, endings in sorted(contexts.items())
-    ]
+            answers.update(found)
+    return [answers[ask] for ask in kept]
 
 
 def _answer(
-    forward: Forward, budget: Budget, length: int, groups: Sequence[_Group]
-) -> list[tuple[_Ending, _Answer]]:
+    forward: Forward, budget: Budget, length: int, groups: Sequence[list[Ask]]
+) -> dict[Ask, tuple[float, bool]]:
     """Answer all that is asked after the contexts of one batch."""
-    state, logits = forward.read([group.context for group in groups], length)
-    endings = [(i, ending) for i, group in enumerate(groups) for ending in group.endings]
-    sums, greedy = _firsts(logits, endings)
+    state, logits = forward.read([group[0].context for group in groups], length)
+    asks = [(row, ask) for row, group in enumerate(groups) for ask in group]
+    sums, greedy = _firsts(logits, asks)
     later: dict[int, list[int]] = defaultdict(list)
-    for place, (_, ending) in enumerate(endings):
-        if len(ending.ids) > 1:
-            later[widened(len(ending.ids) - 1)].append(place)
+    for place, (_, ask) in enumerate(asks):
+        if len(ask.continuation) > 1:
+            later[widened(len(ask.continuation) - 1)].append(place)
     for more, places in sorted(later.items()):
-        read = functools.partial(_laters, forward, state, endings, more)
-        for part, nats, best in budget.batches(places, length + more, read):
-            for place, told, alike in zip(
-                part, nats.double().cpu().numpy(), best.cpu().numpy(), strict=False
-            ):
-                n = len(endings[place][1].ids) - 1  # what follows is padding
-                sums[place] += told[:n].sum()
-                greedy[place] &= bool(alike[:n].all())
+        read = functools.partial(_laters, forward, state, more)
+        batches = budget.batches([asks[place] for place in places], length + more, read)
+        told = (answer for batch in batches for answer in batch)
+        for place, (nats, best) in zip(places, told, strict=True):
+            sums[place] += nats
+            greedy[place] &= best
     rounded = torch.from_numpy(sums).to(logits.dtype).tolist()
-    return [
-        (ending, (rounded[place], bool(greedy[place]))) for place, (_, ending) in enumerate(endings)
-    ]
+    return {
+        ask: (nats, bool(best)) for (_, ask), nats, best in zip(asks, rounded, greedy, strict=True)
+    }
 
 
 def _firsts(
     logits: Tensor,  # (contexts, vocabulary)
-    endings: Sequence[tuple[int, _Ending]],  # with the number of their context
-) -> tuple[Sums, Flags]:  # one entry per ending
-    """Score the first token of every ending: all from one row per context."""
+    asks: Sequence[tuple[int, Ask]],  # with the number of their context
+) -> tuple[Sums, Flags]:  # one entry per ask
+    """Score the first token of every continuation: all from one row per context."""
     logs = torch.log_softmax(logits, dim=-1, out=logits)
     best = most_likely(logs).cpu().numpy()
-    rows = [i for i, _ in endings]
-    wanted = np.array([ending.ids[0] for _, ending in endings], dtype=np.int64)
+    rows = [row for row, _ in asks]
+    wanted = np.array([ask.continuation[0] for _, ask in asks], dtype=np.int64)
     nats = logs[rows, torch.from_numpy(wanted).to(logs.device)]
     return nats.double().cpu().numpy(), best[rows] == wanted
 
@@ -124,25 +90,29 @@ def _firsts(
 def _laters(
     forward: Forward,
     state: Read,  # the contexts
-    endings: Sequence[tuple[int, _Ending]],  # with the number of their row in ``state``
     length: int,
-    places: Sequence[int],
-) -> tuple[Sequence[int], Tensor, Tensor]:  # the places; nats, is it the greedy one: (rows, length)
-    """Score the tokens after the first of the endings at some places, padded on the right."""
-    repeated = [places[i % len(places)] for i in range(filled(len(places), length))]
-    some = [endings[place] for place in repeated]
+    asks: Sequence[tuple[int, Ask]],  # with the number of their row in ``state``
+) -> list[tuple[float, bool]]:
+    """Score what follows the first tokens of some continuations, padded on the right."""
+    some = [asks[i % len(asks)] for i in range(filled(len(asks), length))]
     ids = np.zeros((len(some), length + 1), dtype=np.int64)
-    for row, (_, ending) in enumerate(some):
-        ids[row, : len(ending.ids)] = ending.ids
+    for row, (_, ask) in enumerate(some):
+        ids[row, : len(ask.continuation)] = ask.continuation
     wanted = torch.from_numpy(ids).to(forward.device)
-    state = forward.only(state, [i for i, _ in some], -(-length // _ROOM) * _ROOM)
-    nats, best = [], []
+    state = forward.only(state, [row for row, _ in some], -(-length // _ROOM) * _ROOM)
+    parts = []
     for start in range(0, length, _CHUNK):
         end = min(start + _CHUNK, length)
         state, logits = forward.read_on(state, wanted[:, start:end])
         # In the model's dtype, as lm-eval does; and in place, since a second copy costs more.
         logs = torch.log_softmax(logits, dim=-1, out=logits)
         following = wanted[:, start + 1 : end + 1]
-        nats.append(logs.gather(-1, following[..., None])[..., 0])
-        best.append(most_likely(logs) == following)
-    return places, torch.cat(nats, dim=1), torch.cat(best, dim=1)
+        nats = logs.gather(-1, following[..., None])[..., 0]
+        parts.append((nats, most_likely(logs) == following))
+    told, best = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+    return [
+        (row[: len(ask.continuation) - 1].sum(), alike[: len(ask.continuation) - 1].all())
+        for (_, ask), row, alike in zip(
+            asks, told.double().cpu().numpy(), best.cpu().numpy(), strict=False
+        )
+    ]

@@ -49,15 +49,15 @@ class Read:
 
     def run(self, first: int, end: int) -> Read:
         """Return neighbouring rows, to be read on in the memory that they are in."""
-        cache = Cache(layer_class_to_replicate=RoomyLayer)
-        cache.layers += [RoomyLayer.of_run(layer, first, end) for layer in self.cache.layers]
+        layers: list[Any] = self.cache.layers
+        cache = Cache([layer.run(first, end) for layer in layers])
         return Read(cache, self.mask[first:end], self.ends[first:end], self.memory)
 
     def copied(self, rows: Sequence[int], room: int, memory: Memory) -> Read:
         """Return copies of some rows, with room for tokens to come."""
         index = torch.tensor(rows, device=self.mask.device)
-        cache = Cache(layer_class_to_replicate=RoomyLayer)
-        cache.layers += [RoomyLayer.of_rows(at, rows, room, memory) for at in self.cache.layers]
+        layers: list[Any] = self.cache.layers
+        cache = Cache([layer.copied(rows, room, memory) for layer in layers])
         return Read(cache, self.mask[index], self.ends[index], memory)
 
 
@@ -73,8 +73,8 @@ class Forward:
         self.device = model.device
         self._model = model
         self._last_place = max_length - 1
-        self._takes_places = "position_ids" in inspect.signature(model.forward).parameters
-        self._works: bool | None = None
+        takes_places = "position_ids" in inspect.signature(model.forward).parameters
+        self._works = None if takes_places else False  # None: not tried
         self._memories = Memory(), Memory()
 
     def read(
@@ -121,14 +121,9 @@ class Forward:
         It does for models with attention, a cache, and places that can be given; not for some with
         a state. Tried once, on a few tokens, unless the weights are not finite.
         """
-        if not self._takes_places:
-            return False
         if self._works is None:
-            agrees = self._agrees()
-            if agrees is None:
-                return True
-            self._works = agrees
-        return self._works
+            self._works = self._agrees()
+        return self._works is not False
 
     def _prefixes(self, heads: Sequence[Ids], chunk: int) -> list[tuple[Read, int]]:
         """Read heads chunk by chunk, each different one once; return where each is, and its row.
@@ -142,7 +137,8 @@ class Forward:
         while rows_at:
             widths: dict[int, list[int]] = defaultdict(list)
             for i in rows_at:
-                widths[_width(len(heads[i]) - start, chunk)].append(i)
+                left = len(heads[i]) - start
+                widths[min(chunk, -(-left // _TAIL) * _TAIL)].append(i)
             steps = [
                 (width, _shared(some, heads, start + width))
                 for width, some in sorted(widths.items())
@@ -179,19 +175,18 @@ class Forward:
         self, places: Sequence[tuple[Read, int]], heads: Sequence[Ids], length: int, room: int
     ) -> Read:
         """Put rows that were read apart into one cache, padded on the left."""
-        cache = Cache(layer_class_to_replicate=RoomyLayer)
+        cache = Cache([])
         memory = self._memories[1].again()
-        first: list[Any] = places[0][0].cache.layers
+        caches: list[Any] = [state.cache.layers for state, _ in places]
         fewest = min(len(head) for head in heads)
-        for number, layer in enumerate(first):
+        for number, layer in enumerate(caches[0]):
             keys, values = (
                 memory.empty(t, len(heads), length + room) for t in (layer.keys, layer.values)
             )
             for held in (keys, values):
                 held[:, :, : length - fewest] = 0  # padding is masked, but must be finite
-            for i, ((state, row), head) in enumerate(zip(places, heads, strict=True)):
-                source: Any = state.cache.layers[number]
-                n = len(head)
+            for i, ((_, row), head) in enumerate(zip(places, heads, strict=True)):
+                source, n = caches[i][number], len(head)
                 keys[i, :, length - n : length] = source.keys[row, :, :n]
                 values[i, :, length - n : length] = source.values[row, :, :n]
             cache.layers.append(RoomyLayer.holding(keys, values, length))
@@ -225,7 +220,8 @@ class Forward:
         ids = (np.arange(1, 16) * 7919 % vocabulary).astype(np.int32)
         rows, end = [ids[:5], ids[:12]], ids[12:]
         with torch.no_grad():
-            plain = [self._plain(np.concatenate([row, end])) for row in rows]
+            whole = [self._tensor(np.concatenate([row, end]))[None] for row in rows]
+            plain = [self._model(ids, use_cache=False).logits[0, -4:] for ids in whole]
         expected = torch.stack(plain)
         finite = torch.isfinite(expected)
         if not torch.isfinite(expected.amax(-1)).all():
@@ -240,17 +236,8 @@ class Forward:
         scale = float(expected[finite].abs().amax())
         return bool(apart <= torch.finfo(found.dtype).eps ** 0.5 * scale)
 
-    def _plain(self, ids: Ids) -> Tensor:
-        logits: Tensor = self._model(self._tensor(ids)[None], use_cache=False).logits
-        return logits[0, -4:]
-
     def _tensor(self, ids: Ids) -> Tensor:
         return torch.from_numpy(ids.astype(np.int64)).to(self.device)
-
-
-def _width(left: int, chunk: int) -> int:
-    """Return how many tokens are read next where ``left`` are left."""
-    return min(chunk, -(-left // _TAIL) * _TAIL)
 
 
 def _shared(rows: Sequence[int], heads: Sequence[Ids], end: int) -> list[list[int]]:
@@ -261,7 +248,7 @@ def _shared(rows: Sequence[int], heads: Sequence[Ids], end: int) -> list[list[in
     found: dict[bytes, list[int]] = defaultdict(list)
     for i in rows:
         found[heads[i][:end].tobytes()].append(i)
-    alike = [found[key] for key in sorted(found)]
+    alike = [twins for _, twins in sorted(found.items())]
     return sorted(alike, key=lambda twins: -max(len(heads[i]) for i in twins))
 
 

@@ -9,21 +9,18 @@ choices are as near as that. What else is asked for may move the last bits too, 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluators.engines.encoding import Ask, TokenIds, longest_input
-from evaluators.engines.fingerprint import tokenizer_digest
-from evaluators.engines.nonfinite import check_choices, check_pairs, check_texts
+from evaluators.engines.encoding import Ask, by_context, longest_input
 from evaluators.engines.stopping import Stopping, end_tokens, text_of
+from evaluators.engines.token_engine import NO_CHOICE, TokenEngine
 from evaluators.engines.vllm.process import RunningVllm, VllmOptions, check_installed
 from evaluators.engines.vllm.sampling_params import of_model, of_task
 from evaluators.log_control import hushed_logs
@@ -34,8 +31,13 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_WRITING = {
+    "logprobs": 0,  # of the chosen token: NaN logits show there
+    "skip_special_tokens": False,  # a stop string may be one
+}
 
-class VllmEngine:
+
+class VllmEngine(TokenEngine):
     """See ``protocol.Engine``. It is started once, not per candidate.
 
     Starting it sets some of vLLM's environment variables in this process, and on a CPU vLLM binds
@@ -69,24 +71,19 @@ class VllmEngine:
                 f"max_model_len must be 2 to {longest}, what the model takes, "
                 f"got {options.max_model_len}"
             )
-        self._max_length = options.max_model_len or longest
-        self._options = options
-        self._tokenizer = tokenizer
-        self._ids = TokenIds(tokenizer, self._max_length)
+        super().__init__(tokenizer, options.max_model_len or longest)
         self._settings = of_model(shell.generation_config)
-        self._ends = end_tokens(tokenizer, shell.generation_config)
-        self._dtype = str(shell.dtype).removeprefix("torch.")
-        self._vllm = RunningVllm(folder, self._dtype, self._max_length, options, weights=weights)
+        self._ends = sorted(end_tokens(tokenizer, shell.generation_config))
+        dtype = str(shell.dtype).removeprefix("torch.")
+        self._vllm = RunningVllm(folder, dtype, self._max_length, options, weights=weights)
         self._about = {
             **self._vllm.facts(),
             "engine": "vllm",
             "torch": version("torch"),
             "transformers": version("transformers"),
-            "dtype": self._dtype,
+            "dtype": dtype,
             "batch_size": options.batch_size,
             "tensor_parallel_size": options.tensor_parallel_size,
-            "max_length": self._max_length,
-            "tokenizer": tokenizer_digest(tokenizer),
             "generation": self._settings,
         }
 
@@ -107,35 +104,6 @@ class VllmEngine:
         """End the engine and give its memory back; it cannot be used again."""
         self._vllm.close()
 
-    def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
-        """Return ``(nats, greedy)`` per pair. See ``protocol.Engine.loglikelihood``.
-
-        Raises:
-            NonFiniteError: A log-likelihood is NaN or infinite.
-            EvaluationError: A continuation has no tokens, or more than the model takes; vLLM fails.
-        """
-        with hushed_logs():
-            asks = [self._ids.pair(*pair) for pair in pairs]
-        answers = self._scored(asks)
-        with self._cleared_if_spoilt():
-            check_pairs(pairs, answers)
-        return answers
-
-    def loglikelihood_rolling(self, texts: Sequence[str]) -> list[float]:
-        """Return the nats of each text. See ``protocol.Engine.loglikelihood_rolling``.
-
-        Raises:
-            NonFiniteError: A log-likelihood is NaN or infinite.
-            EvaluationError: vLLM fails.
-        """
-        with hushed_logs():
-            windows = [self._ids.windows(text) for text in texts]
-        parts = iter(self._scored([window for group in windows for window in group]))
-        answers = [float(sum(next(parts)[0] for _ in group)) for group in windows]
-        with self._cleared_if_spoilt():
-            check_texts(texts, answers)
-        return answers
-
     def generate_until(self, prompts: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
         """Return one continuation per prompt. See ``protocol.Engine.generate_until``.
 
@@ -148,8 +116,9 @@ class VllmEngine:
                 known; vLLM fails.
         """
         twins: Counter[bytes] = Counter()
-        asked: dict[bytes, tuple[list[int], dict[str, Any], list[int]]] = {}
-        for place, (text, how) in enumerate(prompts):
+        asked: dict[bytes, tuple[list[int], dict[str, Any]]] = {}
+        keys = []
+        for text, how in prompts:
             stop, more = Stopping.of(how), of_task(how, self._settings)
             with hushed_logs():
                 ids = self._ids.prompt(text, stop.most_tokens).tolist()
@@ -160,56 +129,38 @@ class VllmEngine:
                 twins[key] += 1
                 key = hashlib.sha256(key + str(twins[key]).encode()).digest()
                 settings["seed"] = int.from_bytes(key[:4], "big")
-            asked.setdefault(key, (ids, settings, []))[2].append(place)
-        rows = [asked[key] for key in sorted(asked)]
-        how_all = [self._writing(settings) for _, settings, _ in rows]
-        found = self._vllm.answers([ids for ids, _, _ in rows], how_all)
-        with self._cleared_if_spoilt():
-            check_choices([out.outputs[0].cumulative_logprob for out in found])
-        answers = [""] * len(prompts)
-        for (_, settings, places), out in zip(rows, found, strict=True):
-            written = text_of(self._tokenizer, list(out.outputs[0].token_ids), settings["stop"])
-            for place in places:
-                answers[place] = written
-        return answers
-
-    def fingerprint(self) -> str:
-        """Return a JSON object: versions, dtype, device, batch size, and so on."""
-        return json.dumps(self._about, sort_keys=True)
-
-    def _writing(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            **settings,
-            "stop_token_ids": sorted(self._ends),
-            "logprobs": 0,  # of the chosen token: NaN logits show there
-            "skip_special_tokens": False,  # a stop string may be one
+            asked[key] = ids, settings
+            keys.append(key)
+        order = sorted(asked)
+        how_all = [{**asked[key][1], **_WRITING, "stop_token_ids": self._ends} for key in order]
+        found = self._vllm.answers([asked[key][0] for key in order], how_all)
+        if self._clear_if_spoilt([out.outputs[0].cumulative_logprob for out in found]):
+            raise NonFiniteError(NO_CHOICE)
+        answers = {
+            key: text_of(self._tokenizer, list(out.outputs[0].token_ids), asked[key][1]["stop"])
+            for key, out in zip(order, found, strict=True)
         }
+        return [answers[key] for key in keys]
 
-    def _scored(self, asks: Sequence[Ask]) -> list[tuple[float, bool]]:
+    def _scored(self, asks: Sequence[Ask], *, rolling: bool = False) -> list[tuple[float, bool]]:
         """Score continuations; twins once, in the order of their tokens, so that prefixes meet."""
-        twins: dict[tuple[bytes, bytes], list[int]] = {}
-        for place, ask in enumerate(asks):
-            key = (ask.context.tobytes(), ask.continuation.tobytes())
-            twins.setdefault(key, []).append(place)
-        places = [twins[key] for key in sorted(twins)]
-        rows = [asks[same[0]] for same in places]
+        kept, groups = by_context(asks)
+        rows = [ask for group in groups for ask in group]
         prompts = [[*row.context.tolist(), *row.continuation[:-1].tolist()] for row in rows]
         found = self._vllm.answers(prompts, [_scoring(row) for row in rows])
-        answers: list[tuple[float, bool]] = [(math.nan, False)] * len(asks)
-        for row, same, out in zip(rows, places, found, strict=True):
-            answer = _read_off(row, out)
-            for place in same:
-                answers[place] = answer
-        return answers
+        answers = {row: _read_off(row, out) for row, out in zip(rows, found, strict=True)}
+        self._clear_if_spoilt([nats for nats, _ in answers.values()])
+        return [answers[ask] for ask in kept]
 
-    @contextmanager
-    def _cleared_if_spoilt(self) -> Iterator[None]:
+    def _clear_if_spoilt(self, nats: Sequence[float]) -> bool:
         """Let no NaN of one candidate stay in memory that the next one reads."""
-        try:
-            yield
-        except NonFiniteError:
+        spoilt = not all(map(math.isfinite, nats))
+        if spoilt:
             self._vllm.clear()
-            raise
+        return spoilt
+
+    def _facts(self) -> dict[str, Any]:
+        return self._about
 
 
 def _scoring(ask: Ask) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import socket
 import tempfile
-import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -36,7 +37,7 @@ class WeightTaker:
         """
         model = self.get_model()
         wanted = {name for name, _ in model.named_parameters()}
-        with _Watched(model) as loaded:
+        with _watched(model) as loaded:
             self.model_runner.reload_weights(weights_iterator=iter(weights))
         _pack_tied_heads(model)
         left = sorted(wanted - loaded) if loaded else []
@@ -50,26 +51,22 @@ class WeightTaker:
                 part.zero_()
 
 
-class _Watched:
-    """Notes which weights a model says that it loaded; nothing where it does not say."""
+@contextmanager
+def _watched(model: Any) -> Iterator[set[str]]:
+    """Note which weights a model says that it loaded; nothing where it does not say."""
+    load = model.load_weights
+    loaded: set[str] = set()
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self._loaded: set[str] = set()
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        found = load(*args, **kwargs)
+        loaded.update(found or ())
+        return found
 
-    def __enter__(self) -> set[str]:
-        load = self._model.load_weights
-
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            found = load(*args, **kwargs)
-            self._loaded.update(found or ())
-            return found
-
-        self._model.load_weights = watched
-        return self._loaded
-
-    def __exit__(self, *error: object) -> None:
-        del self._model.load_weights
+    model.load_weights = watched
+    try:
+        yield loaded
+    finally:
+        del model.load_weights
 
 
 def _pack_tied_heads(model: Any) -> None:
@@ -124,10 +121,12 @@ def send(weights: Weights, readers: int, ask: Callable[[Received], None]) -> Non
         door.bind(address)
         door.listen(readers)
         door.settimeout(_PATIENCE)
-        asking = _Asking(lambda: ask(Received(address)))
+        pool = ThreadPoolExecutor(1)
+        asking = pool.submit(ask, Received(address))
+        pool.shutdown(wait=False)  # takes nothing more
         pipes: list[Connection] = []
         try:
-            while len(pipes) < readers and asking.is_alive():
+            while len(pipes) < readers and not asking.done():
                 try:
                     there, _ = door.accept()
                 except TimeoutError:
@@ -137,14 +136,12 @@ def send(weights: Weights, readers: int, ask: Callable[[Received], None]) -> Non
             if len(pipes) == readers:
                 _send_all(weights, pipes)
         except OSError:
-            if asking.finished() is None:  # a reader is gone, and has not said why
+            if asking.exception() is None:  # a reader is gone, and has not said why
                 raise
         finally:
             for pipe in pipes:
                 pipe.close()
-        error = asking.finished()
-        if error is not None:
-            raise error
+        asking.result()
 
 
 def _send_all(weights: Weights, pipes: list[Connection]) -> None:
@@ -160,24 +157,3 @@ def _send_all(weights: Weights, pipes: list[Connection]) -> None:
                 pipe.send_bytes(flat.numpy().data)
     for pipe in pipes:
         pipe.send(None)
-
-
-class _Asking(threading.Thread):
-    """A call in a thread, and what it raised."""
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        super().__init__(daemon=True)
-        self._call = call
-        self._error: Exception | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self._call()
-        except Exception as error:
-            self._error = error
-
-    def finished(self) -> Exception | None:
-        """Wait for the end; return what was raised."""
-        self.join()
-        return self._error

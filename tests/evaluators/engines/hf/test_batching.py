@@ -20,7 +20,7 @@ def test_a_continuation_is_widened_by_a_half_at_most():
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_the_size_remembered():
-    budget = Budget(torch.device("cpu"), most_rows=None)
+    budget = Budget(torch.device("cpu"), most_rows=12)
     sizes = []
 
     def step(rows):

@@ -1,0 +1,95 @@
+"""What the engines share: text -> tokens by lm-eval's rules, and answers that must be numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from evaluators.engines.encoding import Ask, TokenIds
+from evaluators.log_control import hushed_logs
+from evaluators.protocol import canonical
+from merge_core.errors import NonFiniteError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+NO_CHOICE = "the logits of the next token are NaN or infinite, not finite"
+
+
+class TokenEngine(ABC):
+    """A ``protocol.Engine`` that scores token ids; built once, not per candidate.
+
+    Args:
+        tokenizer: Turns prompts into tokens.
+        max_length: Tokens that prompt and answer may have.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self._ids = TokenIds(tokenizer, max_length)
+        self._tokenizer_digest = _digest(tokenizer)
+
+    def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
+        """Return ``(nats, greedy)`` per pair. See ``protocol.Engine.loglikelihood``.
+
+        Raises:
+            NonFiniteError: A log-likelihood is NaN or infinite.
+            ItemError: A continuation has no tokens, or more than the model takes.
+            EvaluationError: The engine failed.
+        """
+        with hushed_logs():
+            answers = self._scored([self._ids.pair(*pair) for pair in pairs])
+        for (context, continuation), (nats, _) in zip(pairs, answers, strict=True):
+            if not math.isfinite(nats):
+                raise NonFiniteError(
+                    f"the log-likelihood of {continuation!r} after {context[-40:]!r} is {nats}; "
+                    "it must be finite"
+                )
+        return answers
+
+    def loglikelihood_rolling(self, texts: Sequence[str]) -> list[float]:
+        """Return the nats of each text. See ``protocol.Engine.loglikelihood_rolling``.
+
+        Raises:
+            NonFiniteError: A log-likelihood is NaN or infinite.
+            EvaluationError: The engine failed.
+        """
+        with hushed_logs():
+            windows = [self._ids.windows(text) for text in texts]
+            flat = [window for group in windows for window in group]
+            parts = iter(self._scored(flat, rolling=True))
+        answers = [float(sum(next(parts)[0] for _ in group)) for group in windows]
+        for text, nats in zip(texts, answers, strict=True):
+            if not math.isfinite(nats):
+                raise NonFiniteError(
+                    f"the log-likelihood of the text {text[:40]!r} is {nats}; it must be finite"
+                )
+        return answers
+
+    def fingerprint(self) -> str:
+        """Return a JSON object: versions, dtype, device, batch size, and so on."""
+        own = {"max_length": self._max_length, "tokenizer": self._tokenizer_digest}
+        return json.dumps({**own, **self._facts()}, sort_keys=True)
+
+    @abstractmethod
+    def _scored(self, asks: Sequence[Ask], *, rolling: bool = False) -> list[tuple[float, bool]]:
+        """Return ``(nats, greedy)`` per continuation; no finite nats where the logits are not."""
+
+    @abstractmethod
+    def _facts(self) -> dict[str, Any]:
+        """Return what else could change an answer, as JSON values."""
+
+
+def _digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash what decides a text's token ids; padding is set anew at every call and left out."""
+    facts: list[object] = [sorted(tokenizer.get_vocab().items()), tokenizer.special_tokens_map]
+    core = getattr(tokenizer, "backend_tokenizer", None)  # absent in tokenizers written in Python
+    if core is not None:
+        rules = json.loads(core.to_str())
+        facts.append({k: v for k, v in rules.items() if k not in ("padding", "truncation")})
+    return hashlib.sha256(canonical(facts)).hexdigest()
