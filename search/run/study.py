@@ -17,6 +17,7 @@ from search.run.loop import search
 from search.run.resume import open_for
 from search.spec import study_file
 from search.spec.study_file import StudySpec
+from search.storage.study_record import Record
 from search.trial.progress import Progress
 from search.trial.worker import InterruptedStudyError, Worker
 
@@ -51,6 +52,13 @@ def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> Report | No
 def _run(spec: StudySpec, progress: Progress, stop: Callable[[], bool]) -> Report | None:
     progress.stage("opening models and tasks")
     record = open_for(spec)
+    with record.writing():
+        return _search_and_report(spec, record, progress, stop)
+
+
+def _search_and_report(
+    spec: StudySpec, record: Record, progress: Progress, stop: Callable[[], bool]
+) -> Report | None:
     worker = Worker(spec.data, spec.folder, record.about)
     builder, tasks = worker.builder, worker.tasks
     progress.stage(f"candidates are merged by {builder.kernels} kernels")

@@ -7,12 +7,14 @@ and any Optuna tool can open the database. How a trial is written: ``trial_codec
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from merge_core.errors import UnknownNameError
+from merge_core.errors import MergeError, UnknownNameError
+from search.storage.lease import Lease
 from search.storage.trial_codec import attribute, frozen, thawed
 from search.trial.trial import Measurement, Trial
 
@@ -34,8 +36,26 @@ class Record:
     def __init__(self, study: optuna.Study, url: str) -> None:
         self._study = study
         self.url = url
-        attributes = study.user_attrs  # read once: a storage is asked for all of them each time
-        self.trials = [thawed(t, attributes) for t in study.get_trials(deepcopy=False)]
+        self._lease: Lease | None = None
+        self._read()
+
+    def _read(self) -> None:
+        attributes = self._study.user_attrs  # once: a storage is asked for all of them each time
+        self.trials = [thawed(t, attributes) for t in self._study.get_trials(deepcopy=False)]
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the only one who writes the study, as it is now.
+
+        Raises:
+            MergeError: Another process writes it.
+        """
+        with Lease(self._study, f"study {self.name!r} in {self.url}") as self._lease:
+            self._read()
+            try:
+                yield
+            finally:
+                self._lease = None
 
     @property
     def name(self) -> str:
@@ -61,6 +81,7 @@ class Record:
 
     def begin(self, about: Mapping[str, Any]) -> None:
         """Store what all trials share, in one commit."""
+        self._check_lease()
         self._study.set_user_attr(ABOUT, dict(about))
 
     def add(self, trial: Trial, distributions: Mapping[str, Any]) -> None:
@@ -69,9 +90,14 @@ class Record:
         Args:
             trial: Its number must be the number of trials stored.
             distributions: Optuna's distribution of every name in ``trial.params``.
+
+        Raises:
+            MergeError: Another process has written the study, so the number is another's.
         """
         assert trial.number == len(self.trials)
+        self._check_alone(trial.number)
         self._study.add_trial(frozen(trial, distributions))
+        self._check_alone(trial.number + 1)
         self.trials.append(trial)
 
     def add_measured(self, pool: str, number: int, found: Measurement) -> None:
@@ -97,10 +123,25 @@ class Record:
             for pool, found in trial.measured.items():
                 if found.error is not None:
                     self._store_measured(pool, trial.number, found)
+        self._check_lease()
         if self.summary != summary:
             self._study.set_user_attr("summary", dict(summary))
 
+    def _check_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.check()
+
+    def _check_alone(self, expected: int) -> None:
+        self._check_lease()
+        stored = len(self._study.get_trials(deepcopy=False))
+        if stored != expected:
+            raise MergeError(
+                f"study {self.name!r} in {self.url} has {stored} trials where this run has stored "
+                f"{expected}: another process writes it, too. Stop that one and run again to go on"
+            )
+
     def _store_measured(self, pool: str, number: int, found: Measurement) -> None:
+        self._check_lease()
         self._study.set_user_attr(f"{pool}:{number}", attribute(found))
 
     def trial(self, number: int) -> Trial:
