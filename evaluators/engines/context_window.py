@@ -42,13 +42,7 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> li
 
 
 def too_long(tokens: int, answer: int, window: int | None) -> str:
-    """Return why a prompt does not fit, or nothing.
-
-    Args:
-        tokens: Of the prompt.
-        answer: Tokens that the answer may have.
-        window: See ``window_of``.
-    """
+    """Return why a prompt with up to ``answer`` more tokens does not fit a window, or nothing."""
     if window is None or tokens + answer <= window:
         return ""
     room = f" and up to {answer} of its answer" if answer else ""

@@ -80,13 +80,7 @@ def text_of(tokenizer: PreTrainedTokenizerBase, ids: list[int], stops: Iterable[
 
 
 class Watch:
-    """Sees where answers end.
-
-    Args:
-        tokenizer: How tokens become text.
-        stops: Strings that end an answer.
-        ends: Tokens that do.
-    """
+    """Sees where answers end: at the strings ``stops`` and the tokens ``ends``."""
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str], ends: set[int]

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluators.protocol import canonical
+from evaluators.protocol import fingerprint
 
 if TYPE_CHECKING:
     from evaluators.harness.requests import Prepared
@@ -24,38 +24,32 @@ _WITHOUT_EFFECT = {
 
 
 def fingerprint_of(prepared: Prepared, facts: Mapping[str, Any]) -> str:
-    """Return a JSON object: versions, choices, and hashes of requests, targets and settings.
-
-    Args:
-        prepared: The task.
-        facts: What was chosen, as JSON values.
-    """
+    """Return a JSON object: versions, ``facts``, hashes of requests, targets and settings."""
     task = prepared.task
-    requests = hashlib.sha256()
-    for group in prepared.requests:
-        asked = [[r.request_type, r.arguments, r.idx, r.repeats] for r in group]
-        target = task.doc_to_target(group[0].doc)
-        requests.update(canonical([asked, group[0].doc, target]) + b"\n")
+    requests = (
+        [
+            [[r.request_type, r.arguments, r.idx, r.repeats] for r in group],
+            group[0].doc,
+            task.doc_to_target(group[0].doc),
+        ]
+        for group in prepared.requests
+    )
     settings = {
         f.name: getattr(task.config, f.name)
         for f in dataclasses.fields(task.config)
         if f.name not in _WITHOUT_EFFECT
     }
     written = json.dumps(settings, sort_keys=True, default=_named)
-    return json.dumps(
-        {
-            "evaluator": "lm_eval",
-            "lm_eval": version("lm_eval"),
-            "task": prepared.name,
-            "version": str(task.VERSION),
-            **facts,
-            "num_fewshot": task.get_config("num_fewshot"),
-            "items": len(prepared.requests),
-            "requests": requests.hexdigest(),
-            "settings": hashlib.sha256(written.encode()).hexdigest(),
-        },
-        sort_keys=True,
-    )
+    told = {
+        "lm_eval": version("lm_eval"),
+        "task": prepared.name,
+        "version": str(task.VERSION),
+        **facts,
+        "num_fewshot": task.get_config("num_fewshot"),
+        "items": len(prepared.requests),
+        "settings": hashlib.sha256(written.encode()).hexdigest(),
+    }
+    return fingerprint("lm_eval", told, requests)
 
 
 def _named(value: Any) -> Any:

@@ -37,9 +37,7 @@ def name_of(spec: Spec) -> str:
 def manager_of(spec: Spec, include_path: Path | None) -> TaskManager:
     """Return lm-eval's task manager that knows a spec and all that it refers to.
 
-    Args:
-        spec: What a score entry names.
-        include_path: Folder of task files, which win over lm-eval's own of the same name.
+    Task files in the folder ``include_path`` win over lm-eval's own of the same name.
 
     Raises:
         UnknownNameError: No task, group or tag has that name.
@@ -73,7 +71,8 @@ def _missing(spec: Spec, index: Mapping[str, Entry]) -> str:
     if "group" not in spec:
         return ""
     listed = spec.get("task") or []
-    return next(filter(None, (_missing(_named(x), index) for x in _as_list(listed))), "")
+    members = listed if isinstance(listed, list) else [listed]
+    return next(filter(None, (_missing(_named(x), index) for x in members)), "")
 
 
 def _named(member: Spec) -> Spec:
@@ -82,10 +81,6 @@ def _named(member: Spec) -> Spec:
         return member
     inline = "group" in member and isinstance(member.get("task"), list)
     return member if inline else name_of(member)
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _index(folder: Path | None, *, own: bool) -> TaskManager:

@@ -39,18 +39,12 @@ _WEIGHTED = ("weighted_perplexity", "bits_per_byte")
 
 @dataclass(frozen=True)
 class Reduction:
-    """How one metric of a task becomes scores.
-
-    Args:
-        task, metric: Their names.
-        aggregation: lm-eval's name of it, one of the table above.
-        sizes: One per item; None where all count the same.
-    """
+    """How one metric of a task becomes scores."""
 
     task: str
     metric: str
-    aggregation: str
-    sizes: tuple[float, ...] | None
+    aggregation: str  # lm-eval's name, one of the table above
+    sizes: tuple[float, ...] | None  # one per item; None where all count the same
 
     @property
     def reported(self) -> Callable[[float], float]:
@@ -58,10 +52,7 @@ class Reduction:
         return _exp if self.aggregation.endswith("perplexity") else float
 
     def score(self, metrics: dict[str, Any]) -> float:
-        """Return an item's score.
-
-        Args:
-            metrics: What the task's ``process_results`` gave.
+        """Return an item's score from what the task's ``process_results`` gave.
 
         Raises:
             EvaluationError: The metric is missing or no number.
@@ -92,13 +83,9 @@ def metrics_of(prepared: Prepared) -> list[str]:
 
 
 def graded(metric: str, task: Any, doc: Any, nats: Sequence[float]) -> float:
-    """Return how much the right choice is preferred.
+    """Return how much the right choice of a document is preferred, by a metric of ``GRADED``.
 
-    Args:
-        metric: One of ``GRADED``.
-        task: One that has choices, of which one is right.
-        doc: A document of it.
-        nats: Log-probabilities of its choices; what follows them, without the question, is left.
+    ``nats`` are log-probabilities of its choices; what follows them, without the question, is left.
 
     Raises:
         EvaluationError: The document has no such choice, or no other one.
@@ -181,15 +168,14 @@ def chance(prepared: Prepared, metric: str) -> float | None:
     Choices are guessed with equal probability, the mean over documents; free answers are never
     right by chance.
     """
-    kind = prepared.task.get_config("output_type")
+    task = prepared.task
+    kind = task.get_config("output_type")
     if kind == "generate_until":
         return 0.0
-    own = metric in prepared.task.aggregation()
+    own = metric in task.aggregation()
     known = metric.startswith("acc") if own else metric == "probability"
-    if kind != "multiple_choice" or not known:
+    if kind != "multiple_choice" or not known or getattr(task, "multiple_target", 0):
         return None
-    if getattr(prepared.task, "multiple_target", 0):
-        return None
-    listed: dict[str, Any] = getattr(prepared.task, "_metric_fn_list", {})
+    listed: dict[str, Any] = getattr(task, "_metric_fn_list", {})
     asked = 2 if "acc_mutual_info" in listed else 1  # each choice with and without its question
     return sum(asked / len(requests) for requests in prepared.requests) / len(prepared.requests)

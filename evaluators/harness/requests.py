@@ -10,23 +10,18 @@ import copy
 import functools
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from evaluators.harness.index import Spec, manager_of, name_of
-from evaluators.harness.refusals import (
-    refuse_empty,
-    refuse_prompts_of_texts,
-    refuse_special,
-    refuse_unrepeatable,
-    refuse_without_generation,
-)
+from evaluators.harness.options import LmEvalOptions
+from evaluators.harness.refusals import refuse_requests, refuse_task
 from evaluators.harness.sandbox import install_sandbox
 from evaluators.harness.task_files import install_rules
 from evaluators.log_control import hushed
@@ -40,25 +35,6 @@ if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
     from lm_eval.tasks.manager import TaskDict
     from transformers import PreTrainedTokenizerBase
-
-
-@dataclass(frozen=True)
-class Prompting:
-    """How prompts are made of documents, in the words of ``lm_eval.simple_evaluate``.
-
-    Args:
-        num_fewshot: Examples in a prompt; None is what the task says, or 0.
-        seed: Of the few-shot draw.
-        system_instruction: Stands before every prompt.
-        fewshot_as_multiturn: Whether examples are turns of a chat of their own.
-        gen_kwargs: Over the generation settings of the task.
-    """
-
-    num_fewshot: int | None = None
-    seed: int = 1234
-    system_instruction: str | None = None
-    fewshot_as_multiturn: bool = True
-    gen_kwargs: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,18 +56,14 @@ class PreparedGroup:
 
 
 def prepare(
-    spec: Spec,
-    include_path: Path | None,
-    prompting: Prompting,
-    chat_tokenizer: PreTrainedTokenizerBase | None,
+    options: LmEvalOptions, folder: Path, tokenizer: PreTrainedTokenizerBase
 ) -> Prepared | PreparedGroup:
     """Load tasks and build their requests the way ``lm_eval.simple_evaluate`` does.
 
     Args:
-        spec: The name of a task, group or tag, or a task or group written out.
-        include_path: Folder of task files, searched before lm-eval's own tasks.
-        prompting: How prompts are made.
-        chat_tokenizer: Whose chat template to put the prompts in; ``None`` for plain text.
+        options: Names what to load and says how prompts are made.
+        folder: Where the path of the user's task files starts, which win over lm-eval's own.
+        tokenizer: Whose chat template to put the prompts in, if that is asked for.
 
     Returns:
         The task, or the group with its members; a tag is a group that aggregates nothing.
@@ -105,18 +77,23 @@ def prepare(
 
     install_sandbox()
     install_rules()
-    name = name_of(spec)
-    chat = _chat_template(name, chat_tokenizer)
-    manager = manager_of(spec, include_path)
+    name = name_of(options.task)
+    chat = _chat_template(name, tokenizer) if options.apply_chat_template else None
+    manager = manager_of(
+        options.task, folder / options.include_path if options.include_path else None
+    )
     prepared: dict[str, Prepared] = {}
     with _lm_eval_seeds():  # as lm-eval: all are loaded, then the requests of all are built
         with _blamed(name):
-            loaded = _loaded(spec, manager)
-        if prompting.gen_kwargs:
-            refuse_without_generation(name, loaded["tasks"].values())
+            loaded = _loaded(options.task, manager)
+        kinds = {task.get_config("output_type") for task in loaded["tasks"].values()}
+        if options.gen_kwargs and "generate_until" not in kinds:
+            raise EvaluationError(
+                f"lm-eval task {name!r} has gen_kwargs, but generates nothing; omit them"
+            )
         for task_name, task in loaded["tasks"].items():
             with _blamed(task_name):
-                prepared[task_name] = _prepared(task_name, task, prompting, chat)
+                prepared[task_name] = _prepared(task_name, task, options, chat)
     if name in loaded["groups"]:
         return _tree(loaded["groups"][name], prepared)
     if name in prepared:
@@ -147,27 +124,32 @@ def _loaded(spec: Spec, manager: TaskManager) -> TaskDict:
 
 
 def _prepared(
-    name: str, task: Task, prompting: Prompting, chat: Callable[..., str] | None
+    name: str, task: Task, options: LmEvalOptions, chat: Callable[..., str] | None
 ) -> Prepared:
-    refuse_special(name, task)
-    changes = {
-        "num_fewshot": prompting.num_fewshot,
-        "system_instruction": prompting.system_instruction,
-        "apply_chat_template": chat,
-    }
-    refuse_prompts_of_texts(name, task, [key for key, value in changes.items() if value])
-    if prompting.gen_kwargs and task.get_config("output_type") == "generate_until":
-        task.set_config("generation_kwargs", dict(prompting.gen_kwargs), update=True)
-    _set_fewshot(name, task, prompting)
+    changes = ("num_fewshot", "system_instruction", "apply_chat_template")
+    refuse_task(name, task, [key for key in changes if getattr(options, key)])
+    if options.gen_kwargs and task.get_config("output_type") == "generate_until":
+        task.set_config("generation_kwargs", dict(options.gen_kwargs), update=True)
+    fixed = task.get_config("num_fewshot")
+    if options.num_fewshot and fixed == 0:
+        raise EvaluationError(
+            f"lm-eval task {name!r} sets num_fewshot to 0 in its file, where lm-eval ignores any "
+            f"other number; got {options.num_fewshot}"
+        )
+    wanted = fixed if options.num_fewshot is None else options.num_fewshot
+    task.set_config("num_fewshot", wanted or 0)
+    task.set_fewshot_seed(options.seed)
     task.build_all_requests(
         apply_chat_template=chat is not None,
         chat_template=chat,
-        system_instruction=prompting.system_instruction,
-        fewshot_as_multiturn=prompting.fewshot_as_multiturn,
+        system_instruction=options.system_instruction,
+        fewshot_as_multiturn=options.fewshot_as_multiturn,
     )
-    refuse_unrepeatable(name, task.instances)
-    requests = _by_document(task.instances)
-    refuse_empty(name, requests)
+    found: dict[int, list[Instance]] = defaultdict(list)
+    for instance in sorted(task.instances, key=lambda x: (x.doc_id, x.idx)):
+        found[instance.doc_id].append(instance)
+    requests = tuple(tuple(document) for document in found.values())
+    refuse_requests(name, requests)
     return Prepared(name, task, requests)
 
 
@@ -195,32 +177,8 @@ def _blamed(name: str) -> Iterator[None]:
         ) from error
 
 
-def _by_document(instances: Sequence[Instance]) -> tuple[tuple[Instance, ...], ...]:
-    found: dict[int, list[Instance]] = defaultdict(list)
-    for instance in instances:
-        found[instance.doc_id].append(instance)
-    return tuple(tuple(sorted(found[i], key=lambda x: x.idx)) for i in sorted(found))
-
-
-def _set_fewshot(name: str, task: Task, prompting: Prompting) -> None:
-    num_fewshot = prompting.num_fewshot
-    fixed = task.get_config("num_fewshot")
-    if num_fewshot and fixed == 0:
-        raise EvaluationError(
-            f"lm-eval task {name!r} sets num_fewshot to 0 in its file, where lm-eval ignores any "
-            f"other number; got {num_fewshot}"
-        )
-    wanted = fixed if num_fewshot is None else num_fewshot
-    task.set_config("num_fewshot", wanted or 0)
-    task.set_fewshot_seed(prompting.seed)
-
-
-def _chat_template(
-    name: str, tokenizer: PreTrainedTokenizerBase | None
-) -> Callable[..., str] | None:
+def _chat_template(name: str, tokenizer: PreTrainedTokenizerBase) -> Callable[..., str]:
     """Return lm-eval's own way to fill a chat template, which needs no model."""
-    if tokenizer is None:
-        return None
     if not tokenizer.chat_template:
         raise EvaluationError(
             f"lm-eval task {name!r} has apply_chat_template, but the tokenizer has no chat template"

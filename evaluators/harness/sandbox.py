@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from merge_core.errors import EvaluationError
-
-if TYPE_CHECKING:
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 _KEYS = {"resolve_field": "description", "doc_to_prefix": "gen_prefix", "apply": "use_prompt"}
 
@@ -23,6 +20,7 @@ _KEYS = {"resolve_field": "description", "doc_to_prefix": "gen_prefix", "apply":
 def install_sandbox() -> None:
     """Let lm-eval fill all of its templates here, in this process and from now on."""
     from jinja2 import StrictUndefined
+    from jinja2.exceptions import SecurityError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
     from lm_eval import utils
 
@@ -30,12 +28,6 @@ def install_sandbox() -> None:
         undefined=StrictUndefined, keep_trailing_newline=True
     )
     environment.filters["regex_replace"] = utils.regex_replace
-    utils.env, utils.apply_template = environment, _filling(environment)
-
-
-def _filling(environment: ImmutableSandboxedEnvironment) -> Callable[[str, Mapping[str, Any]], str]:
-    from jinja2.exceptions import SecurityError
-
     compiled = functools.cache(environment.from_string)
 
     def apply_template(template: str, doc: Mapping[str, Any]) -> str:
@@ -46,7 +38,7 @@ def _filling(environment: ImmutableSandboxedEnvironment) -> Callable[[str, Mappi
                 f"{_place(sys._getframe(1))}: a template may not run code: {error}"
             ) from error
 
-    return apply_template
+    utils.env, utils.apply_template = environment, apply_template
 
 
 def _place(caller: FrameType) -> str:

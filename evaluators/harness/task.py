@@ -16,8 +16,8 @@ fails, unless the score entry says ``too_long: cut``.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,7 +82,11 @@ class LmEvalTask(Evaluator):
         reasons = self.unfit(model, which)
         self.failures = {self.items[i].id: reason for i, reason in reasons.items()}
         # Fresh copies: an Instance collects its answers, and `which` may repeat an item.
-        asked = [[_blank(r) for r in self._prepared.requests[i]] for i in which if i not in reasons]
+        asked = [
+            [replace(r, resps=[], filtered_resps={}) for r in self._prepared.requests[i]]
+            for i in which
+            if i not in reasons
+        ]
         try:
             self._answer([r for requests in asked for r in requests], model)
             values = iter([self._value(requests) for requests in asked])
@@ -117,27 +121,19 @@ class LmEvalTask(Evaluator):
         if self._cut:
             return {}
         window = window_of(model)
-        self._measure(model, [i for i in dict.fromkeys(which) if i not in self._lengths])
+        new = [i for i in dict.fromkeys(which) if i not in self._lengths]
+        some = [(i, r) for i in new for r in self._prepared.requests[i]]
+        asked = [(i, *_prompt(r)) for i, r in some if r.request_type != "loglikelihood_rolling"]
+        counts = count_tokens(model.tokenizer, [prompt for _, prompt, _ in asked])
+        self._lengths.update(dict.fromkeys(new, (0, 0)))
+        for (i, _, answer), tokens in zip(asked, counts, strict=True):
+            self._lengths[i] = max(self._lengths[i], (tokens, answer), key=sum)
         reasons = {i: too_long(*self._lengths[i], window) for i in which}
         return {
             i: f"{reason}; or say `too_long: cut`, as lm-eval does"
             for i, reason in reasons.items()
             if reason
         }
-
-    def _measure(self, model: LiveModel, which: Sequence[int]) -> None:
-        groups = [
-            [r for r in self._prepared.requests[i] if r.request_type != "loglikelihood_rolling"]
-            for i in which
-        ]
-        texts, answers = [], []
-        for request in (r for group in groups for r in group):
-            generates = request.request_type == "generate_until"
-            texts.append(request.args[0] if generates else "".join(request.args))
-            answers.append(most_tokens(request.args[1]) if generates else 0)
-        lengths = iter(zip(count_tokens(model.tokenizer, texts), answers, strict=True))
-        for i, group in zip(which, groups, strict=True):
-            self._lengths[i] = max((next(lengths) for _ in group), key=sum, default=(0, 0))
 
 
 def _facts(prepared: Prepared, by: Reduction) -> TaskFacts:
@@ -156,8 +152,11 @@ def _facts(prepared: Prepared, by: Reduction) -> TaskFacts:
     )
 
 
-def _blank(request: Instance) -> Instance:
-    return dataclasses.replace(request, resps=[], filtered_resps={})
+def _prompt(request: Instance) -> tuple[str, int]:
+    """Return what must fit the window, and how many tokens its answer may have."""
+    if request.request_type == "generate_until":
+        return request.args[0], most_tokens(request.args[1])
+    return "".join(request.args), 0
 
 
 def _chosen(kind: str, wanted: str | None, known: list[str], task: str) -> str:

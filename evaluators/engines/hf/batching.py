@@ -24,9 +24,8 @@ _GPU_TOKENS = 131_072  # a first trial; halved until it fits
 class Budget:
     """How many tokens one forward pass may have: found once by trial, then remembered.
 
-    Args:
-        device: A CPU starts low, since it gains nothing from more; others high.
-        most_rows: A limit on top.
+    A CPU starts low, since it gains nothing from more; others high. ``most_rows`` is a limit on
+    top.
     """
 
     def __init__(self, device: torch.device, most_rows: int) -> None:

@@ -105,7 +105,11 @@ class HfEngine(TokenEngine):
         from evaluators.engines.hf.fallback import LiveHFLM
 
         with hushed():
-            return LiveHFLM(self._model, copy.deepcopy(self._tokenizer), self._batch_size)
+            return LiveHFLM(
+                pretrained=self._model,
+                tokenizer=copy.deepcopy(self._tokenizer),  # it gets a padding token
+                batch_size=self._batch_size,
+            )
 
     def _facts(self) -> dict[str, Any]:
         device, generation = self._model.device, self._model.generation_config

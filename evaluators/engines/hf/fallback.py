@@ -7,7 +7,7 @@ generation that is more than greedy choice, such as beams or a repetition penalt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
@@ -17,23 +17,9 @@ from evaluators.engines.encoding import Ask
 from evaluators.engines.token_engine import NO_CHOICE
 from merge_core.errors import NonFiniteError
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 
 class LiveHFLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
-    """HFLM on a model that is there already, with an eye for NaN.
-
-    Args:
-        model: The live model.
-        tokenizer: HFLM gives it a padding token.
-        batch_size: Fixed.
-    """
-
-    def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int
-    ) -> None:
-        super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+    """HFLM with an eye for NaN."""
 
     def scored(self, asks: Sequence[Ask], run: int) -> list[tuple[float, bool]]:
         """Return ``(nats, greedy)`` per continuation; HFLM sorts ``run`` of them at a time."""

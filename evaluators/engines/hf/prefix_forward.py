@@ -62,12 +62,7 @@ class Read:
 
 
 class Forward:
-    """Runs one model.
-
-    Args:
-        model: In evaluation mode.
-        max_length: Places that the model has.
-    """
+    """Runs one model, which is in evaluation mode and has ``max_length`` places."""
 
     def __init__(self, model: PreTrainedModel, max_length: int) -> None:
         self.device = model.device

@@ -73,7 +73,7 @@ class VllmEngine(TokenEngine):
             )
         super().__init__(tokenizer, options.max_model_len or longest)
         self._settings = of_model(shell.generation_config)
-        self._ends = sorted(end_tokens(tokenizer, shell.generation_config))
+        self._ends = end_tokens(tokenizer, shell.generation_config)
         dtype = str(shell.dtype).removeprefix("torch.")
         self._vllm = RunningVllm(folder, dtype, self._max_length, options, weights=weights)
         self._about = {
@@ -132,7 +132,9 @@ class VllmEngine(TokenEngine):
             asked[key] = ids, settings
             keys.append(key)
         order = sorted(asked)
-        how_all = [{**asked[key][1], **_WRITING, "stop_token_ids": self._ends} for key in order]
+        how_all = [
+            {**asked[key][1], **_WRITING, "stop_token_ids": sorted(self._ends)} for key in order
+        ]
         found = self._vllm.answers([asked[key][0] for key in order], how_all)
         if self._clear_if_spoilt([out.outputs[0].cumulative_logprob for out in found]):
             raise NonFiniteError(NO_CHOICE)

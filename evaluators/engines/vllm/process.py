@@ -80,14 +80,12 @@ class RunningVllm:
         weights: Start with the folder's weights, else with any.
 
     Raises:
-        ParameterError: vLLM is not installed.
         EvaluationError: It cannot start.
     """
 
     def __init__(
         self, folder: Path, dtype: str, max_length: int, options: VllmOptions, *, weights: bool
     ) -> None:
-        check_installed()
         os.environ.update(_ENVIRONMENT)
         self._options = options
         self.broken = False
@@ -104,8 +102,7 @@ class RunningVllm:
     def take(self, tensors: Iterator[tuple[str, Tensor]]) -> None:
         """Replace all weights, one tensor after another, and forget what was computed with the old.
 
-        Args:
-            tensors: Under the names of a checkpoint; each is kept until its layer is whole.
+        They have the names of a checkpoint; each is kept until its layer is whole.
 
         Raises:
             EvaluationError: vLLM could not load them; it is ``broken``.
@@ -122,11 +119,9 @@ class RunningVllm:
     def answers(
         self, prompts: Sequence[Sequence[int]], settings: Sequence[Mapping[str, Any]]
     ) -> list[Any]:
-        """Return vLLM's ``RequestOutput`` for each prompt.
+        """Return vLLM's ``RequestOutput`` for each prompt, of one token id or more.
 
-        Args:
-            prompts: Token ids, at least one each.
-            settings: vLLM's ``SamplingParams`` for each.
+        ``settings`` are those of its ``SamplingParams``, for each prompt.
 
         Raises:
             EvaluationError: vLLM failed; it is ``broken``.
