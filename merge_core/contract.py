@@ -24,31 +24,19 @@ Values = Mapping[str, Value]
 
 @dataclass(frozen=True)
 class Param:
-    """One parameter of a method.
+    """One parameter of a method, resolved anew for every tensor: filters and gradients apply."""
 
-    Args:
-        name: As written in a recipe.
-        meaning: One line for ``mergetune methods``.
-        low, high: Usual search range of a number; None for flags and choices.
-        default: None means that the recipe must give it.
-        scope: ``model``: one value per model; ``shared``: one for the merge. Either way it is
-            resolved anew for every tensor, so filters and gradients apply.
-        minimum, maximum: Hard limits, included; ``above``: a hard limit, excluded.
-        choices: The allowed values of a parameter that is not a number. Flags have True and False.
-        start: Where an unsearched recipe would put it, if not at ``default``.
-    """
-
-    name: str
-    meaning: str
-    low: float | None = None
+    name: str  # as written in a recipe
+    meaning: str  # one line for ``mergetune methods``
+    low: float | None = None  # usual search range of a number; None for flags and choices
     high: float | None = None
-    default: Value | None = None
-    scope: Literal["model", "shared"] = "model"
-    minimum: float = -math.inf
+    default: Value | None = None  # None means that the recipe must give it
+    scope: Literal["model", "shared"] = "model"  # one value per model, or one for the merge
+    minimum: float = -math.inf  # hard limits, included
     maximum: float = math.inf
-    above: float = -math.inf
-    choices: tuple[Value, ...] = ()
-    start: Value | None = None
+    above: float = -math.inf  # a hard limit, excluded
+    choices: tuple[Value, ...] = ()  # allowed values of what is not a number; flags: True, False
+    start: Value | None = None  # where an unsearched recipe would put it, if not at ``default``
 
     def rule_broken_by(self, value: Any) -> str | None:
         """Return ``rule, got value`` if this parameter cannot be ``value``, else None."""
@@ -61,13 +49,10 @@ class Param:
         if not abs(value) <= sys.float_info.max:  # also refuses nan, and integers past any float
             return f"expected a finite number, got {value}"
         if not self.minimum <= value <= self.maximum or value <= self.above:
-            return f"must be in {self._interval()}, got {value}"
+            left = f"({self.above:g}" if math.isfinite(self.above) else f"[{self.minimum:g}"
+            right = f"{self.maximum:g}]" if math.isfinite(self.maximum) else "inf)"
+            return f"must be in {left}, {right}, got {value}"
         return None
-
-    def _interval(self) -> str:
-        left = f"({self.above:g}" if math.isfinite(self.above) else f"[{self.minimum:g}"
-        right = f"{self.maximum:g}]" if math.isfinite(self.maximum) else "inf)"
-        return f"{left}, {right}"
 
 
 shared = partial(Param, scope="shared")  # one value for the merge
@@ -86,41 +71,25 @@ def required(base: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a vector's entries are divided into small and large ones.
+    """Where a vector's entries are divided into small and large ones."""
 
-    Args:
-        threshold: Smaller entries are on the small side, larger ones on the large side.
-        place: Divides the entries that equal the threshold, by their place in the flat tensor.
-    """
-
-    threshold: float
-    place: int
+    threshold: float  # smaller entries are on the small side, larger ones on the large side
+    place: int  # divides the entries equal to the threshold, by their place in the flat tensor
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a method gets for one output tensor.
+    """What a method gets for one output tensor; one entry per model in all but base and shared."""
 
-    Args:
-        models: ``(*shape)`` each, stored type, in recipe order, the base not among them unless the
-            method takes no base.
-        base: ``(*shape)`` in its stored type, or None.
-        values: One mapping per entry of ``models``: the parameters of scope ``model``.
-        shared: The parameters of scope ``shared``.
-        keys: One 64-bit key per entry of ``models`` for its random mask; see
-            ``numerics.bernoulli``.
-        cuts: One per entry of ``models`` where whole task vectors are trimmed; none at all: the
-            tensor is its model's whole task vector.
-        once: Remembers what a study needs again and again; see :meth:`remembered`.
-    """
-
+    # ``(*shape)`` each, stored type, in recipe order; the base only if the method takes none
     models: Sequence[Tensor]
-    base: Tensor | None
-    values: Sequence[Values]
-    shared: Values
-    keys: Sequence[int]
+    base: Tensor | None  # ``(*shape)`` in its stored type
+    values: Sequence[Values]  # the parameters of scope ``model``
+    shared: Values  # those of scope ``shared``
+    keys: Sequence[int]  # 64 bits for the random mask, see ``numerics.bernoulli``
+    # where whole task vectors are trimmed; none at all: the tensor is its model's whole task vector
     cuts: Sequence[Cut | None] = ()
-    once: Remember | None = None
+    once: Remember | None = None  # remembers what a study needs again; see :meth:`remembered`
 
     def remembered(
         self, what: Any, models: Sequence[int], compute: Callable[[], T], version: Any = None
@@ -153,24 +122,15 @@ class Inputs:
 
 
 class Block(NamedTuple):
-    """Some entries of one tensor, as an entry function sees them.
+    """Some entries of one tensor, as an entry function sees them; see :class:`Prepared`."""
 
-    Args:
-        models: Float32 each, of one shape.
-        base: The same, or None.
-        numbers: Plain floats, or tensors that broadcast over the block; these and flags, words and
-            arrays as in :class:`Prepared`.
-        places: The entries' places in the flat tensor, modulo ``2**32``, as int32; None where
-            nothing is drawn.
-    """
-
-    models: Sequence[Tensor]
-    base: Tensor | None
-    numbers: Mapping[str, Sequence[float]]
+    models: Sequence[Tensor]  # float32 each, of one shape
+    base: Tensor | None  # the same
+    numbers: Mapping[str, Sequence[float]]  # or tensors that broadcast over the block
     flags: tuple[Any, ...]
     words: Mapping[str, Sequence[int]]
     arrays: Mapping[str, Sequence[Tensor]]
-    places: Tensor | None
+    places: Tensor | None  # in the flat tensor, modulo ``2**32``, int32; None: nothing is drawn
 
     def deltas(self) -> list[Tensor]:
         """Return ``W_i - W_b`` for every model."""
@@ -179,26 +139,18 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that an entry function needs to know of a whole tensor.
+    """All that an entry function needs to know of a whole tensor, by name."""
 
-    Args:
-        numbers: Name -> floats, such as one weight per model.
-        flags: What the entry function branches on; hashable.
-        words: Name -> 32-bit integers, such as parts of mask keys.
-        changes: ``(entry, numbers)`` pairs in order: from that flat place on these numbers hold.
-        rows: Name -> tensors of ``(rows, 1)``: numbers of each row, what the last axis holds.
-        columns: Name -> tensors of ``(1, columns)``: numbers of each column, what the first axis
-            holds; not together with ``rows``.
-        arrays: Name -> tensors of the tensor's own shape.
-    """
-
-    numbers: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    flags: tuple[Any, ...] = ()
-    words: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    numbers: Mapping[str, Sequence[float]] = field(default_factory=dict)  # such as weights
+    flags: tuple[Any, ...] = ()  # what the entry function branches on; hashable
+    words: Mapping[str, Sequence[int]] = field(default_factory=dict)  # 32 bits: parts of mask keys
+    # in order: from that flat place on these numbers hold
     changes: Sequence[tuple[int, Mapping[str, Sequence[float]]]] = ()
+    # ``(rows, 1)``: numbers of each row, what the last axis holds
     rows: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
+    # ``(1, columns)``: of each column, what the first axis holds; not together with ``rows``
     columns: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
-    arrays: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
+    arrays: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)  # of the tensor's shape
 
 
 @dataclass(frozen=True)
@@ -208,39 +160,26 @@ class Method:
     Either ``merge``, or ``prepare`` and ``entry``: then a tensor is merged block by block, in the
     cache, or by a fused kernel made from ``entry``.
 
-    Args:
-        name: As written under ``merge_method``.
-        params: Every parameter that a recipe may give; the first number is the one that a
-            one-dimensional search would turn.
-        base: ``required``, ``optional``, or ``none``: the method has no use for one.
-        models: Least and greatest number of models that go in, the base included; None: no limit.
-        source: The paper, or what else the method comes from.
-        merge: Gives the merged tensor, ``(*shape)`` float32, a new tensor.
-        draws: Whether the result depends on random masks.
-        prepare: Reads the whole tensors as far as it must: sums, thresholds, ranks.
-        entry: Gives the merged block, float32; entry by entry, nothing of other entries goes in.
-        once_ns: Nanoseconds that a study spends once, about, for an entry of each model beside the
-            base: cuts, ranks, sums (``benchmarks/candidate_build.py``, two cores).
-        once_bytes: Bytes that it keeps of it.
-        formula: What comes out, in the notation of ``methods``; several lines where need be.
-        when: When to choose it, a sentence or two.
-        reference: The formula on whole tensors in plain torch: what kernels are held to.
+    Functions give new tensors, ``(*shape)`` float32, or blocks.
     """
 
-    name: str
-    params: tuple[Param, ...]
-    base: Literal["required", "optional", "none"]
-    models: tuple[int, int | None]
-    source: str
+    name: str  # as written under ``merge_method``
+    params: tuple[Param, ...]  # the first number is what a one-dimensional search would turn
+    base: Literal["required", "optional", "none"]  # ``none``: the method has no use for one
+    models: tuple[int, int | None]  # least and greatest number, the base included; None: no limit
+    source: str  # the paper, or what else the method comes from
     merge: Callable[[Inputs], Tensor] | None = None
-    draws: bool = False
+    draws: bool = False  # whether the result depends on random masks
+    # reads the whole tensors as far as it must: sums, thresholds, ranks
     prepare: Callable[[Inputs], Prepared] | None = None
-    entry: Callable[[Block], Tensor] | None = None
+    entry: Callable[[Block], Tensor] | None = None  # nothing of other entries goes into an entry
+    # what a study spends once, about, for an entry of each model beside the base, in nanoseconds
+    # and bytes kept: cuts, ranks, sums (``benchmarks/candidate_build.py``, two cores)
     once_ns: float = 0.0
     once_bytes: float = 0.0
-    formula: str = ""
-    when: str = ""
-    reference: Callable[[Inputs], Tensor] | None = None
+    formula: str = ""  # what comes out, in the notation of ``methods``; in lines where need be
+    when: str = ""  # when to choose it, a sentence or two
+    reference: Callable[[Inputs], Tensor] | None = None  # plain torch: what kernels are held to
 
     def param(self, name: str) -> Param | None:
         """Return the parameter of that name, or None."""
