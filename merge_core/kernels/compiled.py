@@ -24,19 +24,14 @@ _KERNELS: dict[Any, Kernel] = {}
 
 
 class Tensors(NamedTuple):
-    """What a kernel reads and writes: flat tensors, or tables of rows.
+    """What a kernel reads and writes: flat tensors, or tables of rows, all of one shape."""
 
-    Args:
-        out: Is written.
-        base: The base, or None.
-        models: Of the shape of ``out``, like the base.
-        extra: Arrays of that shape, or numbers of rows ``(rows, 1)`` and columns ``(1, columns)``.
-    """
-
-    out: Tensor
+    out: Tensor  # is written
     base: Tensor | None
     models: list[Tensor]
-    extra: list[Tensor]
+    extra: list[
+        Tensor
+    ]  # arrays; for tables numbers of rows ``(rows, 1)``, columns ``(1, columns)``
 
     def part(self, start: int, stop: int) -> Tensors:
         """Return these entries of flat tensors."""
@@ -61,13 +56,10 @@ def _layout(named: Mapping[str, Sequence[Any]]) -> Layout:
 
 
 def wanted(choice: str, device: str, entries: int) -> bool:
-    """Return whether to merge by fused kernels.
+    """Return whether to merge a model of so many parameters by fused kernels.
 
-    Args:
-        choice: ``fused``, ``blocked``, or ``auto``: where they can be made and the model is large
-            enough to earn the seconds that compiling takes.
-        device: torch's name of it.
-        entries: Parameters of a model.
+    ``fused`` and ``blocked`` say so; ``auto``: where kernels can be made on the device and the
+    model is large enough to earn the seconds that compiling takes.
 
     Raises:
         CheckpointError: ``fused`` is asked for where kernels cannot be made.
@@ -100,8 +92,8 @@ def merge(method: Method, inputs: Inputs, out: Tensor) -> None:
     if by_rows:
         parts = [(Span(0, out.numel(), prepared.numbers, {}), tensors)]
     else:
-        found = list(spans(prepared, out.numel(), out.numel()))
-        parts = [(span, tensors.part(span.start, span.stop)) for span in found]
+        whole = spans(prepared, out.numel(), out.numel())
+        parts = [(span, tensors.part(span.start, span.stop)) for span in whole]
     for span, part in parts:
         numbers, words = _layout(span.numbers), _layout(span.words)
         form = _Form(prepared.flags, numbers, words, _layout(named), by_rows)
@@ -113,8 +105,7 @@ def _scalars(span: Span, like: Tensor) -> tuple[Tensor, Tensor]:
     import torch
 
     numbers = [float(x) for many in span.numbers.values() for x in many]
-    low = span.start % 2**32
-    words = [low - 2**32 if low >= 2**31 else low, *(x for m in span.words.values() for x in m)]
+    words = [span.place, *(x for many in span.words.values() for x in many)]
     return (
         torch.tensor(numbers or [0.0], dtype=torch.float32, device=like.device),
         torch.tensor(words, dtype=torch.int32, device=like.device),
@@ -174,8 +165,8 @@ def _examples(form: _Form, tensors: Tensors) -> list[Any]:
         shape = [n if size > 1 else 1 for n, size in zip(table, x.shape, strict=True)]
         return torch.zeros(shape if form.by_rows else table, dtype=x.dtype, device=x.device)
 
-    def numbers(layout: Layout, dtype: torch.dtype, least: int) -> Tensor:
-        count = max(least, 1) + sum(many for _, many in layout)
+    def numbers(layout: Layout, dtype: torch.dtype) -> Tensor:
+        count = 1 + sum(many for _, many in layout)
         return torch.zeros(count, dtype=dtype, device=tensors.out.device)
 
     return [
@@ -183,8 +174,8 @@ def _examples(form: _Form, tensors: Tensors) -> list[Any]:
         None if tensors.base is None else like(tensors.base),
         [like(x) for x in tensors.models],
         [like(x) for x in tensors.extra],
-        numbers(form.numbers, torch.float32, 0),
-        numbers(form.words, torch.int32, 1),
+        numbers(form.numbers, torch.float32),
+        numbers(form.words, torch.int32),
     ]
 
 

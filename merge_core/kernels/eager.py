@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from merge_core.contract import Block, Inputs, Method, Prepared, Tensor
+from merge_core.contract import Block, Inputs, Method, Prepared, Tensor, required
 
 BLOCK = 2**17  # entries: 512 KiB of float32
 FAR_BLOCK = 2**23  # on an accelerator, where few large operations are better; float32 counts 2**24
@@ -27,74 +27,65 @@ class Span:
     numbers: Mapping[str, Sequence[Any]]
     words: Mapping[str, Sequence[int]]
 
+    @property
+    def place(self) -> int:
+        """Of its first entry, modulo ``2**32``, as a signed 32-bit word."""
+        return (self.start + 2**31) % 2**32 - 2**31
+
 
 def merge_blocks(method: Method, inputs: Inputs, prepared: Prepared, out: Tensor) -> None:
     """Merge one tensor into ``out``, ``(*shape)`` contiguous, rounding once."""
     assert method.entry is not None
-    for block, into in _blocks(inputs, prepared, out):
-        into.copy_(method.entry(block))
-
-
-def _blocks(inputs: Inputs, prepared: Prepared, out: Tensor) -> Iterator[tuple[Block, Tensor]]:
-    """Yield every block of a tensor, and the place in ``out`` for what becomes of it."""
     if prepared.rows or prepared.columns:
-        table = out.view(table_shape(prepared, out.shape))
-        start = 0
-        for block in row_blocks(inputs, prepared):
-            height = block.models[0].shape[0]
-            yield block, table[start : start + height]
-            start += height
-        return
-    flat = out.view(-1)
-    for span, block in flat_blocks(inputs, prepared):
-        yield block, flat[span.start : span.stop]
+        into, blocks = out.view(table_shape(prepared, out.shape)), row_blocks(inputs, prepared)
+    else:
+        into, blocks = out.view(-1), flat_blocks(inputs, prepared)
+    start = 0
+    for block in blocks:
+        stop = start + len(block.models[0] if block.models else required(block.base))
+        into[start:stop].copy_(method.entry(block))
+        start = stop
 
 
 def of_model(inputs: Inputs, prepared: Prepared, i: int, size: int) -> Iterator[Block]:
-    """Yield the blocks of one model alone: its numbers stand at place 0.
-
-    Args:
-        inputs: Of one tensor.
-        prepared: Whose numbers, words and arrays have one entry per model.
-        i: Place of the model.
-        size: Entries of a block.
-    """
+    """Yield the blocks of one model alone: what is one per model stands at place 0."""
 
     def own(named: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
         return {name: [many[i]] for name, many in named.items()}
 
-    alone = Prepared(
-        own(prepared.numbers),
-        prepared.flags,
-        own(prepared.words),
-        [(place, own(more)) for place, more in prepared.changes],
+    alone = replace(
+        prepared,
+        numbers=own(prepared.numbers),
+        words=own(prepared.words),
+        changes=[(place, own(more)) for place, more in prepared.changes],
         arrays=own(prepared.arrays),
     )
     chosen = replace(inputs, models=[inputs.models[i]], values=[inputs.values[i]])
-    for _, block in flat_blocks(chosen, alone, size):
-        yield block
+    return flat_blocks(chosen, alone, size)
 
 
-def flat_blocks(
-    inputs: Inputs, prepared: Prepared, size: int | None = None
-) -> Iterator[tuple[Span, Block]]:
-    """Yield the blocks of a tensor in flat order, each with its span."""
+def flat_blocks(inputs: Inputs, prepared: Prepared, size: int | None = None) -> Iterator[Block]:
+    """Yield the blocks of a tensor in flat order."""
+    import torch
+
     models = [model.reshape(-1) for model in inputs.models]
     base = None if inputs.base is None else inputs.base.reshape(-1)
     arrays = {name: [x.reshape(-1) for x in many] for name, many in prepared.arrays.items()}
     first = models[0] if base is None else base
     for span in spans(prepared, first.numel(), size or _size(first)):
-        part = slice(span.start, span.stop)
-        block = Block(
+        part, count = slice(span.start, span.stop), span.stop - span.start
+        places = None
+        if prepared.words:
+            places = torch.arange(count, dtype=torch.int32, device=first.device).add_(span.place)
+        yield Block(
             [x[part].float() for x in models],
             None if base is None else base[part].float(),
             _numbers(span.numbers, first),
             prepared.flags,
             span.words,
             {name: [x[part] for x in many] for name, many in arrays.items()},
-            _places(span, first) if prepared.words else None,
+            places,
         )
-        yield span, block
 
 
 def spans(prepared: Prepared, count: int, size: int = BLOCK) -> Iterator[Span]:
@@ -135,14 +126,6 @@ def _numbers(named: Mapping[str, Sequence[Any]], like: Tensor) -> Mapping[str, S
         name: torch.tensor(list(many), dtype=torch.float32, device=like.device).unbind()
         for name, many in named.items()
     }
-
-
-def _places(span: Span, like: Tensor) -> Tensor:
-    import torch
-
-    low = span.start % 2**32
-    places = torch.arange(span.stop - span.start, dtype=torch.int32, device=like.device)
-    return places.add_(low - 2**32 if low >= 2**31 else low)
 
 
 def table_shape(prepared: Prepared, shape: Sequence[int]) -> tuple[int, int]:

@@ -25,14 +25,11 @@ def merge(
     It is merged where the parents' tensors are. Blocks and kernels give the same bits.
 
     Args:
-        method: Its ``merge`` is called, if it has one; else ``prepare``, and ``entry`` on blocks.
+        method: Its ``prepare`` and ``entry`` are called, or else ``merge``.
         inputs: Of one tensor; left as they are.
         out: Where to write it, ``(*shape)``; None makes a tensor.
         dtype: Of the tensor that is made; None: float32, or what ``merge`` gives.
         fuse: Use a compiled kernel instead of blocks.
-
-    Raises:
-        MergeError: Whatever the method raises.
     """
     import torch
 

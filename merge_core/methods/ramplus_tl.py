@@ -25,7 +25,7 @@ def _prepare(inputs: Inputs) -> Prepared:
 def _overlaps(inputs: Inputs, prepared: Prepared) -> list[tuple[int, int]]:
     """Return, for every model, the entries changed with others and those changed alone."""
     found = [(0, 0)] * len(inputs.models)
-    for _, block in flat_blocks(inputs, prepared):
+    for block in flat_blocks(inputs, prepared):
         _, active, count = counted(block)
         for i, where in enumerate(active):
             both = int((where * (count > 1)).sum())

@@ -35,7 +35,7 @@ def _cut(inputs: Inputs, share: float) -> Cut:
         return Cut(0.0, 0)
 
     def variances() -> Iterator[Tensor]:
-        for _, block in flat_blocks(inputs, Prepared(), 2**20):
+        for block in flat_blocks(inputs, Prepared(), 2**20):
             yield _variance(block.deltas())
 
     changed = sum(int((part != 0).sum()) for part in variances())
@@ -66,7 +66,7 @@ def _selected(block: Block) -> list[Tensor]:
 def _squares(inputs: Inputs, chosen: Prepared) -> list[float]:
     """Return the mean square of what is left of every task vector."""
     sums = [0.0] * len(inputs.models)
-    for _, block in flat_blocks(inputs, chosen, RUN):
+    for block in flat_blocks(inputs, chosen, RUN):
         for i, delta in enumerate(_selected(block)):
             sums[i] += float((delta.double() * delta.double()).sum())
     return [x / max(inputs.models[0].numel(), 1) for x in sums]

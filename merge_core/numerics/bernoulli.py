@@ -70,8 +70,7 @@ def coins(index: Tensor, start: Any, step: Any) -> Tensor:
     """Return one random whole number for each entry: a keyed Weyl sequence, mixed.
 
     Each key has a sequence of its own step, ``index * step + start``: no mask is another one
-    shifted. The mixer is lowbias32 (Wellons, Hash Function Prospector, 2018) without its last step,
-    which changes the lower half of a word only: that is, whether an entry in 65,536 stays.
+    shifted. The step that :func:`stirred` leaves out decides whether an entry in 65,536 stays.
 
     Args:
         index: ``(n,)`` int32: the entries' places in the flat tensor, modulo ``2**32``.
@@ -96,13 +95,10 @@ def shifted(x: Any, by: int) -> Any:
 
 
 def stirred(x: Any) -> Any:
-    """Return ``x`` mixed by lowbias32 without its last step, which is ``x ^ shifted(x, 16)``.
+    """Return ``x`` mixed by lowbias32 (Wellons, Hash Function Prospector, 2018), but for its end.
 
-    That step changes the lower half of a word only. The mixer is the one of lowest bias found
-    (Wellons, Hash Function Prospector, 2018).
-
-    Args:
-        x: int32, any shape; or an int, of which 32 bits count, as they do of the result.
+    The last step, ``x ^ shifted(x, 16)``, changes the lower half of a word only. ``x``: int32, any
+    shape; or an int, of which 32 bits count, as they do of the result.
     """
     x = (x ^ shifted(x, 16)) * 0x7FEB352D
     return (x ^ shifted(x, 15)) * signed(0x846CA68B)

@@ -42,23 +42,18 @@ def ranked(parts: Parts, places: Sequence[int], *, first_equal_last: bool) -> li
         One cut for each place; for the number of all entries, a threshold of infinity.
     """
     high = _counts((bits >> HALF for bits in _patterns(parts)), 2**HALF)
-    total = int(high.sum())
-    inside = sorted({place for place in places if place < total})
     ends = high.cumsum()
-    buckets = sorted({_bucket(ends, place) for place in inside})
+    upper = {place: _bucket(ends, high, place) for place in {*places} if place < ends[-1]}
+    buckets = sorted({bucket for bucket, _ in upper.values()})
     low = _low_counts(parts, buckets)
     found: dict[int, tuple[int, int, int]] = {}  # place -> pattern, equals before, equals
-    for place in inside:
-        upper = _bucket(ends, place)
-        counts = low[buckets.index(upper)]
-        within = counts.cumsum()
-        left = place - (int(ends[upper - 1]) if upper else 0)
-        lower = _bucket(within, left)
-        before = left - (int(within[lower - 1]) if lower else 0)
-        found[place] = (upper << HALF | lower, before, int(counts[lower]))
+    for place, (bucket, left) in sorted(upper.items()):
+        counts = low[buckets.index(bucket)]
+        lower, before = _bucket(counts.cumsum(), counts, left)
+        found[place] = (bucket << HALF | lower, before, int(counts[lower]))
     stops = _stops(parts, found, first_equal_last)
     return [
-        Cut(_float(found[place][0]), stops[place]) if place in found else Cut(float("inf"), 0)
+        Cut(_float(found[place][0]), stops[place]) if place in found else Cut(math.inf, 0)
         for place in places
     ]
 
@@ -70,9 +65,8 @@ def cuts(tensors: Callable[[], Iterable[Tensor]], density: float) -> list[Cut]:
     at the threshold those of the first tensors, and there those of lowest flat index.
 
     Args:
-        tensors: Yields the ``(*shape)`` float32 task vectors of one model, in the same order at
-            each of its calls. One of them is held at a time. None may have NaN entries: they
-            would rank above infinity.
+        tensors: Yields the ``(*shape)`` float32 task vectors of one model, the same at each call;
+            one is held at a time. None may have NaN entries: they would rank above infinity.
         density: In (0, 1].
 
     Returns:
@@ -126,8 +120,10 @@ def _counts(digits: Iterable[Bits], size: int) -> NDArray[np.int64]:
     return counts + np.bincount(np.concatenate([*waiting, counts[:0]]), minlength=size)
 
 
-def _bucket(ends: NDArray[np.int64], place: int) -> int:
-    return int(ends.searchsorted(place, side="right"))
+def _bucket(ends: NDArray[np.int64], counts: NDArray[np.int64], place: int) -> tuple[int, int]:
+    """Return the bucket in which a place is, and its place there."""
+    at = int(ends.searchsorted(place, side="right"))
+    return at, place - int(ends[at] - counts[at])
 
 
 def _low_counts(parts: Parts, buckets: Sequence[int]) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """Two names for weights: a cheap integer hash for live candidates, SHA-256 for parents.
 
-``weights_digest`` sums hashes of a few words each, and integer sums do not care about order: equal
-for every thread count and device, in memory and on disk, in one file or in many shards.
+It sums hashes of a few words each, and integer sums do not care about order: equal for every thread
+count and device, in memory and on disk, in one file or in many shards.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ BITS = {  # type -> which bits of a word are no sign; what carries an infinity i
     "torch.float16": (0x7FFF7FFF, 0x04000400),
     "torch.float32": (0x7FFFFFFF, 0x00800000),
 }
+NO_FLOAT = (WORD >> 1, 0)
 _STEP, _LANE = 0x9E3779B1, 0x85EBCA77  # odd: 2**32 over the golden ratio, and Murmur3's first
 
 
@@ -34,12 +35,8 @@ def tensor_digest(name: str, tensor: Tensor, *, fuse: bool = False) -> int:
 
     The bits are taken in words of 4 bytes, little-endian, the last one filled up with zeros. Of
     ``n`` words those at ``i, i + n // 8, i + 2 (n // 8), ...`` are folded into one, which is mixed
-    with ``i``; two sums of all these, each modulo ``2**32``, are the two halves.
-
-    Args:
-        name: The tensor's.
-        tensor: Of any type and shape.
-        fuse: Use a fused kernel: the same hash.
+    with ``i``; two sums of all these, each modulo ``2**32``, are the two halves. A fused kernel
+    gives the same hash.
     """
     return digest_and_finiteness(name, tensor, fuse=fuse)[0]
 
@@ -47,12 +44,8 @@ def tensor_digest(name: str, tensor: Tensor, *, fuse: bool = False) -> int:
 def digest_and_finiteness(name: str, tensor: Tensor, *, fuse: bool = False) -> tuple[int, bool]:
     """Return :func:`tensor_digest`, and whether all entries are finite, from one look at the bits.
 
-    An entry is finite whose exponent is not the highest, and so is whatever is no float.
-
-    Args:
-        name: The tensor's.
-        tensor: Of any shape; float64 and 8-bit floats take a look of their own.
-        fuse: Use fused kernels: the same result.
+    An entry is finite whose exponent is not the highest, and so is whatever is no float. Float64
+    and 8-bit floats take a look of their own.
     """
     import torch
 
@@ -71,7 +64,7 @@ def digest_and_finiteness(name: str, tensor: Tensor, *, fuse: bool = False) -> t
     if whole == data.numel():
         total += empty
     else:
-        signless, carry = _bits(tensor.dtype)
+        signless, carry = BITS.get(str(tensor.dtype), NO_FLOAT)
         rest = bytes(data[whole:].tolist()).ljust(4 * LANES, b"\0")
         words = struct.unpack(f"<{LANES}I", rest)
         total += _column(words, key)
@@ -88,13 +81,9 @@ def _keyed(name: str, dtype: Any, shape: tuple[int, ...], device: Any) -> tuple[
 
     text = f"{name}\x1f{dtype}\x1f{shape}".encode()
     key = int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
-    numbers = [signed(x & WORD) for x in (key >> 32, key, *_bits(dtype))]
+    numbers = [signed(x & WORD) for x in (key >> 32, key, *BITS.get(str(dtype), NO_FLOAT))]
     given = torch.tensor(numbers, dtype=torch.int32).to(device)
     return key, given, _column([0] * LANES, key)
-
-
-def _bits(dtype: Any) -> tuple[int, int]:
-    return BITS.get(str(dtype), (WORD >> 1, 0))
 
 
 def _column(words: Sequence[int], key: int) -> int:
@@ -126,16 +115,13 @@ def _by_blocks(table: Tensor, given: Tensor) -> tuple[int, int, int]:
 
 
 def _folded(table: Tensor, given: Tensor, start: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Return two sums over ``(8, n)`` int32 words, each modulo ``2**32``, and what overflows.
+    """Return two sums over words, each modulo ``2**32``, and 0 where none overflows.
 
     Args:
-        table: The words, at least 8.
+        table: ``(8, n)`` int32: the words. Those overflow that hold a number of highest exponent.
         given: ``(4,)`` int32: the two halves of the key; the bits that are no sign; what carries
             the highest exponent, and no other, into the sign.
         start: Place of the first column.
-
-    Returns:
-        The sums, and 0 where no number of the words has the highest exponent.
     """
     import torch
 
@@ -156,11 +142,6 @@ def _fused(device: Any) -> Callable[[Tensor, Tensor], tuple[Any, Any, Any]]:
 
     table = torch.empty(LANES, 2**17, dtype=torch.int32, device=device)
     return compiled(_folded, [table, torch.empty(4, dtype=torch.int32, device=device)])
-
-
-def weights_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """Return the digest of named tensors in any order: 16 hex characters."""
-    return combined(tensor_digest(name, tensor) for name, tensor in tensors)
 
 
 def combined(digests: Iterable[int]) -> str:

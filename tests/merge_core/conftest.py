@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from merge_core.merge.nested import plan
+from merge_core.numerics.weights_hash import combined, tensor_digest
 from merge_core.output.live_model import Candidate
 from merge_core.output.model_folder import write
 from merge_core.parents.open import open_parents
@@ -23,6 +24,11 @@ from merge_core.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def weights_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Return the digest that a model of these named tensors has."""
+    return combined(tensor_digest(name, tensor) for name, tensor in tensors)
 
 
 def read_recipe(text: str) -> Recipe:

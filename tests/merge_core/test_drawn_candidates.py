@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from merge_core.merge.execute import Execution
 from merge_core.merge.nested import plan
 from merge_core.methods.registry import METHODS, method
-from merge_core.numerics.weights_hash import weights_digest
 from merge_core.output.live_model import Candidate
-from tests.merge_core.conftest import read_recipe
+from tests.merge_core.conftest import read_recipe, weights_digest
 
 FILTERS = ("mlp", "self_attn", "layernorm", "embed", ".1.")
 HUNDREDTHS = st.integers(20, 80).map(lambda x: x / 100)

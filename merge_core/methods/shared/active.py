@@ -20,11 +20,7 @@ def changes(inputs: Inputs) -> tuple[Tensor, Tensor]:
 def counted(block: Block) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """Return task vectors, their active entries, and the number of models active at each entry.
 
-    Args:
-        block: With the number ``epsilon``.
-
-    Returns:
-        Float32 of the block's shape: for each model, for each (0 or 1), and one.
+    Float32 of the block's shape: for each model, for each (0 or 1), and one.
     """
     deltas = block.deltas()
     active = [(delta.abs() > block.numbers["epsilon"][0]).float() for delta in deltas]

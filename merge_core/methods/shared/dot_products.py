@@ -16,9 +16,7 @@ from merge_core.numerics.exact_sums import dots, row_dots
 def products_of(inputs: Inputs, *, with_base: bool = False) -> list[list[float]]:
     """Return the dot products of all ``v_i`` with each other, of flat vectors, in float64.
 
-    Args:
-        inputs: Of one tensor.
-        with_base: Take the base and the models as they are instead of ``v_i``.
+    ``with_base``: of the base and the models as they are instead of ``v_i``.
     """
     many = [required(inputs.base), *inputs.models] if with_base else inputs.models
     flat = [x.reshape(-1) for x in many]
@@ -54,9 +52,16 @@ def line_products(inputs: Inputs, *, columns: bool = False) -> list[list[Tensor]
     """
     import torch
 
+    def turned(x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], -1).T.contiguous()
+
     def compute() -> list[list[Tensor]]:
-        blocks = row_blocks(_turned(inputs) if columns else inputs, Prepared())
-        found = [[[row_dots(a, b) for b in many] for a in many] for many in map(vectors, blocks)]
+        of = inputs
+        if columns:
+            base = None if inputs.base is None else turned(inputs.base)
+            of = replace(inputs, models=[*map(turned, inputs.models)], base=base)
+        blocks = map(vectors, row_blocks(of, Prepared()))
+        found = [[[row_dots(a, b) for b in many] for a in many] for many in blocks]
         k = len(found[0]) if found else 0
         return [[torch.cat([part[i][j] for part in found]) for j in range(k)] for i in range(k)]
 
@@ -64,19 +69,9 @@ def line_products(inputs: Inputs, *, columns: bool = False) -> list[list[Tensor]
     return inputs.remembered(what, range(len(inputs.models)), compute)
 
 
-def _turned(inputs: Inputs) -> Inputs:
-    def turned(x: Tensor) -> Tensor:
-        return x.reshape(x.shape[0], -1).T.contiguous()
-
-    base = None if inputs.base is None else turned(inputs.base)
-    return replace(inputs, models=[*map(turned, inputs.models)], base=base)
-
-
 def length_of(products: Any, factors: Any) -> float:
     """Return the norm of ``sum_i factor_i x_i``, from the dot products of the ``x_i``.
 
-    Args:
-        products: numpy, float64 ``(models, models)``.
-        factors: numpy, float64 ``(models,)``.
+    ``products``: numpy, ``(models, models)`` float64; ``factors``: numpy, ``(models,)`` float64.
     """
     return math.sqrt(max(0.0, float(factors @ products @ factors)))

@@ -13,13 +13,7 @@ WEIGHT = replace(task_vectors.WEIGHT, default=1.0)  # in the papers it is 1
 
 
 def prepared(inputs: Inputs, directions: Sequence[Tensor], weights: Sequence[float]) -> Prepared:
-    """Return what :func:`entry` needs.
-
-    Args:
-        inputs: With ``lambda`` shared.
-        directions: ``(*shape)`` float32 each.
-        weights: One for each.
-    """
+    """Return what :func:`entry` needs: a weight for each direction, ``(*shape)`` float32."""
     numbers = {"weight": weights, "share": [inputs.number("lambda")]}
     return Prepared(numbers, arrays={"direction": directions})
 

@@ -34,11 +34,8 @@ def normalize(default: bool) -> Param:
 def params(*own: Param, start: float, normalized: bool, rescaled: bool) -> tuple[Param, ...]:
     """Return the parameters of a method that sparsifies task vectors.
 
-    Args:
-        own: What this method has beside the others.
-        start: Density of an unsearched recipe.
-        normalized: Default of ``normalize``.
-        rescaled: Default of ``rescale``.
+    ``own``: what it has beside the others; ``start``: density of an unsearched recipe;
+    ``normalized``, ``rescaled``: defaults of these flags.
     """
     common = (normalize(normalized), rescale(rescaled), LAMBDA, INT8_MASK)
     return (WEIGHT, density(start), *own, *common)
@@ -60,7 +57,13 @@ def prepared(inputs: Inputs, rule: Rule | None = None, *, elects: bool) -> Prepa
     weights, share = inputs.numbers("weight"), inputs.number("lambda")
     normalized = bool(inputs.shared["normalize"])
     if normalized and not elects and weights:
-        share /= _sum(weights)
+        total = sum(weights)
+        if abs(total) < 1e-8:
+            raise ParameterError(
+                f"the weights sum to {total:g} and cannot be normalized; got {weights}. "
+                f"Set normalize: false or other weights"
+            )
+        share /= total
     found, factors = Prepared(), weights
     if rule is not None:
         found = rule.find(inputs)
@@ -68,16 +71,6 @@ def prepared(inputs: Inputs, rule: Rule | None = None, *, elects: bool) -> Prepa
     count = inputs.shared.get("consensus") == "count"
     numbers = {"weight": weights, "factor": factors, "share": [share], **found.numbers}
     return replace(found, numbers=numbers, flags=(rule, elects, normalized, count))
-
-
-def _sum(weights: Sequence[float]) -> float:
-    total = sum(weights)
-    if abs(total) < 1e-8:
-        raise ParameterError(
-            f"the weights sum to {total:g} and cannot be normalized; got {weights}. "
-            f"Set normalize: false or other weights"
-        )
-    return total
 
 
 def entry(block: Block) -> Tensor:
@@ -102,9 +95,7 @@ def entry(block: Block) -> Tensor:
 def weigh(inputs: Inputs, kept: Sequence[Tensor]) -> list[Tensor]:
     """Return ``weight_i`` times what was kept of ``d_i``, rescaled: in plain torch, for references.
 
-    Args:
-        inputs: With ``weight`` and ``density`` per model, ``rescale`` shared.
-        kept: ``(*shape)`` float32 each.
+    ``kept``: ``(*shape)`` float32 each.
     """
     weights, densities = inputs.numbers("weight"), inputs.numbers("density")
     mode, rows = inputs.shared["rescale"], zip(kept, inputs.deltas(), densities, strict=True)

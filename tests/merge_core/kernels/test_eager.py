@@ -38,7 +38,7 @@ def test_span_ends_where_32_bits_do_and_the_upper_word_goes_into_the_start_of_a_
 def test_blocks_of_a_tensor_are_its_entries_in_order_as_float32():
     base, models = random_models(1000)
     inputs = inputs_for(method("task_arithmetic"), base.bfloat16(), [m.half() for m in models])
-    found = [block for _, block in flat_blocks(inputs, Prepared(words={"start": [0]}), 300)]
+    found = list(flat_blocks(inputs, Prepared(words={"start": [0]}), 300))
     assert torch.cat([block.base for block in found]).equal(base.bfloat16().float())
     assert torch.cat([block.models[2] for block in found]).equal(models[2].half().float())
     assert torch.cat([block.places for block in found]).tolist() == list(range(1000))

@@ -77,5 +77,5 @@ def sparse_deltas(method: Method, base: Tensor, models: list[Tensor], **given: A
     prepared = method.prepare(inputs)
     rule = prepared.flags[0]
     factors = prepared.numbers["factor"]
-    parts = [terms(block, rule, factors) for _, block in flat_blocks(inputs, prepared)]
+    parts = [terms(block, rule, factors) for block in flat_blocks(inputs, prepared)]
     return [torch.cat([part[i] for part in parts]).reshape(base.shape) for i in range(len(models))]

@@ -11,9 +11,9 @@ from merge_core.numerics.weights_hash import (
     content_digest,
     digest_and_finiteness,
     tensor_digest,
-    weights_digest,
 )
 from merge_core.testing import threads
+from tests.merge_core.conftest import weights_digest
 
 WORD = 2**32 - 1
 TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)

@@ -6,9 +6,8 @@ import torch
 from merge_core.errors import CheckpointError, NonFiniteError
 from merge_core.merge.execute import Execution
 from merge_core.merge.nested import plan
-from merge_core.numerics.weights_hash import weights_digest
 from merge_core.output.live_model import Candidate
-from tests.merge_core.conftest import change, read_recipe
+from tests.merge_core.conftest import change, read_recipe, weights_digest
 from tests.merge_core.recipes import DARE_TIES, LINEAR, RECIPES, SLERP, TASK_ARITHMETIC, TIES
 
 PROMPT = torch.tensor([[5, 9, 20, 11, 7]])

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from merge_core.contract import Cut, Inputs, Tensor, required
 from merge_core.methods.shared.sparsify.rule import PART
-from merge_core.numerics.exact_sums import Parts
 from merge_core.numerics.order_statistics import ranked
 
 GRID = 100  # densities of a hundredth and its multiples are found all at once
@@ -27,25 +26,21 @@ def sizes(inputs: Inputs, i: int) -> Callable[[], Iterator[Tensor]]:
 
 def cut_at(inputs: Inputs, i: int, place: int, *, first_equal_last: bool) -> Cut:
     """Return the cut at a place of the ascending order of ``|d_i|``; those of the grid at once."""
-    parts = sizes(inputs, i)
+    parts, n = sizes(inputs, i), inputs.models[i].numel()
+
+    def found(places: list[int]) -> dict[int, Cut]:
+        cuts = ranked(parts, places, first_equal_last=first_equal_last)
+        return dict(zip(places, cuts, strict=True))
+
+    def grid() -> dict[int, Cut]:
+        return found(sorted({n - max(1, math.floor(j / GRID * n)) for j in range(1, GRID)}))
+
     if inputs.once is not None and first_equal_last:
-        n = inputs.models[i].numel()
-        grid: dict[int, Cut] = inputs.remembered(
-            "cuts of the grid", [i], lambda: _grid_of_cuts(parts, n)
-        )
-        if place in grid:
-            return grid[place]
-    found: list[Cut] = inputs.remembered(
-        ("cut", place, first_equal_last),
-        [i],
-        lambda: ranked(parts, [place], first_equal_last=first_equal_last),
-    )
-    return found[0]
-
-
-def _grid_of_cuts(parts: Parts, n: int) -> dict[int, Cut]:
-    places = sorted({n - max(1, math.floor(j / GRID * n)) for j in range(1, GRID)})
-    return dict(zip(places, ranked(parts, places, first_equal_last=True), strict=True))
+        several = inputs.remembered("cuts of the grid", [i], grid)
+        if place in several:
+            return several[place]
+    what = ("cut", place, first_equal_last)
+    return inputs.remembered(what, [i], lambda: found([place]))[place]
 
 
 def changes(

@@ -13,11 +13,7 @@ from merge_core.numerics.order_statistics import above
 def trim_largest(delta: Tensor, density: float) -> Tensor:
     """Return ``delta`` with its ``max(1, floor(density n))`` entries of largest size, else zero.
 
-    Of equals those of lowest index stay.
-
-    Args:
-        delta: ``(*shape)`` float32.
-        density: In (0, 1].
+    Of equals those of lowest index stay. ``delta``: ``(*shape)`` float32; ``density``: in (0, 1].
 
     Source: TIES-Merging, arXiv:2306.01708, section 3, step 1.
     """

@@ -42,11 +42,7 @@ def rescaled(kept: Tensor, delta: Tensor, density: float, mode: Value) -> Tensor
 def scale(inputs: Inputs, found: Prepared, rule: Rule, i: int) -> float:
     """Return the factor of :func:`rescaled` on model ``i``; 1 where density is 1.
 
-    Args:
-        inputs: With ``density`` per model and ``rescale`` shared.
-        found: By the rule's ``find``.
-        rule: What chooses the entries.
-        i: Place of the model.
+    ``found``: by the rule's ``find``.
     """
     values = inputs.values[i]
     share, mode = float(values["density"]), inputs.shared["rescale"]

@@ -13,19 +13,14 @@ PART = 2**20  # entries that are looked at together
 
 @dataclass(frozen=True)
 class Rule:
-    """A way to choose entries.
-
-    Args:
-        name: Of the rule.
-        find: Reads whole task vectors, and gives the numbers, words and arrays that tell entries
-            that stay from those that go.
-        drops: Says which entries of model ``i`` of a block go, bool. Takes block, ``i``, ``d_i``.
-        chance: Says with what probability each stays, float32; None: it does not draw lots.
-    """
+    """A way to choose entries."""
 
     name: str
+    # reads whole task vectors: numbers, words and arrays that tell what stays from what goes
     find: Callable[[Inputs], Prepared]
+    # which entries of model ``i`` of a block go, bool; takes block, ``i``, ``d_i``
     drops: Callable[[Block, int, Tensor], Tensor]
+    # with what probability each stays, float32; None: it does not draw lots
     chance: Callable[[Block, int], Tensor] | None = None
 
 
