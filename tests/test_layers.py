@@ -24,7 +24,7 @@ MAY_IMPORT = {
     },
     "search": {
         *("merge_core", "evaluators", "optuna", "cmaes", "numpy", "scipy", "yaml", "pydantic"),
-        *("typer", "rich", "threadpoolctl", "filelock", "torch", "transformers"),
+        *("typer", "rich", "threadpoolctl", "filelock", "torch", "transformers", "sqlalchemy"),
     },
     "mergetune": {"merge_core", "evaluators", "search", "pandas", "pydantic", "transformers"},
 }

@@ -14,6 +14,7 @@ from merge_core.recipe.yaml_document import read_all
 from search.space.space import Space
 from search.spec import study_file
 from search.spec.score import Score
+from search.spec.storage_url import masked
 from search.spec.study_file import StudySpec
 
 TRIALS_PER_DIMENSION = 4  # fewer than that, and a noisy search hardly moves (dev/LOG.md)
@@ -66,7 +67,7 @@ def _study(spec: StudySpec) -> Checked:
         "knobs": len(spec.template.knobs),
         "sampler": spec.search.sampler,
         "trials": spec.search.trials,
-        "storage": spec.storage,
+        "storage": masked(spec.storage),
     }
     main = locate_here(spec.template.base_or_first(), spec.roots)
     if main is None:

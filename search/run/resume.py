@@ -6,6 +6,7 @@ from typing import Any
 
 from merge_core.errors import MergeError
 from search.spec.changes import changed_paths
+from search.spec.storage_url import masked
 from search.spec.study_file import StudySpec
 from search.storage.open import open_record
 from search.storage.study_record import Record
@@ -30,7 +31,10 @@ def open_for(spec: StudySpec) -> Record:
     record = open_record(spec.storage, spec.name, create=True, objectives=objectives)
     about = record.about
     if about is not None:
-        changed = changed_paths(about["study"], dict(spec.data))
+        stored = about["study"]
+        if "storage" in stored:  # written by an earlier version, maybe with its password
+            stored = {**stored, "storage": masked(stored["storage"])}
+        changed = changed_paths(stored, dict(spec.data))
         if changed:
             raise MergeError(
                 f"study {spec.name!r} in {record.url} began with another study file; changed: "

@@ -24,6 +24,7 @@ from search.spec.recipe_template import Template
 from search.spec.recipe_template import parse as parse_template
 from search.spec.score import Kind, Scores, refusal
 from search.spec.sections import Engine, Items, Search
+from search.spec.storage_url import filled, in_folder, masked
 
 FILE = "study.yaml"
 # names in the report, and what others there begin with
@@ -60,7 +61,8 @@ class StudyFile(StrictModel):
         aggregate: How they become the one number of a trial.
         items, search, engine: The sections of these names.
         baselines: Recipes that the user wants measured beside the built-in baselines, by name.
-        storage: An Optuna storage URL; a relative SQLite path starts at the file's folder.
+        storage: An Optuna storage URL, with environment variables for ``${NAME}``; a relative
+            SQLite path starts at the file's folder.
     """
 
     name: Text = ""
@@ -78,7 +80,9 @@ class StudyFile(StrictModel):
         AfterValidator(_free),
         Words("names with recipe files"),
     ] = Field({})
-    storage: Text = "sqlite:///results/study.db"
+    storage: Annotated[Text, AfterValidator(filled)] = Field(
+        "sqlite:///results/study.db", repr=False
+    )
 
     @field_validator("aggregate")
     @classmethod
@@ -108,7 +112,7 @@ class StudySpec(StudyFile):
 
     Args:
         folder: Of the study file; relative paths start there.
-        data: The whole file as plain data; what is stored and compared on resume.
+        data: The whole file as plain data, what is stored and compared on resume; no passwords.
     """
 
     folder: Path
@@ -159,16 +163,14 @@ def of_document(
     if stored is None and isinstance(baselines, dict):
         baselines = {name: folder / str(file) for name, file in baselines.items()}
     problems: Problems = []
-    said = read_model(StudyFile, {**data, "baselines": baselines}, "", problems)
+    read = {**data, "baselines": baselines}
+    if stored is not None:  # what was opened needs no storage, nor the variables in it
+        read.pop("storage", None)
+    said = read_model(StudyFile, read, "", problems)
     document.fail(problems)
+    if isinstance(data.get("storage"), str):
+        data = {**data, "storage": masked(data["storage"])}
     found = {**dict(said or ()), "folder": folder, "data": data}
     found["name"] = found["name"] or folder.name
-    found["storage"] = _in_folder(found["storage"], folder)
+    found["storage"] = in_folder(found["storage"], folder)
     return StudySpec.model_construct(**found)
-
-
-def _in_folder(url: str, folder: Path) -> str:
-    prefix = "sqlite:///"
-    if url.startswith(prefix) and not url.startswith(f"{prefix}/"):
-        return f"{prefix}{folder / url.removeprefix(prefix)}"
-    return url

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import functools
+import re
+import sqlite3
+from typing import TYPE_CHECKING
 
-from merge_core.errors import UnknownNameError
-from search.storage.study_record import SQLITE, Record, folder_of
+from merge_core.errors import MergeError, UnknownNameError
+from search.spec.storage_url import SQLITE, filled, masked, secrets, sqlite_file
+from search.storage.study_record import Record
+
+if TYPE_CHECKING:
+    import optuna
+
+PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}
 
 
 def open_record(
@@ -14,42 +23,93 @@ def open_record(
     """Open a study.
 
     Args:
-        url: Optuna storage URL.
+        url: Optuna storage URL, in which ``${NAME}`` stands for an environment variable.
         name: Of the study; None takes the only one that mergetune wrote there.
         create: Make storage and study if they do not exist.
         objectives: How many a study has that is made.
 
     Raises:
+        MergeError: The storage cannot be opened.
         UnknownNameError: There is no such storage or study, or several to choose from.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        url = filled(url)
+    except ValueError as error:
+        raise MergeError(f"storage: {error}") from error
+    shown = masked(url)
     _check_file(url, create)
+    storage = _opened(url)  # once: it reads Optuna's migrations each time
     if create:
         assert name is not None
         study = optuna.create_study(
-            storage=url,
+            storage=storage,
             study_name=name,
             directions=["maximize"] * objectives,
             load_if_exists=True,
         )
-        return Record(study, url)
-    storage = optuna.storages.RDBStorage(url)  # opened once: it reads Optuna's migrations each time
+        return Record(study, shown)
     names = optuna.get_all_study_names(storage)
     if name is None and len(names) == 1:
         name = names[0]
     if name not in names:
         wanted = f"no study {name!r}" if name else "no single study"
-        raise UnknownNameError(f"{url} has {wanted}; it has {', '.join(names) or 'none'}")
-    return Record(optuna.load_study(storage=storage, study_name=name), url)
+        raise UnknownNameError(f"{shown} has {wanted}; it has {', '.join(names) or 'none'}")
+    return Record(optuna.load_study(storage=storage, study_name=name), shown)
 
 
 def _check_file(url: str, create: bool) -> None:
-    folder = folder_of(url)
-    if folder is None:
+    file = sqlite_file(url)
+    if file is None:
         return
     if create:
-        folder.mkdir(parents=True, exist_ok=True)
-    elif not Path(url.removeprefix(SQLITE)).is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+    elif not file.is_file():
         raise UnknownNameError(f"{url}: no such file; `mergetune run` the study first")
+
+
+def _opened(url: str) -> optuna.storages.RDBStorage:
+    """Open a storage; what fails is one line, and in it nothing that ``masked`` hides."""
+    import optuna
+    from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+    try:
+        return _storage(url)
+    except ImportError as error:
+        driver = getattr(error.__cause__, "name", None) or "its driver"
+        raise MergeError(
+            f"{masked(url)}: the package of its driver is not here, no module {driver!r}; "
+            f"pip install {PACKAGES.get(driver, driver)}"
+        ) from error
+    except NoSuchModuleError as error:
+        raise MergeError(
+            f"{masked(url)}: no such kind of database; expected sqlite, postgresql, mysql, ..."
+        ) from error
+    except (SQLAlchemyError, ValueError, RuntimeError, optuna.exceptions.OptunaError) as error:
+        said = error.orig if isinstance(error, DBAPIError) else error
+        raise MergeError(
+            f"{masked(url)}: cannot be opened: {_without_secrets(said, url)}"
+        ) from None
+
+
+def _storage(url: str) -> optuna.storages.RDBStorage:
+    """Open a storage whose URL is taken as it is written.
+
+    SQLAlchemy would read options and codes in a path, and Optuna fills what stands in braces.
+    """
+    from optuna.storages import RDBStorage
+
+    file = sqlite_file(url)
+    if file is None:
+        return RDBStorage(re.sub("[{}]", lambda brace: brace[0] * 2, url))
+    connect = functools.partial(sqlite3.connect, file, check_same_thread=False)
+    return RDBStorage(f"{SQLITE}any.db", {"creator": connect})
+
+
+def _without_secrets(said: object, url: str) -> str:
+    text = " ".join(str(said).split())
+    for secret in secrets(url):
+        text = text.replace(secret, "***")
+    return text

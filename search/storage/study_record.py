@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from merge_core.errors import MergeError, UnknownNameError
+from search.spec.storage_url import sqlite_file
 from search.storage.lease import Lease
 from search.storage.trial_codec import attribute, frozen, thawed
 from search.trial.trial import Measurement, Trial
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     import optuna
 
 ABOUT = "mergetune"  # the study attribute that holds what all trials share
-SQLITE = "sqlite:///"
 
 
 class Record:
@@ -30,7 +30,7 @@ class Record:
 
     Args:
         study: The stored Optuna study.
-        url: Of its storage.
+        url: Of its storage, as it may be shown.
     """
 
     def __init__(self, study: optuna.Study, url: str) -> None:
@@ -70,14 +70,17 @@ class Record:
 
     def path_to(self, folder: Path) -> str:
         """Return a folder's path as the record stores it: from its database's folder, if any."""
-        here = folder_of(self.url)
-        return str(folder) if here is None else Path(os.path.relpath(folder, here)).as_posix()
+        file = sqlite_file(self.url)
+        return (
+            str(folder) if file is None else Path(os.path.relpath(folder, file.parent)).as_posix()
+        )
 
     def folder(self) -> Path:
         """Return the folder of the study file that the study began with."""
         assert self.about is not None
-        here = folder_of(self.url)
-        return Path(os.path.normpath((here or Path()) / self.about["folder"]))
+        file = sqlite_file(self.url)
+        here = file.parent if file else Path()
+        return Path(os.path.normpath(here / self.about["folder"]))
 
     def begin(self, about: Mapping[str, Any]) -> None:
         """Store what all trials share, in one commit."""
@@ -154,10 +157,3 @@ class Record:
             known = f"0 to {len(self.trials) - 1}" if self.trials else "none"
             raise UnknownNameError(f"study {self.name!r} has no trial {number}; it has {known}")
         return self.trials[number]
-
-
-def folder_of(url: str) -> Path | None:
-    """Return the folder of an SQLite database, or None for other storages."""
-    if not url.startswith(SQLITE):
-        return None
-    return Path(os.path.abspath(url.removeprefix(SQLITE))).parent

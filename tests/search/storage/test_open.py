@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from merge_core.errors import DocumentError, MergeError
+from search.run.check import check
+from search.run.resume import open_for
+from search.spec import study_file
+from search.storage.locate import open_study
+from search.storage.open import open_record
+from tests.search import toy
+
+SECRET = "hunter2-SECRET"
+
+
+@pytest.mark.parametrize(
+    "name", ["a%20b", "%", "what?", "x{}", "{0}", "#x", "a b", "ü", "a&b=c", "@:"]
+)
+def test_study_in_a_folder_of_any_name_is_run_and_found(name, tmp_path):
+    spec = toy.spec_of(toy.SHORT, tmp_path / name)
+    before = len(toy.searched(spec).trials)
+    assert [x.name for x in tmp_path.iterdir()] == [name]
+    assert [x.name for x in (tmp_path / name / "results").iterdir()] == ["study.db"]
+    assert len(open_record(spec.storage, spec.name).trials) == before
+    assert open_study(spec.storage)[0].folder == tmp_path / name
+
+
+def one_line(url, **how):
+    with pytest.raises(MergeError) as refused:
+        open_record(url, **how)
+    assert "\n" not in str(refused.value)
+    assert SECRET not in str(refused.value)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "module", "package"),
+    [
+        ("postgresql+psycopg2", "psycopg2", "psycopg2-binary"),
+        ("postgresql+psycopg", "psycopg", r"psycopg[binary]"),
+        ("mysql+pymysql", "pymysql", "pymysql"),
+        ("mysql", "MySQLdb", "mysqlclient"),
+    ],
+)
+def test_driver_that_is_not_installed_is_named_with_its_package(
+    scheme, module, package, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    said = one_line(f"{scheme}://u:{SECRET}@127.0.0.1:1/x", name="s", create=True)
+    assert said.startswith(f"{scheme}://u:***@127.0.0.1:1/x: ")
+    assert said.endswith(f"no module {module!r}; pip install {package}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://u:{SECRET}@h:port/db",
+        f"postgresql://u:{SECRET}@[::1/db",
+        f"oddbase://u:{SECRET}@h/db",
+        f"postgresql://u:{SECRET}@",
+        f"u:{SECRET}@h/db",
+        f"mysql://u@h/db?password={SECRET}&=",
+    ],
+)
+def test_malformed_url_is_one_line_without_its_password(url):
+    assert one_line(url, name="s", create=True)
+
+
+def test_file_that_is_no_database_is_one_line(tmp_path):
+    (tmp_path / "x.db").write_bytes(b"not a database " * 100)
+    said = one_line(f"sqlite:///{tmp_path / 'x.db'}")
+    assert said == f"sqlite:///{tmp_path / 'x.db'}: cannot be opened: file is not a database"
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_storage_in_memory_is_refused_by_file_and_by_command(url, tmp_path):
+    with pytest.raises(MergeError, match="outlives the run"):
+        open_study(url)
+    with pytest.raises(DocumentError, match=r"study\.yaml:\d+: storage: expected a file that out"):
+        toy.spec_of(toy.SHORT + f'storage: "{url}"\n', tmp_path)
+
+
+@pytest.fixture
+def remote(tmp_path, monkeypatch):
+    """A study file whose storage has a password in it, and what opens it: an SQLite file."""
+    import optuna
+
+    class Storage(optuna.storages.RDBStorage):
+        def __init__(self, url):
+            super().__init__(f"sqlite:///{tmp_path / 'remote.db'}")
+
+    monkeypatch.setattr(optuna.storages, "RDBStorage", Storage)
+
+    def write(storage):
+        file = tmp_path / "study.yaml"
+        file.write_text(toy.SHORT + f'storage: "{storage}"\n')
+        return file
+
+    return write
+
+
+def everything(tmp_path):
+    return (tmp_path / "remote.db").read_bytes()
+
+
+@pytest.mark.parametrize("form", ["u:{}@h/db", "h/db?user=u&password={}"])
+def test_password_in_a_study_file_is_neither_shown_nor_stored(form, remote, tmp_path, capsys):
+    file = remote("postgresql://" + form.format(SECRET))
+    spec = study_file.read(file)
+    record = toy.searched(spec)
+    assert SECRET in spec.storage
+    assert SECRET.encode() not in everything(tmp_path)
+    shown = [repr(spec), str(spec), str(check(file).facts), record.url, repr(spec.data)]
+    assert not [text for text in shown if SECRET in text]
+    with pytest.raises(MergeError) as refused:
+        open_for(study_file.read(file).model_copy(update={"data": {**spec.data, "name": "other"}}))
+    assert SECRET not in str(refused.value)
+    assert open_for(study_file.read(file)).trials == record.trials
+
+
+def test_variable_in_storage_is_stored_by_its_name(remote, tmp_path, monkeypatch):
+    monkeypatch.setenv("DB_PASSWORD", SECRET)
+    file = remote("postgresql://u:${DB_PASSWORD}@h/db")
+    record = toy.searched(study_file.read(file))
+    assert record.about["study"]["storage"] == "postgresql://u:${DB_PASSWORD}@h/db"
+    assert SECRET.encode() not in everything(tmp_path)
+    assert record.url == "postgresql://u:***@h/db"
+    monkeypatch.setenv("DB_PASSWORD", "another")  # a password that changed is no other study
+    assert open_for(study_file.read(file)).trials == record.trials
+
+
+def test_database_is_read_without_the_variables_of_its_study(remote, monkeypatch):
+    monkeypatch.setenv("DB_PASSWORD", SECRET)
+    record = toy.searched(study_file.read(remote("postgresql://u:${DB_PASSWORD}@h/db")))
+    monkeypatch.delenv("DB_PASSWORD")
+    assert open_study("postgresql://other@h/db")[1].trials == record.trials
+
+
+def test_other_keys_do_not_take_variables(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAME_OF_STUDY", SECRET)
+    text = toy.SHORT.replace("name: short", 'name: "${NAME_OF_STUDY}"')
+    assert toy.spec_of(text, tmp_path).name == "${NAME_OF_STUDY}"
