@@ -28,7 +28,9 @@ def open_for(spec: StudySpec) -> Record:
         MergeError: The study began with another study file; the changed key paths are listed.
     """
     objectives = len(spec.scores) if spec.aggregate == "apart" else 1
-    record = open_record(spec.storage, spec.name, create=True, objectives=objectives)
+    record = open_record(
+        spec.storage, spec.name, create=True, objectives=objectives, unnamed=spec.unnamed
+    )
     about = record.about
     if about is not None:
         stored = about["study"]
@@ -37,11 +39,11 @@ def open_for(spec: StudySpec) -> Record:
         changed = changed_paths(stored, dict(spec.data))
         if changed:
             raise MergeError(
-                f"study {spec.name!r} in {record.url} began with another study file; changed: "
+                f"study {record.name!r} in {record.url} began with another study file; changed: "
                 f"{', '.join(changed)}. Change it back, or start anew under another name or storage"
             )
     elif record.trials:
-        raise MergeError(f"study {spec.name!r} in {record.url} was not written by mergetune")
+        raise MergeError(f"study {record.name!r} in {record.url} was not written by mergetune")
     return record
 
 

@@ -124,6 +124,12 @@ class StudySpec(StudyFile):
         return self.folder / "results"
 
     @property
+    def unnamed(self) -> bool:
+        """Whether only the folder gives its name, and its database lies in there."""
+        database = Path(os.path.normpath(self.storage.removeprefix("sqlite:///")))
+        return "name" not in self.data and self.folder in database.parents
+
+    @property
     def roots(self) -> tuple[Path, ...]:
         """Where relative model references are tried from."""
         return (self.folder, Path.cwd())

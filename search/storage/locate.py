@@ -29,7 +29,7 @@ def open_study(study: str) -> tuple[StudySpec, Record]:
         record = open_record(study)
     else:
         spec = study_file.read(Path(study))
-        record = open_record(spec.storage, spec.name)
+        record = open_record(spec.storage, spec.name, unnamed=spec.unnamed)
     about = record.about
     if about is None:
         raise MergeError(f"study {record.name!r} in {record.url} has not begun: run it first")

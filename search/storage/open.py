@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from merge_core.errors import MergeError, UnknownNameError
 from search.spec.storage_url import SQLITE, filled, masked, secrets, sqlite_file
-from search.storage.study_record import Record
+from search.storage.study_record import ABOUT, Record
 
 if TYPE_CHECKING:
     import optuna
@@ -18,7 +18,12 @@ PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "psycopg[binary]", "MySQLd
 
 
 def open_record(
-    url: str, name: str | None = None, *, create: bool = False, objectives: int = 1
+    url: str,
+    name: str | None = None,
+    *,
+    create: bool = False,
+    objectives: int = 1,
+    unnamed: bool = False,
 ) -> Record:
     """Open a study.
 
@@ -27,6 +32,8 @@ def open_record(
         name: Of the study; None takes the only one that mergetune wrote there.
         create: Make storage and study if they do not exist.
         objectives: How many a study has that is made.
+        unnamed: ``name`` is only what the folder of the database is called now: where it holds
+            one study, named after its folder too, it is that one.
 
     Raises:
         MergeError: The storage cannot be opened.
@@ -42,6 +49,12 @@ def open_record(
     shown = masked(url)
     _check_file(url, create)
     storage = _opened(url)  # once: it reads Optuna's migrations each time
+    names = optuna.get_all_study_names(storage)
+    if unnamed and name not in names and len(names) == 1:
+        only = optuna.load_study(storage=storage, study_name=names[0])
+        about = only.user_attrs.get(ABOUT)
+        if about is not None and "name" not in about["study"]:
+            return Record(only, shown)
     if create:
         assert name is not None
         study = optuna.create_study(
@@ -51,7 +64,6 @@ def open_record(
             load_if_exists=True,
         )
         return Record(study, shown)
-    names = optuna.get_all_study_names(storage)
     if name is None and len(names) == 1:
         name = names[0]
     if name not in names:

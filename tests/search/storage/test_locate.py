@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from merge_core.errors import DocumentError, MergeError, UnknownNameError
-from search.run.resume import about_of
+from search.run.resume import about_of, open_for
 from search.spec.study_file import StudySpec
 from search.storage.locate import chosen, open_study, winner
 from search.storage.open import open_record
@@ -70,6 +70,51 @@ def test_a_folder_that_moved_opens_in_its_new_place(begun: StudySpec, tmp_path: 
     spec, record = open_study(f"sqlite:///{tmp_path}/moved/results/study.db")
     assert spec.folder == tmp_path / "moved"
     assert len(record.trials) == 2
+
+
+UNNAMED = toy.STUDY.replace("name: toy\n", "")
+SHARED = UNNAMED + "storage: 'sqlite:///../shared.db'\n"
+
+
+def renamed(study: Study, text: str, now: str = UNNAMED) -> StudySpec:
+    """Settle a trial, rename the folder, and return the study of another text in it."""
+    spec = study(text, "first", trials=1)
+    toy.searched(spec, stop=iter([False, True]).__next__)
+    spec.folder.rename(spec.folder.parent / "second")
+    (spec.folder.parent / "second" / "study.yaml").write_text(now)
+    return study(now, "second", trials=1)
+
+
+def test_a_renamed_folder_goes_on_with_its_study(study: Study) -> None:
+    spec = renamed(study, UNNAMED)
+    assert spec.name == "second"
+    _, record = open_study(str(spec.folder))
+    assert (record.name, len(record.trials)) == ("first", 1)
+    assert len(toy.searched(spec).trials) == 11
+    assert toy.searched(spec).name == "first"
+
+
+@pytest.mark.parametrize(
+    ("text", "now"),
+    [
+        (UNNAMED, toy.STUDY),  # its file has a name by now
+        (toy.STUDY, UNNAMED),  # another file's study, which has a name of its own
+        (SHARED, SHARED),  # perhaps that of another folder
+    ],
+)
+def test_a_study_that_may_be_another_one_is_not_gone_on_with(
+    study: Study, text: str, now: str
+) -> None:
+    spec = renamed(study, text, now)
+    assert open_for(spec).trials == []
+    assert open_for(spec).name == spec.name
+
+
+def test_a_folder_with_several_studies_says_nothing_of_its_old_name(study: Study) -> None:
+    toy.searched(study(toy.STUDY, "first", trials=1), stop=iter([False, True]).__next__)
+    spec = renamed(study, UNNAMED)
+    with pytest.raises(UnknownNameError, match="has no study 'second'; it has toy, first"):
+        open_study(str(spec.folder))
 
 
 def test_a_study_that_was_never_run_says_so(study: Study, tmp_path: Path) -> None:
