@@ -36,7 +36,7 @@ app = typer.Typer(
 )
 Study = Annotated[str, typer.Argument(help="A study file, its folder, or a storage URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if mergetune wrote it.")]
 
 
 def _load_plugins(files: list[Path] | None) -> list[Path]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from merge_core.atomic_write import fill_whole
-from merge_core.errors import CheckpointError
+from merge_core.errors import CheckpointError, OutputExistsError
 from merge_core.numerics import weights_hash
 from merge_core.output.model_card import card
 from merge_core.output.safetensors_writer import SHARD_BYTES, write_shards
@@ -19,6 +19,8 @@ from merge_core.plan.steps import Plan
 from merge_core.recipe.schema import Recipe
 from merge_core.tokenizer.chat_template import chat_template
 
+RECORD = "mergetune.json"  # the last file of a folder: its presence says that it is complete
+STUDY = ("study.yaml", "study.db", ".writer.lock")  # what a study's folder holds one of
 TOKENIZER = ("tokenizer*", "vocab.*", "merges.txt", "*.model", "chat_template*")
 TOKENS = ("special_tokens_map.json", "added_tokens.json")
 
@@ -35,8 +37,8 @@ def write(
 
     Args:
         plan: What to compute.
-        out: The folder to make.
-        overwrite: Replace ``out`` if it exists.
+        out: The folder to make; a link is followed to the folder it names.
+        overwrite: Replace ``out`` if it is there and mergetune wrote it.
         expected: The ``weights_digest`` that the result must have; None takes any.
         shard_bytes: Greatest size of one weights file; a larger tensor gets a file of its own.
 
@@ -44,11 +46,14 @@ def write(
         The ``weights_digest`` of what was written, the same as that of the live candidate.
 
     Raises:
-        OutputExistsError: ``out`` is taken.
+        OutputExistsError: ``out`` is taken; also with ``overwrite`` by what must not be lost.
         CheckpointError: The parents do not give the weights that are expected.
         MergeError: A tensor cannot be merged; nothing is left behind.
     """
     made: list[str] = []
+    out = out.resolve()
+    if overwrite:
+        _check_replaceable(out, plan.opened.values())
 
     def fill(folder: Path) -> None:
         made.append(weights_hash.combined(write_shards(plan, folder, shard_bytes)))
@@ -62,11 +67,40 @@ def write(
         record = _record(plan, made[0])
         (folder / "README.md").write_text(card(plan, recipe, record), encoding="utf-8")
         (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-        # last: its presence says that the folder is complete
-        (folder / "mergetune.json").write_text(json.dumps(record, indent=1) + "\n")
+        (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
 
     fill_whole(out, fill, overwrite=overwrite)
     return made[0]
+
+
+def _check_replaceable(out: Path, parents: Iterable[Parent]) -> None:
+    """Refuse to replace a folder that mergetune did not write, or that holds what must stay.
+
+    Args:
+        out: What would go; links resolved. It need not exist.
+        parents: Models that must stay.
+
+    Raises:
+        OutputExistsError: It must not go.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    places = [parent.located for parent in parents]
+    parts = [x for place in places if place is not None for x in (place.model, place.lora)]
+    models = [part.folder.resolve() for part in parts if part is not None]
+    if out in (here := Path.cwd().resolve(), *here.parents):
+        why = "the working directory is in it"
+    elif any(out in (model, *model.parents) for model in models):
+        why = "a model that is merged is in it"
+    elif any(file for name in STUDY for file in out.rglob(name)):
+        why = "a study is in it"
+    elif not (out / RECORD).is_file():
+        why = f"mergetune did not write it (it has no {RECORD})"
+    else:
+        return
+    raise OutputExistsError(
+        f"{out}: is not replaced, since {why}; choose another place or remove it yourself"
+    )
 
 
 def write_shell(plan: Plan, folder: Path) -> None:

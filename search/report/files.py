@@ -40,7 +40,7 @@ def export(builder: Builder, trial: Trial, out: Path, *, overwrite: bool = False
 
 
 def _digest_of(folder: Path) -> str | None:
-    record = folder / "mergetune.json"
+    record = folder / model_folder.RECORD
     if not record.is_file():
         return None
     found: str = json.loads(record.read_text(encoding="utf-8"))["weights_digest"]

@@ -233,6 +233,74 @@ def test_overwriting_leaves_nothing_of_the_old_folder(planned, tmp_path):
     assert names(tmp_path)[0] == "out"
 
 
+def text_in(folder, name, text="mine"):
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [
+        ("thesis.txt", r"mergetune did not write it \(it has no mergetune.json\)"),
+        ("study.yaml", "a study is in it"),
+        ("deep/er/results/.writer.lock", "a study is in it"),
+    ],
+)
+def test_a_folder_that_mergetune_did_not_write_is_never_replaced(planned, tmp_path, file, why):
+    out = tmp_path / "out"
+    if "study" in why:
+        planned(TIES).write(out)
+    text_in(out, file)
+    with pytest.raises(OutputExistsError, match=rf"out: is not replaced, since {why}; choose ano"):
+        planned(SLERP).write(out, overwrite=True)
+    assert (out / file).read_text() == "mine"
+
+
+def test_a_file_is_never_replaced(planned, tmp_path):
+    text_in(tmp_path, "out")
+    with pytest.raises(OutputExistsError, match="mergetune did not write it"):
+        planned(SLERP).write(tmp_path / "out", overwrite=True)
+
+
+@pytest.mark.parametrize("place", ["{root}", "{root}/one"])
+def test_a_folder_that_holds_a_parent_is_never_replaced(planned, own_family, place):
+    root = own_family()
+    out = Path(place.format(root=root))
+    text_in(out, "mergetune.json", "{}")
+    with pytest.raises(OutputExistsError, match="a model that is merged is in it"):
+        planned(SLERP, root=root).write(out, overwrite=True)
+    assert (root / "one" / "config.json").is_file()
+
+
+def test_a_folder_that_holds_the_working_directory_is_never_replaced(
+    planned, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+    planned(TIES).write(out)
+    (out / "here").mkdir()
+    monkeypatch.chdir(out / "here")
+    for name in (out, Path(".."), Path("..") / "here" / ".."):
+        with pytest.raises(OutputExistsError, match="the working directory is in it"):
+            planned(SLERP).write(name, overwrite=True)
+
+
+def test_an_empty_folder_is_filled(planned, tmp_path):
+    (tmp_path / "out").mkdir()
+    planned(SLERP).write(tmp_path / "out", overwrite=True)
+
+
+def test_a_link_is_followed_to_its_folder(planned, tmp_path):
+    planned(TIES).write(tmp_path / "disk" / "out")
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "out")
+    digest = planned(SLERP).write(tmp_path / "link", overwrite=True)
+    assert (tmp_path / "link").is_symlink()
+    assert again(tmp_path / "disk" / "out") == digest
+    text_in(tmp_path / "other", "thesis.txt")
+    (tmp_path / "second").symlink_to(tmp_path / "other")
+    with pytest.raises(OutputExistsError, match="other: is not replaced"):
+        planned(SLERP).write(tmp_path / "second", overwrite=True)
+
+
 @pytest.mark.slow
 def test_overwriting_that_fails_keeps_the_old_folder(planned, own_family, tmp_path):
     root = own_family()
