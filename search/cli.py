@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from merge_core import api
 from merge_core.atomic_write import write_whole
 from merge_core.errors import MergeError
 from merge_core.inspect import report as inspection
+from merge_core.json_text import json_text
 from search.report import files
 from search.report import reproduce as reproduction
 from search.report.summary import Report
@@ -77,7 +77,7 @@ def main() -> None:
 
 def _answer(as_json: bool, data: Any, show: Callable[[], None]) -> None:
     if as_json:
-        print(json.dumps(data, indent=1))
+        print(json_text(data))
     else:
         show()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from merge_core.atomic_write import fill_whole
 from merge_core.errors import CheckpointError, OutputExistsError
+from merge_core.json_text import json_text
 from merge_core.numerics import weights_hash
 from merge_core.output.model_card import card
 from merge_core.output.safetensors_writer import SHARD_BYTES, write_shards
@@ -67,7 +68,7 @@ def write(
         record = _record(plan, made[0])
         (folder / "README.md").write_text(card(plan, recipe, record), encoding="utf-8")
         (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-        (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+        (folder / RECORD).write_text(json_text(record) + "\n")
 
     fill_whole(out, fill, overwrite=overwrite)
     return made[0]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from merge_core.atomic_write import write_whole
+from merge_core.json_text import json_text
 from merge_core.output import model_folder
 from search.report.summary import Report
 from search.trial.builder import Builder
@@ -16,7 +17,7 @@ SUMMARY, RECIPE, MODEL = "summary.json", "best.yaml", "best-model"
 
 def write(folder: Path, builder: Builder, winner: Trial, report: Report) -> None:
     """Write the three results into a folder; those that are there and right are left alone."""
-    write_whole(folder / SUMMARY, json.dumps(report.to_json(), indent=1) + "\n")
+    write_whole(folder / SUMMARY, json_text(report.to_json()) + "\n")
     head = (
         f"# Winner of the mergetune study {report.study!r}: trial {winner.number}, seed "
         f"{report.seed}.\n# Local models are named relative to this file.\n"

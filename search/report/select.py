@@ -9,7 +9,7 @@ items that chose nothing.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from merge_core.errors import MergeError, NonFiniteError
@@ -17,7 +17,7 @@ from search.scoring.pareto import front, thinned
 from search.scoring.pools import NAMES
 from search.space.starting_points import DEFAULTS, PARENT, SIMPLE
 from search.storage.study_record import Record
-from search.trial.progress import Progress
+from search.trial.progress import Progress, StopRequested
 from search.trial.trial import Measurement, Trial
 from search.trial.worker import InterruptedStudyError, Job, Worker
 
@@ -40,18 +40,21 @@ class Selection:
     best_parent: str
 
 
-def select(record: Record, worker: Worker, progress: Progress) -> Selection:
+def select(
+    record: Record, worker: Worker, progress: Progress, stop: Callable[[], bool] = lambda: False
+) -> Selection:
     """Score finalists and baselines on the select pool and choose, among those not dropped.
 
     Raises:
         MergeError: No trial is complete, a candidate can no longer be built as it was, or no
             finalist or no parent could be scored.
         InterruptedStudyError: One could not be scored, and that is not its own fault.
+        StopRequested: ``stop`` said so, between two candidates.
     """
     done = [trial for trial in record.trials if trial.state == "complete"]
     finalists = _finalists(done, worker.spec.search.finalists)
     named = {t.baseline: t.number for t in done if t.baseline is not None}
-    measure(record, worker, SELECT, [*finalists, *named.values()], progress)
+    measure(record, worker, SELECT, [*finalists, *named.values()], progress, stop)
     kept = {t.number: t for t in record.trials if SELECT in t.measured and not t.dropped}
     scores = {n: trial.measured[SELECT].scores for n, trial in kept.items()}
     value = {n: worker.tasks.value(found, SELECT)[0] for n, found in scores.items()}
@@ -76,22 +79,29 @@ def select(record: Record, worker: Worker, progress: Progress) -> Selection:
     return Selection(winner, {**chosen, "winner": winner}, best_parent)
 
 
-def choose(record: Record, worker: Worker, progress: Progress) -> Selection:
+def choose(
+    record: Record, worker: Worker, progress: Progress, stop: Callable[[], bool] = lambda: False
+) -> Selection:
     """Select, and measure on the report pool who was chosen; anew where one of them is dropped.
 
     Raises:
-        MergeError, InterruptedStudyError: See ``select`` and ``measure``.
+        MergeError, InterruptedStudyError, StopRequested: See ``select`` and ``measure``.
     """
     while True:
-        chosen = select(record, worker, progress)
+        chosen = select(record, worker, progress, stop)
         numbers = chosen.named.values()
-        measure(record, worker, REPORT, numbers, progress)
+        measure(record, worker, REPORT, numbers, progress, stop)
         if not any(record.trial(number).dropped for number in numbers):
             return chosen
 
 
 def measure(
-    record: Record, worker: Worker, pool: str, numbers: Iterable[int], progress: Progress
+    record: Record,
+    worker: Worker,
+    pool: str,
+    numbers: Iterable[int],
+    progress: Progress,
+    stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Score trials on a pool, as far as that is not stored yet; one commit for each.
 
@@ -100,11 +110,14 @@ def measure(
     Raises:
         MergeError: A rebuilt candidate does not have the weights that its trial had.
         InterruptedStudyError: One could not be scored, and that is not its own fault.
+        StopRequested: ``stop`` said so, between two candidates.
     """
     known = {t.weights_digest: t.measured[pool] for t in record.trials if pool in t.measured}
     trials = [record.trial(number) for number in dict.fromkeys(numbers)]
     todo = [trial for trial in trials if pool not in trial.measured]
     for i, trial in enumerate(todo):
+        if stop():
+            raise StopRequested
         progress.stage(f"{pool} pool: candidate {i + 1} of {len(todo)}")
         if trial.weights_digest not in known:
             known[trial.weights_digest] = _measured(worker, pool, trial)

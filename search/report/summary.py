@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from merge_core.json_text import finite
 from search.report.select import REPORT, SELECT, Selection, drop_notice
 from search.scoring.aggregate import Linear
 from search.scoring.intervals import Estimate, combined
@@ -102,8 +104,12 @@ class Report(_Part):
         return [entry["name"] for entry in self.score["entries"]]
 
     def to_json(self) -> dict[str, Any]:
-        """Return what ``summary.json`` holds; what there is none of has no key."""
-        return self.model_dump(exclude_none=True)
+        """Return what ``summary.json`` holds; what there is none of has no key.
+
+        Limits that are infinite are None.
+        """
+        found: dict[str, Any] = finite(self.model_dump(exclude_none=True))
+        return found
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Report:
@@ -112,7 +118,20 @@ class Report(_Part):
         Raises:
             pydantic.ValidationError: It did not.
         """
-        return cls.model_validate(data)
+        return cls.model_validate(_with_limits(data))
+
+
+def _with_limits(data: Any) -> Any:
+    """Give limits that JSON could not hold their numbers again."""
+    if isinstance(data, list):
+        return [_with_limits(value) for value in data]
+    if not isinstance(data, Mapping):
+        return data
+    limits = {"low": -math.inf, "high": math.inf}
+    return {
+        key: limits[key] if value is None and key in limits else _with_limits(value)
+        for key, value in data.items()
+    }
 
 
 def summarize(record: Record, spec: StudySpec, tasks: Tasks, selection: Selection) -> Report:

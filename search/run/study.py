@@ -18,7 +18,7 @@ from search.run.resume import open_for
 from search.spec import study_file
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
-from search.trial.progress import Progress
+from search.trial.progress import Progress, StopRequested
 from search.trial.worker import InterruptedStudyError, Worker
 
 TRACEBACK = "traceback.txt"  # in the results folder: of the latest run that broke
@@ -30,7 +30,7 @@ def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> Report | No
     Args:
         path: The study file or its folder.
         progress: Is told how it goes.
-        stop: Asked between trials whether to end.
+        stop: Asked between candidates whether to end.
 
     Returns:
         What it found, or None if ``stop`` ended the run.
@@ -68,7 +68,10 @@ def _search_and_report(
     if not search(spec, record, worker, progress, stop):
         return None
     progress.stage(f"computed once for all candidates: {builder.once}")
-    chosen = choose(record, worker, progress)
+    try:
+        chosen = choose(record, worker, progress, stop)
+    except StopRequested:
+        return None
     report = summarize(record, spec, tasks, chosen)
     progress.stage("writing results")
     record.finish(report.to_json())

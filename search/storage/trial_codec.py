@@ -6,6 +6,7 @@ stands in the study's attributes ``select:N`` and ``report:N``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,8 @@ def frozen(trial: Trial, distributions: Mapping[str, Any]) -> optuna.trial.Froze
     }
     if trial.state == "failed":
         state = optuna.trial.TrialState.FAIL
+    if trial.stderr is not None and math.isinf(trial.stderr):
+        attributes["stderr"] = str(trial.stderr)  # JSON knows no such number
     if trial.values:
         attributes["value"] = trial.value
     return optuna.trial.create_trial(
@@ -72,6 +75,9 @@ def thawed(trial: optuna.trial.FrozenTrial, study: Mapping[str, Any]) -> Trial:
     numbers = trial.values or []  # of one objective: the value
     keys = {pool: f"{pool}:{trial.number}" for pool in NAMES[1:]}
     later = {pool: _measurement(study[key]) for pool, key in keys.items() if key in study}
+    optional = {key: attributes.get(key) for key in OPTIONAL}
+    if optional["stderr"] is not None:
+        optional["stderr"] = float(optional["stderr"])
     return Trial(
         number=trial.number,
         state="complete" if numbers else "failed",
@@ -81,7 +87,7 @@ def thawed(trial: optuna.trial.FrozenTrial, study: Mapping[str, Any]) -> Trial:
         value=attributes.get("value", numbers[0] if numbers else None),
         values=tuple(numbers) if len(numbers) > 1 else (),
         measured={"search": replace(_measurement(attributes), error=None), **later},
-        **{key: attributes.get(key) for key in OPTIONAL},
+        **optional,
     )
 
 

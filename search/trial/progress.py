@@ -7,6 +7,10 @@ from typing import Protocol
 from search.trial.trial import Trial
 
 
+class StopRequested(Exception):
+    """The user wants the run to end; what is measured is stored."""
+
+
 class Progress(Protocol):
     """Who is told how the run goes."""
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from evaluators.registry import EVALUATORS
 from merge_core.contract import Method, Param
+from merge_core.json_text import json_text
 from merge_core.methods.registry import METHODS, method
 from search.views.tables import OUT, table
 
@@ -23,7 +24,7 @@ def methods(as_json: bool) -> None:
     """Print the merge methods."""
     found = [method(name) for name in METHODS.names()]
     if as_json:
-        print(json.dumps([_method(m) for m in found], indent=1))
+        print(json_text([_method(m) for m in found]))
         return
     OUT.print(table("merge methods", COLUMNS, [row for m in found for row in _rows(m)]))
 
@@ -36,7 +37,7 @@ def one_method(name: str, as_json: bool) -> None:
     """
     found = method(name)
     if as_json:
-        print(json.dumps(_method(found), indent=1))
+        print(json_text(_method(found)))
         return
     facts = Table.grid(padding=(0, 2))
     facts.add_row("method", found.name)
@@ -56,7 +57,7 @@ def evaluators(as_json: bool) -> None:
     """Print the evaluators."""
     found = [EVALUATORS.get(name).describe() for name in EVALUATORS.names()]
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json_text(found))
         return
     cells = [
         (

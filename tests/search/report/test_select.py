@@ -21,6 +21,7 @@ from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
 from search.storage.trial_codec import thawed
 from search.trial import worker
+from search.trial.progress import StopRequested
 from search.trial.trial import Measurement, Trial
 from search.trial.worker import InterruptedStudyError
 from search.views import tables
@@ -221,6 +222,30 @@ def test_a_measurement_that_was_broken_off_goes_on_where_it_was(
     measure(record, bench, pool, range(len(record.trials)), listener)
     assert bench.scored == [(pool, name) for name in OUTCOMES]
     assert listener.stages == [f"{pool} pool: candidate {i} of 5" for i in range(1, 6)]
+
+
+@pytest.mark.parametrize("pool", ["select", "report"])
+def test_the_users_stop_is_heeded_between_two_candidates_of_every_pool(
+    fill: Any, bench: Any, pool: str
+) -> None:
+    record = fill()
+    stops = iter([False, False, True])
+    with pytest.raises(StopRequested):
+        measure(record, bench, pool, range(9), toy.Listener(), lambda: next(stops))
+    assert sorted(toy.measured(record, pool)) == [0, 1]
+
+
+@pytest.mark.parametrize("count", range(16))
+def test_a_choice_that_was_stopped_goes_on_there(fill: Any, bench: Any, count: int) -> None:
+    record = fill()
+    answers = iter([False] * count)
+    try:
+        choose(record, bench, toy.Listener(), lambda: next(answers, True))
+    except StopRequested:
+        assert len(bench.scored) == count < 15
+    found = choose(record, bench, toy.Listener())
+    assert len(bench.scored) == len(set(bench.scored)) == 15
+    assert name_of(record.trial(found.winner)) == "good"
 
 
 def test_equal_weights_are_scored_once_and_stored_for_each_trial(fill: Any, bench: Any) -> None:

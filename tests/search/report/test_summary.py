@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from merge_core.json_text import finite
 from search.report.summary import Report
 
 SCORED = {
@@ -53,8 +54,17 @@ SUMMARY: dict[str, Any] = {  # the keys of summary.json in their order
 }
 
 
+def test_limits_that_are_infinite_are_null_in_json_and_come_back() -> None:
+    report = Report.from_json(SUMMARY)
+    assert report.winner.report.high == float("inf")
+    data = report.to_json()
+    assert data["winner"]["report"]["high"] is None
+    text = json.dumps(data, allow_nan=False)
+    assert Report.from_json(json.loads(text)) == report
+
+
 def test_a_stored_summary_comes_back_with_its_keys_in_their_order() -> None:
-    assert json.dumps(Report.from_json(SUMMARY).to_json()) == json.dumps(SUMMARY)
+    assert json.dumps(Report.from_json(SUMMARY).to_json()) == json.dumps(finite(SUMMARY))
 
 
 def test_a_report_cannot_be_changed_and_a_summary_of_another_format_is_no_report() -> None:

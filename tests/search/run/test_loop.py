@@ -16,6 +16,7 @@ from evaluators.protocol import Suite
 from merge_core.errors import EvaluationError, MergeError, NonFiniteError
 from merge_core.recipe.schema import Recipe, Source
 from search.report import files as results
+from search.report.summary import Report
 from search.run import study as whole
 from search.run.loop import search
 from search.run.resume import open_for
@@ -486,13 +487,18 @@ def die_in(method: str, count: int, when: str) -> None:
     setattr(Record, method, called)
 
 
-def run(spec: StudySpec) -> Any:
-    """Run a whole study and return what must not depend on kills."""
+def reported(spec: StudySpec, stop: Callable[[], bool] = toy.never) -> Report | None:
+    """Run a whole study, but for its model folder."""
     (spec.folder / "study.yaml").write_text(json.dumps(dict(spec.data)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(whole, "Worker", lambda *_: toy.Toy(spec))
         patch.setattr(results, "write", lambda *_: None)
-        report = whole.run(spec.folder, toy.Listener(), toy.never)
+        return whole.run(spec.folder, toy.Listener(), stop)
+
+
+def run(spec: StudySpec) -> Any:
+    """Run a whole study and return what must not depend on kills."""
+    report = reported(spec)
     record = open_record(spec.storage)
     assert report is not None
     summary = report.to_json()
@@ -501,6 +507,18 @@ def run(spec: StudySpec) -> Any:
     pools = [toy.measured(record, "select"), toy.measured(record, "report")]
     scores = [{n: found.scores for n, found in pool.items()} for pool in pools]
     return toy.kept(record.trials), scores, summary
+
+
+@pytest.mark.parametrize("candidates", [0, 2, 9])
+def test_a_run_that_is_stopped_after_the_search_goes_on_there(
+    study: Study, candidates: int
+) -> None:
+    spec = study(trials=2)
+    assert reported(spec, after(12 + candidates)) is None
+    record = open_record(spec.storage)
+    assert len(toy.measured(record, "select")) == candidates
+    assert reported(spec) is not None
+    assert len(record.trials) == 12
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +102,18 @@ def test_settled_trials_come_back_from_sqlite_as_they_were(record: Record) -> No
     assert again == [SEARCHED, BASELINE, FAILED]
     assert again[0].params["normalize"] is False
     assert list(again[0].search.scores) == ["b", "a"]
+
+
+def test_what_is_stored_is_json_that_every_reader_takes(record: Record) -> None:
+    record.add(SEARCHED, SPACE)
+    assert SEARCHED.stderr == float("inf")
+    with sqlite3.connect(record.url.removeprefix("sqlite:///")) as database:
+        found = database.execute("select value_json from trial_user_attributes").fetchall()
+    assert len(found) > 4
+    for (text,) in found:
+        json.loads(text, parse_constant=pytest.fail)
+    (again,) = open_record(record.url, "toy").trials
+    assert again.stderr == float("inf")
 
 
 def test_the_file_opens_with_plain_optuna(record: Record) -> None:
