@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "build", "merge", "open_parents", "open_study", "run", "score"]
 __version__ = version("mergetune")
+open_study = Study
 
 
 def merge(
@@ -87,11 +88,6 @@ def score(
     """
     with task_code(trusted=trust_tasks):
         return frames.scored(model, evaluator, Path(folder), limit)
-
-
-def open_study(study: str | Path) -> Study:
-    """Open a study that has begun: a study file, its folder, or a storage URL."""
-    return Study(study)
 
 
 def run(study: str | Path, *, trust_tasks: bool = False) -> Study:

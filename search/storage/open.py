@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from merge_core.errors import MergeError, UnknownNameError
 from search.spec.storage_url import SQLITE, filled, masked, secrets, sqlite_file
-from search.storage.study_record import ABOUT, Record
+from search.storage.study_record import Record
 
 if TYPE_CHECKING:
     import optuna
@@ -42,19 +42,15 @@ def open_record(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        url = filled(url)
-    except ValueError as error:
-        raise MergeError(f"storage: {error}") from error
+    url = _filled(url)
     shown = masked(url)
     _check_file(url, create)
     storage = _opened(url)  # once: it reads Optuna's migrations each time
     names = optuna.get_all_study_names(storage)
     if unnamed and name not in names and len(names) == 1:
-        only = optuna.load_study(storage=storage, study_name=names[0])
-        about = only.user_attrs.get(ABOUT)
-        if about is not None and "name" not in about["study"]:
-            return Record(only, shown)
+        only = Record(optuna.load_study(storage=storage, study_name=names[0]), shown)
+        if only.about is not None and "name" not in only.about["study"]:
+            return only
     if create:
         assert name is not None
         study = optuna.create_study(
@@ -70,6 +66,13 @@ def open_record(
         wanted = f"no study {name!r}" if name else "no single study"
         raise UnknownNameError(f"{shown} has {wanted}; it has {', '.join(names) or 'none'}")
     return Record(optuna.load_study(storage=storage, study_name=name), shown)
+
+
+def _filled(url: str) -> str:
+    try:
+        return filled(url)
+    except ValueError as error:
+        raise MergeError(f"storage: {error}") from error
 
 
 def _check_file(url: str, create: bool) -> None:
