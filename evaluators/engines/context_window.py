@@ -12,8 +12,6 @@ from evaluators.protocol import LiveModel
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_NAMES = ("max_position_embeddings", "n_positions", "n_ctx")
-
 
 def window_of(model: LiveModel) -> int | None:
     """Return the most tokens that model and engine take, prompt and answer together.
@@ -24,9 +22,14 @@ def window_of(model: LiveModel) -> int | None:
     """
     config = model.model.config
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    told = [getattr(text, name, None) for name in _NAMES] + [_of_engine(model)]
-    sizes = [size for size in told if isinstance(size, int)]
-    return min(sizes, default=None)
+    try:
+        facts = json.loads(model.engine.fingerprint())
+    except ValueError:
+        facts = None
+    said = facts.get("max_length") if isinstance(facts, dict) else None
+    names = ("max_position_embeddings", "n_positions", "n_ctx")
+    told = [said, *(getattr(text, name, None) for name in names)]
+    return min((size for size in told if isinstance(size, int)), default=None)
 
 
 def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[int]:
@@ -56,11 +59,3 @@ def unfit(tokens: Mapping[int, int], answer: int, window: int | None) -> dict[in
     """Return why prompts do not fit, of those that do not; see ``too_long``."""
     found = {i: too_long(count, answer, window) for i, count in tokens.items()}
     return {i: reason for i, reason in found.items() if reason}
-
-
-def _of_engine(model: LiveModel) -> object:
-    try:
-        facts = json.loads(model.engine.fingerprint())
-    except ValueError:
-        return None
-    return facts.get("max_length") if isinstance(facts, dict) else None

@@ -31,10 +31,7 @@ class Ask:
 class TokenIds:
     """lm-eval's way to encode, with a memory: the same prompts come back with every candidate.
 
-    Args:
-        tokenizer: Asked for ids only.
-        max_length: Of the model, in tokens.
-        kept_tokens: How many token ids to remember; texts beyond that are encoded each time.
+    Of token ids ``kept_tokens`` are remembered; texts beyond that are encoded each time.
     """
 
     def __init__(

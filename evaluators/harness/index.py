@@ -45,7 +45,6 @@ def manager_of(spec: Spec, include_path: Path | None) -> TaskManager:
     """
     if include_path is not None and not include_path.is_dir():
         raise EvaluationError(f"include_path {include_path} is not a folder")
-    name_of(spec)
     local = _index(include_path, own=False)
     if not _missing(spec, local.task_index):
         return local

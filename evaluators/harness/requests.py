@@ -79,9 +79,8 @@ def prepare(
     install_rules()
     name = name_of(options.task)
     chat = _chat_template(name, tokenizer) if options.apply_chat_template else None
-    manager = manager_of(
-        options.task, folder / options.include_path if options.include_path else None
-    )
+    own_files = folder / options.include_path if options.include_path else None
+    manager = manager_of(options.task, own_files)
     prepared: dict[str, Prepared] = {}
     with _lm_eval_seeds():  # as lm-eval: all are loaded, then the requests of all are built
         with _blamed(name):

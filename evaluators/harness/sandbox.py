@@ -42,11 +42,7 @@ def install_sandbox() -> None:
 
 
 def _place(caller: FrameType) -> str:
-    """Return which task's key is filled: lm-eval tells its function for that neither of the two.
-
-    Args:
-        caller: One of lm-eval's functions, which have the names of the keys that they fill.
-    """
+    """Return which task's key is filled; lm-eval's functions have the names of what they fill."""
     key = _KEYS.get(caller.f_code.co_name, caller.f_code.co_name)
     frame: FrameType | None = caller
     while frame is not None and not hasattr(frame.f_locals.get("self"), "config"):

@@ -44,8 +44,7 @@ class LmEvalTask(Evaluator):
 
     Args:
         prepared: The task with its requests.
-        metric: Its name; None is the task's first.
-        filter: Its name; None is the task's first.
+        metric, filter: Their names; None is the task's first.
         chosen: What else was chosen, as JSON values: ``too_long``, and how prompts were made.
 
     Raises:

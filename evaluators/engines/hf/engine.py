@@ -82,13 +82,10 @@ class HfEngine(TokenEngine):
         greedy = all(is_greedy(how) for _, how in prompts)
         with hushed_logs():
             if greedy and leaves_greedy(self._model.generation_config) and self._forward.works():
-                stops = [Stopping.of(how) for _, how in prompts]
-                asked = [
-                    (self._ids.prompt(text, stop.most_tokens), stop)
-                    for (text, _), stop in zip(prompts, stops, strict=True)
-                ]
+                asked = [(text, Stopping.of(how)) for text, how in prompts]
+                rows = [(self._ids.prompt(text, stop.most_tokens), stop) for text, stop in asked]
                 return greedy_answers(
-                    self._forward, self._budget, self._tokenizer, self._ends, asked
+                    self._forward, self._budget, self._tokenizer, self._ends, rows
                 )
             requests = [SimpleNamespace(args=(text, dict(how))) for text, how in prompts]
             answers: list[str] = self._hflm.generate_until(requests, disable_tqdm=True)

@@ -26,17 +26,12 @@ class LiveHFLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         tokens = [(None, ask.context.tolist(), ask.continuation.tolist()) for ask in asks]
         answers: list[tuple[float, bool]] = []
         for start in range(0, len(asks), max(run, 1)):
-            some = tokens[start : start + run]
-            answers += self._loglikelihood_tokens(some, disable_tqdm=True)
+            answers += self._loglikelihood_tokens(tokens[start : start + run], disable_tqdm=True)
         return answers
 
-    def _model_generate(
-        self, context: torch.Tensor, max_length: int, stop: list[str], **settings: Any
-    ) -> torch.Tensor:
+    def _model_generate(self, *args: Any, **settings: Any) -> torch.Tensor:
         watch = LogitsProcessorList([_RefuseNaN()])
-        out: torch.Tensor = super()._model_generate(
-            context, max_length, stop, logits_processor=watch, **settings
-        )
+        out: torch.Tensor = super()._model_generate(*args, logits_processor=watch, **settings)
         return out
 
 

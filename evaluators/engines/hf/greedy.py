@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from evaluators.engines.encoding import Ids
 from evaluators.engines.hf.batching import Budget, filled, padded
@@ -63,7 +62,9 @@ def _write(
     live = set(range(len(prompts)))
     rows = [i if i in live else -1 for i in range(len(logits))]  # whose answer; -1 nobody's
     for left in range(most - 1, -1, -1):
-        chosen = _choose(logits)
+        chosen = most_likely(logits)  # NaN is highest, -inf is a mask
+        if not torch.isfinite(logits.gather(-1, chosen[:, None])).all():
+            raise NonFiniteError(NO_CHOICE)
         for i, token in zip(rows, chosen.tolist(), strict=True):
             if i in live:
                 written[i].append(token)
@@ -90,11 +91,3 @@ def _staying(rows: Sequence[int], live: set[int]) -> list[int] | None:
     if n == len(rows) or len(going) * 4 > len(rows) * 3:
         return None
     return [going[k % len(going)] for k in range(n)]
-
-
-def _choose(logits: Tensor) -> Tensor:
-    """Return the most likely token of each row: (rows,)."""
-    chosen = most_likely(logits)  # NaN is highest, -inf is a mask
-    if not torch.isfinite(logits.gather(-1, chosen[:, None])).all():
-        raise NonFiniteError(NO_CHOICE)
-    return chosen

@@ -52,23 +52,19 @@ class Memory:
 class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Writes a new token behind the others; its parent copies them all for each new token."""
 
-    _held: tuple[Tensor, Tensor]
-    _room = 0  # for more tokens, when it is full
-    _memory: Memory
-
-    @classmethod
-    def waiting(cls, room: int, memory: Memory) -> RoomyLayer:
-        """Return a layer without tokens, and with ``room`` for them."""
-        layer = cls()
-        layer._room, layer._memory = room, memory
-        return layer
+    def __init__(self, room: int, memory: Memory) -> None:
+        """Make a layer without tokens, and with ``room`` for them."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._room = room  # for more tokens, when it is full
+        self._memory = memory
+        self._held: Sequence[Tensor] = ()
 
     @classmethod
     def holding(cls, keys: Tensor, values: Tensor, length: int) -> RoomyLayer:
         """Return a layer with ``length`` tokens, and room for those behind."""
-        layer = cls()
+        layer = cls(keys.shape[-2] - length, Memory())
         layer.lazy_initialization(keys, values)
-        layer._held, layer._room = (keys, values), keys.shape[-2] - length
+        layer._held = keys, values
         layer.keys, layer.values = keys[:, :, :length], values[:, :, :length]
         return layer
 
@@ -88,19 +84,17 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """See the parent."""
+        states = key_states, value_states
         rows, _, n, _ = key_states.shape
         if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            room = max(n, self._room)
-            keys, values = (self._memory.empty(t, rows, room) for t in (key_states, value_states))
-            self._held, self.keys, self.values = (keys, values), keys[:, :, :0], values[:, :, :0]
-        assert self.keys is not None
-        assert self.values is not None
-        start = self.keys.shape[-2]
+            self.lazy_initialization(*states)
+            self._held = [self._memory.empty(t, rows, max(n, self._room)) for t in states]
+        start = self.get_seq_length()
         end = start + n
         if self._held[0].shape[-2] < end:
             self._held = self.copied(range(rows), n + self._room, Memory())._held
-        for held, new in zip(self._held, (key_states, value_states), strict=True):
+        for held, new in zip(self._held, states, strict=True):
             held[:, :, start:end] = new
-        self.keys, self.values = (held[:, :, :end] for held in self._held)
-        return self.keys, self.values
+        keys, values = (held[:, :, :end] for held in self._held)
+        self.keys, self.values = keys, values
+        return keys, values

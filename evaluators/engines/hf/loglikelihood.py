@@ -17,16 +17,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from evaluators.engines.encoding import Ask, by_context
 from evaluators.engines.hf.batching import Budget, filled, padded, widened
 from evaluators.engines.hf.prefix_forward import Forward, Read, most_likely
 
-Sums = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 _ROOM = 16  # a short continuation's memory has place for this many: the next length uses it too
 _CHUNK = 256  # tokens of a continuation at a time: a bound on the logits held
 
@@ -56,7 +52,11 @@ def _answer(
     """Answer all that is asked after the contexts of one batch."""
     state, logits = forward.read([group[0].context for group in groups], length)
     asks = [(row, ask) for row, group in enumerate(groups) for ask in group]
-    sums, greedy = _firsts(logits, asks)
+    rows = [row for row, _ in asks]
+    first = torch.tensor([int(ask.continuation[0]) for _, ask in asks], device=forward.device)
+    logs = torch.log_softmax(logits, dim=-1, out=logits)
+    sums = logs[rows, first].double().cpu().numpy()
+    greedy = (most_likely(logs)[rows] == first).cpu().numpy()
     later: dict[int, list[int]] = defaultdict(list)
     for place, (_, ask) in enumerate(asks):
         if len(ask.continuation) > 1:
@@ -64,27 +64,13 @@ def _answer(
     for more, places in sorted(later.items()):
         read = functools.partial(_laters, forward, state, more)
         batches = budget.batches([asks[place] for place in places], length + more, read)
-        told = (answer for batch in batches for answer in batch)
-        for place, (nats, best) in zip(places, told, strict=True):
+        found = (answer for batch in batches for answer in batch)
+        for place, (nats, best) in zip(places, found, strict=True):
             sums[place] += nats
             greedy[place] &= best
     rounded = torch.from_numpy(sums).to(logits.dtype).tolist()
-    return {
-        ask: (nats, bool(best)) for (_, ask), nats, best in zip(asks, rounded, greedy, strict=True)
-    }
-
-
-def _firsts(
-    logits: Tensor,  # (contexts, vocabulary)
-    asks: Sequence[tuple[int, Ask]],  # with the number of their context
-) -> tuple[Sums, Flags]:  # one entry per ask
-    """Score the first token of every continuation: all from one row per context."""
-    logs = torch.log_softmax(logits, dim=-1, out=logits)
-    best = most_likely(logs).cpu().numpy()
-    rows = [row for row, _ in asks]
-    wanted = np.array([ask.continuation[0] for _, ask in asks], dtype=np.int64)
-    nats = logs[rows, torch.from_numpy(wanted).to(logs.device)]
-    return nats.double().cpu().numpy(), best[rows] == wanted
+    told = zip(rounded, greedy.tolist(), strict=True)
+    return dict(zip((ask for _, ask in asks), told, strict=True))
 
 
 def _laters(

@@ -42,22 +42,20 @@ _TAIL = 16  # a last short chunk is padded to a multiple of this
 class Read:
     """Rows that the model has read: what it needs to read on."""
 
-    cache: Cache
+    cache: Any  # a ``Cache`` of ``RoomyLayer``
     mask: Tensor  # (rows, tokens read) int64, 0 where padding is
     ends: Tensor  # (rows, 1) int64, place of the next token
     memory: Memory  # that the cache is in
 
     def run(self, first: int, end: int) -> Read:
         """Return neighbouring rows, to be read on in the memory that they are in."""
-        layers: list[Any] = self.cache.layers
-        cache = Cache([layer.run(first, end) for layer in layers])
+        cache = Cache([layer.run(first, end) for layer in self.cache.layers])
         return Read(cache, self.mask[first:end], self.ends[first:end], self.memory)
 
     def copied(self, rows: Sequence[int], room: int, memory: Memory) -> Read:
         """Return copies of some rows, with room for tokens to come."""
         index = torch.tensor(rows, device=self.mask.device)
-        layers: list[Any] = self.cache.layers
-        cache = Cache([layer.copied(rows, room, memory) for layer in layers])
+        cache = Cache([layer.copied(rows, room, memory) for layer in self.cache.layers])
         return Read(cache, self.mask[index], self.ends[index], memory)
 
 
@@ -130,17 +128,19 @@ class Forward:
         state = self._empty(1, most, self._memories[0].again())
         rows_at, start = dict.fromkeys(range(len(heads)), 0), 0
         while rows_at:
-            widths: dict[int, list[int]] = defaultdict(list)
+            alike: dict[tuple[int, bytes], list[int]] = defaultdict(list)
             for i in rows_at:
-                left = len(heads[i]) - start
-                widths[min(chunk, -(-left // _TAIL) * _TAIL)].append(i)
-            steps = [
-                (width, _shared(some, heads, start + width))
-                for width, some in sorted(widths.items())
-            ]
-            children = Counter(rows_at[twins[0]] for _, shared in steps for twins in shared)
+                width = min(chunk, -(-(len(heads[i]) - start) // _TAIL) * _TAIL)
+                alike[width, heads[i][: start + width].tobytes()].append(i)
+            children = Counter(rows_at[twins[0]] for twins in alike.values())
+            steps: dict[int, list[list[int]]] = defaultdict(list)
+            for (width, _), twins in sorted(alike.items()):
+                steps[width].append(twins)
             going: dict[int, int] = {}
-            for width, shared in steps:
+            for width, shared in steps.items():
+                # First those that go on longest: what ends leaves neighbours behind, which are
+                # read on where they are.
+                shared.sort(key=lambda twins: -max(len(heads[i]) for i in twins))
                 ids = _right_padded(
                     [heads[twins[0]][start : start + width] for twins in shared], width
                 )
@@ -170,28 +170,27 @@ class Forward:
         self, places: Sequence[tuple[Read, int]], heads: Sequence[Ids], length: int, room: int
     ) -> Read:
         """Put rows that were read apart into one cache, padded on the left."""
-        cache = Cache([])
+        layers: list[Any] = []
         memory = self._memories[1].again()
-        caches: list[Any] = [state.cache.layers for state, _ in places]
         fewest = min(len(head) for head in heads)
-        for number, layer in enumerate(caches[0]):
+        for number, layer in enumerate(places[0][0].cache.layers):
             keys, values = (
                 memory.empty(t, len(heads), length + room) for t in (layer.keys, layer.values)
             )
             for held in (keys, values):
                 held[:, :, : length - fewest] = 0  # padding is masked, but must be finite
-            for i, ((_, row), head) in enumerate(zip(places, heads, strict=True)):
-                source, n = caches[i][number], len(head)
+            for i, ((state, row), head) in enumerate(zip(places, heads, strict=True)):
+                source, n = state.cache.layers[number], len(head)
                 keys[i, :, length - n : length] = source.keys[row, :, :n]
                 values[i, :, length - n : length] = source.values[row, :, :n]
-            cache.layers.append(RoomyLayer.holding(keys, values, length))
+            layers.append(RoomyLayer.holding(keys, values, length))
         ends = self._tensor(np.array([[len(head)] for head in heads]))
         mask = (torch.arange(length, device=self.device) >= length - ends).long()
-        return Read(cache, mask, ends, memory)
+        return Read(Cache(layers), mask, ends, memory)
 
     def _empty(self, rows: int, room: int, memory: Memory) -> Read:
         nothing = torch.zeros((rows, 0), dtype=torch.int64, device=self.device)
-        layer: Any = functools.partial(RoomyLayer.waiting, room, memory)
+        layer: Any = functools.partial(RoomyLayer, room, memory)
         cache = Cache(layer_class_to_replicate=layer)
         return Read(cache, nothing, nothing.new_zeros((rows, 1)), memory)
 
@@ -233,18 +232,6 @@ class Forward:
 
     def _tensor(self, ids: Ids) -> Tensor:
         return torch.from_numpy(ids.astype(np.int64)).to(self.device)
-
-
-def _shared(rows: Sequence[int], heads: Sequence[Ids], end: int) -> list[list[int]]:
-    """Gather heads that are alike up to ``end``: first those that go on longest.
-
-    So what ends leaves neighbours behind, which are read on where they are.
-    """
-    found: dict[bytes, list[int]] = defaultdict(list)
-    for i in rows:
-        found[heads[i][:end].tobytes()].append(i)
-    alike = [twins for _, twins in sorted(found.items())]
-    return sorted(alike, key=lambda twins: -max(len(heads[i]) for i in twins))
 
 
 def _right_padded(rows: Sequence[Ids], width: int) -> Ids:

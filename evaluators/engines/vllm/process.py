@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import warnings
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,20 +66,14 @@ def check_installed() -> None:
 
 def installed_version() -> str:
     """Return vLLM's version without importing it; its builds go by several names."""
-    from importlib.metadata import packages_distributions, version
-
     return version(packages_distributions()["vllm"][0])
 
 
 class RunningVllm:
-    """One vLLM, from its start to its end.
+    """One vLLM, from its start, with the ``weights`` of the folder or with any, to its end.
 
-    Args:
-        folder: Config and tokenizer, and weights if ``weights``.
-        dtype: Of weights and arithmetic, in torch's words.
-        max_length: Tokens that prompt and answer may have.
-        options: What the user said.
-        weights: Start with the folder's weights, else with any.
+    ``dtype`` is that of weights and arithmetic, in torch's words; ``max_length`` the tokens that
+    prompt and answer may have.
 
     Raises:
         EvaluationError: It cannot start.
@@ -148,8 +144,6 @@ class RunningVllm:
 
     def close(self) -> None:
         """End it and give its memory back; it cannot be used again."""
-        import gc
-
         from vllm.distributed import cleanup_dist_env_and_memory
 
         self.broken = True

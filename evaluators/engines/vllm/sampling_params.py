@@ -33,14 +33,9 @@ def of_model(settings: GenerationConfig | None) -> dict[str, Any]:
 
 
 def of_task(how: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return vLLM's settings for one prompt, those of its end aside.
+    """Return vLLM's settings for one prompt, those of its end aside; ``model``: see ``of_model``.
 
-    Args:
-        how: In lm-eval's words.
-        model: See ``of_model``.
-
-    Returns:
-        ``temperature``, 0 for greedy choice, and what else there is.
+    ``temperature`` is there, 0 for greedy choice, and what else there is.
 
     Raises:
         EvaluationError: A setting that the engine does not know, or sampling at temperature 0.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,10 +90,7 @@ class Received:
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         import torch
 
-        with socket.socket(socket.AF_UNIX) as there:
-            there.connect(self.address)
-            pipe = Connection(there.detach())
-        with pipe:
+        with Client(self.address, "AF_UNIX") as pipe:
             while (head := pipe.recv()) is not None:
                 name, dtype, shape = head
                 flat = torch.empty(pipe.recv(), dtype=torch.uint8)
@@ -105,10 +102,7 @@ class Received:
 def send(weights: Weights, readers: int, ask: Callable[[Received], None]) -> None:
     """Send weights to other processes of this machine, one tensor at a time.
 
-    Args:
-        weights: Read once, here.
-        readers: How many processes iterate what ``ask`` is given.
-        ask: Makes them do it, and returns when they have.
+    ``ask`` makes ``readers`` processes iterate what it is given, and returns when they have.
 
     Raises:
         Exception: What ``ask`` raised, or ``weights``.
