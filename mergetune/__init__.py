@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import mergetune.own_packages  # noqa: F401  before the imports below: see there
 
 # isort: split
-from evaluators.harness.task_files import task_code
+from evaluators.consent import consent
 from evaluators.protocol import Evaluator, LiveModel, Suite
 from merge_core import api
 from merge_core.api import Folder, Source
@@ -34,9 +34,8 @@ from search.views.progress_line import ProgressLine, hush_libraries
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["__version__", "build", "merge", "open_parents", "open_study", "run", "score"]
+__all__ = ["__version__", "build", "consent", "merge", "open_parents", "open_study", "run", "score"]
 __version__ = version("mergetune")
-open_study = Study
 
 
 def merge(
@@ -72,7 +71,6 @@ def score(
     *,
     folder: str | Path = ".",
     limit: int | None = None,
-    trust_tasks: bool = False,
 ) -> pd.Series[float]:
     """Score a model (see :func:`build`) item by item.
 
@@ -81,21 +79,21 @@ def score(
         evaluator: An entry as under ``score`` in a study file, or what opening one gives.
         folder: Where an entry's relative paths start.
         limit: Score the first so many items of each task only.
-        trust_tasks: Run code that lm-eval task files name under ``!function``.
 
     Returns:
         One score for each task and item id, in the task's own direction.
     """
-    with task_code(trusted=trust_tasks):
-        return frames.scored(model, evaluator, Path(folder), limit)
+    return frames.scored(model, evaluator, Path(folder), limit)
 
 
-def run(study: str | Path, *, trust_tasks: bool = False) -> Study:
-    """Start or resume a study; Ctrl-C ends it at once, and settled trials stay stored.
+def open_study(study: str | Path) -> Study:
+    """Open a study that has begun: a study file, its folder, or a storage URL."""
+    return Study(study)
 
-    Code that lm-eval task files name under ``!function`` is run only with ``trust_tasks``.
-    """
+
+def run(study: str | Path) -> Study:
+    """Start or resume a study; Ctrl-C ends it at once, and settled trials stay stored."""
     hush_libraries()
-    with ProgressLine() as progress, task_code(trusted=trust_tasks):
+    with ProgressLine() as progress:
         studies.run(Path(study), progress, lambda: False)
     return Study(study)

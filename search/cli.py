@@ -11,6 +11,7 @@ import typer
 
 from evaluators import plugin_file
 from evaluators.harness import task_files
+from evaluators.jsonl.judge_key import send_keys
 from merge_core import api
 from merge_core.atomic_write import write_whole
 from merge_core.errors import MergeError
@@ -59,6 +60,15 @@ TrustTasks = Annotated[
         help="Run code that lm-eval task files of yours name under !function.",
     ),
 ]
+SendKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--send-key",
+        metavar="NAME=HOST",
+        callback=lambda pairs: send_keys(pairs or ()),
+        help="Send a judge's key (api_key_env) to this host.",
+    ),
+]
 Out = Annotated[Path, typer.Argument(help="The model folder to make.")]
 
 
@@ -98,6 +108,7 @@ def run(
     study: Annotated[Path, typer.Argument(help="A study file or its folder.")],
     plugin: Plugins = None,
     trust_tasks: TrustTasks = False,
+    send_key: SendKeys = None,
     as_json: Json = False,
 ) -> None:
     """Start a study, or resume it, and report its winner."""
@@ -181,6 +192,7 @@ def reproduce(
     trial: Annotated[str, typer.Option(help="A trial's number, best, or all.")] = "all",
     plugin: Plugins = None,
     trust_tasks: TrustTasks = False,
+    send_key: SendKeys = None,
     as_json: Json = False,
 ) -> None:
     """Rebuild trials from the database and compare weights and item scores."""

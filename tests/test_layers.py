@@ -124,7 +124,7 @@ FLOORS = {
     "evaluators": (
         {"protocol", "choice_scores", "json_rows", "log_control"},
         *({"registry", "engines", "testing"}, {"harness", "jsonl", "text", "cost"}),
-        {"plugin_file"},
+        {"plugin_file", "consent"},
     ),
     "search": (
         *({"samplers"}, {"spec"}, {"space", "scoring"}, {"trial"}, {"storage"}),

@@ -11,6 +11,8 @@
     model: Qwen/Qwen3-32B
     api_key_env: OPENAI_API_KEY       # the variable's name; the key itself is stored nowhere
 
+A key goes to this machine, or by https to a host that the command line names (``--send-key``).
+
 A judge that answers without a number between ``low`` and ``high``, or refuses a question, makes a
 failed item: nan with its reason in ``failures``, never a 0. One that is down is an error.
 Questions and answers leave the machine for ``base_url``. What a judge says is only as repeatable
@@ -30,7 +32,8 @@ from pydantic import Field
 
 from evaluators.jsonl.answers import AnswerEvaluator, FreeAnswerOptions, example_answer
 from evaluators.jsonl.compare import finder
-from evaluators.jsonl.judge_client import JudgeClient, key_from
+from evaluators.jsonl.judge_client import JudgeClient
+from evaluators.jsonl.judge_key import check_address, key_for
 from evaluators.jsonl.prompts import prepare, template
 from evaluators.protocol import Tokenizer
 from evaluators.registry import EvaluatorPlugin
@@ -142,10 +145,11 @@ def _objects(text: str) -> list[dict[str, Any]]:
 
 
 def _client(options: JudgeOptions) -> JudgeClient:
+    check_address(options.base_url)
     return JudgeClient(
         base_url=options.base_url,
         model=options.model,
-        key=key_from(options.api_key_env),
+        key=key_for(options.api_key_env, options.base_url),
         timeout=options.timeout,
         retries=options.retries,
         concurrency=options.concurrency,

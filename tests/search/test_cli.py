@@ -168,7 +168,7 @@ def altered(study, tmp_path):
 def test_export_opens_no_evaluator_and_needs_no_judges_key(mergetune, altered, tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"q": "1 + 1"}\n' * 3)
-    judge = {"evaluator": "judge", "file": str(rows), "prompt": "q", "base_url": "http://x"}
+    judge = {"evaluator": "judge", "file": str(rows), "prompt": "q", "base_url": "http://localhost"}
     judge |= {"model": "m", "rubric": "r", "api_key_env": "UNSET_API_KEY"}
 
     def judged(about):

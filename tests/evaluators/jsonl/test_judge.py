@@ -6,16 +6,17 @@ import math
 import re
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from urllib3.util import retry
 
 from evaluators.jsonl import judge_client
 from evaluators.jsonl.judge import EVALUATOR
-from evaluators.jsonl.judge_client import JudgeClient, key_from
+from evaluators.jsonl.judge_client import JudgeClient
+from evaluators.jsonl.judge_key import key_for
 from evaluators.testing import EvaluatorContract
 from merge_core.errors import CandidateError, EvaluationError, ParameterError
+from tests.evaluators.jsonl.conftest import Endpoint
 from tests.evaluators.own_files import open_entry, score_all, scripted, write_lines
 
 ROWS = [{"q": f"say {c}:", "right": c} for c in "abcdef"]
@@ -25,76 +26,6 @@ ENTRY = {
     "model": "wise",
     "max_tokens": 8,
 }
-
-
-class Endpoint:
-    """A judge on loopback. ``replies``: question, number of the call -> text, status or bytes."""
-
-    def __init__(self, replies):
-        self.replies = replies
-        self.requests = []
-        self.retry_after = ""
-        self.most_at_once = 0
-        self._now = 0
-        self._lock = threading.Lock()
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                endpoint.answer(self)
-
-            def log_message(self, *args):
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.handle_error = lambda *_: None  # who waited may be gone
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def answer(self, handler):
-        size = int(handler.headers["Content-Length"])
-        body = json.loads(handler.rfile.read(size))
-        with self._lock:
-            self.requests.append((handler.path, dict(handler.headers), body))
-            calls = len(self.requests)
-            self._now += 1
-            self.most_at_once = max(self.most_at_once, self._now)
-        reply = self.replies(body["messages"][0]["content"], calls)
-        with self._lock:
-            self._now -= 1
-        status = reply if isinstance(reply, int) else 200
-        if isinstance(reply, str):
-            reply = json.dumps({"choices": [{"message": {"content": reply}}]}).encode()
-        if status in (301, 302, 307):
-            handler.send_response(status)
-            handler.send_header("Location", f"{self.url}/elsewhere")
-        else:
-            handler.send_response(status)
-        if self.retry_after:
-            handler.send_header("Retry-After", self.retry_after)
-        handler.end_headers()
-        handler.wfile.write(b"told off" if isinstance(reply, int) else reply)
-
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-@pytest.fixture
-def endpoint(monkeypatch):
-    """Start judges and stop them; no waiting between tries."""
-    monkeypatch.setattr(judge_client, "FIRST_WAIT", 0.0)
-    started = []
-
-    def start(replies):
-        started.append(Endpoint(replies))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
 
 
 @pytest.fixture
@@ -341,7 +272,7 @@ def failing(self, question):
     raise judge_client._Failed("down")
 
 
-@pytest.mark.parametrize(("told", "waited"), [("3", [3]), ("soon", [])])
+@pytest.mark.parametrize(("told", "waited"), [("3", [3]), ("soon", []), ("99999999", [600])])
 def test_a_judge_says_when_to_ask_again(told, waited, waits, endpoint, opened):
     judge = endpoint(lambda question, calls: 429 if calls == 1 else '{"score": 5}')
     judge.retry_after = told
@@ -386,7 +317,7 @@ def test_a_rubric_over_an_unknown_key_is_refused_at_opening(opened):
 def test_a_key_that_is_not_set_is_an_error(monkeypatch):
     monkeypatch.delenv("MY_API_KEY", raising=False)
     with pytest.raises(EvaluationError, match=r"environment variable MY_API_KEY .* is not set"):
-        key_from("MY_API_KEY")
+        key_for("MY_API_KEY", "http://localhost")
 
 
 @pytest.mark.parametrize("change", ["rubric", "model", "base_url", "score_key", "high"])
