@@ -21,9 +21,7 @@ class Layers:
     def index(self, tensor: str) -> int | None:
         """Return the layer that a tensor belongs to, from 0, or None outside the layers."""
         found = _NUMBERED.match(tensor)
-        if found is None or found["stack"] != self.stack:
-            return None
-        return int(found["index"])
+        return int(found["index"]) if found and found["stack"] == self.stack else None
 
     def start(self, index: int) -> str:
         """Return what the names of a layer's tensors begin with: ``model.layers.3.``."""
@@ -63,8 +61,7 @@ def stacks(names: Iterable[str]) -> list[Layers]:
     """
     numbers: dict[str, set[int]] = {}
     for name in names:
-        found = _NUMBERED.match(name)
-        if found is not None:
+        if found := _NUMBERED.match(name):
             numbers.setdefault(found["stack"], set()).add(int(found["index"]))
     for stack, present in numbers.items():
         if present != set(range(len(present))):
@@ -80,8 +77,7 @@ def modules_of(names: Sequence[str]) -> tuple[Module, ...]:
     ``decoder.block`` give ``encoder`` and ``decoder``. What stands beside them under another word,
     such as a projector, is a module without layers.
 
-    Args:
-        names: In the order of the model, since that tells what stands ahead of the layers.
+    ``names`` are in the order of the model, since that tells what stands ahead of the layers.
     """
     found = stacks(names)
     if len(found) <= 1:
@@ -100,9 +96,8 @@ def modules_of(names: Sequence[str]) -> tuple[Module, ...]:
         words = name.split(".")
         inside = words[:depth] == shared and len(words) > depth
         parts.setdefault(words[depth if inside else 0], []).append(name)
-    return tuple(
-        _module(part, own.get(part, Layers(None, 0)), members) for part, members in parts.items()
-    )
+    none = Layers(None, 0)
+    return tuple(_module(part, own.get(part, none), names) for part, names in parts.items())
 
 
 def _module(name: str, layers: Layers, names: Sequence[str]) -> Module:

@@ -64,11 +64,9 @@ class Architecture:
 
 
 def read(config: Mapping[str, Any], where: str) -> Architecture:
-    """Read the facts of the model class that a config names; no weights are made.
+    """Read the facts of the model class that a ``config.json`` names; no weights are made.
 
-    Args:
-        config: Contents of ``config.json``.
-        where: What holds the config, for messages.
+    ``where`` holds the config, for messages.
 
     Raises:
         CheckpointError: transformers has no model class for it.
@@ -143,12 +141,7 @@ def model_class(config: Any) -> Any:
 
 
 def shell(config: Any, **settings: Any) -> Any:
-    """Return a model that has names, shapes and a config, but no weights (torch's meta device).
-
-    Args:
-        config: Of transformers.
-        settings: Such as ``dtype``.
-    """
+    """Return a model that has names, shapes and a config, but no weights (torch's meta device)."""
     import torch
 
     with torch.device("meta"):

@@ -20,7 +20,6 @@ from merge_core.methods.shared import svd_merge
 from merge_core.methods.shared.sparsify.rank_bernoulli import EPSILON
 from merge_core.parents import lora_keys
 from merge_core.parents.checkpoint import Checkpoint
-from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import FLOATS, files_of
 from merge_core.plan.steps import Plan, Step
 
@@ -129,6 +128,10 @@ def inspect(plan: Plan) -> Inspection:
     }
     whole = _row(plan, (None, None, "whole model"), reduce(Sums.plus, placed.values(), Sums()))
     kept_is = "expected" if plan.method.draws else "exact"
+    parameters = {
+        name: sum(math.prod(x.shape) for x in parent.tensors.values() if x.dtype in FLOATS)
+        for name, parent in plan.opened.items()
+    }
     return Inspection(
         merge_method=plan.method.name,
         recipe_digest=plan.recipe.digest(),
@@ -137,7 +140,7 @@ def inspect(plan: Plan) -> Inspection:
         models=tuple(one.model for one in whole.models),
         kept_is=kept_is if plan.method.param("density") else None,
         parameters=whole.parameters,
-        parents={name: _parameters(parent) for name, parent in plan.opened.items()},
+        parents=parameters,
         memory=Memory(_file_bytes(plan), sum(map(plan.bytes_of, plan.steps)), _temporaries(plan)),
         total=whole,
         rows=tuple(_row(plan, place, here) for place, here in placed.items()),
@@ -157,15 +160,12 @@ def _placed(plan: Plan) -> dict[Place, list[Step]]:
         inside = [name for name in ordered if stack.index(name) is not None]
         inside.sort(key=lambda name: stack.index(name) or 0)  # stable: modules stay in order
         for name in (*first, *inside, *last):
-            rows.setdefault(_place(name, stack), []).append(steps[name])
+            index = stack.index(name)
+            own = name if index is None else name.removeprefix(stack.start(index))
+            part = own.rpartition(".")[0] or own  # ``mlp.up_proj`` of ``mlp.up_proj.weight``
+            place = None if index is None else stack.stack, index, part
+            rows.setdefault(place, []).append(steps[name])
     return rows
-
-
-def _place(tensor: str, stack: layers.Layers) -> Place:
-    index = stack.index(tensor)
-    own = tensor if index is None else tensor.removeprefix(stack.start(index))
-    module = own.rpartition(".")[0] or own  # ``self_attn.q_proj`` of ``self_attn.q_proj.weight``
-    return None if index is None else stack.stack, index, module
 
 
 def _row(plan: Plan, place: Place, sums: Sums) -> Row:
@@ -200,10 +200,6 @@ def _pair(models: tuple[str, str], sums: Sums) -> Pair:
 
 def _ratio(a: float, b: float) -> float | None:
     return a / b if b > 0 else None
-
-
-def _parameters(parent: Parent) -> int:
-    return sum(math.prod(x.shape) for x in parent.tensors.values() if x.dtype in FLOATS)
 
 
 def _file_bytes(plan: Plan) -> int:

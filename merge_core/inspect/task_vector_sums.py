@@ -10,7 +10,7 @@ d_i    (*shape) float32, task vector of model i: W_i minus what is measured from
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from operator import add
@@ -60,22 +60,16 @@ class Sums:
 
     parameters: int = 0  # entries of the result
     bases: tuple[str, ...] = ()  # what is measured from: the base, or the model that stands for it
-    vectors: Mapping[str, Vector] = field(default_factory=dict)  # by model
-    products: Mapping[tuple[str, str], Product] = field(default_factory=dict)  # in recipe order
+    vectors: dict[str, Vector] = field(default_factory=dict)  # by model
+    products: dict[tuple[str, str], Product] = field(default_factory=dict)  # in recipe order
 
     def plus(self, other: Sums) -> Sums:
         """Return the sums over the tensors of both."""
         return Sums(
             self.parameters + other.parameters,
             tuple(dict.fromkeys([*self.bases, *other.bases])),
-            {
-                **self.vectors,
-                **{k: _added(self.vectors.get(k), x) for k, x in other.vectors.items()},
-            },
-            {
-                **self.products,
-                **{k: _added(self.products.get(k), x) for k, x in other.products.items()},
-            },
+            self.vectors | {k: _added(self.vectors.get(k), x) for k, x in other.vectors.items()},
+            self.products | {k: _added(self.products.get(k), x) for k, x in other.products.items()},
         )
 
 
@@ -120,7 +114,10 @@ class _Survey:
         which.sort(key=lambda i: order.index(self._step.operands[i].parent))
         names = [self._step.operands[i].parent for i in which]
         vectors, products = _streamed(base, [inputs.models[i] for i in which])
-        _check_finite(vectors, start, names)
+        for vector, name in zip(vectors, names, strict=True):
+            if not math.isfinite(vector.base_squares + vector.squares):
+                found = name if math.isfinite(vector.base_squares) else start
+                raise NonFiniteError(f"{found} has NaN or infinite entries")
         vectors = [self._trimmed(one, inputs, i) for one, i in zip(vectors, which, strict=True)]
         self._found = Sums(
             math.prod(self._step.shape),
@@ -193,10 +190,3 @@ def _blocks(base: Tensor, models: Sequence[Tensor]) -> Iterator[tuple[Tensor, li
     for start in range(0, flat.numel(), BLOCK):
         origin = flat[start : start + BLOCK].float()
         yield origin, [other[start : start + BLOCK].float() - origin for other in others]
-
-
-def _check_finite(vectors: Sequence[Vector], base: str, names: Sequence[str]) -> None:
-    for vector, name in zip(vectors, names, strict=True):
-        if not math.isfinite(vector.base_squares + vector.squares):
-            found = name if math.isfinite(vector.base_squares) else base
-            raise NonFiniteError(f"{found} has NaN or infinite entries")

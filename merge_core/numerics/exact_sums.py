@@ -36,10 +36,7 @@ def dot(a: Tensor, b: Tensor) -> float:
 def dots(part: Callable[[int, int], Iterable[Tensor]], count: int, k: int) -> list[list[float]]:
     """Return the products ``sum x_i x_j`` of ``k`` vectors, accumulated in float64.
 
-    Args:
-        part: Gives entries ``start`` to ``stop`` of all vectors, float64.
-        count: Length of the vectors.
-        k: How many there are.
+    ``part`` gives entries ``start`` to ``stop`` of all vectors, float64; ``count``: their length.
     """
     pairs = [(i, j) for i in range(k) for j in range(i, k)]
     sums: dict[tuple[int, int], list[Tensor]] = {pair: [] for pair in pairs}
@@ -61,15 +58,10 @@ def _joined(runs: list[Tensor]) -> float:
 
 
 def row_dots(a: Tensor, b: Tensor) -> Tensor:
-    """Return ``sum_j a_ij b_ij`` for every row.
+    """Return ``sum_j a_ij b_ij``, ``(rows,)`` float64, of two ``(rows, n)`` float32.
 
-    Args:
-        a: ``(rows, n)`` float32.
-        b: ``(rows, n)`` float32.
-
-    Returns:
-        ``(rows,)`` float64. torch splits a single long row over threads, but several rows only
-        between rows; so a single row is summed in runs.
+    torch splits a single long row over threads, but several rows only between rows; so a single
+    row is summed in runs.
     """
     if a.shape[0] == 1:
         return a.new_tensor([dot(a, b)], dtype=a.double().dtype)

@@ -9,18 +9,16 @@ need every entry in memory at once; a sampled quantile would not be exact.
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from merge_core.contract import Cut
+from merge_core.contract import Cut, Tensor
 from merge_core.errors import ParameterError
 from merge_core.numerics.exact_sums import Parts
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
 
     Bits = NDArray[np.int32]
 
@@ -41,6 +39,8 @@ def ranked(parts: Parts, places: Sequence[int], *, first_equal_last: bool) -> li
     Returns:
         One cut for each place; for the number of all entries, a threshold of infinity.
     """
+    import numpy as np
+
     high = _counts((bits >> HALF for bits in _patterns(parts)), 2**HALF)
     ends = high.cumsum()
     upper = {place: _bucket(ends, high, place) for place in {*places} if place < ends[-1]}
@@ -52,10 +52,11 @@ def ranked(parts: Parts, places: Sequence[int], *, first_equal_last: bool) -> li
         lower, before = _bucket(counts.cumsum(), counts, left)
         found[place] = (bucket << HALF | lower, before, int(counts[lower]))
     stops = _stops(parts, found, first_equal_last)
-    return [
-        Cut(_float(found[place][0]), stops[place]) if place in found else Cut(math.inf, 0)
-        for place in places
-    ]
+    cuts = {
+        place: Cut(float(np.int32(pattern).view(np.float32)), stops[place])
+        for place, (pattern, _, _) in found.items()
+    }
+    return [cuts.get(place, Cut(math.inf, 0)) for place in places]
 
 
 def cuts(tensors: Callable[[], Iterable[Tensor]], density: float) -> list[Cut]:
@@ -182,7 +183,3 @@ def _occurrences(bits: Bits, patterns: Sequence[int]) -> list[int]:
     near = np.sort(bits[slots[bits >> HALF]])
     first, last = (np.searchsorted(near, patterns, side=side) for side in ("left", "right"))
     return [int(x) for x in last - first]
-
-
-def _float(pattern: int) -> float:
-    return float(struct.unpack("<f", struct.pack("<I", pattern))[0])

@@ -1,7 +1,7 @@
 """Two names for weights: a cheap integer hash for live candidates, SHA-256 for parents.
 
-It sums hashes of a few words each, and integer sums do not care about order: equal for every thread
-count and device, in memory and on disk, in one file or in many shards.
+The integer hash is a sum of hashes of a few words each, and such sums do not care about order:
+equal for every thread count and device, in memory and on disk, in one file or in many shards.
 """
 
 from __future__ import annotations

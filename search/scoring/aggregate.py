@@ -87,23 +87,14 @@ class Linear:
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of the study's score.
+    """One entry of the study's score."""
 
-    Args:
-        name: Of the task or group.
-        shares: Task -> ``r_t``, positive, sum 1.
-        chances: Task -> ``c_t`` below 1; absent: 0.
-        weight: Positive, any scale.
-        group: Whether it is a group, of one task or more.
-        steer: The metric that scores the search pool, if not its own.
-    """
-
-    name: str
-    shares: Mapping[str, float]
-    chances: Mapping[str, float]
-    weight: float = 1.0
-    group: bool = False
-    steer: str | None = None
+    name: str  # of the task or group
+    shares: Mapping[str, float]  # task -> ``r_t``, positive, sum 1
+    chances: Mapping[str, float]  # task -> ``c_t`` below 1; absent: 0
+    weight: float = 1.0  # positive, any scale
+    group: bool = False  # of one task or more
+    steer: str | None = None  # the metric that scores the search pool, if not its own
 
     def linear(self) -> Linear:
         """Return ``V_e`` as a function of the tasks' means."""
@@ -112,21 +103,14 @@ class Entry:
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        tasks = {
-            task: {"share": share, "chance": self.chances.get(task, 0.0)}
-            for task, share in self.shares.items()
-        }
+        chances = {task: self.chances.get(task, 0.0) for task in self.shares}
+        tasks = {t: {"share": r, "chance": chances[t]} for t, r in self.shares.items()}
         steer = {"steer": self.steer} if self.steer else {}
         return {"name": self.name, "weight": self.weight, **steer, "tasks": tasks}
 
 
 class Aggregate:
-    """The number of a trial.
-
-    Args:
-        kind: How entries become one number.
-        entries: At least one; no task is in two.
-    """
+    """The number of a trial, from one entry or more; no task is in two."""
 
     def __init__(self, kind: Kind, entries: Sequence[Entry]) -> None:
         self.kind, self.entries = kind, tuple(entries)

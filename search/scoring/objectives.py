@@ -53,10 +53,7 @@ def named(
 ) -> Opened:
     """Name the evaluators of a study's score entries.
 
-    Args:
-        spec: The study.
-        opened: One for each entry, in order.
-        steering: Of the entries that say ``steer``, by their places.
+    ``opened``: one for each entry, in order; ``steering``: of those that say ``steer``, by place.
 
     Raises:
         EvaluationError: The entries cannot be aggregated as the study asks, or what steers one has

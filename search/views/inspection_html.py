@@ -45,13 +45,7 @@ Shown = dict[Row, Cell]  # without rows that have nothing of the kind
 
 @dataclass(frozen=True)
 class Scale:
-    """Numbers to colours.
-
-    Args:
-        low: Has the first colour.
-        high: Has the last colour.
-        colours: Spread evenly between them.
-    """
+    """Numbers to colours, which are spread evenly between the ends."""
 
     low: float
     high: float
@@ -77,14 +71,10 @@ class Scale:
 
 def page(found: Inspection) -> str:
     """Return the page, well-formed as XML too."""
-    measured_from = ", ".join(found.measured_from)
+    title = f"{found.merge_method}: task vectors measured from {', '.join(found.measured_from)}"
     facts = f"recipe digest {found.recipe_digest}; {found.parameters:,} parameters in {found.dtype}"
-    return PAGE.format(
-        title=escape(f"{found.merge_method}: task vectors measured from {measured_from}"),
-        style=STYLE,
-        facts=escape(facts),
-        body="\n".join([_norms(found), *_pairs(found)]),
-    )
+    body = "\n".join([_norms(found), *_pairs(found)])
+    return PAGE.format(title=escape(title), style=STYLE, facts=escape(facts), body=body)
 
 
 def _norms(found: Inspection) -> str:
@@ -135,8 +125,7 @@ def _told(one: Measured) -> str:
     words = f"relative norm {_number(one.relative)}, norm {_number(one.norm)}"
     if one.kept is None:
         return words
-    shares = (one.kept.entries, one.kept.l1, one.kept.squares)
-    entries, l1, squares = map(_number, shares)
+    entries, l1, squares = map(_number, (one.kept.entries, one.kept.l1, one.kept.squares))
     return f"{words}, kept: {entries} of the entries, {l1} of L1, {squares} of the squared norm"
 
 
@@ -163,11 +152,10 @@ def _line(
     found: Inspection, rows: dict[str, Row], columns: Sequence[str], scale: Scale, shown: Shown
 ) -> str:
     first = next(iter(rows.values()))
+    name = first.name if first.layer is None else found.layer_name(first)
     if first.layer is None:
-        name = first.name
         cells = _cell(scale, shown.get(first), name, f' colspan="{max(1, len(columns))}"')
     else:
-        name = found.layer_name(first)
         here = {module: shown.get(row) for module, row in rows.items()}
         cells = "".join(_cell(scale, here.get(x), f"layer {name}, {x}") for x in columns)
     return f"<tr><th>{escape(name)}</th>{cells}</tr>"

@@ -25,8 +25,7 @@ def show(found: Inspection) -> None:
 
 
 def _models(found: Inspection) -> Cells:
-    names = found.short_names()
-    cells: Cells = {}
+    names, cells = found.short_names(), Cells()
     for row in (found.total, *found.rows):
         for one in row.models:
             shown = [_shown(one.norm, ".4g"), _shown(one.relative, ".4g")]
@@ -37,8 +36,7 @@ def _models(found: Inspection) -> Cells:
 
 
 def _pairs(found: Inspection) -> Cells:
-    names = found.short_names()
-    cells: Cells = {}
+    names, cells = found.short_names(), Cells()
     for row in (found.total, *found.rows):
         for pair in row.pairs:
             shown = [_shown(pair.cosine, "+.3f"), _shown(pair.sign_disagreement, ".1%")]
@@ -88,7 +86,5 @@ def _shown(value: float | None, form: str) -> str:
 
 
 def _size(count: int) -> str:
-    size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while size >= 1024 and len(units) > 1:
-        size, units = size / 1024, units[1:]
-    return f"{size:.4g} {units[0]}"
+    step = min(max(count.bit_length() - 1, 0) // 10, 4)
+    return f"{count / 1024**step:.4g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[step]}"
