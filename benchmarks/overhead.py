@@ -23,7 +23,7 @@ from search.run.resume import open_for
 from search.spec import study_file
 from search.trial.trial import Trial
 from search.trial.worker import Worker
-from search.views.tables import hush_libraries
+from search.views.progress_line import hush_libraries
 
 STUDY = Path(__file__).resolve().parents[1] / "studies" / "quickstart"
 

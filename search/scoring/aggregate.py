@@ -93,7 +93,7 @@ class Entry:
     shares: Mapping[str, float]  # task -> ``r_t``, positive, sum 1
     chances: Mapping[str, float]  # task -> ``c_t`` below 1; absent: 0
     weight: float = 1.0  # positive, any scale
-    group: bool = False  # of one task or more
+    group: bool = False  # whether it is a group, of one task or more
     steer: str | None = None  # the metric that scores the search pool, if not its own
 
     def linear(self) -> Linear:

@@ -64,10 +64,8 @@ def split(
     tasks = tuple(sorted(ids))
     for task in tasks:
         _check_task(task, ids[task])
-    wanted = _wanted([len(ids[task]) for task in tasks], counts)
-    places = [
-        _placed(task, ids[task], numbers, seed) for task, numbers in zip(tasks, wanted, strict=True)
-    ]
+    wanted = zip(tasks, _wanted([len(ids[task]) for task in tasks], counts), strict=True)
+    places = [_placed(task, ids[task], numbers, seed) for task, numbers in wanted]
     _check_together(tasks, ids, places)
     found = (Pool(tasks, positions) for positions in zip(*places, strict=True))
     return dict(zip(NAMES, found, strict=True))

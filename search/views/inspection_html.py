@@ -5,7 +5,7 @@ Table cells with tooltips, no script and nothing from elsewhere, so the file can
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
@@ -140,25 +140,22 @@ def _map(found: Inspection, title: str, scale: Scale, shown: Shown) -> str:
     for row in found.rows:
         key = (row.stack, row.layer, row.name if row.layer is None else "")
         lines.setdefault(key, {})[row.name] = row
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    body = "\n".join(_line(found, rows, columns, scale, shown) for rows in lines.values())
+    made = []
+    for rows in lines.values():
+        first = next(iter(rows.values()))
+        if first.layer is None:
+            name = first.name
+            cells = _cell(scale, shown.get(first), name, f' colspan="{max(1, len(columns))}"')
+        else:
+            name = found.layer_name(first)
+            here = {module: shown.get(row) for module, row in rows.items()}
+            cells = "".join(_cell(scale, here.get(x), f"layer {name}, {x}") for x in columns)
+        made.append(f"<tr><th>{escape(name)}</th>{cells}</tr>")
+    head, body = "".join(f"<th>{escape(name)}</th>" for name in columns), "\n".join(made)
     return (
         f"<figure><figcaption>{escape(title)}</figcaption><table>"
         f"<thead><tr><td></td>{head}</tr></thead>\n<tbody>{body}</tbody></table></figure>"
     )
-
-
-def _line(
-    found: Inspection, rows: dict[str, Row], columns: Sequence[str], scale: Scale, shown: Shown
-) -> str:
-    first = next(iter(rows.values()))
-    name = first.name if first.layer is None else found.layer_name(first)
-    if first.layer is None:
-        cells = _cell(scale, shown.get(first), name, f' colspan="{max(1, len(columns))}"')
-    else:
-        here = {module: shown.get(row) for module, row in rows.items()}
-        cells = "".join(_cell(scale, here.get(x), f"layer {name}, {x}") for x in columns)
-    return f"<tr><th>{escape(name)}</th>{cells}</tr>"
 
 
 def _cell(scale: Scale, cell: Cell | None, place: str, span: str = "") -> str:

@@ -19,29 +19,25 @@ def show(found: Inspection) -> None:
     about = "~" if found.kept_is == "expected" else ""
     kept = (f"{about}kept", f"{about}of norm\u00b2") if found.kept_is else ()
     words = ("norm", "relative", *kept)
-    _print(found, "task vectors", _models(found), words, "", len(words) * NUMBER)
-    pairs, words = _pairs(found), ("cosine", "signs differ")
+    vectors, pairs = _cells(found)
+    _print(found, "task vectors", vectors, words, "", len(words) * NUMBER)
+    words = ("cosine", "signs differ")
     _print(found, "pairs of task vectors", pairs, words, "-", 3 * NUMBER)  # under two names
 
 
-def _models(found: Inspection) -> Cells:
-    names, cells = found.short_names(), Cells()
+def _cells(found: Inspection) -> tuple[Cells, Cells]:
+    """Return what is shown of task vectors, and of pairs of them."""
+    names, vectors, pairs = found.short_names(), Cells(), Cells()
     for row in (found.total, *found.rows):
         for one in row.models:
             shown = [_shown(one.norm, ".4g"), _shown(one.relative, ".4g")]
             if one.kept is not None:
                 shown += [_shown(one.kept.entries, ".1%"), _shown(one.kept.squares, ".1%")]
-            cells.setdefault(names[one.model], {})[row] = shown
-    return cells
-
-
-def _pairs(found: Inspection) -> Cells:
-    names, cells = found.short_names(), Cells()
-    for row in (found.total, *found.rows):
+            vectors.setdefault(names[one.model], {})[row] = shown
         for pair in row.pairs:
             shown = [_shown(pair.cosine, "+.3f"), _shown(pair.sign_disagreement, ".1%")]
-            cells.setdefault(", ".join(names[x] for x in pair.models), {})[row] = shown
-    return cells
+            pairs.setdefault(", ".join(names[x] for x in pair.models), {})[row] = shown
+    return vectors, pairs
 
 
 def _facts(found: Inspection) -> list[str]:

@@ -29,12 +29,9 @@ def elect(terms: Sequence[Tensor], count: bool) -> Tensor:
 
 
 def sum_agreeing(terms: Sequence[Tensor], sign: Tensor, weights: Sequence[float] | None) -> Tensor:
-    """Return the sum of the terms that have the elected sign.
+    """Return the sum of the terms, ``weight_i d_i`` sparsified, that have the elected sign.
 
-    Args:
-        terms: ``weight_i d_i`` each, sparsified.
-        sign: By :func:`elect`.
-        weights: Divide by the sum of those that took part; None: do not.
+    With ``weights``, divided by the sum of those that took part.
 
     Source: TIES-Merging, step 3 (disjoint merge).
     """
