@@ -21,6 +21,7 @@ from search.run import study as whole
 from search.spec import study_file
 from search.trial.worker import Job, Worker
 from search.views import tables
+from search.views.progress_line import ProgressLine, hush_libraries
 
 STUDY = Path(__file__).resolve().parents[1] / "studies" / "quickstart"
 SCORES = ("acc", "margin", "probability")
@@ -31,14 +32,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=4)
     seeds, rows = range(parser.parse_args().seeds), []
-    tables.hush_libraries()
+    hush_libraries()
     with tempfile.TemporaryDirectory() as name:
         by = np.array([_scored(Path(name), score) for score in SCORES])
         for title, tasks in (("add alone", [0]), ("mean of all", [0, 1, 2])):
             for n in (5, 10, 20):
                 rows.append((f"{title}, {n} items a task", *_agreement(by[:, :, tasks], n)))
         rows += [(f"winner, seed {i}", *(_won(Path(name), s, i) for s in SCORES)) for i in seeds]
-    tables.rows("rank correlation with accuracy, accuracy of winners", ("of", *SCORES), rows)
+    title = "rank correlation with accuracy, accuracy of winners"
+    tables.OUT.print(tables.table(title, ("of", *SCORES), rows))
 
 
 def _study(folder: Path, entry: dict[str, str], seed: int = 0, **items: int) -> Path:
@@ -88,7 +90,8 @@ def _agreement(scores: np.ndarray, n: int) -> list[str]:
 def _won(folder: Path, metric: str, seed: int) -> str:
     entry = {} if metric == "acc" else {"steer": metric}
     study = _study(folder / f"{metric}{seed}", entry, seed, search=30, select=150, report=600)
-    return f"{whole.run(study, tables.Live(), lambda: False)['winner']['report']['mean']:.3f}"
+    with ProgressLine() as progress:
+        return f"{whole.run(study, progress, lambda: False).winner.report.mean:.3f}"
 
 
 if __name__ == "__main__":
