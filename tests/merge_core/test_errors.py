@@ -7,6 +7,8 @@ EXPECTED = {
     "ParameterError": ValueError,
     "ShapeError": ValueError,
     "CheckpointError": ValueError,
+    "CandidateError": MergeError,
+    "ItemError": RuntimeError,
     "NonFiniteError": ArithmeticError,
     "UnknownNameError": LookupError,
     "EvaluationError": RuntimeError,
