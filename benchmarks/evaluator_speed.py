@@ -87,7 +87,7 @@ def _measure(live: LiveModel, folder: Path, name: str, kind: str, rounds: int) -
     theirs = _theirs(live, folder, name, BATCH[kind])
     # The first candidate of a study encodes and measures the prompts; all others find the ids.
     everything = range(len(task.items))
-    task._measure(live, everything)
+    task.unfit(live, everything)
     for requests in task._prepared.requests:
         for request in requests:
             _encode_once(live, request)
