@@ -200,6 +200,17 @@ class Evaluator(ABC):
         """
         return {}
 
+    def note_unfit(self, model: LiveModel, which: Sequence[int]) -> Mapping[int, str]:
+        """Return ``unfit``, whose reasons are the ``failures`` that ``score`` begins with.
+
+        Raises:
+            IndexError: A position is outside ``items``.
+        """
+        self.check_positions(which)
+        reasons = self.unfit(model, which)
+        self.failures = {self.items[i].id: reason for i, reason in reasons.items()}
+        return reasons
+
     def check_positions(self, which: Sequence[int]) -> None:
         """Refuse positions that are no item's.
 

@@ -77,9 +77,7 @@ class LmEvalTask(Evaluator):
 
     def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
         """Score some items. See ``protocol.Evaluator.score``; nan where an item is too long."""
-        self.check_positions(which)
-        reasons = self.unfit(model, which)
-        self.failures = {self.items[i].id: reason for i, reason in reasons.items()}
+        reasons = self.note_unfit(model, which)
         # Fresh copies: an Instance collects its answers, and `which` may repeat an item.
         asked = [
             [replace(r, resps=[], filtered_resps={}) for r in self._prepared.requests[i]]

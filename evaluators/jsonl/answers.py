@@ -99,9 +99,7 @@ class AnswerEvaluator(Evaluator):
 
     def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
         """Score some items. See ``protocol.Evaluator.score``; nan where a prompt is too long."""
-        self.check_positions(which)
-        reasons = self.unfit(model, which)
-        self.failures = {self.items[i].id: reason for i, reason in reasons.items()}
+        reasons = self.note_unfit(model, which)
         asked = [i for i in which if i not in reasons]
         said = model.engine.generate_until([(self._texts[i], self._how) for i in asked])
         found = iter(self.values(list(zip(asked, said, strict=True))))

@@ -92,9 +92,7 @@ class MultipleChoice(Evaluator):
 
     def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
         """Score some items. See ``protocol.Evaluator.score``; nan where a prompt is too long."""
-        self.check_positions(which)
-        reasons = self.unfit(model, which)
-        self.failures = {self.items[i].id: reason for i, reason in reasons.items()}
+        reasons = self.note_unfit(model, which)
         asked = [pair for i in which if i not in reasons for pair in self._pairs[i]]
         nats = iter(model.engine.loglikelihood(asked))
         values = [
