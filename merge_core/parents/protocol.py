@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from merge_core.parents.locate import Located
 from merge_core.parents.weight_files import TensorInfo
 
 
-class Parent:
+class Parent(ABC):
     """A model folder, one with an adapter, one with another vocabulary, or another document."""
 
     reference: str  # the name it has in recipes
@@ -35,13 +36,13 @@ class Parent:
         """SHA-256 of all weights by name, hex; the same however they are spread over files."""
         return content_digest((name, self.tensor(name)) for name in sorted(self.tensors))
 
+    @abstractmethod
     def tensor(self, name: str) -> Tensor:
         """Return a tensor; do not write to it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def expect(self, name: str) -> None:
         """Hear that a tensor is needed soon."""
-        raise NotImplementedError
 
 
 class Changed(Parent):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,16 +30,16 @@ class TensorInfo:
     dtype: str
 
 
-class WeightFile:
+class WeightFile(ABC):
     """One opened file."""
 
     infos: Mapping[str, TensorInfo]  # what it holds
 
+    @abstractmethod
     def tensor(self, name: str) -> Tensor:
         """Return a tensor as stored, a view of the file's pages; do not write to it."""
-        raise NotImplementedError
 
-    def expect(self, name: str) -> None:
+    def expect(self, name: str) -> None:  # noqa: B027
         """Hear that a tensor is needed soon; a mapped file has nothing to do."""
 
 
