@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluators.earlier_plugins import as_evaluator, as_model, option
 from evaluators.protocol import Evaluator, Suite, Tokenizer
 from merge_core.errors import EvaluationError, Problem, Problems
 from merge_core.plugins import Registry
 from merge_core.validation import StrictModel, kind_of, read
+
+__all__ = ["EVALUATORS", "EvaluatorPlugin", "option"]
 
 EVALUATORS = Registry(
     "evaluator",
@@ -42,6 +45,9 @@ class EvaluatorPlugin:
     options: type[StrictModel]
     open: Callable[[Any, Path, Tokenizer], Evaluator | Suite]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", as_model(self.options))
+
     def opened(self, options: Any, folder: Path, tokenizer: Tokenizer) -> Evaluator | Suite:
         """Return what ``open`` returns, once it is seen to be an evaluator or several.
 
@@ -49,7 +55,7 @@ class EvaluatorPlugin:
             MergeError: ``open`` raised.
             EvaluationError: It is something else.
         """
-        found = self.open(options, folder, tokenizer)
+        found: Evaluator | Suite = as_evaluator(self.open(options, folder, tokenizer))
         parts = [member for member, _ in found.members] if isinstance(found, Suite) else [found]
         for part in parts:
             if not isinstance(part, Evaluator):

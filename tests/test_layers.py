@@ -123,8 +123,9 @@ FLOORS = {
     ),
     "evaluators": (
         {"protocol", "choice_scores", "json_rows", "log_control"},
+        {"earlier_plugins"},
         *({"registry", "engines", "testing"}, {"harness", "jsonl", "text", "cost"}),
-        {"plugin_file", "consent"},
+        {"plugin_file", "consent", "python_function"},
     ),
     "search": (
         *({"samplers"}, {"spec"}, {"space", "scoring"}, {"trial"}, {"storage"}),
