@@ -47,11 +47,11 @@ class Param:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return f"expected a number, got {shown(value)}"
         if not abs(value) <= sys.float_info.max:  # also refuses nan, and integers past any float
-            return f"expected a finite number, got {value}"
+            return f"expected a finite number, got {shown(value)}"
         if not self.minimum <= value <= self.maximum or value <= self.above:
             left = f"({self.above:g}" if math.isfinite(self.above) else f"[{self.minimum:g}"
             right = f"{self.maximum:g}]" if math.isfinite(self.maximum) else "inf)"
-            return f"must be in {left}, {right}, got {value}"
+            return f"must be in {left}, {right}, got {shown(value)}"
         return None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+SHOWN = 100  # problems of one document that a message lists
 Problems = list[tuple[str, str]]  # key path and rule, before lines are known
 
 
@@ -70,13 +71,15 @@ class DocumentError(MergeError, ValueError):
     def __init__(self, file: str, problems: Sequence[Problem]) -> None:
         self.file = file
         self.problems = tuple(sorted(problems, key=lambda p: p.line))
-        lines = (f"{file}:{p.line}: {p.path}: {p.rule}" for p in self.problems)
+        lines = [f"{file}:{p.line}: {p.path}: {p.rule}" for p in self.problems[:SHOWN]]
+        if len(self.problems) > SHOWN:
+            lines.append(f"{file}: and {len(self.problems) - SHOWN} more")
         super().__init__("\n".join(lines))
 
 
 def hint(name: str, known: Iterable[str]) -> str:
     """Return ``, did you mean 'x'?`` for the nearest known name, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1)
+    near = difflib.get_close_matches(name[:64], list(known), n=1)  # what is longer is like none
     return f", did you mean {near[0]!r}?" if near else ""
 
 
@@ -90,6 +93,8 @@ def shown(value: Any) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list"
+    if isinstance(value, int) and value.bit_length() > 1024:  # Python does not print the largest
+        return f"a whole number of {value.bit_length()} bits"
     return repr(value) if isinstance(value, str) else str(value)
 
 

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
 
-from merge_core.errors import Problems, hint, join, shown
+from merge_core.errors import SHOWN, Problems, hint, join, shown
 
 Place = tuple[str | int, ...]
 M = TypeVar("M", bound="StrictModel")
@@ -86,7 +86,7 @@ class StrictModel(BaseModel):
         try:
             return check(data)
         except ValidationError as error:
-            problems = [cls._problem(found, data) for found in error.errors()]
+            problems = [cls._problem(found, data) for found in error.errors()[:SHOWN]]
             raise failed(dict.fromkeys(problems)) from None
 
     @classmethod

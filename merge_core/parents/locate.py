@@ -52,9 +52,12 @@ class Located:
 def local_folder(path: str, roots: Sequence[Path]) -> Path | None:
     """Return the folder that a path names, relative to one of ``roots``, or None."""
     for root in roots:
-        folder = root / Path(path).expanduser()
-        if folder.is_dir():
-            return folder.resolve()  # ".." after a link leads where the disk says, not the text
+        try:
+            folder = root / Path(path).expanduser()
+            if folder.is_dir():
+                return folder.resolve()  # ".." after a link leads where the disk says, not the text
+        except (OSError, ValueError, RuntimeError):  # too long, a NUL, ~ of nobody: no folder
+            return None
     return None
 
 

@@ -132,13 +132,15 @@ def _models(node: Node) -> tuple[Source, ...]:
 
 def _sources(node: Node, keys: tuple[str, ...]) -> tuple[Source, ...]:
     sources: list[Source] = []
+    names: set[str] = set()
     for entry in node.entries("models"):
         if not entry.is_mapping(f"{{{', '.join(keys)}}}"):
             continue
         entry.only(keys)
         name = entry.reference("model", required=True) or ""
-        if name and name in [source.model for source in sources]:
+        if name and name in names:
             entry.at("model").refuse(f"{name!r} is listed twice")
+        names.add(name)
         own = settings(entry.at("parameters"))
         span = _range(entry.at("layer_range")) if "layer_range" in keys else None
         sources.append(Source(name, own, span))

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from merge_core.errors import Problems, hint, join, shown
-from merge_core.recipe.model_reference import Reference, parse
+from merge_core.errors import SHOWN, Problems, hint, join, shown
+from merge_core.recipe.model_reference import Reference, parse, rule_broken_by
 from merge_core.recipe.schema import Conditional, Scalar, Setting, Settings
 
 T = TypeVar("T")
@@ -45,7 +45,8 @@ class Node:
         """Add a problem for every key that is not known."""
         for key in self.data:
             if key not in known:
-                self.at(key).refuse(f"unknown key{hint(str(key), known)}")
+                near = hint(str(key), known) if len(self.problems) < SHOWN else ""
+                self.at(key).refuse(f"unknown key{near}")
 
     def entries(self, of: str) -> list[Node]:
         """Return the members of a list; it is a problem if it is none, or empty."""
@@ -81,7 +82,7 @@ class Node:
 
     def reference(self, key: str, required: bool = False) -> str | None:
         """Return a model reference, given in its short form or as a mapping, as text."""
-        if isinstance(self.data.get(key), dict):
+        if isinstance(self.data.get(key), str | dict) and self.data[key]:
             return self.at(key).model()
         return self.text(key, required)
 
@@ -89,15 +90,22 @@ class Node:
         """Return the model reference that stands here, as :meth:`reference` does for a member."""
         if isinstance(self.data, dict):
             return _mapped_reference(self)
-        if isinstance(self.data, str) and self.data:
-            return self.data
-        self.expected("a model")
-        return None
+        if not isinstance(self.data, str) or not self.data:
+            self.expected("a model")
+            return None
+        rule = rule_broken_by(self.data)
+        if rule is not None:
+            self.refuse(rule)
+        return self.data if rule is None else None
 
 
 def _mapped_reference(node: Node) -> str | None:
     if set(node.data) in ({"path"}, {"path", "revision"}):
         node = replace(node, data={"model": node.data})
+    left = [key for key, value in node.data.items() if value is None and key != "lora"]
+    if len(left) == len(node.data) == 1 and left[0] != "model":
+        node.refuse(f"expected a model, got {{{left[0]}}}, a placeholder that was not filled in")
+        return None
     node.only(("model", "lora"))
     parts: list[str | None] = []
     for key in ("model", "lora"):

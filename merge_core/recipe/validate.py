@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from merge_core.contract import Method, Param
-from merge_core.errors import Problems, UnknownNameError, hint, join
+from merge_core.errors import SHOWN, Problems, UnknownNameError, hint, join
 from merge_core.methods.registry import METHODS, method
 from merge_core.recipe.read_fields import leaves
 from merge_core.recipe.schema import ModulePart, Recipe, Settings, Source
@@ -105,7 +105,7 @@ def _required(scope: str, found: Method, given: tuple[Settings, ...]) -> list[Pa
 
 def _missing(path: str, rule: str, problems: Problems) -> None:
     """Add a problem, unless what was given there is one already."""
-    if not any(where.startswith(path) for where, _ in problems):
+    if len(problems) < SHOWN and not any(where.startswith(path) for where, _ in problems):
         problems.append((path, rule))
 
 

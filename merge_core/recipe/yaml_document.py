@@ -1,13 +1,14 @@
 """YAML with a line number for every key path, so that each problem can say where it stands.
 
 PyYAML alone lets a repeated key win silently, reads ``1e-4`` as text and ``12:30`` as 750. Here the
-first and the last are problems, and ``1e-4`` is the number that was meant.
+first and the last are problems, and ``1e-4`` is the number that was meant. Size, depth and what
+aliases expand to are bounded: a kilobyte of them can stand for more than any memory holds.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,15 @@ from merge_core.errors import DocumentError, MergeError, Problem, Problems, join
 
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 SEXAGESIMAL = re.compile(r"[-+]?\d+(:[0-5]?\d)+(\.\d*)?")
+LARGEST = 2**20  # bytes of a file: a few seconds; the recipe of a large model has a quarter of that
+DEEPEST = 64  # levels, aliases followed
+MOST = 50_000  # values and keys: as they stand, and values where aliases are followed
+ROOM = 2**26  # characters of all values and key paths, aliases followed
+MERGE = "tag:yaml.org,2002:merge"
+LONGEST_KEY = 256  # characters
+DEEP = "nested too deeply, or an alias that holds itself"
+# what no terminal, path or database takes: C0 and C1 but for line breaks and tabs, half characters
+UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -65,8 +75,12 @@ def read_all(path: Path) -> list[Document]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:
+            start = file.read(LARGEST + 1)
+        if len(start) > LARGEST:
+            raise MergeError(f"{path}: cannot be read: it has more than {LARGEST // 2**20} MiB")
+        return start.decode("utf-8")
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path with a NUL
         raise MergeError(f"{path}: cannot be read: {error}") from error
 
 
@@ -88,9 +102,11 @@ def parse_all(text: str, file: str) -> list[Document]:
     Raises:
         DocumentError: It is not YAML, holds no document, or repeats a key.
     """
+    if len(text) > LARGEST:
+        raise _wrong(file, f"expected at most {LARGEST} characters, got {len(text)}")
     documents = []
     try:
-        for node in yaml.compose_all(text, Loader=yaml.SafeLoader):
+        for node in yaml.compose_all(text, Loader=_Loader):
             if node is not None and node.tag != "tag:yaml.org,2002:null":
                 reader = _Reader()
                 documents.append((Document(file, reader.plain(node, ""), reader.lines), reader))
@@ -98,8 +114,8 @@ def parse_all(text: str, file: str) -> list[Document]:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise _wrong(file, f"not YAML: {problem}", mark.line + 1 if mark else 1) from error
-    except RecursionError as error:
-        raise _wrong(file, "nested too deeply, or an alias that holds itself") from error
+    except _TooLargeError as error:
+        raise _wrong(file, str(error), error.line) from error
     if not documents:
         raise _wrong(file, "expected one YAML document, got 0")
     for document, reader in documents:
@@ -107,8 +123,38 @@ def parse_all(text: str, file: str) -> list[Document]:
     return [document for document, _ in documents]
 
 
+def unprintable(text: str) -> str | None:
+    """Return the rule that a text breaks by a control character or half of a character in it."""
+    found = UNPRINTABLE.search(text)
+    return f"has the character U+{ord(found[0]):04X}, which no name or text has" if found else None
+
+
 def _wrong(file: str, rule: str, line: int = 1) -> DocumentError:
     return DocumentError(file, [Problem("(file)", rule, line)])
+
+
+class _TooLargeError(Exception):
+    def __init__(self, rule: str, mark: yaml.error.Mark) -> None:
+        super().__init__(rule)
+        self.line = mark.line + 1
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes; counts them and their depth, which aliases do not add to here."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = self._count = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._depth, self._count = self._depth + 1, self._count + 1
+        if self._depth > DEEPEST:
+            raise _TooLargeError(DEEP, self.get_mark())
+        if self._count > MOST:
+            raise _TooLargeError(f"has more than {MOST} values and keys", self.get_mark())
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 class _Reader:
@@ -118,46 +164,116 @@ class _Reader:
         self.lines: dict[str, int] = {}
         self.problems: Problems = []
         self._scalars = yaml.constructor.SafeConstructor()
+        self._values = self._characters = self._depth = 0
 
     def plain(self, node: yaml.Node, path: str) -> Any:
         self.lines.setdefault(path, node.start_mark.line + 1)
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.plain(child, join(path, i)) for i, child in enumerate(node.value)]
-        return self._scalar(node, path)
-
-    def _mapping(self, node: yaml.MappingNode, path: str) -> dict[Hashable, Any]:
-        data: dict[Hashable, Any] = {}
-        for key_node, value_node in node.value:
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.value == "<<":
-                merge = isinstance(key_node, yaml.ScalarNode)
-                where = join(path, "<<") if merge else path or "(file)"
-                self.lines.setdefault(where, key_node.start_mark.line + 1)
-                self.problems.append((where, "keys must be plain text; merge keys are not read"))
-                continue
-            key = key_node.value
-            member = join(path, key)
-            if key in data:
-                first = self.lines[member]
-                self.lines[member] = key_node.start_mark.line + 1
-                self.problems.append((member, f"repeated key, it stands first in line {first}"))
-            self.lines.setdefault(member, key_node.start_mark.line + 1)
-            data[key] = self.plain(value_node, member)
+        if isinstance(node, yaml.ScalarNode):
+            self._count(node, len(path) + len(node.value))
+            return self._scalar(node, path)
+        self._count(node, len(path))
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise _TooLargeError(DEEP, node.start_mark)
+        data = self._mapping(node, path) if _is_map(node) else self._list(node, path)
+        self._depth -= 1
         return data
 
-    def _scalar(self, node: yaml.Node, path: str) -> Any:
-        plain = isinstance(node, yaml.ScalarNode) and node.style is None
-        if plain and EXPONENT.fullmatch(node.value):
+    def _count(self, node: yaml.Node, characters: int) -> None:
+        self._values, self._characters = self._values + 1, self._characters + characters
+        if self._values > MOST or self._characters > ROOM:
+            raise _TooLargeError(
+                f"has more than {MOST} values, aliases written out", node.start_mark
+            )
+
+    def _list(self, node: yaml.Node, path: str) -> list[Any]:
+        return [self.plain(child, join(path, i)) for i, child in enumerate(node.value)]
+
+    def _mapping(self, node: yaml.Node, path: str) -> dict[Hashable, Any]:
+        chosen: dict[str, yaml.Node] = {}
+        own: dict[str, int] = {}
+        for key_node, value_node, merged in self._pairs(node, path, 0):
+            line, key = key_node.start_mark.line + 1, self._key(key_node, path)
+            if key is None:
+                continue
+            member = join(path, key)
+            self.lines[member], chosen[key] = line, value_node
+            if not merged and key in own:
+                rule = f"repeated key, it stands first in line {own[key]}"
+                self.problems.append((member, rule))
+            if not merged:
+                own.setdefault(key, line)
+        return {key: self.plain(value, join(path, key)) for key, value in chosen.items()}
+
+    def _key(self, node: yaml.Node, path: str) -> str | None:
+        """Return a key, or None where it is none, which is a problem."""
+        if isinstance(node, yaml.ScalarNode):
+            rule = unprintable(node.value)
+            if len(node.value) > LONGEST_KEY:
+                rule = f"a key has at most {LONGEST_KEY} characters, got {len(node.value)}"
+            where, key = path or "(file)", node.value
+        else:
+            hint = "; is {{ ... }} a placeholder that was not filled in?" if _is_map(node) else ""
+            where, key, rule = path or "(file)", "", f"keys must be plain text{hint}"
+        if rule is None:
+            return str(key)
+        self.lines.setdefault(where, node.start_mark.line + 1)
+        self.problems.append((where, rule))
+        return None
+
+    def _pairs(
+        self, node: yaml.Node, path: str, depth: int
+    ) -> Iterator[tuple[yaml.Node, yaml.Node, bool]]:
+        """Yield keys, values and whether merge keys (``<<``) bring them; these come first.
+
+        What stands in the mapping itself goes before what is merged, and of several merged
+        mappings in a list the first one, as in PyYAML.
+        """
+        if depth > DEEPEST:
+            raise _TooLargeError(DEEP, node.start_mark)
+        for key_node, value_node in node.value:
+            if key_node.tag == MERGE:
+                several = isinstance(value_node, yaml.SequenceNode)
+                for one in reversed(value_node.value) if several else [value_node]:
+                    yield from self._merged(one, path, depth + 1)
+        for key_node, value_node in node.value:
+            if key_node.tag != MERGE:
+                yield key_node, value_node, False
+
+    def _merged(
+        self, node: yaml.Node, path: str, depth: int
+    ) -> Iterator[tuple[yaml.Node, yaml.Node, bool]]:
+        if not _is_map(node):
+            where = join(path, "<<")
+            self.lines.setdefault(where, node.start_mark.line + 1)
+            self.problems.append((where, "expected a mapping or a list of mappings"))
+            return
+        for key_node, value_node, _ in self._pairs(node, path, depth):
+            self._count(key_node, len(path))
+            yield key_node, value_node, True
+
+    def _scalar(self, node: yaml.ScalarNode, path: str) -> Any:
+        if node.style is None and EXPONENT.fullmatch(node.value):
             return float(node.value)
-        if plain and SEXAGESIMAL.fullmatch(node.value):
+        if node.style is None and SEXAGESIMAL.fullmatch(node.value):
             self.problems.append(
                 (path, f"{node.value} is a base-60 number in YAML; quote it or write a decimal")
             )
             return None
+        rule: str | None
         try:
-            return self._scalars.construct_object(node)
-        except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
-            # the last two: PyYAML's own answer to ``!!bool x`` and ``!!timestamp x``
-            self.problems.append((path, f"cannot be read: {str(error).splitlines()[0]}"))
-            return None
+            value = self._scalars.construct_object(node)
+            rule = unprintable(value) if isinstance(value, str) else None
+            if isinstance(value, int) and value.bit_length() > 64:
+                rule = f"a whole number of {value.bit_length()} bits; it has 64 at most"
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError, OverflowError) as error:
+            # the last three: PyYAML's own answer to ``!!bool x``, ``!!timestamp x``, ``!!float``
+            rule = f"cannot be read: {str(error).splitlines()[0]}"
+        if rule is None:
+            return value
+        self.problems.append((path, rule))
+        return None
+
+
+def _is_map(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.MappingNode)

@@ -31,6 +31,11 @@ def test_folder_beside_the_file_goes_before_that_in_the_working_directory(roots)
     assert folder_of("other", roots) == roots[1] / "other"
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b", "~nobody-of-that-name/x"])
+def test_text_that_no_folder_can_have_as_its_name_is_no_folder(roots, name):
+    assert local_folder(name, roots) is None
+
+
 def test_existing_folder_goes_before_a_hub_id(roots):
     assert folder_of("owner/name", roots) == roots[1] / "owner" / "name"
 

@@ -151,6 +151,26 @@ CASES = {
             "4: models[0].model.model.rev: unknown key",
         ],
     ),
+    "placeholders": (
+        (
+            "merge_method: linear\nbase_model: '{{ base }}'\ntokenizer_source: '{base}'\n"
+            "models: [{model: {model_a}}]\nparameters: {weight: 1}\n"
+        ),
+        [
+            (
+                "2: base_model: expected a model, got '{{ base }}': {{ base }} is a placeholder "
+                "that was not filled in"
+            ),
+            (
+                "3: tokenizer_source: expected a model, got '{base}': {base} is a placeholder "
+                "that was not filled in"
+            ),
+            (
+                "4: models[0].model: expected a model, got {model_a}, a placeholder that was not "
+                "filled in"
+            ),
+        ],
+    ),
     "unknown parameter of a model": (
         ties(more="      densty: 0.5\n"),
         [f"8: models[1].parameters.densty: {UNKNOWN}, did you mean 'density'?; {IT_HAS}"],

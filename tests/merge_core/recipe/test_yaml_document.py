@@ -1,9 +1,12 @@
+import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from merge_core.errors import DocumentError, MergeError
 from merge_core.recipe import yaml_document
+from merge_core.recipe.yaml_document import DEEP
 
 
 def parse(text):
@@ -70,10 +73,29 @@ def test_keys_that_differ_only_in_quotes_are_the_same_key():
     assert "f.yaml:2: a: repeated key, it stands first in line 1" in message("a: 1\n'a': 2\n")
 
 
-def test_merge_key_and_key_that_is_no_text_are_refused_both_at_once():
-    text = "x: &x {a: 1}\ny:\n  <<: *x\n? [1, 2]\n: z\n"
-    rule = "keys must be plain text; merge keys are not read"
-    assert message(text) == f"f.yaml:3: y.<<: {rule}\nf.yaml:4: (file): {rule}"
+def test_merge_keys_mean_what_they_mean_to_pyyaml():
+    text = (
+        "x-one: &one {a: 1, b: [1], c: 1}\nx-two: &two {<<: *one, b: 2, d: 2}\n"
+        "three: {<<: [*two, {e: 5, d: 9}], a: 3}\nfour: {b: 4, <<: *one}\n'<<': 5\n"
+    )
+    found = parse(text)
+    assert found.data == yaml.safe_load(text)
+    assert found.data["three"] == {"a": 3, "b": 2, "c": 1, "d": 2, "e": 5}
+    assert list(found.data["three"]) == list(yaml.safe_load(text)["three"])
+    assert (found.line("three.c"), found.line("three.a")) == (1, 3)
+
+
+def test_merged_value_that_is_no_mapping_and_key_that_is_no_text_are_refused_both_at_once():
+    text = "y:\n  <<: 3\n? [1, 2]\n: z\n"
+    assert message(text) == (
+        "f.yaml:2: y.<<: expected a mapping or a list of mappings\n"
+        "f.yaml:3: (file): keys must be plain text"
+    )
+
+
+def test_placeholder_of_two_braces_without_quotes_is_named_as_one():
+    rule = "keys must be plain text; is {{ ... }} a placeholder that was not filled in?"
+    assert message("a: 1\nb: {{ model }}\n") == f"f.yaml:2: b: {rule}"
 
 
 @pytest.mark.parametrize(
@@ -90,12 +112,76 @@ def test_merge_key_and_key_that_is_no_text_are_refused_both_at_once():
         ("", 1, "expected one YAML document, got 0"),
         ("# nothing\n", 1, "expected one YAML document, got 0"),
         ("a: 1\n---\nb: 1\n", 1, "expected one YAML document, got 2"),
-        ("a: &x [*x]", 1, "nested too deeply, or an alias that holds itself"),
-        ("[" * 1000, 1, "nested too deeply, or an alias that holds itself"),
+        ("a: 1\nb: &x [*x]", 2, DEEP),
+        ("a: 1\nb: &x {<<: *x}", 2, DEEP),
+        ("a: 1\nb: " + "[" * 1000, 2, DEEP),
+        ("a: &x " + "[" * 40 + "]" * 40 + "\nb: " + "[" * 40 + "*x" + "]" * 40, 1, DEEP),
     ],
 )
 def test_text_that_is_not_one_yaml_document_is_refused(text, line, rule):
     assert message(text) == f"f.yaml:{line}: (file): {rule}"
+
+
+NINE = ",".join(["*a"] * 9)
+POWERS = "\n".join(f"a{i}: &a{i} [{NINE.replace('*a', f'*a{i - 1}')}]" for i in range(1, 9))
+BOMBS = {
+    "aliases": f"a0: &a0 [x]\n{POWERS}\n",
+    "merge keys": f"a0: &a0 {{x: 1}}\n{POWERS.replace('[', '{<<: [').replace(']', ']}')}\n",
+    "long text": f"a: &a {'x' * 900_000}\nb: [{','.join(['*a'] * 1_000)}]\n",
+    "long paths": "".join(f"{'  ' * i}{'k' * 200}:\n" for i in range(50))
+    + "  " * 50
+    + f"[{'x,' * 45_000}]\n",
+    "many values": "a: [" + "x," * 250_000 + "]\n",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_small_file_that_stands_for_much_is_refused_at_once(name):
+    start = time.process_time()
+    assert "has more than 50000 values" in message(BOMBS[name])
+    assert time.process_time() - start < 20  # some seconds
+
+
+def test_file_and_text_past_a_mebibyte_are_refused_unread(tmp_path):
+    text = "a: " + "x" * 2**20
+    assert message(text) == "f.yaml:1: (file): expected at most 1048576 characters, got 1048579"
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(MergeError, match=r"r\.yaml: cannot be read: it has more than 1 MiB$"):
+        yaml_document.read(tmp_path / "r.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ('"x\\0y"', "has the character U+0000, which no name or text has"),
+        ('"\\e[31m"', "has the character U+001B, which no name or text has"),
+        ('"\\ud800"', "has the character U+D800, which no name or text has"),
+        ("9" * 400, "a whole number of 1329 bits; it has 64 at most"),
+        ("0x" + "f" * 5000, "a whole number of 20000 bits; it has 64 at most"),
+        ("9" * 5000, "cannot be read: Exceeds the limit (4300 digits) for integer string"),
+    ],
+)
+def test_text_and_number_that_nothing_can_hold_are_refused(text, rule):
+    assert message(f"x: 1\na: {text}\n").startswith(f"f.yaml:2: a: {rule}")
+
+
+def test_key_that_is_too_long_or_cannot_be_printed_is_refused():
+    assert (
+        message("k" * 300 + ": 1\n")
+        == "f.yaml:1: (file): a key has at most 256 characters, got 300"
+    )
+    assert "has the character U+001B" in message('"\\e": 1\n')
+
+
+def test_line_breaks_and_tabs_are_text():
+    assert parse('a: "1\\n\\t2\\r\\n"\n').data == {"a": "1\n\t2\r\n"}
+
+
+def test_of_many_problems_the_first_hundred_are_listed():
+    lines = message("a: 12:30\n" + "".join(f"b{i}: 1:1\n" for i in range(149))).splitlines()
+    assert len(lines) == 101
+    assert lines[0].startswith("f.yaml:1: a: ")
+    assert lines[-1] == "f.yaml: and 50 more"
 
 
 @pytest.mark.parametrize(
