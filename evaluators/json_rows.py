@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from merge_core.errors import EvaluationError, hint
+from merge_core.json_text import parse_json
 
 
 @dataclass(frozen=True)
@@ -84,18 +84,7 @@ def read_text(path: Path) -> str:
 
 
 def _row(line: str, place: str) -> Row:
-    def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in found:
-                raise EvaluationError(f"{place}: the key {key!r} stands there twice")
-            found[key] = value
-        return found
-
-    try:
-        value = json.loads(line, object_pairs_hook=once)
-    except ValueError as error:
-        raise EvaluationError(f"{place}: no JSON: {error}") from error
+    value = parse_json(line, place, EvaluationError)
     if not isinstance(value, dict):
         raise EvaluationError(f"{place}: expected a JSON object, got {line.strip()[:40]}")
     return Row(value, place)

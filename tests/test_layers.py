@@ -18,7 +18,8 @@ MAY_IMPORT = {
         *("pydantic", "pydantic_core"),
     },
     "evaluators": {
-        *("merge_core.errors", "merge_core.plugins", "merge_core.validation"),  # nothing else of it
+        *("merge_core.errors", "merge_core.plugins", "merge_core.validation"),
+        "merge_core.json_text",  # nothing else of it
         *("torch", "transformers", "lm_eval", "numpy", "pydantic", "datasets", "jinja2", "pyarrow"),
         *("requests", "urllib3"),
     },

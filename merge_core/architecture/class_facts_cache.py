@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from merge_core.atomic_write import write_whole
+from merge_core.errors import CheckpointError
+from merge_core.json_text import read_json
 
 FORMAT = 1
 
@@ -30,10 +32,10 @@ def folder() -> Path:
 def read(config: str) -> dict[str, Any] | None:
     """Return the facts kept for the text of a config, or None."""
     try:
-        data = json.loads(_file(config).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or not whole: it is made again
+        data = read_json(_file(config))
+    except CheckpointError:  # not there, or not whole: it is made again
         return None
-    return data if isinstance(data, dict) and data.get("format") == FORMAT else None
+    return data if data.get("format") == FORMAT else None
 
 
 def keep(config: str, facts: dict[str, Any]) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 from merge_core.architecture import model_class
 from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError
+from merge_core.json_text import read_json
 from merge_core.merge.execute import Execution, Merging
 from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.numerics import weights_hash
 from merge_core.output.live_views import stored_views, views_of
 from merge_core.parents.residency import ROOM
-from merge_core.parents.weight_files import read_json
 from merge_core.plan.steps import Plan, Step
 
 GENERATION = "generation_config.json"

@@ -11,7 +11,7 @@ from typing import Any
 
 from merge_core.atomic_write import fill_whole
 from merge_core.errors import CheckpointError, OutputExistsError
-from merge_core.json_text import json_text
+from merge_core.json_text import json_text, read_json
 from merge_core.numerics import weights_hash
 from merge_core.output.model_card import card
 from merge_core.output.safetensors_writer import SHARD_BYTES, write_shards
@@ -144,7 +144,7 @@ def _set_chat_template(folder: Path, text: str) -> None:
     (folder / "chat_template.jinja").write_text(text, encoding="utf-8")
     file = folder / "tokenizer_config.json"
     if file.is_file():
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = read_json(file)
         config.pop("chat_template", None)
         file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 

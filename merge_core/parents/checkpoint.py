@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from merge_core.contract import Tensor
+from merge_core.json_text import read_json
 from merge_core.parents import weight_files
 from merge_core.parents.locate import Located
 from merge_core.parents.protocol import Parent
@@ -20,7 +21,7 @@ class Checkpoint(Parent):
     def __init__(self, located: Located, opens: Opens = open_file) -> None:
         self.located = located
         self.reference, self.folder = located.reference, located.model.folder
-        self.config = weight_files.read_json(self.folder / "config.json")
+        self.config = read_json(self.folder / "config.json")
         self.tensors, self._files = weight_files.open_folder(self.folder, opens)
 
     def tensor(self, name: str) -> Tensor:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from merge_core.errors import CheckpointError, ShapeError
+from merge_core.json_text import read_json
 from merge_core.parents.protocol import Parent
-from merge_core.parents.weight_files import FLOATS, TensorInfo, read_json
+from merge_core.parents.weight_files import FLOATS, TensorInfo
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 CONV1D = ("gpt2", "openai-gpt")  # transformers' causal models that store weights as (in, out)

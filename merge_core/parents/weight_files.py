@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from merge_core.contract import Tensor
-from merge_core.errors import CheckpointError
+from merge_core.errors import CheckpointError, shown
+from merge_core.json_text import parse_json, read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -118,21 +118,6 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     return dict(sorted(shapes.items()))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        CheckpointError: The file cannot be read, or holds something else.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: expected a JSON object")
-    return data
-
-
 class _Safetensors(WeightFile):
     def __init__(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open
@@ -201,10 +186,13 @@ def _header(file: Path) -> dict[str, Any]:
     try:
         with file.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
-            header = json.loads(stream.read(min(size, _HEADER_BYTES)))
+            text = stream.read(min(size, _HEADER_BYTES)).decode("utf-8")
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file}: no safetensors file: {error}") from error
-    return dict(header)
+    header = parse_json(text, f"{file}: its header")
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{file}: no safetensors file: its header is {shown(header)[:80]}")
+    return header
 
 
 def _check_index(index: Path, tensors: Mapping[str, TensorInfo]) -> None:

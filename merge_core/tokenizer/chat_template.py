@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from merge_core.errors import CheckpointError, ParameterError
+from merge_core.errors import ParameterError
+from merge_core.json_text import read_json, read_text
 from merge_core.parents.protocol import Parent
-from merge_core.parents.weight_files import read_json
 from merge_core.recipe.tokenizer_schema import AUTO, TEMPLATES, template_rule
 
 FOLDER = Path(__file__).parent / "chat_templates"
+BYTES = 2**20  # of a template; long ones of today have 2**14
 
 
 def chat_template(setting: str, parents: Mapping[str, Parent], order: Sequence[str]) -> str | None:
@@ -62,13 +63,10 @@ def _template_of(folder: Path) -> str | None:
     """Return a model's default template without white space around it, or None."""
     file = folder / "chat_template.jinja"
     if file.is_file():
-        try:
-            return file.read_text(encoding="utf-8").strip() or None
-        except (OSError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"{file}: cannot be read: {error}") from error
+        return read_text(file, most=BYTES).strip() or None
     config = folder / "tokenizer_config.json"
     given = read_json(config).get("chat_template") if config.is_file() else None
     if isinstance(given, list):  # several, by name
-        named = {entry.get("name"): entry.get("template") for entry in given}
-        given = named.get("default")
+        entries = [entry for entry in given if isinstance(entry, dict)]
+        given = next((x.get("template") for x in entries if x.get("name") == "default"), None)
     return (given.strip() or None) if isinstance(given, str) else None

@@ -15,10 +15,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from merge_core.errors import CheckpointError, ParameterError, hint
+from merge_core.json_text import read_bytes, read_json
 from merge_core.parents.protocol import Parent
-from merge_core.parents.weight_files import read_json
 
 STORED = ("tokenizer.json", "*.model", "vocab.*", "tekken.json", "*.tiktoken")
+TOKENS = ("added_tokens.json", "special_tokens_map.json")
+READ = (*STORED, *TOKENS, "tokenizer*", "chat_template*", "merges.txt", "config.json")
 FACTS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 LITERAL = dict.fromkeys(FACTS, False)  # an added token that is matched as it is written
 Added = Mapping[str, bool]
@@ -80,10 +82,12 @@ def open_tokenizer(folder: Path) -> Any:
     """Return what transformers makes of a folder's tokenizer files; the folder's code is not run.
 
     Raises:
-        CheckpointError: It makes nothing of them without code, or nothing at all.
+        CheckpointError: It makes nothing of them without code, or nothing at all; a file is none,
+            or no JSON within bounds.
     """
     from transformers import AutoTokenizer
 
+    _check_files(folder)
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises nothing narrower
@@ -95,6 +99,12 @@ def open_tokenizer(folder: Path) -> Any:
             ) from error
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{folder}: its tokenizer cannot be read: {first}") from error
+
+
+def _check_files(folder: Path) -> None:
+    """Read what transformers will read, within bounds: it has none, and waits for a pipe."""
+    for file in sorted({file for pattern in READ for file in folder.glob(pattern)}):
+        read_json(file) if file.suffix == ".json" else read_bytes(file)
 
 
 def extended(start: Lexicon, new: Mapping[str, Added | None]) -> Any:

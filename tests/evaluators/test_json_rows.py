@@ -38,10 +38,10 @@ def test_numbers_are_texts_too(value, text, tmp_path):
     [
         ("", "quiz.jsonl has no rows; expected one JSON object per line"),
         ("\n \n", "has no rows"),
-        ('{"q": 1}\n{"q": }', "quiz.jsonl:2: no JSON: Expecting value"),
+        ('{"q": 1}\n{"q": }', "quiz.jsonl:2: cannot be read: Expecting value"),
         ("[1, 2]", r"quiz.jsonl:1: expected a JSON object, got \[1, 2\]"),
-        ('{"q": 1, "q": 2}', "quiz.jsonl:1: the key 'q' stands there twice"),
-        ('{"x": {"q": 1, "q": 2}}', "quiz.jsonl:1: the key 'q' stands there twice"),
+        ('{"q": 1, "q": 2}', "quiz.jsonl:1: cannot be read: the key 'q' stands there twice"),
+        ('{"x": {"q": 1, "q": 2}}', "quiz.jsonl:1: cannot be read: the key 'q' stands there twice"),
         (b'{"q": "\xff"}', r"quiz.jsonl is not UTF-8: byte 7 is 0xff"),
     ],
 )

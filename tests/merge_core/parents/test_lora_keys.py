@@ -315,7 +315,7 @@ def test_other_layers_of_a_tied_model_are_adapted(bases, tmp_path):
         ({"r": "4"}, r"r of model\.\S+: no number: '4'"),
         ({"r": True}, r"r of model\.\S+: no number: True"),
         ({"lora_alpha": None}, r"lora_alpha of model\.\S+: no number: None"),
-        ({"lora_alpha": float("nan")}, r"lora_alpha of model\.\S+: no number: nan"),
+        ({"lora_alpha": float("inf")}, r"lora_alpha of model\.\S+: no number: inf"),
         ({"rank_pattern": {"q_proj": None}}, r"r of model\.\S+q_proj: no number: None"),
         ({"rank_pattern": ["q_proj"]}, r"rank_pattern: no patterns: "),
         ({"alpha_pattern": {"(": 4}}, r"alpha_pattern: no patterns: missing \)"),

@@ -13,6 +13,7 @@ mergekit's, which appends tokens in the order of a hash map. Other differences:
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 
@@ -23,6 +24,7 @@ from safetensors.torch import load_file
 from merge_core.errors import CheckpointError, ParameterError
 from merge_core.parents.open import open_parents
 from merge_core.recipe.tokenizer_schema import TokenizerSetting, TokenSource, with_references
+from merge_core.tokenizer import parent_tokenizer
 from merge_core.tokenizer.vocabulary import vocabulary
 from tests.merge_core.tokenizer.tiny import (
     EXTRA,
@@ -262,6 +264,25 @@ def test_damaged_tokenizer_is_refused(models, tmp_path):
     root = copy(models, tmp_path, "a")
     (root / "a" / "tokenizer.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"/a: its tokenizer cannot be read: "):
+        Case(root, order=("a",))
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json"]
+)
+def test_json_beyond_bounds_is_refused_before_transformers_reads_it(models, tmp_path, name):
+    root = copy(models, tmp_path, "a")
+    parents = open_parents(["a"], [root])
+    (root / "a" / name).write_text('{"a":' * 10**5)
+    with pytest.raises(CheckpointError, match=rf"/a/{name}: cannot be read: nested too deep"):
+        parent_tokenizer.read("a", parents, INDEXED)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "chat_template.jinja", "merges.txt"])
+def test_pipe_among_the_tokenizer_files_is_refused_and_not_waited_for(models, tmp_path, name):
+    root = copy(models, tmp_path, "a")
+    os.mkfifo(root / "a" / name)
+    with pytest.raises(CheckpointError, match=rf"/a/{name}: .*not a regular file"):
         Case(root, order=("a",))
 
 
