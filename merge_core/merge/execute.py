@@ -17,7 +17,6 @@ from merge_core.kernels import run
 from merge_core.merge.statistics_cache import Known
 from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.numerics import order_statistics, weights_hash
-from merge_core.parents.residency import ROOM
 from merge_core.plan.steps import Operand, Plan, Step
 
 
@@ -26,11 +25,13 @@ class Merging:
 
     Args:
         fuse: Merge by fused kernels: the same bits, faster once they are compiled.
-        room: Bytes for what is computed once, where merges run.
+        room: Bytes for what is computed once, where merges run; None: see ``Known``.
         saved: Keeps it on disk, too.
     """
 
-    def __init__(self, *, fuse: bool = False, room: int = ROOM, saved: Saved | None = None) -> None:
+    def __init__(
+        self, *, fuse: bool = False, room: int | None = None, saved: Saved | None = None
+    ) -> None:
         self._fuse = fuse
         self.path = "fused" if fuse else "blocked"
         self.known = Known(room, saved)

@@ -1,7 +1,9 @@
 """What a study needs of its parents again and again, computed once: thresholds, sums, ranks.
 
 Nothing here depends on a knob that is not in the name of the quantity, so a value that is kept is
-the value that would be computed. The oldest go first when there is no more room.
+the value that would be computed. When there is no more room a new value is not kept: each candidate
+asks for the same values in the same order, and to let the oldest go would be to lose each just
+before it is asked for. Only what no candidate has asked for in a while makes room.
 """
 
 from __future__ import annotations
@@ -11,27 +13,38 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from merge_core.merge.statistics_cache_disk import Saved
-from merge_core.parents.residency import ROOM
+from merge_core.parents.residency import host_room
 from merge_core.plan.steps import Operand
 
 OF_A_NUMBER = 200  # bytes, roughly, of what is no tensor
 MUCH = 0.1  # seconds of computing, after which memory is given back
+LONG = 8  # candidates that have not asked for a value, after which it may go
+
+
+@dataclass
+class _Kept:
+    value: Any
+    size: int  # bytes
+    version: Hashable
+    asked: int  # by which candidate last
 
 
 class Known:
     """Values by name, as many as there is room for.
 
     Args:
-        room: Bytes.
+        room: Bytes; None: a part of the host's free memory, see ``residency.host_room``.
         saved: Also keeps what depends on the parents alone, from one process to the next.
     """
 
-    def __init__(self, room: int = ROOM, saved: Saved | None = None) -> None:
-        self._room, self._saved = room, saved
-        self._values: OrderedDict[Hashable, tuple[Any, int, Hashable]] = OrderedDict()
+    def __init__(self, room: int | None = None, saved: Saved | None = None) -> None:
+        self._room, self._saved = host_room() if room is None else room, saved
+        self._values: OrderedDict[Hashable, _Kept] = OrderedDict()  # asked for longest ago first
+        self._candidate = 0
         self.used = 0  # bytes
         self.seconds = 0.0  # spent on computing
         self._settled = 0.0  # seconds, when memory was given back
@@ -39,10 +52,11 @@ class Known:
         self._parents: dict[str, object] = {}
 
     def of(self, parents: Mapping[str, object]) -> Known:
-        """Return what is known of these parents; of others by the same names it is forgotten.
+        """Begin a candidate of these parents; what is known of others by their names is forgotten.
 
         They are kept alive, since a new object may get an old one's id.
         """
+        self._candidate += 1
         if any(self._parents.get(name, parent) is not parent for name, parent in parents.items()):
             self.forget()
             self._parents.clear()
@@ -79,13 +93,13 @@ class Known:
 
         Only the last version of a value is kept.
         """
-        if name in self._values:
-            value, size, found = self._values[name]
-            if found == version:
-                self._values.move_to_end(name)
-                return value
-            del self._values[name]
-            self.used -= size
+        kept = self._values.get(name)
+        if kept is not None and kept.version == version:
+            kept.asked = self._candidate
+            self._values.move_to_end(name)
+            return kept.value
+        if kept is not None:
+            self._drop(name)
         start = time.perf_counter()
         self._depth += 1  # one quantity may need another: count the time once
         try:
@@ -94,14 +108,23 @@ class Known:
             self._depth -= 1
             if self._depth == 0:
                 self.seconds += time.perf_counter() - start
-        size = _bytes(value)
-        if size <= self._room:
-            self._values[name] = (value, size, version)
-            self.used += size
-        while self.used > self._room:
-            _, (_, freed, _) = self._values.popitem(last=False)
-            self.used -= freed
+        self._keep(name, _Kept(value, _bytes(value), version, self._candidate))
         return value
+
+    def _keep(self, name: Hashable, new: _Kept) -> None:
+        """Keep a value if there is room, or can be made of what is long past."""
+        if new.size > self._room:
+            return
+        while self.used + new.size > self._room:
+            oldest = next(iter(self._values))
+            if self._candidate - self._values[oldest].asked <= LONG:
+                return
+            self._drop(oldest)
+        self._values[name] = new
+        self.used += new.size
+
+    def _drop(self, name: Hashable) -> None:
+        self.used -= self._values.pop(name).size
 
     def settle(self) -> None:
         """Give back the memory that computing has left; glibc keeps hundreds of MiB of it."""

@@ -17,7 +17,6 @@ from merge_core.merge.execute import Execution, Merging
 from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.numerics import weights_hash
 from merge_core.output.live_views import stored_views, views_of
-from merge_core.parents.residency import ROOM
 from merge_core.plan.steps import Plan, Step
 
 GENERATION = "generation_config.json"
@@ -32,7 +31,7 @@ class Candidate(Merging):
         device: str = "cpu",
         *,
         fuse: bool = False,
-        room: int = ROOM,
+        room: int | None = None,
         saved: Saved | None = None,
     ) -> None:
         super().__init__(fuse=fuse, room=room, saved=saved)

@@ -16,9 +16,10 @@ from merge_core.contract import Tensor
 from merge_core.errors import ParameterError
 from merge_core.parents.weight_files import WIDTHS, TensorInfo, WeightFile, open_file
 
-ROOM = 8 * 2**30  # bytes for what is computed once, where there is enough
+SHARE = 4  # one part in so many of the host's free memory is for what is computed once
+UNKNOWN = 2**30  # bytes of it where the system does not tell what is free
 LEFT = 8  # one part in so many of a memory is left for all else
-MEMORY, LIMIT = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
+MEMORY, GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 Where = Literal["device", "pinned", "mapped"]
 
 
@@ -38,7 +39,7 @@ class Placement:
 
     where: Where
     reason: str
-    room: int = ROOM
+    room: int
 
 
 def decide(
@@ -54,7 +55,8 @@ def decide(
     ``auto``: on the device, where parents and live model leave an eighth of it free (half of that
     for what is computed once, half for temporaries and the evaluation); else in pinned memory,
     where that leaves an eighth of the host's free; else they stay mapped. What is asked for by name
-    needs no eighth. On a CPU parents stay mapped: the files' pages are memory already.
+    needs no eighth. On a CPU parents stay mapped: the files' pages are memory already. Where merges
+    run on the CPU, what is computed once has a quarter of what a model leaves free of the host's.
 
     Args:
         asked: The study file's ``engine.parents``.
@@ -68,13 +70,14 @@ def decide(
         ParameterError: What is asked for cannot be.
     """
     on_device, on_host = memories
+    room = host_room(on_host, model)
     if asked == "mapped":
-        return Placement("mapped", "as the study file asks, or as the study began")
+        return Placement("mapped", "as the study file asks, or as the study began", room)
     if on_device is None:
         cpu = device.startswith("cpu")
         why = f"on {device} {'files are memory already' if cpu else 'none is placed, only on cuda'}"
         if asked == "auto":
-            return Placement("mapped", why)
+            return Placement("mapped", why, room)
         raise ParameterError(f"engine.parents: expected auto or mapped ({why}), got {asked!r}")
     pinned = sum(1 << (n - 1).bit_length() for n in sizes if n)  # torch takes powers of two
     said = [f"{parents} parents, {_gib(sum(sizes))}"]
@@ -87,10 +90,10 @@ def decide(
             fits = needed <= memory.free - (memory.total // LEFT if asked == "auto" else 0)
             said.append(f"{'fit' if fits else 'do not fit'} {place}: {memory}")
             if fits:
-                return Placement(where, ", ".join(said), min(ROOM, on_device.total // LEFT // 2))
+                return Placement(where, ", ".join(said), on_device.total // LEFT // 2)
     if asked != "auto":
         raise ParameterError(f"engine.parents: {', '.join(said)}; set it to auto or mapped")
-    return Placement("mapped", ", ".join(said))
+    return Placement("mapped", ", ".join(said), room)
 
 
 def _gib(count: int) -> str:
@@ -103,20 +106,54 @@ def sizes(tensors: Mapping[str, TensorInfo]) -> list[int]:
 
 
 def memories(device: str) -> tuple[Memory | None, Memory]:
-    """Return the memory of a device, if it is a CUDA or ROCm one, and that of the host.
-
-    The host's is within a container's limit, and none where Linux does not tell.
-    """
+    """Return the memory of a device, if it is a CUDA or ROCm one, and that of the host."""
     import torch
 
     there = Memory(*torch.cuda.mem_get_info(device)) if device.startswith("cuda") else None
+    return there, host_memory()
+
+
+def host_memory() -> Memory:
+    """Return the host's memory within a container's limit; none where Linux does not tell.
+
+    Pages of files count as free: they go when memory is asked for.
+    """
     if not MEMORY.is_file():
-        return there, Memory(0, 0)
+        return Memory(0, 0)
     said = dict(line.split(":") for line in MEMORY.read_text().splitlines())
     free, total = (int(said[key].split()[0]) * 1024 for key in ("MemAvailable", "MemTotal"))
-    limit = LIMIT.read_text().strip() if LIMIT.is_file() else "max"
-    most = total if limit == "max" else int(limit)
-    return there, Memory(min(free, most), min(total, most))
+    for limit, used, pages in (
+        ("memory.max", "memory.current", "file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_cache"),
+    ):
+        most = _number(GROUP / limit)
+        if most is not None:
+            statistics = (GROUP / limit).with_name("memory.stat")
+            taken = (_number(GROUP / used) or 0) - _counted(statistics, pages)
+            free, total = min(free, max(0, most - taken)), min(total, most)
+    return Memory(free, total)
+
+
+def host_room(memory: Memory | None = None, model: int = 0) -> int:
+    """Return the bytes for what is computed once where merges run on the CPU.
+
+    A quarter of what ``model``, bytes that are still to be made, leaves free of the host's
+    ``memory``, by default that of now; 1 GiB where the system does not tell.
+    """
+    memory = memory or host_memory()
+    return max(0, memory.free - model) // SHARE if memory.total else UNKNOWN
+
+
+def _number(file: Path) -> int | None:
+    """Return the number that a file of a control group holds; None: no file, or no limit."""
+    text = file.read_text().strip() if file.is_file() else "max"
+    return None if text == "max" else int(text)
+
+
+def _counted(file: Path, name: str) -> int:
+    """Return the entry ``name`` of a control group's statistics, 0 if it is not there."""
+    lines = file.read_text().splitlines() if file.is_file() else ()
+    return next((int(x.split()[1]) for x in lines if x.split()[0] == name), 0)
 
 
 class Store:

@@ -40,7 +40,8 @@ def open_host(
     saved = None if engine.cache is None else Saved(folder / engine.cache, merging)
     if engine.name == "vllm":
         check_installed()
-        return Resident(engine, tensor_stream.Stream(fuse=fuse, saved=saved), tokenizer)
+        stream = tensor_stream.Stream(fuse=fuse, room=placement.room, saved=saved)
+        return Resident(engine, stream, tokenizer)
     candidate = Candidate(device, fuse=fuse, room=placement.room, saved=saved)
     return InPlace(engine, candidate, tokenizer)
 

@@ -1,4 +1,5 @@
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,22 +22,52 @@ def test_value_is_computed_once():
     assert len(calls) == 2
 
 
-def test_oldest_go_when_there_is_no_more_room():
+def swept(known, names):
+    """Ask for one value of 40 bytes by each name, as a candidate does: which were computed?"""
+    computed = []
+
+    def compute(name):
+        computed.append(name)
+        return torch.zeros(10)
+
+    known.of({})
+    for name in names:
+        known.get(name, partial(compute, name))
+    return computed
+
+
+@pytest.mark.parametrize("over", [1, 5, 90])
+def test_sweep_over_more_values_than_there_is_room_for_finds_all_that_fit(over):
+    known, names = Known(room=40 * 100), range(100 + over)
+    assert swept(known, names) == list(names)
+    for _ in range(30):
+        assert swept(known, names) == list(range(100, 100 + over))
+    assert known.used == 4000
+
+
+def test_sweeps_over_parts_in_turn_find_what_fits():
+    known, parts = Known(room=40 * 50), [range(i, i + 40) for i in (0, 40, 80)]
+    computed = [len(swept(known, parts[i % 3])) for i in range(30)]
+    assert computed == [40, 40, 40] + [0, 30, 40] * 9
+
+
+def test_what_no_candidate_has_asked_for_in_a_while_makes_room():
     known = Known(room=100)
-    for name in "abc":
-        known.get(name, lambda: torch.zeros(10))  # 40 bytes
-    known.get("b", lambda: pytest.fail("b was forgotten"))
+    assert swept(known, "ab") == ["a", "b"]
+    for _ in range(module.LONG):
+        assert swept(known, "bc") == ["c"]
+    assert swept(known, "bc") == ["c"]
+    assert swept(known, "bc") == []
     assert known.used == 80
-    assert known.get("a", lambda: "again") == "again"
+    assert swept(known, "a") == ["a"]
 
 
-def test_value_that_is_used_again_is_not_the_oldest():
-    known = Known(room=100)
-    known.get("a", lambda: torch.zeros(10))
-    known.get("b", lambda: torch.zeros(10))
-    known.get("a", lambda: pytest.fail("a was forgotten"))
-    known.get("c", lambda: torch.zeros(10))
-    known.get("a", lambda: pytest.fail("a was forgotten"))
+def test_another_version_takes_the_place_of_a_value_in_a_full_cache():
+    known = Known(room=80)
+    swept(known, "ab")
+    known.get("a", lambda: torch.ones(10), version=2)
+    known.get("a", lambda: pytest.fail("version 2 was not kept"), version=2)
+    assert swept(known, "b") == []
 
 
 def test_value_larger_than_the_room_is_given_and_not_kept():

@@ -15,7 +15,7 @@ from merge_core.numerics import weights_hash
 from merge_core.output.live_model import Candidate
 from merge_core.parents import residency
 from merge_core.parents.open import open_parents
-from merge_core.parents.residency import ROOM, Memory, Store, decide
+from merge_core.parents.residency import Memory, Store, decide
 from merge_core.recipe.schema import Recipe, Source
 from merge_core.testing import assert_same_bits, converted, usual
 from tests.merge_core.kernels.test_compiled import inputs_for
@@ -81,19 +81,44 @@ def test_what_cannot_be_is_refused(given, error):
 
 def test_room_for_what_is_computed_once_is_within_the_reserve():
     assert decided(free=23, total=24, model=1, parents=1).room == 24 * GIB // 16
-    assert decided(free=270, total=280).room == decided(asked="mapped").room == ROOM
+    assert decided(free=270, total=280).room == 280 * GIB // 16
+
+
+@pytest.mark.parametrize(
+    "given", [{"asked": "mapped"}, {"device": "cpu"}, {"free": 20, "model": 15}]
+)
+def test_room_on_the_host_is_a_quarter_of_what_the_model_leaves_free(given):
+    model, host = given.get("model", 14), Memory(40 * GIB, 64 * GIB)
+    found = decided(**given, host=host)
+    assert found.where == "mapped"
+    assert found.room == (40 - model) * GIB // 4
+    assert decided(**given, host=Memory(9 * GIB, 64 * GIB)).room == 0
+
+
+def test_room_is_small_where_the_system_does_not_tell_what_is_free():
+    assert residency.host_room(Memory(0, 0), 10**12) == residency.UNKNOWN
 
 
 def test_host_memory_is_within_the_limit_of_a_container(tmp_path, monkeypatch):
-    for name in ("MEMORY", "LIMIT"):
+    for name in ("MEMORY", "GROUP"):
         monkeypatch.setattr(residency, name, tmp_path / name)
     assert residency.memories("cpu") == (None, Memory(0, 0))
     (tmp_path / "MEMORY").write_text("MemTotal: 4000 kB\nMemFree: 9 kB\nMemAvailable: 3000 kB\n")
+    group = tmp_path / "GROUP"
+    (group / "memory").mkdir(parents=True)
     assert residency.memories("cpu") == (None, Memory(3000 * 1024, 4000 * 1024))
-    (tmp_path / "LIMIT").write_text("max\n")
+    (group / "memory.max").write_text("max\n")
     assert residency.memories("cpu") == (None, Memory(3000 * 1024, 4000 * 1024))
-    (tmp_path / "LIMIT").write_text("2048000\n")
+    (group / "memory.max").write_text("2048000\n")
     assert residency.memories("cpu") == (None, Memory(2048000, 2048000))
+    (group / "memory.current").write_text("1500000\n")
+    (group / "memory.stat").write_text("anon 900000\nfile 600000\nfile_mapped 1\n")
+    assert residency.host_memory() == Memory(2048000 - 900000, 2048000)
+    assert residency.host_room() == (2048000 - 900000) // 4
+    (group / "memory" / "memory.limit_in_bytes").write_text("1000000\n")  # of version 1
+    (group / "memory" / "memory.usage_in_bytes").write_text("700000\n")
+    (group / "memory" / "memory.stat").write_text("cache 0\ntotal_cache 100000\n")
+    assert residency.host_memory() == Memory(400000, 1000000)
 
 
 @pytest.fixture
