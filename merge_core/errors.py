@@ -51,6 +51,14 @@ class OutputExistsError(MergeError, FileExistsError):
     """The place to write to is taken and the user did not say that it may be replaced."""
 
 
+class OutputError(MergeError, OSError):
+    """The place to write to cannot be written."""
+
+
+class StorageError(MergeError, RuntimeError):
+    """A study's storage cannot be opened, read or written."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong in a document: where it stands and which rule it breaks."""

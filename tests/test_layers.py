@@ -115,7 +115,7 @@ def test_relative_import_is_refused():
 FLOORS = {
     "merge_core": (
         *(
-            {"errors"},
+            {"errors", "processes"},
             {"plugins", "atomic_write", "json_text", "validation", "contract"},
             {"kernels"},
         ),

@@ -13,6 +13,8 @@ EXPECTED = {
     "UnknownNameError": LookupError,
     "EvaluationError": RuntimeError,
     "OutputExistsError": FileExistsError,
+    "OutputError": OSError,
+    "StorageError": RuntimeError,
     "DocumentError": ValueError,
 }
 
