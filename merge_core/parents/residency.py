@@ -60,8 +60,7 @@ def decide(
 
     Args:
         asked: The study file's ``engine.parents``.
-        device: Of the live model, in torch's words.
-        model: Its bytes.
+        model: Bytes of the live model on ``device``.
         parents: How many there are.
         sizes: Bytes of all their tensors, each file once.
         memories: The device's, None if it is no CUDA or ROCm device; and the host's.
@@ -74,8 +73,8 @@ def decide(
     if asked == "mapped":
         return Placement("mapped", "as the study file asks, or as the study began", room)
     if on_device is None:
-        cpu = device.startswith("cpu")
-        why = f"on {device} {'files are memory already' if cpu else 'none is placed, only on cuda'}"
+        why = "files are memory already" if device[:3] == "cpu" else "none is placed, only on cuda"
+        why = f"on {device} {why}"
         if asked == "auto":
             return Placement("mapped", why, room)
         raise ParameterError(f"engine.parents: expected auto or mapped ({why}), got {asked!r}")
