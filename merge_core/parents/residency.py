@@ -54,13 +54,13 @@ def decide(
 
     ``auto``: on the device, where parents and live model leave an eighth of it free (half of that
     for what is computed once, half for temporaries and the evaluation); else in pinned memory,
-    where that leaves an eighth of the host's free; else they stay mapped. What is asked for by name
-    needs no eighth. On a CPU parents stay mapped: the files' pages are memory already. Where merges
-    run on the CPU, what is computed once has a quarter of what a model leaves free of the host's.
+    where that leaves an eighth of the host's free; else, and on a CPU, they stay mapped. What is
+    asked for by name needs no eighth. What a CPU computes once has the room of ``host_room``.
 
     Args:
         asked: The study file's ``engine.parents``.
-        model: Bytes of the live model on ``device``.
+        device: Of the live model, in torch's words.
+        model: Its bytes.
         parents: How many there are.
         sizes: Bytes of all their tensors, each file once.
         memories: The device's, None if it is no CUDA or ROCm device; and the host's.
@@ -68,16 +68,15 @@ def decide(
     Raises:
         ParameterError: What is asked for cannot be.
     """
-    on_device, on_host = memories
-    room = host_room(on_host, model)
+    (on_device, on_host), room = memories, host_room(memories[1], model)
     if asked == "mapped":
         return Placement("mapped", "as the study file asks, or as the study began", room)
     if on_device is None:
         why = "files are memory already" if device[:3] == "cpu" else "none is placed, only on cuda"
-        why = f"on {device} {why}"
-        if asked == "auto":
-            return Placement("mapped", why, room)
-        raise ParameterError(f"engine.parents: expected auto or mapped ({why}), got {asked!r}")
+        if asked != "auto":
+            rule = f"expected auto or mapped (on {device} {why}), got {asked!r}"
+            raise ParameterError(f"engine.parents: {rule}")
+        return Placement("mapped", f"on {device} {why}", room)
     pinned = sum(1 << (n - 1).bit_length() for n in sizes if n)  # torch takes powers of two
     said = [f"{parents} parents, {_gib(sum(sizes))}"]
     options: list[tuple[Where, int, Memory, str]] = [
