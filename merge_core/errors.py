@@ -47,6 +47,20 @@ class ItemError(CandidateError, EvaluationError):
     """An item has no score: the model cannot take it, or its answer cannot be scored."""
 
 
+class TemplateError(MergeError, ValueError):
+    """A Jinja template is none, cannot be filled, or not within its bounds.
+
+    Args:
+        message: Why.
+        line: Of the template, counted from 1, where it is none.
+        refused: Whether the template itself refuses what it is given.
+    """
+
+    def __init__(self, message: str, line: int | None = None, refused: bool = False) -> None:
+        super().__init__(message)
+        self.line, self.refused = line, refused
+
+
 class OutputExistsError(MergeError, FileExistsError):
     """The place to write to is taken and the user did not say that it may be replaced."""
 

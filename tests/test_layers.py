@@ -19,7 +19,7 @@ MAY_IMPORT = {
     },
     "evaluators": {
         *("merge_core.errors", "merge_core.plugins", "merge_core.validation"),
-        "merge_core.json_text",  # nothing else of it
+        *("merge_core.json_text", "merge_core.templates"),  # nothing else of it
         *("torch", "transformers", "lm_eval", "numpy", "pydantic", "datasets", "jinja2", "pyarrow"),
         *("requests", "urllib3"),
     },
@@ -116,7 +116,8 @@ FLOORS = {
     "merge_core": (
         *(
             {"errors", "processes"},
-            {"plugins", "atomic_write", "json_text", "validation", "contract"},
+            {"template_process"},
+            {"plugins", "atomic_write", "json_text", "validation", "contract", "templates"},
             {"kernels"},
         ),
         *({"numerics"}, {"methods", "architecture"}, {"recipe"}, {"parents"}, {"tokenizer"}),
@@ -124,7 +125,7 @@ FLOORS = {
     ),
     "evaluators": (
         {"protocol", "choice_scores", "json_rows", "log_control"},
-        {"earlier_plugins"},
+        {"earlier_plugins", "chat_prompts"},
         *({"registry", "engines", "testing"}, {"harness", "jsonl", "text", "cost"}),
         {"plugin_file", "consent", "python_function"},
     ),

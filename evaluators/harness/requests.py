@@ -15,17 +15,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evaluators.chat_prompts import chat_prompt
 from evaluators.harness.index import Spec, manager_of, name_of
 from evaluators.harness.options import LmEvalOptions
 from evaluators.harness.refusals import refuse_requests, refuse_task
 from evaluators.harness.sandbox import install_sandbox
 from evaluators.harness.task_files import install_rules
 from evaluators.log_control import hushed
-from merge_core.errors import EvaluationError, MergeError
+from merge_core.errors import EvaluationError, MergeError, TemplateError
 
 if TYPE_CHECKING:
     from lm_eval.api.group import Group
@@ -182,10 +183,23 @@ def _chat_template(name: str, tokenizer: PreTrainedTokenizerBase) -> Callable[..
         raise EvaluationError(
             f"lm-eval task {name!r} has apply_chat_template, but the tokenizer has no chat template"
         )
+    import jinja2
     from lm_eval.models.huggingface import HFLM
 
-    stand_in = SimpleNamespace(tokenizer=tokenizer, chat_template_args={})
-    return functools.partial(HFLM.apply_chat_template, stand_in)
+    def filled(turns: list[dict[str, str]], *, tokenize: bool, **settings: Any) -> str:
+        try:
+            return chat_prompt(tokenizer, turns, **settings)
+        except TemplateError as error:
+            if not error.refused:
+                raise EvaluationError(
+                    f"lm-eval task {name!r}: its chat template: {error}"
+                ) from error
+            raise jinja2.TemplateError(str(error)) from error  # lm-eval leaves out the system turn
+
+    stand_in = SimpleNamespace(apply_chat_template=filled)
+    return functools.partial(
+        HFLM.apply_chat_template, SimpleNamespace(tokenizer=stand_in, chat_template_args={})
+    )
 
 
 @contextmanager

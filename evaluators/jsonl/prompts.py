@@ -15,9 +15,11 @@ from typing import Any
 
 from pydantic import Field
 
+from evaluators.chat_prompts import chat_prompt
 from evaluators.json_rows import Row, read_rows
 from evaluators.protocol import Item, Tokenizer, canonical, items_of
-from merge_core.errors import EvaluationError
+from merge_core import templates
+from merge_core.errors import EvaluationError, TemplateError
 from merge_core.validation import File, StrictModel
 
 SEPARATOR = "\n\n"  # between the system prompt, the examples and the question, as in lm-eval
@@ -88,10 +90,8 @@ def prepare(
             return _plain(options, shots, question)
         turns = _turns(options, shots, question)
         try:
-            return str(
-                tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-            )
-        except Exception as error:  # templates refuse roles they do not know
+            return chat_prompt(tokenizer, turns, add_generation_prompt=True)
+        except TemplateError as error:  # such as a role that it refuses
             raise EvaluationError(
                 f"{row.place}: the tokenizer's chat template cannot be filled: {error}"
             ) from error
@@ -103,26 +103,20 @@ def prepare(
 def template(text: str, name: str) -> Render:
     """Compile a Jinja template; it is called with a place, for messages, and its variables.
 
-    The sandbox keeps a study file from running code; an unknown variable is an error.
+    A study file can neither run code nor go on for ever; an unknown variable is an error.
 
     Raises:
         EvaluationError: It is no template; or, when called, it cannot be filled.
     """
-    from jinja2 import StrictUndefined, TemplateSyntaxError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, keep_trailing_newline=True
-    )
     try:
-        compiled = environment.from_string(text)
-    except TemplateSyntaxError as error:
-        raise EvaluationError(f"{name}: line {error.lineno}: {error.message}") from error
+        templates.check(text)
+    except TemplateError as error:
+        raise EvaluationError(f"{name}: {error}") from error
 
     def render(place: str, variables: Mapping[str, Any]) -> str:
         try:
-            return compiled.render(dict(variables))
-        except Exception as error:  # whatever the expressions in it do
+            return templates.fill(text, variables)
+        except TemplateError as error:
             raise EvaluationError(
                 f"{place}: {name} cannot be filled: {error}; the row has {', '.join(variables)}"
             ) from error

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from merge_core.errors import ParameterError
+from merge_core import templates
+from merge_core.errors import ParameterError, TemplateError
 from merge_core.json_text import read_json, read_text
 from merge_core.parents.protocol import Parent
 from merge_core.recipe.tokenizer_schema import AUTO, TEMPLATES, template_rule
@@ -40,23 +41,11 @@ def chat_template(setting: str, parents: Mapping[str, Parent], order: Sequence[s
         raise ParameterError(f"chat_template: {rule}")
     if setting in TEMPLATES:
         return (FOLDER / f"{setting}.jinja").read_text(encoding="utf-8")
-    _compile(setting)
-    return setting
-
-
-def _compile(text: str) -> None:
-    from jinja2 import TemplateError, TemplateSyntaxError
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    conversation = [{"role": "user", "content": ""}]
     try:
-        render_jinja_template(conversations=[conversation], chat_template=text)
-    except TemplateSyntaxError as error:
-        raise ParameterError(
-            f"chat_template: no valid Jinja in its line {error.lineno}: {error.message}"
-        ) from error
-    except (TemplateError, LookupError, TypeError, ValueError, AttributeError):
-        return  # it compiles; what it demands of a conversation is its own affair
+        templates.check(setting, "chat")
+    except TemplateError as error:
+        raise ParameterError(f"chat_template: no valid Jinja: {error}") from error
+    return setting
 
 
 def _template_of(folder: Path) -> str | None:

@@ -12,6 +12,7 @@ EXPECTED = {
     "NonFiniteError": ArithmeticError,
     "UnknownNameError": LookupError,
     "EvaluationError": RuntimeError,
+    "TemplateError": ValueError,
     "OutputExistsError": FileExistsError,
     "OutputError": OSError,
     "StorageError": RuntimeError,

@@ -116,7 +116,7 @@ def test_jinja_text_that_refuses_the_trial_conversation_is_taken():
 
 
 def test_text_that_is_no_jinja_is_refused_with_its_line():
-    with pytest.raises(ParameterError, match=r"chat_template: no valid Jinja in its line 2: .*foo"):
+    with pytest.raises(ParameterError, match=r"chat_template: no valid Jinja: line 2: .*foo"):
         chat_template("{# c #}\n{% foo %}", {}, ())
 
 

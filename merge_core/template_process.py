@@ -1,0 +1,134 @@
+"""The process that fills Jinja templates for ``templates``; a program that imports nothing of ours.
+
+In come pickled requests, one after the other; out goes a line of JSON for each. A template may loop
+for ever, call itself, or make text of any length, in Python or inside one operation: the system
+ends this process when the processor time of one request is over, and gives it no more memory.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__":
+    del sys.path[0]  # this folder, where modules have names that others look for
+
+import functools
+import json
+import os
+import pickle
+import re
+import resource
+import signal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+SIGNAL = signal.SIGPROF
+SECONDS = 1.0  # of processor time for one request; real ones take a thousandth
+MEMORY = 2**28  # bytes beside what the process has at its start
+LENGTH = 2**24  # characters of a filled template
+STATUS = Path("/proc/self/statm")
+
+
+class Request(NamedTuple):
+    """What is asked for.
+
+    ``kind`` is ``text`` (undefined names are errors, last line ends stay), or ``chat``: filled by
+    transformers, with the arguments of ``render_jinja_template`` as variables. Without variables
+    the template is only compiled.
+    """
+
+    kind: str
+    template: str
+    variables: dict[str, Any] | None
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    _limit_memory()
+    while True:
+        try:
+            request = Request(*pickle.load(sys.stdin.buffer))
+        except EOFError:
+            return
+        answers.write(json.dumps(_answer(request)) + "\n")
+        answers.flush()
+
+
+def _limit_memory() -> None:
+    """Let this process have only so much more memory than it has, on Linux."""
+    if not STATUS.is_file():
+        return
+    pages = int(STATUS.read_text().split()[0])
+    most = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+
+
+def _answer(request: Request) -> dict[str, Any]:
+    fill = _fill_text
+    if request.kind == "chat":
+        _transformers()  # takes time, which is not the template's
+        fill = _fill_chat
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # ends the process by SIGNAL
+    try:
+        text = fill(request.template, request.variables)
+        if len(text) > LENGTH:
+            return {"error": f"the filled template has more than {LENGTH} characters"}
+        text.encode()
+        return {"text": text}
+    except TemplateSyntaxError as error:
+        return {"error": f"line {error.lineno}: {error.message}", "line": error.lineno}
+    except MemoryError:
+        return {"error": f"it takes more than {MEMORY >> 20} MiB of memory"}
+    except RecursionError:
+        return {"error": "it calls itself, or nests, without end"}
+    except Exception as error:  # whatever the expressions in it do
+        said = " ".join((str(error) or type(error).__name__).split())[:300]
+        return {"error": said, "refused": isinstance(error, TemplateError)}
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+@functools.cache
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters["regex_replace"] = _regex_replace  # lm-eval's
+    return environment
+
+
+def _regex_replace(text: str, pattern: str, new: str, count: int = 0) -> str:
+    return re.sub(pattern, new, text, count=count)
+
+
+@functools.lru_cache
+def _compiled(template: str) -> Any:
+    return _environment().from_string(template)
+
+
+def _fill_text(template: str, variables: dict[str, Any] | None) -> str:
+    compiled = _compiled(template)
+    return "" if variables is None else str(compiled.render(variables))
+
+
+def _fill_chat(template: str, variables: dict[str, Any] | None) -> str:
+    wanted = {"conversations": []} if variables is None else variables
+    texts, _ = _transformers()(chat_template=template, **wanted)
+    return str(texts[0]) if texts else ""
+
+
+@functools.cache
+def _transformers() -> Any:
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    _limit_memory()
+    return render_jinja_template
+
+
+if __name__ == "__main__":
+    main()
