@@ -63,10 +63,10 @@ def flag(name: str, meaning: str, *, default: bool) -> Param:
     return shared(name, meaning, default=default, choices=(True, False))
 
 
-def required(base: Tensor | None) -> Tensor:
-    """Return the base of a method that has one always."""
-    assert base is not None
-    return base
+def required(given: T | None) -> T:
+    """Return what is always there, such as the base of a method that needs one."""
+    assert given is not None
+    return given
 
 
 @dataclass(frozen=True)

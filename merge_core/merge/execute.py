@@ -11,12 +11,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from merge_core.contract import Cut, Inputs, Tensor
+from merge_core.contract import Inputs, Tensor
 from merge_core.errors import CheckpointError, NonFiniteError, ParameterError
 from merge_core.kernels import run
 from merge_core.merge.statistics_cache import Known
 from merge_core.merge.statistics_cache_disk import Saved
-from merge_core.numerics import order_statistics, weights_hash
+from merge_core.merge.whole_vectors import WholeVectors
+from merge_core.numerics import weights_hash
 from merge_core.plan.steps import Operand, Plan, Step
 
 
@@ -74,10 +75,8 @@ class Execution:
 
     def __init__(self, plan: Plan, known: Known | None = None, *, fuse: bool = False) -> None:
         self._plan, self._known, self._fuse = plan, known, fuse
-        self._cuts: dict[str, dict[str, Cut]] = {}  # parent -> output tensor -> what to keep
+        self._whole = WholeVectors(plan.steps, self._read, known)
         self.digests: dict[str, int] = {}  # of the tensors that were made
-        self._global = [step for step in plan.steps if step.shared.get("trim") == "global"]
-        self._together = tuple((step.base, step.operands) for step in self._global)
 
     def carry_out(self, step: Step, out: Tensor | None = None) -> Tensor:
         """Compute one output tensor in float32 and round it once.
@@ -103,7 +102,7 @@ class Execution:
         step = ordered(step)
         models = [self._read(operand) for operand in step.operands]
         base = None if step.base is None else self._read(step.base)
-        cuts = self._cuts_of(step)
+        cuts = self._whole.cuts(step)
         once = None if self._known is None else partial(_once, self._known, step)
         inputs = Inputs(models, base, step.values, step.shared, step.keys, cuts, once)
         name, dtype = self._plan.method.name, getattr(torch, self._plan.dtype)
@@ -145,44 +144,9 @@ class Execution:
                 )
         return first
 
-    def trimmed_with(self, step: Step) -> tuple[tuple[Operand | None, tuple[Operand, ...]], ...]:
-        """Return base and operands of all tensors that are trimmed together with this one."""
-        return self._together if step.shared.get("trim") == "global" else ()
-
-    def _cuts_of(self, step: Step) -> tuple[Cut, ...]:
-        if step.shared.get("trim") != "global":
-            return ()
-        parents = [operand.parent for operand in step.operands]
-        for parent in parents:
-            if parent not in self._cuts:
-                self._cuts[parent] = self._survey(parent)
-        return tuple(self._cuts[parent][step.tensor] for parent in parents)
-
-    def _survey(self, parent: str) -> dict[str, Cut]:
-        """Find what a trim of a parent's whole task vector keeps of every tensor."""
-        steps = [
-            (step, i)
-            for step in self._global
-            for i, operand in enumerate(step.operands)
-            if operand.parent == parent
-        ]
-        densities = {float(step.values[i]["density"]) for step, i in steps}
-        if len(densities) > 1:
-            raise ParameterError(
-                f"{parent}: trim: global takes one density for all tensors, got "
-                f"{sorted(densities)}; use trim: tensor or one value"
-            )
-        (density,) = densities
-        find = partial(order_statistics.cuts, partial(self._deltas, steps), density)
-        of = tuple((step.base, step.operands[i]) for step, i in steps)
-        known = self._known
-        cuts = find() if known is None else known.get(("cuts of all", density, of), find)
-        return {step.tensor: cut for (step, _), cut in zip(steps, cuts, strict=True)}
-
-    def _deltas(self, steps: list[tuple[Step, int]]) -> Iterator[Tensor]:
-        for step, i in steps:
-            assert step.base is not None
-            yield self._read(step.operands[i]).float() - self._read(step.base).float()
+    def trimmed_with(self, step: Step) -> str:
+        """Return a digest of all tensors that are trimmed together with this one, or nothing."""
+        return self._whole.digest if step.shared.get("trim") == "global" else ""
 
 
 def _once(

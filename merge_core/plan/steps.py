@@ -41,6 +41,11 @@ class Step:
         """Return all that is read: the base first, if there is one."""
         return self.operands if self.base is None else (self.base, *self.operands)
 
+    @property
+    def entries(self) -> int:
+        """Numbers that the result has."""
+        return math.prod(self.shape)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -70,4 +75,4 @@ class Plan:
 
     def bytes_of(self, step: Step) -> int:
         """Return the bytes of a step's result."""
-        return math.prod(step.shape) * WIDTHS[self.stored_type(step)]
+        return step.entries * WIDTHS[self.stored_type(step)]

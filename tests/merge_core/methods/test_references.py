@@ -16,9 +16,9 @@ from torch import Tensor
 from merge_core.contract import Inputs, Method, Value
 from merge_core.kernels import compiled, run
 from merge_core.methods.registry import METHODS, method
-from merge_core.numerics.order_statistics import cuts
 from merge_core.testing import tried
 from tests.merge_core.methods.merging import inputs_for, merge, random_models, tensor
+from tests.merge_core.whole_cuts import cuts
 
 PLAIN = [name for name in METHODS.names() if method(name).reference is not None]
 SHAPES = [(1,), (7,), (99,), (8, 1), (1, 8), (16, 33), (4, 3, 5), (5, 3, 7)]

@@ -9,9 +9,9 @@ from merge_core.contract import Cut
 from merge_core.kernels import run
 from merge_core.methods import breadcrumbs_ties, dare_ties, della, task_arithmetic
 from merge_core.methods.ties import METHOD
-from merge_core.numerics.order_statistics import cuts
 from merge_core.testing import MethodContract
 from tests.merge_core.methods.merging import inputs_for, merge, random_models, tensor
+from tests.merge_core.whole_cuts import cuts
 
 
 class TestTies(MethodContract):

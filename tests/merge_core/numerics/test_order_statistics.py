@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 from merge_core.contract import Cut
 from merge_core.errors import ParameterError
 from merge_core.numerics import order_statistics
-from merge_core.numerics.order_statistics import cuts, ranked
+from merge_core.numerics.order_statistics import (
+    first_kept,
+    grid,
+    looked_up,
+    packed,
+    ranked,
+)
 from tests.merge_core.methods.merging import largest
+from tests.merge_core.whole_cuts import cuts
 
 SPECIAL = [0.0, 1.4e-45, 1.2e-38, 1.0, 1.0000001, 2.0, 3e38, float("inf")]
 SIZES = st.lists(
@@ -173,4 +180,15 @@ def test_tensors_are_asked_for_again_and_left_as_they_were():
 @pytest.mark.parametrize("density", [0, -0.1, 1.01, math.nan])
 def test_density_that_is_no_share_is_refused(density):
     with pytest.raises(ParameterError, match=r"density must be in \(0, 1\], got"):
-        cuts(list, density)
+        first_kept(10, density)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 100, 12_345])
+def test_packed_cuts_are_looked_up_as_they_were(count):
+    places = grid(count)
+    made = [Cut(math.inf if i % 3 else i / 7, 2**40 + i) for i in range(len(places))]
+    table = packed(places, made)
+    assert [looked_up(table, place) for place in places] == made
+    others = [place for place in {-1, 0, 1, count // 2 + 1, count} if place not in places]
+    assert [looked_up(table, place) for place in others] == [None] * len(others)
+    assert table.numel() * table.element_size() <= 99 * 24

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from merge_core.contract import Cut, Inputs, Tensor, required
 from merge_core.methods.shared.sparsify.rule import PART
-from merge_core.numerics.order_statistics import ranked
-
-GRID = 100  # densities of a hundredth and its multiples are found all at once
+from merge_core.numerics import order_statistics
 
 
 def sizes(inputs: Inputs, i: int) -> Callable[[], Iterator[Tensor]]:
@@ -26,21 +24,15 @@ def sizes(inputs: Inputs, i: int) -> Callable[[], Iterator[Tensor]]:
 
 def cut_at(inputs: Inputs, i: int, place: int, *, first_equal_last: bool) -> Cut:
     """Return the cut at a place of the ascending order of ``|d_i|``; those of the grid at once."""
-    parts, n = sizes(inputs, i), inputs.models[i].numel()
-
-    def found(places: list[int]) -> dict[int, Cut]:
-        cuts = ranked(parts, places, first_equal_last=first_equal_last)
-        return dict(zip(places, cuts, strict=True))
-
-    def grid() -> dict[int, Cut]:
-        return found(sorted({n - max(1, math.floor(j / GRID * n)) for j in range(1, GRID)}))
-
-    if inputs.once is not None and first_equal_last:
-        several = inputs.remembered("cuts of the grid", [i], grid)
-        if place in several:
-            return several[place]
+    places = order_statistics.grid(inputs.models[i].numel())
+    find = partial(order_statistics.ranked, sizes(inputs, i), first_equal_last=first_equal_last)
+    if inputs.once is not None and first_equal_last and place in places:
+        several = inputs.remembered(
+            "cuts of the grid", [i], lambda: order_statistics.packed(places, find(places))
+        )
+        return required(order_statistics.looked_up(several, place))
     what = ("cut", place, first_equal_last)
-    return inputs.remembered(what, [i], lambda: found([place]))[place]
+    return inputs.remembered(what, [i], lambda: find([place])[0])
 
 
 def changes(
