@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 SIGNAL = signal.SIGPROF
@@ -81,6 +82,8 @@ def _answer(request: Request) -> dict[str, Any]:
         return {"text": text}
     except TemplateSyntaxError as error:
         return {"error": f"line {error.lineno}: {error.message}", "line": error.lineno}
+    except SecurityError as error:
+        return {"error": f"it may not run code: {error}"}
     except MemoryError:
         return {"error": f"it takes more than {MEMORY >> 20} MiB of memory"}
     except RecursionError:

@@ -1,44 +1,35 @@
-"""lm-eval's templates, rendered in a sandbox: text in a task's file or in a study runs no code.
+"""lm-eval's templates, filled in a sandbox: text in a task's file or in a study runs no code.
 
-lm-eval itself fills them in an environment that is none, compiled anew for every document; here
-each is compiled once. Undefined names, filters and line ends are as there.
+Nor does it go on for ever, see ``merge_core.templates``. lm-eval fills them in an environment that
+is no sandbox, compiled anew for every document. Undefined names, filters, line ends are as there.
 """
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
-from merge_core.errors import EvaluationError
+from merge_core import templates
+from merge_core.errors import EvaluationError, TemplateError
 
 _KEYS = {"resolve_field": "description", "doc_to_prefix": "gen_prefix", "apply": "use_prompt"}
 
 
 def install_sandbox() -> None:
     """Let lm-eval fill all of its templates here, in this process and from now on."""
-    from jinja2 import StrictUndefined
-    from jinja2.exceptions import SecurityError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
     from lm_eval import utils
-
-    environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    environment.filters["regex_replace"] = utils.regex_replace
-    compiled = functools.cache(environment.from_string)
 
     def apply_template(template: str, doc: Mapping[str, Any]) -> str:
         try:
-            return compiled(template).render(**doc)
-        except SecurityError as error:
+            return templates.fill(template, doc)
+        except TemplateError as error:
             raise EvaluationError(
-                f"{_place(sys._getframe(1))}: a template may not run code: {error}"
+                f"{_place(sys._getframe(1))}: a template cannot be filled: {error}"
             ) from error
 
-    utils.env, utils.apply_template = environment, apply_template
+    utils.env, utils.apply_template = None, apply_template  # what would use theirs is to fail
 
 
 def _place(caller: FrameType) -> str:
