@@ -157,3 +157,17 @@ def _levels(data: Any) -> Iterator[list[Any]]:
     while level := [part for part in level if isinstance(part, (dict, list))]:
         yield level
         level = [x for part in level for x in (part.values() if isinstance(part, dict) else part)]
+
+
+def tagged(data: Any) -> Any:
+    """Return plain data with numbers that are infinite or NaN as transformers writes them.
+
+    That is ``{"__float__": "Infinity"}``, which it also reads.
+    """
+    if isinstance(data, dict):
+        return {key: tagged(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [tagged(value) for value in data]
+    if isinstance(data, float) and not math.isfinite(data):
+        return {"__float__": json.dumps(data)}
+    return data

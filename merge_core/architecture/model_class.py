@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from merge_core.architecture import class_facts_cache
+from merge_core.architecture import class_facts_cache, refused_config
 from merge_core.errors import CheckpointError
 
 # Buffers that old checkpoints store for every layer (Llama 2, Pythia) and today's classes compute;
@@ -21,6 +21,14 @@ ONCE_STORED = {
     "rotary_emb.inv_freq": r"rotary_emb\.inv_freq",
     "position_ids": r"(^|\.)position_ids$",
 }
+
+# How a model is run, not what it is; also what a machine may lack, such as an attention kernel.
+RUNNING = (
+    *("dtype", "torch_dtype", "quantization_config", "compression_config"),
+    *("attn_implementation", "_attn_implementation", "_attn_implementation_internal"),
+    *("experts_implementation", "_experts_implementation", "_experts_implementation_internal"),
+    *("output_attentions", "output_hidden_states"),
+)
 
 
 @dataclass(frozen=True)
@@ -63,48 +71,68 @@ class Architecture:
         )
 
 
-def read(config: Mapping[str, Any], where: str) -> Architecture:
+def read(config: Mapping[str, Any], where: str, tensors: int | None = None) -> Architecture:
     """Read the facts of the model class that a ``config.json`` names; no weights are made.
 
-    ``where`` holds the config, for messages.
+    Args:
+        config: Its contents.
+        where: What holds it, for messages.
+        tensors: How many tensors are stored, which bounds what is made of a foreign config.
 
     Raises:
-        CheckpointError: transformers has no model class for it.
+        CheckpointError: transformers makes no model of it, or one with far more tensors.
     """
     kept = {key: config[key] for key in config if key not in ("dtype", "torch_dtype")}
     try:
-        return _read(json.dumps(kept, sort_keys=True))
+        return _read(json.dumps(kept, sort_keys=True), tensors)
     except CheckpointError as error:
         raise CheckpointError(f"{where}: {error}") from error
 
 
 @lru_cache(maxsize=64)
-def _read(config: str) -> Architecture:
+def _read(config: str, tensors: int | None = None) -> Architecture:
     kept = class_facts_cache.read(config)
     if kept is not None:
         shapes = {name: tuple(shape) for name, shape in kept["shapes"].items()}
         vocabulary, not_loaded = frozenset(kept["vocabulary"]), tuple(kept["not_loaded"])
         return Architecture(shapes, kept["tied"], vocabulary, not_loaded, kept["prefix"])
-    found = _made(config)
+    found = _made(config, tensors)
     class_facts_cache.keep(config, {**asdict(found), "vocabulary": sorted(found.vocabulary)})
     return found
 
 
-def _made(config: str) -> Architecture:
-    from huggingface_hub.errors import StrictDataclassError
+def _made(config: str, tensors: int | None = None) -> Architecture:
+    def facts(data: Mapping[str, Any]) -> Architecture:
+        config = config_of(_without(data, RUNNING) | {"attn_implementation": "eager"})
+        for part in (config, *(getattr(config, key) for key in config.sub_configs)):
+            _forget_padding(part)
+        return _of_model(shell(config))
+
+    return refused_config.tried(json.loads(config), facts, tensors)
+
+
+def checked(config: Mapping[str, Any], where: str) -> Any:
+    """Return the config object for a ``config.json``; ``where`` holds it, for messages.
+
+    Raises:
+        CheckpointError: transformers makes no model of it, as it would when it loads the folder.
+    """
+
+    def made(data: Mapping[str, Any]) -> Any:
+        shell(found := config_of(data))
+        return found
 
     try:
-        model = shell(config_of(json.loads(config)))
-    except (ValueError, KeyError, OSError, TypeError, StrictDataclassError, RuntimeError) as error:
-        first = (str(error) or repr(error)).splitlines()[0]
-        raise CheckpointError(f"no model class of transformers: {first}") from error
-    return _of_model(model)
+        return refused_config.tried(config, made)
+    except CheckpointError as error:
+        raise CheckpointError(f"{where}: {error}") from error
 
 
 def config_of(config: Mapping[str, Any]) -> Any:
     """Return the transformers config object for the contents of a ``config.json``.
 
     It has no ``auto_map`` at any depth: transformers would ask on the terminal whether to run it.
+    Infinite numbers are read in the form in which transformers writes them, too.
 
     Raises:
         ValueError: Its ``model_type`` is not known, or missing.
@@ -114,13 +142,21 @@ def config_of(config: Mapping[str, Any]) -> Any:
     kind = str(config.get("model_type"))
     if kind not in CONFIG_MAPPING:
         raise ValueError(f"model_type {kind!r} is not known")
-    return CONFIG_MAPPING[kind].from_dict(_without_code(config))
+    found = CONFIG_MAPPING[kind]
+    return found.from_dict(found._decode_special_floats(_without(config, ("auto_map",))))
 
 
-def _without_code(part: Any) -> Any:
+def _forget_padding(config: Any) -> None:
+    """Take away a padding token that has no row: torch refuses it, and no weight depends on it."""
+    pad, rows = getattr(config, "pad_token_id", None), getattr(config, "vocab_size", None)
+    if isinstance(pad, int) and isinstance(rows, int) and not -rows <= pad < rows:
+        config.pad_token_id = None
+
+
+def _without(part: Any, keys: Collection[str]) -> Any:
     if isinstance(part, Mapping):
-        return {key: _without_code(part[key]) for key in part if key != "auto_map"}
-    return [_without_code(x) for x in part] if isinstance(part, list) else part
+        return {key: _without(part[key], keys) for key in part if key not in keys}
+    return [_without(x, keys) for x in part] if isinstance(part, list) else part
 
 
 def model_class(config: Any) -> Any:
@@ -130,11 +166,12 @@ def model_class(config: Any) -> Any:
         ValueError: There is no such class.
     """
     import transformers
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 
     for name in getattr(config, "architectures", None) or ():
-        if hasattr(transformers, name):
-            return getattr(transformers, name)
+        found = getattr(transformers, str(name), None)
+        if isinstance(found, type) and issubclass(found, PreTrainedModel):
+            return found
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ValueError(f"no class for {type(config).__name__} and no architectures: in it")
     return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
@@ -175,10 +212,18 @@ def stored_form(model: Any, name: str, tensor: Any) -> list[tuple[str, Any]]:
 
 
 def _vocabulary(model: Any) -> Iterator[str]:
-    ends = [model.get_input_embeddings()]
-    if type(model).get_output_embeddings is not None:
-        ends.append(model.get_output_embeddings())
-    wanted = {id(x) for end in ends if end is not None for x in end.parameters(recurse=False)}
+    wanted = {id(x) for end in _ends(model) for x in end.parameters(recurse=False)}
     for name, x in model.named_parameters(remove_duplicate=False):
         if id(x) in wanted:
             yield from (stored for stored, _ in stored_form(model, name, x))
+
+
+def _ends(model: Any) -> Iterator[Any]:
+    """Yield the token embedding and the head of a model, if it has them."""
+    for get in (model.get_input_embeddings, model.get_output_embeddings):
+        try:
+            end = None if get is None else get()
+        except NotImplementedError:  # a class without tokens
+            end = None
+        if end is not None:
+            yield end

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from merge_core.architecture import model_class
+from merge_core.architecture.refused_config import said
 from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError
 from merge_core.json_text import read_json
@@ -111,9 +112,9 @@ def _load(plan: Plan) -> Any:
     """
     import torch
 
-    folder, tokens = (plan.parents[name].folder for name in (plan.config_from, plan.tokens_from))
+    folder = plan.parents[plan.config_from].folder
+    found = model_class.checked(plan.config, str(folder))
     try:
-        found = model_class.config_of(plan.config)
         model = model_class.model_class(found).from_pretrained(
             folder,
             config=found,
@@ -122,16 +123,23 @@ def _load(plan: Plan) -> Any:
             local_files_only=True,
             trust_remote_code=False,
         )
-        set_generation(model, tokens)
-    except (ValueError, KeyError, OSError, RuntimeError, TypeError) as error:
-        first = str(error).splitlines()[0]
-        raise CheckpointError(f"{folder}: transformers cannot load it: {first}") from error
+    except Exception as error:  # transformers has no class of its own for what it raises
+        raise CheckpointError(f"{folder}: transformers cannot load it: {said(error)}") from error
+    set_generation(model, plan.parents[plan.tokens_from].folder)
     return model.eval()
 
 
 def set_generation(model: Any, folder: Path) -> None:
-    """Give a model the generation settings that a folder has, if it has any."""
+    """Give a model the generation settings that a folder has, if it has any.
+
+    Raises:
+        CheckpointError: transformers cannot read them.
+    """
     from transformers import GenerationConfig
 
-    if model.can_generate() and (folder / GENERATION).is_file():
+    if not model.can_generate() or not (folder / GENERATION).is_file():
+        return
+    try:
         model.generation_config = GenerationConfig.from_pretrained(folder)
+    except Exception as error:  # as above
+        raise CheckpointError(f"{folder / GENERATION}: {said(error)}") from error

@@ -11,7 +11,7 @@ from typing import Any
 
 from merge_core.atomic_write import fill_whole
 from merge_core.errors import CheckpointError, OutputExistsError
-from merge_core.json_text import json_text, read_json
+from merge_core.json_text import json_text, read_json, tagged
 from merge_core.numerics import weights_hash
 from merge_core.output.model_card import card
 from merge_core.output.safetensors_writer import SHARD_BYTES, write_shards
@@ -114,7 +114,8 @@ def _write_config(plan: Plan, folder: Path) -> None:
     config = dict(plan.config)
     config.pop("torch_dtype", None)  # the key before transformers 5
     config["dtype"] = plan.dtype
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(tagged(config), indent=2, allow_nan=False)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     _copy("generation_config.json", plan.parents[plan.tokens_from].folder, folder)
 
 

@@ -73,17 +73,11 @@ def shell(plan: Plan) -> Any:
     """Return the transformers model of a plan without weights, for its config and its shapes.
 
     Raises:
-        CheckpointError: transformers has no class for it.
+        CheckpointError: transformers makes none.
     """
     import torch
 
-    try:
-        config = model_class.config_of(plan.config)
-        model = model_class.shell(config, dtype=getattr(torch, plan.dtype))
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        first = str(error).splitlines()[0]
-        raise CheckpointError(
-            f"{plan.config_from}: transformers cannot make it: {first}"
-        ) from error
+    config = model_class.checked(plan.config, plan.config_from)
+    model = model_class.shell(config, dtype=getattr(torch, plan.dtype))
     set_generation(model, plan.parents[plan.tokens_from].folder)
     return model.eval()

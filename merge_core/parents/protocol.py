@@ -29,7 +29,8 @@ class Parent(ABC):
     def architecture(self) -> Architecture:
         """Facts of its model class, under the names of its tensors."""
         where = str(self.folder) if self.located else self.reference
-        return model_class.read(self.config, where).with_names_of(self.tensors)
+        found = model_class.read(self.config, where, len(self.tensors))
+        return found.with_names_of(self.tensors)
 
     @cached_property
     def digest(self) -> str:
