@@ -76,10 +76,23 @@ class Candidate(Merging):
                 for near in todo[i : i + 2]:  # this one and the next
                     execution.expect(near)
                 self._held.pop(step.tensor, None)  # until it is whole again
-                execution.carry_out(step, self._places[step.tensor])
+                self._fill(execution, step, plan.dtype)
                 self._digests[step.tensor] = execution.digests[step.tensor]
                 self._held[step.tensor] = wanted[step.tensor]
         return weights_hash.combined(self._digests[step.tensor] for step in plan.steps)
+
+    def _fill(self, execution: Execution, step: Step, dtype: str) -> None:
+        """Write one tensor to its place, rounded to what a folder of this type would hold.
+
+        A class may keep some weights in float32 whatever its type is.
+        """
+        import torch
+
+        place = self._places[step.tensor]
+        if step.copied or place.dtype == getattr(torch, dtype):
+            execution.carry_out(step, place)
+        else:
+            place.copy_(execution.carry_out(step))
 
     def _prepare(self, plan: Plan) -> None:
         wanted = behaviour(plan)
