@@ -116,7 +116,8 @@ FLOORS = {
     "merge_core": (
         *(
             {"errors", "processes"},
-            {"template_process"},
+            {"confined_process"},
+            {"confined"},
             {"plugins", "atomic_write", "json_text", "validation", "contract", "templates"},
             {"kernels"},
         ),

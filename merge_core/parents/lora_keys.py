@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from merge_core.errors import CheckpointError, ShapeError
+from merge_core import confined
+from merge_core.errors import CheckpointError, ShapeError, shown
 from merge_core.json_text import read_json
 from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import FLOATS, TensorInfo
@@ -70,6 +71,7 @@ class _Settings:
 
     def __init__(self, where: Path) -> None:
         self.where, self.data = where, read_json(where)
+        self._own: dict[str, dict[str, Any]] = {"rank_pattern": {}, "alpha_pattern": {}}
         kind, start = self.data.get("peft_type"), self.data.get("init_lora_weights")
         if kind != "LORA":
             raise CheckpointError(f"{where}: peft_type is {kind!r}; only LORA is read")
@@ -84,6 +86,21 @@ class _Settings:
         name = self.data.get("base_model_name_or_path") or "no base"
         self.mismatch = f"a LoRA for another base (its config names {name})"
 
+    def fit(self, modules: list[str]) -> None:
+        """Find the patterns of all modules that will be asked for, by peft's rule.
+
+        They are a stranger's regular expressions, so they are matched within bounds of time.
+        """
+        for key in self._own:
+            given = self.data.get(key) or {}
+            if not isinstance(given, dict):
+                raise CheckpointError(f"{self.where}: {key}: no patterns: got {shown(given)[:80]}")
+            answer = confined.ask("patterns", [*given], modules) if given else {"result": []}
+            if "error" in answer:
+                raise CheckpointError(f"{self.where}: {key}: no patterns: {answer['error']}")
+            found = dict(zip(modules, answer["result"], strict=False))
+            self._own[key] = {m: given[p] for m, p in found.items() if p is not None}
+
     def rank(self, module: str) -> float:
         r = self._number("r", "rank_pattern", module)
         if r < 1:
@@ -95,12 +112,7 @@ class _Settings:
         return alpha / (math.sqrt(r) if self.data.get("use_rslora") else r)
 
     def _number(self, name: str, patterns: str, module: str) -> float:
-        try:
-            own = dict((self.data.get(patterns) or {}).items())
-            fits = [own[key] for key in own if re.match(rf"(.*\.)?({key})$", module)]
-        except (AttributeError, re.error) as error:
-            raise CheckpointError(f"{self.where}: {patterns}: no patterns: {error}") from error
-        value = fits[0] if fits else own.get(module, self.data.get(name, 8))
+        value = self._own[patterns].get(module, self.data.get(name, 8))
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not math.isfinite(value):
             raise CheckpointError(f"{self.where}: {name} of {module}: no number: {value!r}")
@@ -125,6 +137,7 @@ class _Fitting:
             names += [f"{module}.bias" for module in low_rank]
         if not names:
             raise CheckpointError(f"{self._reference}: {WEIGHTS} holds no tensors")
+        self._settings.fit([*low_rank])
         _refuse_tied(self._reference, self._parent, names)
         self._places = self._placed(names)
         for name, key in whole.items():

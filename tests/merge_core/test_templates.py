@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from merge_core import templates
+from merge_core import confined, templates
 from merge_core.errors import TemplateError
 
 TURNS = [{"role": "user", "content": "Hi"}]
@@ -74,17 +74,17 @@ def test_chat_template_is_filled_as_by_transformers() -> None:
 def test_process_sees_no_keys_and_goes_on_after_an_interruption(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    process = templates._Process()
+    process = confined._Process()
     monkeypatch.setenv("API_KEY", "secret")
     try:
         started = process._started()
         assert b"secret" not in Path(f"/proc/{started.pid}/environ").read_bytes()
         with monkeypatch.context() as patch:
-            patch.setattr(process, "_exchange", lambda request: exec("raise KeyboardInterrupt"))
+            patch.setattr(process, "_exchange", lambda sent: exec("raise KeyboardInterrupt"))
             with pytest.raises(KeyboardInterrupt):
-                process.ask(templates.Request("text", "a", {}))
+                process.ask("text", "a", {})
         assert started.poll() is not None
-        assert process.ask(templates.Request("text", "b", {})) == "b"
+        assert process.ask("text", "b", {}) == {"result": "b"}
         assert process._owner == os.getpid()
     finally:
         process.stop()

@@ -318,7 +318,11 @@ def test_other_layers_of_a_tied_model_are_adapted(bases, tmp_path):
         ({"lora_alpha": float("inf")}, r"lora_alpha of model\.\S+: no number: inf"),
         ({"rank_pattern": {"q_proj": None}}, r"r of model\.\S+q_proj: no number: None"),
         ({"rank_pattern": ["q_proj"]}, r"rank_pattern: no patterns: "),
-        ({"alpha_pattern": {"(": 4}}, r"alpha_pattern: no patterns: missing \)"),
+        ({"alpha_pattern": {"(": 4}}, r"alpha_pattern: no patterns: .*missing \)"),
+        (
+            {"rank_pattern": {"(.+)+!": 4}},
+            r"no patterns: it takes more than 1 s of processor time",
+        ),
     ],
 )
 def test_config_that_asks_for_what_is_not_read_is_refused(bases, tmp_path, setting, message):

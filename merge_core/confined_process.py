@@ -1,8 +1,14 @@
-"""The process that fills Jinja templates for ``templates``; a program that imports nothing of ours.
+"""The program behind ``confined``; it imports nothing of ours.
 
-In come pickled requests, one after the other; out goes a line of JSON for each. A template may loop
-for ever, call itself, or make text of any length, in Python or inside one operation: the system
-ends this process when the processor time of one request is over, and gives it no more memory.
+In come pickled requests, one after the other; out goes a line of JSON for each. Their work may have
+no end, in Python or inside one operation: the system ends this process when the processor time of
+one request is over, and gives it no more memory. Kinds of requests, with their arguments:
+
+text      template, variables; undefined names are errors, the last line end stays
+chat      template, arguments of transformers' ``render_jinja_template``
+patterns  regular expressions, names; gives for each name the first that fits it as in peft, or None
+
+A template without variables (None) is only compiled.
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ import re
 import resource
 import signal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
 from jinja2.exceptions import SecurityError
@@ -33,29 +39,16 @@ LENGTH = 2**24  # characters of a filled template
 STATUS = Path("/proc/self/statm")
 
 
-class Request(NamedTuple):
-    """What is asked for.
-
-    ``kind`` is ``text`` (undefined names are errors, last line ends stay), or ``chat``: filled by
-    transformers, with the arguments of ``render_jinja_template`` as variables. Without variables
-    the template is only compiled.
-    """
-
-    kind: str
-    template: str
-    variables: dict[str, Any] | None
-
-
 def main() -> None:
     """Answer requests until there are no more."""
     answers, sys.stdout = sys.stdout, sys.stderr
     _limit_memory()
     while True:
         try:
-            request = Request(*pickle.load(sys.stdin.buffer))
+            kind, arguments = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        answers.write(json.dumps(_answer(request)) + "\n")
+        answers.write(json.dumps(_answer(kind, arguments)) + "\n")
         answers.flush()
 
 
@@ -68,24 +61,21 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
 
 
-def _answer(request: Request) -> dict[str, Any]:
-    fill = _fill_text
-    if request.kind == "chat":
+def _answer(kind: str, arguments: tuple[Any, ...]) -> dict[str, Any]:
+    work: Any = {"text": _fill_text, "chat": _fill_chat, "patterns": _fitting}[kind]
+    if kind == "chat":
         _transformers()  # takes time, which is not the template's
-        fill = _fill_chat
     signal.setitimer(signal.ITIMER_PROF, SECONDS)  # ends the process by SIGNAL
     try:
-        text = fill(request.template, request.variables)
-        if len(text) > LENGTH:
-            return {"error": f"the filled template has more than {LENGTH} characters"}
-        text.encode()
-        return {"text": text}
+        return {"result": work(*arguments)}
     except TemplateSyntaxError as error:
         return {"error": f"line {error.lineno}: {error.message}", "line": error.lineno}
     except SecurityError as error:
         return {"error": f"it may not run code: {error}"}
     except MemoryError:
         return {"error": f"it takes more than {MEMORY >> 20} MiB of memory"}
+    except re.error as error:
+        return {"error": f"no regular expression: {error}"}
     except RecursionError:
         return {"error": "it calls itself, or nests, without end"}
     except Exception as error:  # whatever the expressions in it do
@@ -115,13 +105,20 @@ def _compiled(template: str) -> Any:
 
 def _fill_text(template: str, variables: dict[str, Any] | None) -> str:
     compiled = _compiled(template)
-    return "" if variables is None else str(compiled.render(variables))
+    return "" if variables is None else _checked(compiled.render(variables))
 
 
 def _fill_chat(template: str, variables: dict[str, Any] | None) -> str:
     wanted = {"conversations": []} if variables is None else variables
     texts, _ = _transformers()(chat_template=template, **wanted)
-    return str(texts[0]) if texts else ""
+    return _checked(texts[0]) if texts else ""
+
+
+def _checked(text: str) -> str:
+    if len(text) > LENGTH:
+        raise ValueError(f"the filled template has more than {LENGTH} characters")
+    text.encode()
+    return text
 
 
 @functools.cache
@@ -131,6 +128,12 @@ def _transformers() -> Any:
 
     _limit_memory()
     return render_jinja_template
+
+
+def _fitting(patterns: list[str], names: list[str]) -> list[str | None]:
+    """Find patterns as peft's ``get_pattern_key`` does: a whole name, or its end after a dot."""
+    whole = [(pattern, re.compile(rf"(.*\.)?({pattern})$")) for pattern in patterns]
+    return [next((p for p, found in whole if found.match(name)), None) for name in names]
 
 
 if __name__ == "__main__":
