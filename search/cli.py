@@ -28,6 +28,7 @@ from search.trial.builder import Builder
 from search.trial.worker import Worker
 from search.views import inspection_html, inspection_table, plugin_table, tables
 from search.views.progress_line import ProgressLine, Stopper, hush_libraries
+from search.views.terminal import printable_output
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -72,6 +73,7 @@ SendKeys = Annotated[
 Out = Annotated[Path, typer.Argument(help="The model folder to make.")]
 
 
+@printable_output()
 def main() -> None:
     """Run the command line; our own errors are one line each, without a traceback."""
     hush_libraries()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from merge_core.inspect.report import Inspection, Row
-from search.views.tables import OUT, numbers, table
+from search.views.tables import numbers, table
+from search.views.terminal import OUT
 
 PLACE = 40  # columns of the terminal for layer and module
 NUMBER = 11  # and for one number

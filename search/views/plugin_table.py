@@ -11,7 +11,8 @@ from evaluators.registry import EVALUATORS
 from merge_core.contract import Method, Param
 from merge_core.json_text import json_text
 from merge_core.methods.registry import METHODS, method
-from search.views.tables import OUT, table
+from search.views.tables import table
+from search.views.terminal import OUT
 
 COLUMNS = ("method", "parameter", "range", "default", "scope", "meaning")
 NOTATION = (

@@ -8,14 +8,12 @@ import signal
 import time
 from types import FrameType
 
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from search.trial.trial import Trial
+from search.views.terminal import ERR
 
-# Text is printed as it is: names, reasons and messages are full of [brackets] and :colons:.
-ERR = Console(stderr=True, highlight=False, markup=False, emoji=False)
 PAUSE = 10  # seconds between two lines where none can be rewritten
 
 

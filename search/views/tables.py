@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from search.report.summary import Report
@@ -14,10 +13,7 @@ from search.run.check import Checked
 from search.scoring.pareto import front
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
-
-# Text is printed as it is: names, reasons and messages are full of [brackets] and :colons:.
-WIDTH = None if sys.stdout.isatty() else 140
-OUT = Console(highlight=False, markup=False, emoji=False, width=WIDTH)
+from search.views.terminal import OUT
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -140,6 +140,9 @@ PRINT_NOTHING = {
     "progress_line.hush_libraries",
     "inspection_html.Scale",
     "inspection_html.page",  # escaped, as its own test says
+    "terminal.PlainConsole",
+    "terminal.printable",
+    "terminal.printable_output",
 }
 
 

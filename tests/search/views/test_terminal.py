@@ -1,0 +1,57 @@
+"""What others named cannot steer the terminal that it is printed on."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+from rich.table import Table
+
+from search.cli import main
+from search.views.terminal import PlainConsole, printable, printable_output
+
+EVIL = "a\x1b[2J\x1b]0;owned\x07\x08\r\x9b31m\u202eb\u2066\udcff"
+SHOWN = r"a\x1b[2J\x1b]0;owned\x07\x08\x0d\x9b31m\u202eb\u2066\udcff"
+
+
+def test_control_characters_are_written_out_and_other_text_stays() -> None:
+    assert printable(EVIL) == SHOWN
+    plain = "é 漢字 😀\tb\n[red] :cat: \\x1b"
+    assert printable(plain) == plain
+
+
+def test_text_of_a_table_is_cleaned_and_its_own_styles_stay() -> None:
+    file = io.StringIO()
+    made = Table("x", title=EVIL)
+    made.add_row(EVIL, style="bold")
+    console = PlainConsole(file=file, force_terminal=True, width=200, color_system="standard")
+    console.print(made)
+    console.print(EVIL)
+    assert file.getvalue().count(SHOWN) == 3
+    assert "\x1b[1m" in file.getvalue()
+    assert not {"\x07", "\x08", "\r", "\x9b", "\u202e"} & {*file.getvalue()}
+
+
+def test_everything_printed_goes_through_it_but_what_rich_writes_for_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = sys.stdout, sys.stderr
+    with printable_output():
+        print(EVIL)
+        print(EVIL, file=sys.stderr, flush=True)
+        PlainConsole(force_terminal=True, width=20).print("x", style="bold")
+    assert (sys.stdout, sys.stderr) == before
+    assert tuple(capsys.readouterr()) == (f"{SHOWN}\n\x1b[1mx\x1b[0m\n", f"{SHOWN}\n")
+
+
+def test_command_line_writes_out_what_a_recipe_names(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "r.yaml").write_text('merge_method: linear\nmodels: [{model: "./a\\e[31m"}]\n')
+    monkeypatch.setattr(sys, "argv", ["mergetune", "merge", str(tmp_path / "r.yaml"), "out"])
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr().err
+    assert r"\x1b[31m" in said
+    assert "\x1b" not in said
