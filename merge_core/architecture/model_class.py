@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -42,6 +42,7 @@ class Architecture:
     vocabulary: frozenset[str] = frozenset()
     not_loaded: tuple[str, ...] = ()  # patterns of stored tensors that the class leaves aside
     prefix: str = ""  # of the model under the head; some checkpoints leave it out
+    may_lack: tuple[str, ...] = ()  # patterns of tensors that the class does without in files
 
     def reason_to_drop(self, tensor: str, stored: Mapping[str, object]) -> str | None:
         """Return why a stored tensor does not go into a merge, or None if it does."""
@@ -52,6 +53,21 @@ class Architecture:
         if any(re.search(pattern, tensor) for pattern in self.not_loaded):
             return "not loaded by the model class"
         return None
+
+    def lacking(self, stored: Container[str]) -> list[str]:
+        """Return the tensors that a checkpoint must have and has not, in the order of the modules.
+
+        ``stored`` are the names of what it holds; of two that share their weights one is enough.
+        """
+        there = {self.tied.get(name, name) for name in self.shapes if name in stored}
+        absent = [name for name in self.shapes if name not in stored]
+        kept = [name for name in absent if self.tied.get(name, name) not in there]
+        return [name for name in kept if not self.matches(self.may_lack, name)]
+
+    @staticmethod
+    def matches(patterns: Iterable[str], tensor: str) -> bool:
+        """Return whether a tensor's name fits one of the patterns."""
+        return any(re.search(pattern, tensor) for pattern in patterns)
 
     def in_order(self, names: Iterable[str]) -> list[str]:
         """Return names in the order of the modules; unknown ones last, sorted."""
@@ -95,7 +111,8 @@ def _read(config: str, tensors: int | None = None) -> Architecture:
     if kept is not None:
         shapes = {name: tuple(shape) for name, shape in kept["shapes"].items()}
         vocabulary, not_loaded = frozenset(kept["vocabulary"]), tuple(kept["not_loaded"])
-        return Architecture(shapes, kept["tied"], vocabulary, not_loaded, kept["prefix"])
+        prefix, may_lack = kept["prefix"], tuple(kept["may_lack"])
+        return Architecture(shapes, kept["tied"], vocabulary, not_loaded, prefix, may_lack)
     found = _made(config, tensors)
     class_facts_cache.keep(config, {**asdict(found), "vocabulary": sorted(found.vocabulary)})
     return found
@@ -198,6 +215,7 @@ def _of_model(model: Any) -> Architecture:
         frozenset(_vocabulary(model)),
         tuple(sorted(patterns)),
         model.base_model_prefix,
+        tuple(sorted(getattr(model, "_keys_to_ignore_on_load_missing", None) or ())),
     )
 
 

@@ -14,6 +14,7 @@ from merge_core.methods.registry import method
 from merge_core.numerics.bernoulli import key_for
 from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import FLOATS
+from merge_core.plan.check_result import check_result
 from merge_core.plan.layout import Layout, Placed, lay_out
 from merge_core.plan.steps import DTYPES, Plan, Step
 from merge_core.recipe.interpolate import value_of
@@ -37,7 +38,7 @@ def plan_document(
 
     Raises:
         CheckpointError: A parent lacks a tensor that another has, or stores another kind of number;
-            a layer that is asked for is not there.
+            a layer that is asked for is not there; the result's config makes other tensors.
         ShapeError: Two parents have different shapes for one tensor.
         ParameterError: A parameter has no value for some tensor.
     """
@@ -62,6 +63,8 @@ def plan_document(
     dropped = {name: why for parent in used for name, why in unloaded[parent].items()}
     dropped |= _left_out(layout, used, names)
     steps = [_step(placed, recipe, found, parents) for placed in layout.placed]
+    config = _config(parents, config_from, layout, tokens, tokens_from)
+    check_result(config, config_from, {step.tensor: step.shape for step in steps})
     return Plan(
         recipe=recipe,
         opened=opened,
@@ -69,7 +72,7 @@ def plan_document(
         method=found,
         config_from=config_from,
         tokens_from=tokens_from,
-        config=_config(parents, config_from, layout, tokens, tokens_from),
+        config=config,
         dtype=recipe.out_dtype or recipe.dtype or _common_dtype([parents[name] for name in used]),
         steps=tuple(sorted(steps, key=lambda step: step.tensor)),
         dropped=dropped,

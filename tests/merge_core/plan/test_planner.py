@@ -173,8 +173,8 @@ def test_float_in_one_parent_and_whole_number_in_another_are_refused(planned, ow
 def test_whole_numbers_in_all_parents_are_copied(planned, own_family):
     root = own_family()
     for name in ("base", "one", "two", "three"):
-        change(root / name, model__steps=torch.tensor(3))
-    step = steps_of(planned(TIES, root=root))["model.steps"]
+        change(root / name, model__norm__weight=torch.arange(16))
+    step = steps_of(planned(TIES, root=root))[NORM]
     assert (step.copied, step.values, step.shared, step.keys) == (True, (), {}, ())
 
 
