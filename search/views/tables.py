@@ -13,14 +13,14 @@ from search.run.check import Checked
 from search.scoring.pareto import front
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
-from search.views.terminal import OUT
+from search.views.terminal import OUT, printable
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Return a table."""
-    made = Table(*columns, title=title)
+    """Return a table; control characters are written out here, so that columns have their room."""
+    made = Table(*map(printable, columns), title=printable(title))
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*map(printable, row))
     return made
 
 

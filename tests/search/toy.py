@@ -190,7 +190,7 @@ class ToyBuilder(Builder):
     """Builds what its toy says."""
 
     kernels, once, live = "toy", "nothing", None  # no tensor is merged
-    placement = Placement("mapped", "they are points")
+    placement = Placement("mapped", "they are points", 0)
     parents: Any = None
 
     def __init__(self, toy: Toy) -> None:

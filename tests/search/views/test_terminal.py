@@ -6,9 +6,9 @@ import io
 import sys
 
 import pytest
-from rich.table import Table
 
 from search.cli import main
+from search.views.tables import table
 from search.views.terminal import PlainConsole, printable, printable_output
 
 EVIL = "a\x1b[2J\x1b]0;owned\x07\x08\r\x9b31m\u202eb\u2066\udcff"
@@ -23,12 +23,12 @@ def test_control_characters_are_written_out_and_other_text_stays() -> None:
 
 def test_text_of_a_table_is_cleaned_and_its_own_styles_stay() -> None:
     file = io.StringIO()
-    made = Table("x", title=EVIL)
-    made.add_row(EVIL, style="bold")
+    made = table(EVIL, (EVIL,), [(EVIL,)])
+    made.rows[0].style = "bold"
     console = PlainConsole(file=file, force_terminal=True, width=200, color_system="standard")
     console.print(made)
-    console.print(EVIL)
     assert file.getvalue().count(SHOWN) == 3
+    console.print(EVIL)
     assert "\x1b[1m" in file.getvalue()
     assert not {"\x07", "\x08", "\r", "\x9b", "\u202e"} & {*file.getvalue()}
 
@@ -45,13 +45,12 @@ def test_everything_printed_goes_through_it_but_what_rich_writes_for_the_termina
     assert tuple(capsys.readouterr()) == (f"{SHOWN}\n\x1b[1mx\x1b[0m\n", f"{SHOWN}\n")
 
 
-def test_command_line_writes_out_what_a_recipe_names(
-    tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_command_line_writes_out_what_an_error_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "r.yaml").write_text('merge_method: linear\nmodels: [{model: "./a\\e[31m"}]\n')
-    monkeypatch.setattr(sys, "argv", ["mergetune", "merge", str(tmp_path / "r.yaml"), "out"])
+    monkeypatch.setattr(sys, "argv", ["mergetune", "merge", "a\x1b[31m.yaml", "out"])
     with pytest.raises(SystemExit):
         main()
     said = capsys.readouterr().err
-    assert r"\x1b[31m" in said
+    assert r"a\x1b[31m.yaml" in said
     assert "\x1b" not in said
