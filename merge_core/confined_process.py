@@ -7,6 +7,9 @@ one request is over, and gives it no more memory. Kinds of requests, with their 
 text      template, variables; undefined names are errors, the last line end stays
 chat      template, arguments of transformers' ``render_jinja_template``
 patterns  regular expressions, names; gives for each name the first that fits it as in peft, or None
+search    regular expression, flags, text; gives the first match and its groups, or None
+findall   the same arguments; as ``re.findall``
+sub       the same, what to put there and how often (0: always); as ``re.sub``
 
 A template without variables (None) is only compiled.
 """
@@ -62,7 +65,7 @@ def _limit_memory() -> None:
 
 
 def _answer(kind: str, arguments: tuple[Any, ...]) -> dict[str, Any]:
-    work: Any = {"text": _fill_text, "chat": _fill_chat, "patterns": _fitting}[kind]
+    work: Any = WORK[kind]
     if kind == "chat":
         _transformers()  # takes time, which is not the template's
     signal.setitimer(signal.ITIMER_PROF, SECONDS)  # ends the process by SIGNAL
@@ -135,6 +138,28 @@ def _fitting(patterns: list[str], names: list[str]) -> list[str | None]:
     whole = [(pattern, re.compile(rf"(.*\.)?({pattern})$")) for pattern in patterns]
     return [next((p for p, found in whole if found.match(name)), None) for name in names]
 
+
+def _search(pattern: str, flags: int, text: str) -> list[str | None] | None:
+    found = re.compile(pattern, flags).search(text)
+    return None if found is None else [found[0], *found.groups()]
+
+
+def _findall(pattern: str, flags: int, text: str) -> list[Any]:
+    return re.compile(pattern, flags).findall(text)
+
+
+def _sub(pattern: str, flags: int, text: str, new: str, count: int) -> str:
+    return re.compile(pattern, flags).sub(new, text, count)
+
+
+WORK: dict[str, Any] = {
+    "text": _fill_text,
+    "chat": _fill_chat,
+    "patterns": _fitting,
+    "search": _search,
+    "findall": _findall,
+    "sub": _sub,
+}
 
 if __name__ == "__main__":
     main()

@@ -19,7 +19,11 @@ MAY_IMPORT = {
     },
     "evaluators": {
         *("merge_core.errors", "merge_core.plugins", "merge_core.validation"),
-        *("merge_core.json_text", "merge_core.templates"),  # nothing else of it
+        *(
+            "merge_core.json_text",
+            "merge_core.templates",
+            "merge_core.confined",
+        ),  # nothing else of it
         *("torch", "transformers", "lm_eval", "numpy", "pydantic", "datasets", "jinja2", "pyarrow"),
         *("requests", "urllib3"),
     },
@@ -125,7 +129,7 @@ FLOORS = {
         *({"plan"}, {"merge"}, {"output"}, {"inspect", "api", "testing"}),
     ),
     "evaluators": (
-        {"protocol", "choice_scores", "json_rows", "log_control"},
+        {"protocol", "choice_scores", "json_rows", "log_control", "patterns"},
         {"earlier_plugins", "chat_prompts"},
         *({"registry", "engines", "testing"}, {"harness", "jsonl", "text", "cost"}),
         {"plugin_file", "consent", "python_function"},

@@ -31,9 +31,10 @@ from evaluators.harness.public_data import notice_of
 from evaluators.harness.refusals import ANSWERABLE
 from evaluators.harness.requests import Prepared
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, items_of
-from merge_core.errors import EvaluationError, MergeError, UnknownNameError, hint
+from merge_core.errors import EvaluationError, ItemError, MergeError, UnknownNameError, hint
 
 if TYPE_CHECKING:
+    from lm_eval.api.filter import FilterEnsemble
     from lm_eval.api.instance import Instance
 
 
@@ -66,6 +67,7 @@ class LmEvalTask(Evaluator):
         filters = {f.name: f for f in prepared.task._filters}
         self._filter = filters[_chosen("filter", filter, list(filters), prepared.name)]
         self.filter = self._filter.name
+        _refuse_filter(prepared.name, self._filter)
         super().__init__(_facts(prepared, self._reduction))
         self._lengths: dict[int, tuple[int, int]] = {}  # position -> tokens of prompt, of answer
         facts = {"metric": self.unit, "filter": self.filter, **chosen}
@@ -104,7 +106,10 @@ class LmEvalTask(Evaluator):
                 for request, answer in zip(some, answers, strict=True):
                     request.resps.append(answer)
         if requests:
-            self._filter.apply(requests)
+            try:
+                self._filter.apply(requests)
+            except ItemError as error:
+                raise ItemError(f"{self.task}: filter {self.filter!r}: {error}") from error
 
     def _value(self, requests: list[Instance]) -> float:
         answers = [r.filtered_resps[self.filter] for r in requests]
@@ -147,6 +152,18 @@ def _facts(prepared: Prepared, by: Reduction) -> TaskFacts:
         documents=tuple(item.id for item in items_of("", documents)),
         notice=notice_of(prepared.task),
     )
+
+
+def _refuse_filter(task: str, chosen: FilterEnsemble) -> None:
+    """Make a filter's parts once, which lm-eval does when the first answers are there."""
+    for part in chosen.filters:
+        try:
+            part()
+        except Exception as error:  # whatever a part makes of its settings
+            raise EvaluationError(
+                f"lm-eval task {task!r}: filter {chosen.name!r} cannot be made: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
 
 def _prompt(request: Instance) -> tuple[str, int]:

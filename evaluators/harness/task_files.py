@@ -1,5 +1,7 @@
 """What lm-eval reads of task files: code only with the user's consent, data that lie beside them.
 
+Regular expressions in them are matched by an engine that stops (``evaluators/patterns.py``).
+
 lm-eval runs what a file names under ``!function``, and asks the ``evaluate`` package for metrics it
 does not know, which runs code of a folder of that name or of the hub. Who sends a study sends its
 task files along, so the command line alone consents (``--trust-tasks``). lm-eval's own files need
@@ -14,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from evaluators import patterns
 from merge_core.errors import EvaluationError
 
 _trusted = [False]  # of this process
@@ -38,8 +41,11 @@ def task_code(*, trusted: bool) -> Iterator[None]:
 @functools.cache
 def install_rules() -> None:
     """Let lm-eval read task files by our rules, in this process and from now on."""
-    from lm_eval.api import task
+    from lm_eval.api import metrics, task
+    from lm_eval.filters import extraction
     from lm_eval.tasks import _factory, _yaml_loader
+
+    extraction.re = metrics.re = patterns
 
     _yaml_loader._mk_function_ctor = _asking_first(_yaml_loader._mk_function_ctor)
     _factory.load_yaml = _with_data_beside(_factory.load_yaml)

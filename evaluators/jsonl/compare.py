@@ -7,8 +7,10 @@ import string
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
-from merge_core.errors import ParameterError
+from evaluators import patterns
+from merge_core.errors import ItemError, ParameterError
 
 _NUMBER = re.compile(r"[-+]?((\d{1,3}(,\d{3})+|\d+)(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -26,17 +28,22 @@ def finder(pattern: str | None, name: str) -> Callable[[str], str | None]:
 
     Raises:
         ParameterError: It is no regular expression.
+        ItemError: When called: it takes too long on a text.
     """
     if pattern is None:
         return lambda text: text
     try:
-        compiled = re.compile(pattern)
+        compiled = patterns.compile(pattern)
     except re.error as error:
-        raise ParameterError(f"{name} {pattern!r} is no regular expression: {error}") from error
+        shown = f"{name} {pattern[:80]!r}"
+        raise ParameterError(f"{shown} is no regular expression: {error}") from error
 
-    def find(text: str) -> str | None:
-        found = compiled.search(text)
-        return found and found.group(1 if compiled.groups else 0)
+    def find(text: str) -> Any:
+        try:
+            found = compiled.search(text)
+        except ItemError as error:
+            raise ItemError(f"{name}: {error}") from error
+        return found and found[1 if compiled.groups else 0]
 
     return find
 

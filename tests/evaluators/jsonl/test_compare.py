@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluators.jsonl.compare import number_of, token_f1
+from evaluators.jsonl.compare import finder, number_of, token_f1
+from merge_core.errors import ItemError
 
 WORDS = st.lists(st.sampled_from(["cat", "dog", "sat", "mat"]), max_size=6)
 
@@ -54,3 +55,16 @@ def test_f1_is_symmetric_within_0_and_1_and_1_only_for_the_same_words(a, b):
 def test_texts_without_words_are_equal():
     assert token_f1("The.", "") == 1
     assert token_f1("The cat", "a") == 0
+
+
+def test_what_is_found_is_the_first_group_or_all():
+    assert finder("a(b)?", "answer_regex")("xab") == "b"
+    assert finder("a(b)?", "answer_regex")("xa") is None
+    assert finder("ab?", "answer_regex")("xab") == "ab"
+    assert finder("ab?", "answer_regex")("x") is None
+    assert finder(None, "answer_regex")("x") == "x"
+
+
+def test_an_expression_that_does_not_end_is_named():
+    with pytest.raises(ItemError, match=r"^answer_regex: the regular expression '\(a\|aa\)\+\$'"):
+        finder("(a|aa)+$", "answer_regex")("a" * 60 + "b")
