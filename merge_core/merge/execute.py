@@ -133,7 +133,12 @@ class Execution:
                 self._copied(step)
 
     def _read(self, operand: Operand) -> Tensor:
-        return self._plan.parents[operand.parent].tensor(operand.tensor)
+        parent = self._plan.parents[operand.parent]
+        read = partial(parent.tensor, operand.tensor)
+        if self._known is None or not parent.makes(operand.tensor):
+            return read()
+        made: Tensor = self._known.get(("made", operand), read, cheap=True)
+        return made
 
     def _copied(self, step: Step) -> Tensor:
         first, *others = (self._read(operand) for operand in step.inputs())

@@ -53,6 +53,10 @@ class Intermediate(Parent):
         """Return a merged tensor, of the document's type."""
         return self._execution.carry_out(self._steps[name])
 
+    def makes(self, name: str) -> bool:
+        """See ``Parent``."""
+        return True
+
     def expect(self, name: str) -> None:
         """See ``Parent``."""
         self._execution.expect(self._steps[name])

@@ -44,6 +44,7 @@ class Known:
     def __init__(self, room: int | None = None, saved: Saved | None = None) -> None:
         self._room, self._saved = host_room() if room is None else room, saved
         self._values: OrderedDict[Hashable, _Kept] = OrderedDict()  # asked for longest ago first
+        self._cheap: dict[Hashable, None] = {}  # the names of those that are
         self._candidate = 0
         self.used = 0  # bytes
         self.seconds = 0.0  # spent on computing
@@ -88,10 +89,18 @@ class Known:
 
         return self.get((what, of), found, version)
 
-    def get(self, name: Hashable, compute: Callable[[], Any], version: Hashable = None) -> Any:
+    def get(
+        self,
+        name: Hashable,
+        compute: Callable[[], Any],
+        version: Hashable = None,
+        *,
+        cheap: bool = False,
+    ) -> Any:
         """Return the value of that name and version, computed if it is not there.
 
-        Only the last version of a value is kept.
+        Only the last version of a value is kept. One that is ``cheap`` to compute for its bytes
+        makes room for others.
         """
         kept = self._values.get(name)
         if kept is not None and kept.version == version:
@@ -108,23 +117,29 @@ class Known:
             self._depth -= 1
             if self._depth == 0:
                 self.seconds += time.perf_counter() - start
-        self._keep(name, _Kept(value, _bytes(value), version, self._candidate))
+        self._keep(name, _Kept(value, _bytes(value), version, self._candidate), cheap)
         return value
 
-    def _keep(self, name: Hashable, new: _Kept) -> None:
-        """Keep a value if there is room, or can be made of what is long past."""
+    def _keep(self, name: Hashable, new: _Kept, cheap: bool) -> None:
+        """Keep a value if there is room, or can be made of what is cheap or long past."""
         if new.size > self._room:
             return
         while self.used + new.size > self._room:
             oldest = next(iter(self._values))
-            if self._candidate - self._values[oldest].asked <= LONG:
+            if self._candidate - self._values[oldest].asked > LONG:
+                self._drop(oldest)
+            elif self._cheap and not cheap:
+                self._drop(next(reversed(self._cheap)))
+            else:
                 return
-            self._drop(oldest)
         self._values[name] = new
         self.used += new.size
+        if cheap:
+            self._cheap[name] = None
 
     def _drop(self, name: Hashable) -> None:
         self.used -= self._values.pop(name).size
+        self._cheap.pop(name, None)
 
     def settle(self) -> None:
         """Give back the memory that computing has left; glibc keeps hundreds of MiB of it."""
@@ -135,6 +150,7 @@ class Known:
     def forget(self) -> None:
         """Forget everything."""
         self._values.clear()
+        self._cheap.clear()
         self.used = 0
 
 

@@ -41,6 +41,10 @@ class Parent(ABC):
     def tensor(self, name: str) -> Tensor:
         """Return a tensor; do not write to it."""
 
+    def makes(self, name: str) -> bool:
+        """Return whether ``tensor`` computes this one anew whenever it is asked for."""
+        return False
+
     @abstractmethod
     def expect(self, name: str) -> None:
         """Hear that a tensor is needed soon."""
@@ -54,6 +58,10 @@ class Changed(Parent):
         self.reference, self.located = parent.reference, parent.located
         self.folder, self.config = parent.folder, parent.config
         self.architecture, self.tensors = parent.architecture, parent.tensors
+
+    def makes(self, name: str) -> bool:
+        """See ``Parent``."""
+        return self._parent.makes(name)
 
     def expect(self, name: str) -> None:
         """See ``Parent``; what the change needs beside the parent's tensor is small."""

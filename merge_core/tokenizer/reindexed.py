@@ -59,6 +59,10 @@ class Reindexed(Changed):
             return stored
         return self._rows(name, stored)
 
+    def makes(self, name: str) -> bool:
+        """See ``Parent``."""
+        return name in self._indexed or super().makes(name)
+
     @property
     def digest(self) -> str:
         """SHA-256 of all weights of the parent as stored."""

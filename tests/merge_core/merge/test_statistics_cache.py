@@ -62,6 +62,24 @@ def test_what_no_candidate_has_asked_for_in_a_while_makes_room():
     assert swept(known, "a") == ["a"]
 
 
+def test_what_is_cheap_makes_room_for_what_is_not():
+    known, computed = Known(room=120), []
+
+    def ask(name, cheap):
+        def compute():
+            computed.append(name)
+            return torch.zeros(10)
+
+        known.get(name, compute, cheap=cheap)
+
+    for _ in range(3):
+        known.of({})
+        for name, cheap in [("a", True), ("b", True), ("c", False), ("d", True), ("e", False)]:
+            ask(name, cheap)
+        assert known.used == 120
+    assert computed == [*"abcde", *"bd", *"bd"]
+
+
 def test_another_version_takes_the_place_of_a_value_in_a_full_cache():
     known = Known(room=80)
     swept(known, "ab")

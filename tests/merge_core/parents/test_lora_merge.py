@@ -7,9 +7,12 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from merge_core import api
 from merge_core.api import merge, planned
 from merge_core.errors import CheckpointError, MergeError
+from merge_core.merge import nested
 from merge_core.output.live_model import Candidate
+from merge_core.parents import lora
 from merge_core.parents.weight_files import SINGLE
 
 TARGET = "model.layers.{}.self_attn.q_proj"
@@ -115,3 +118,46 @@ def test_adapter_for_another_base_is_refused_before_anything_is_written(root):
 def test_adapter_folder_that_is_not_there_is_refused(root):
     (root / "r.yaml").write_text(RECIPE.replace("base+small", "base+./nowhere"))
     refused(root, CheckpointError, r"^model './nowhere': no such folder in ")
+
+
+def sums(monkeypatch):
+    """Which products are made, by the shapes of their factors."""
+    made, usual = [], lora.low_rank_sum
+
+    def noted(weight, left, right, scale):
+        made.append((*left.shape, *right.shape))
+        return usual(weight, left, right, scale)
+
+    monkeypatch.setattr(lora, "low_rank_sum", noted)
+    return made
+
+
+ADDED = RECIPE.replace("ties", "task_arithmetic").replace("{density: 0.5}", "{}")
+WHOLE = RECIPE.replace("{density: 0.5}", "{density: 0.5, trim: global}")
+
+
+@pytest.mark.parametrize(
+    ("text", "room", "first", "again"),
+    [
+        (RECIPE, 2**30, 8, 0),
+        (WHOLE, 2**30, 8, 0),
+        (ADDED, 5 * 16 * 16 * 4, 8, 3),
+        (ADDED, 0, 8, 8),
+    ],
+    ids=["tensor", "global", "room for five", "no room"],
+)
+def test_study_makes_each_product_once_as_far_as_there_is_room(
+    root, monkeypatch, text, room, first, again
+):
+    made, candidate, counts = sums(monkeypatch), Candidate(room=room), []
+    (root / "r.yaml").write_text(text)
+    plan, digests = planned(root / "r.yaml"), []
+    for weight in (0.5, 0.6, 0.7):
+        (root / "r.yaml").write_text(text.replace("weight: 0.5", f"weight: {weight}"))
+        recipe, _ = api.read(root / "r.yaml", None)
+        made.clear()
+        digests.append(candidate.build(nested.plan(recipe, plan.opened)))
+        counts.append(len(made))
+    assert counts == [first, again, again]
+    assert digests[-1] == Candidate(room=0).build(planned(root / "r.yaml"))
+    assert len(set(digests)) == 3
