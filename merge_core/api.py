@@ -2,46 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from merge_core.merge.nested import plan
+from merge_core.errors import Notices
+from merge_core.merge.nested import plan, unmatched_filters
 from merge_core.output import model_folder
 from merge_core.parents.open import open_parents
 from merge_core.plan.steps import Plan
-from merge_core.recipe import read as recipe_reader
-from merge_core.recipe.schema import Recipe
-from merge_core.recipe.yaml_document import Document, parse_all
+from merge_core.recipe.read import Reading, reading_of
+from merge_core.recipe.yaml_document import Document, parse_all, read_all
 
 Folder = str | Path
+Tell = Callable[[str], None]
 Source = str | Path | Mapping[str, Any]  # a recipe file, YAML text, or what such text says
 
 
+def _warn(line: str) -> None:
+    warnings.warn(line, stacklevel=5)
+
+
 def merge(
-    recipe: Source, out: Folder, *, folder: Folder | None = None, overwrite: bool = False
+    recipe: Source,
+    out: Folder,
+    *,
+    tell: Tell = _warn,
+    folder: Folder | None = None,
+    overwrite: bool = False,
+    strict: bool = False,
 ) -> str:
-    """Merge a recipe into a new model folder and return its weights digest; see :func:`read`.
+    """Merge a recipe into a new model folder and return its weights digest; see :func:`planned`.
 
     Raises:
         DocumentError: The recipe breaks rules.
         MergeError: A parent cannot be used, or ``out`` is taken.
     """
-    return model_folder.write(planned(recipe, folder), Path(out), overwrite=overwrite)
+    plan = planned(recipe, folder, tell=tell, strict=strict)
+    return model_folder.write(plan, Path(out), overwrite=overwrite)
 
 
-def planned(recipe: Source, folder: Folder | None = None) -> Plan:
-    """Read a recipe, open its parents and plan it; see :func:`read`.
+def planned(
+    recipe: Source, folder: Folder | None = None, *, tell: Tell = _warn, strict: bool = False
+) -> Plan:
+    """Read a recipe, open its parents and plan it.
+
+    Args:
+        recipe: See :func:`read`.
+        folder: See there, too.
+        tell: Is called with a line for all that the recipe says in vain; else Python warns.
+        strict: That is an error.
 
     Raises:
         DocumentError: The recipe breaks rules.
         MergeError: A parent cannot be used.
     """
     found, roots = read(recipe, folder)
-    return plan(found, open_parents(found.references(), roots))
+    if strict:
+        found.notices.refuse()
+    made = plan(found.recipe, open_parents(found.recipe.references(), roots))
+    idle = Notices(found.notices.file, (*found.notices.found, *unmatched_filters(found, made)))
+    if strict:
+        idle.refuse()
+    for line in idle.lines():
+        tell(line)
+    return made
 
 
-def read(recipe: Source, folder: Folder | None = None) -> tuple[Recipe, tuple[Path, ...]]:
+def read(recipe: Source, folder: Folder | None = None) -> tuple[Reading, tuple[Path, ...]]:
     """Read a recipe in the mergekit dialect.
 
     Args:
@@ -50,7 +79,7 @@ def read(recipe: Source, folder: Folder | None = None) -> tuple[Recipe, tuple[Pa
             the folder of the file.
 
     Returns:
-        The recipe, and the folders that its relative model paths are tried from.
+        The recipe as it stands there, and the folders that its relative model paths are tried from.
 
     Raises:
         DocumentError: The recipe breaks rules.
@@ -58,10 +87,10 @@ def read(recipe: Source, folder: Folder | None = None) -> tuple[Recipe, tuple[Pa
     """
     here = Path.cwd()
     if isinstance(recipe, Mapping):
-        found = recipe_reader.of_documents([Document("recipe", dict(recipe), {})])
+        documents = [Document("recipe", dict(recipe), {})]
     elif isinstance(recipe, str) and ("\n" in recipe or recipe.lstrip().startswith("{")):
-        found = recipe_reader.of_documents(parse_all(recipe, "recipe"))
+        documents = parse_all(recipe, "recipe")
     else:
-        found, here = recipe_reader.read(Path(recipe)), Path(recipe).resolve().parent
+        documents, here = read_all(Path(recipe)), Path(recipe).resolve().parent
     roots = (here if folder is None else Path(folder), Path.cwd())
-    return found, tuple(dict.fromkeys(roots))
+    return reading_of(documents), tuple(dict.fromkeys(roots))

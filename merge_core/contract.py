@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ T = TypeVar("T")
 Value = bool | float | str
 Remember = Callable[[Any, tuple[int, ...], Callable[[], Any], Any], Any]
 Values = Mapping[str, Value]
+_FLAGS = {"true": True, "yes": True, "on": True, "1": True, "1.0": True}
+_FLAGS |= {"false": False, "no": False, "off": False, "0": False, "0.0": False}
+_NUMBER = re.compile(r"\s*[-+]?(\d{1,300}\.?\d{0,300}|\.\d{1,300})([eE][-+]?\d{1,4})?\s*")
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,20 @@ class Param:
     choices: tuple[Value, ...] = ()  # allowed values of what is not a number; flags: True, False
     start: Value | None = None  # where an unsearched recipe would put it, if not at ``default``
 
+    def meant_by(self, value: Value) -> Value:
+        """Return a value in its plain form: flags for 0, 1 and their words, numbers for their text.
+
+        What cannot be one of this parameter's values is returned as it is.
+        """
+        if self.rule_broken_by(value) is None:
+            return value
+        if any(choice is True for choice in self.choices):
+            flag = flag_of(value)
+            return value if flag is None else flag
+        if not self.choices and isinstance(value, str) and _NUMBER.fullmatch(value):
+            return float(value)
+        return value
+
     def rule_broken_by(self, value: Any) -> str | None:
         """Return ``rule, got value`` if this parameter cannot be ``value``, else None."""
         if self.choices:
@@ -53,6 +71,13 @@ class Param:
             right = f"{self.maximum:g}]" if math.isfinite(self.maximum) else "inf)"
             return f"must be in {left}, {right}, got {shown(value)}"
         return None
+
+
+def flag_of(value: Any) -> bool | None:
+    """Return the flag that 0, 1, their text or YAML's words stand for; None if it is none."""
+    if isinstance(value, int | float):
+        return bool(value) if value in (0, 1) else None
+    return _FLAGS.get(value.strip().lower()) if isinstance(value, str) else None
 
 
 shared = partial(Param, scope="shared")  # one value for the merge

@@ -82,6 +82,28 @@ class Problem:
     line: int = 1  # counted from 1
 
 
+@dataclass(frozen=True)
+class Notices:
+    """What a file says in vain: allowed, and nothing comes of it."""
+
+    file: str
+    found: tuple[Problem, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Return a line each, in the file's order: file, line, key path and why."""
+        ordered = sorted(self.found, key=lambda notice: notice.line)
+        return [f"{self.file}:{n.line}: {n.path}: {n.rule}" for n in ordered]
+
+    def refuse(self) -> None:
+        """Raise them as problems, if there are any.
+
+        Raises:
+            DocumentError: There are some.
+        """
+        if self.found:
+            raise DocumentError(self.file, self.found)
+
+
 class DocumentError(MergeError, ValueError):
     """A YAML document breaks rules; the message lists all of them, one per line.
 
@@ -115,7 +137,7 @@ def shown(value: Any) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list"
-    if isinstance(value, int) and value.bit_length() > 1024:  # Python does not print the largest
+    if isinstance(value, int) and value.bit_length() > 4096:  # Python does not print the largest
         return f"a whole number of {value.bit_length()} bits"
     return repr(value) if isinstance(value, str) else str(value)
 

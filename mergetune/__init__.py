@@ -3,7 +3,8 @@
 What ``__all__`` names is public; all else, the three packages below included, is private.
 A recipe is a file, YAML text or a mapping in the mergekit dialect. Its relative model paths are
 tried from ``folder`` (if not given, that of the file), then from the working directory.
-Every function raises ``MergeError``, a builtin error besides, with what to do about it.
+Every function raises ``MergeError``, a builtin error besides, with what to do about it; of what a
+recipe says in vain Python warns.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def merge(
 def open_parents(recipe: Source, *, folder: Folder | None = None) -> Mapping[str, Parent]:
     """Open a recipe's models, by reference; each has ``config``, ``tensors``, ``digest``, ..."""
     found, roots = api.read(recipe, folder)
-    return open_all(found.references(), roots)
+    return open_all(found.recipe.references(), roots)
 
 
 def build(

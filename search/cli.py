@@ -70,6 +70,9 @@ SendKeys = Annotated[
         help="Send a judge's key (api_key_env) to this host.",
     ),
 ]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse what a recipe says in vain, which is a warning.")
+]
 Out = Annotated[Path, typer.Argument(help="The model folder to make.")]
 
 
@@ -87,6 +90,10 @@ def main() -> None:
         sys.exit(1)
 
 
+def _warn(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr)
+
+
 def _answer(as_json: bool, data: Any, show: Callable[[], None]) -> None:
     if as_json:
         print(json_text(data))
@@ -97,12 +104,15 @@ def _answer(as_json: bool, data: Any, show: Callable[[], None]) -> None:
 @app.command()
 def check(
     study: Annotated[Path, typer.Argument(help="A study file, its folder, or a recipe file.")],
+    strict: Strict = False,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Read a study or a recipe and say what it would do, or all that is wrong with it."""
-    found = checks.check(study)
+    found = checks.check(study, strict=strict)
     _answer(as_json, found.facts, lambda: tables.checked(found))
+    for line in found.warnings:
+        _warn(line)
 
 
 @app.command()
@@ -151,7 +161,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Measure a recipe's task vectors and what its density keeps, before any merge."""
-    found = inspection.inspect(api.planned(recipe))
+    found = inspection.inspect(api.planned(recipe, tell=_warn))
     if html is not None:
         write_whole(html, inspection_html.page(found))
     _answer(as_json, found.plain(), lambda: inspection_table.show(found))
@@ -162,10 +172,11 @@ def merge(
     recipe: Annotated[Path, typer.Argument(help="A recipe in the mergekit dialect.")],
     out: Out,
     overwrite: Overwrite = False,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """Merge a recipe into a model folder."""
-    digest = api.merge(recipe, out, overwrite=overwrite)
+    digest = api.merge(recipe, out, tell=_warn, overwrite=overwrite, strict=strict)
     data = {"out": str(out), "weights_digest": digest}
     _answer(as_json, data, lambda: print(f"{out}: weights digest {digest}"))
 

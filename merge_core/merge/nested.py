@@ -5,14 +5,16 @@ Its tensors are merged when asked for and never written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from merge_core.contract import Tensor
+from merge_core.errors import Problem
 from merge_core.merge.execute import Execution
 from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import TensorInfo
 from merge_core.plan.planner import plan_document
 from merge_core.plan.steps import Plan
+from merge_core.recipe.read import Reading
 from merge_core.recipe.schema import Recipe
 
 
@@ -25,9 +27,30 @@ def plan(recipe: Recipe, opened: Mapping[str, Parent]) -> Plan:
     parents = dict(opened)
     for document in recipe.documents:
         assert document.name is not None
-        made = plan_document(document, parents, opened)
+        made = plan_document(document, dict(parents), opened)
         parents[document.name] = Intermediate(document.name, made)
     return plan_document(recipe, parents, opened)
+
+
+def unmatched_filters(reading: Reading, plan: Plan) -> list[Problem]:
+    """Return a notice for every filter that is no part of any tensor's name."""
+    inside = [parent.plan for parent in plan.parents.values() if isinstance(parent, Intermediate)]
+    found = [notice for one in (*inside, plan) for notice in _unmatched(reading, one)]
+    return list(dict.fromkeys(found))
+
+
+def _unmatched(reading: Reading, plan: Plan) -> Iterator[Problem]:
+    of_models: dict[str, set[str]] = {}
+    for step in plan.steps:
+        for operand in step.inputs():
+            of_models.setdefault(operand.parent, set()).add(operand.tensor)
+    everywhere = {step.tensor for step in plan.steps}.union(*of_models.values())
+    for path, part, model in plan.recipe.filters():
+        names = everywhere if model is None else of_models.get(model, set())
+        if not any(part in name for name in names):
+            whose = "the models" if model is None else model
+            rule = f"{part!r} changes nothing: no tensor of {whose} has it in its name"
+            yield reading.at(plan.recipe.name, path, rule)
 
 
 class Intermediate(Parent):

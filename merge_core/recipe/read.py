@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from merge_core.errors import DocumentError, ParameterError, Problem, Problems, shown
+from merge_core.errors import DocumentError, Notices, ParameterError, Problem, Problems, shown
 from merge_core.recipe import read_tokenizer
-from merge_core.recipe.read_fields import Node, settings
+from merge_core.recipe.read_fields import Node, settings, whole_number
 from merge_core.recipe.schema import PART, ModulePart, Recipe, Slice, Source
 from merge_core.recipe.validate import check_method
 from merge_core.recipe.yaml_document import Document, read_all
@@ -17,6 +17,22 @@ from merge_core.recipe.yaml_document import Document, read_all
 OWN = ("base_model", "modules", "dtype", "out_dtype", "seed", "name")
 KEYS = ("merge_method", *PART, *OWN, *read_tokenizer.KEYS, "documents")
 DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A recipe as it stands in a file."""
+
+    recipe: Recipe
+    notices: Notices
+    # name of a document -> where it stands, and its key path there
+    places: Mapping[str | None, tuple[Document, str]] = field(repr=False)
+
+    def at(self, name: str | None, path: str, rule: str) -> Problem:
+        """Return a notice on a key path of the document ``name``, with its place in the file."""
+        document, start = self.places[name]
+        where = f"{start}.{path}" if start else path
+        return Problem(where, rule, document.line(where))
 
 
 def read(path: Path) -> Recipe:
@@ -30,6 +46,11 @@ def read(path: Path) -> Recipe:
 
 
 def of_documents(documents: Sequence[Document]) -> Recipe:
+    """Return the recipe of :func:`reading_of`."""
+    return reading_of(documents).recipe
+
+
+def reading_of(documents: Sequence[Document]) -> Reading:
     """Turn the documents of one file into a recipe: the one that no other refers to.
 
     Raises:
@@ -37,18 +58,27 @@ def of_documents(documents: Sequence[Document]) -> Recipe:
     """
     found: list[Recipe] = []
     wrong: list[Problem] = []
+    idle: list[Problem] = []
+    places: dict[str | None, tuple[Document, str]] = {}
     for document in documents:
         problems: Problems = []
-        recipe = parse(document.data, "", problems)
-        wrong.extend(Problem(p, r, document.line(p)) for p, r in dict.fromkeys(problems))
-        found.extend([recipe] if recipe is not None else [])
+        notices: Problems = []
+        recipe = parse(document.data, "", problems, notices)
+        wrong.extend(document.placed(problems))
+        idle.extend(document.placed(notices))
+        if recipe is not None:
+            found.append(recipe)
+            places[recipe.name] = document, ""
+            inside = enumerate(recipe.documents)
+            places |= {one.name: (document, f"documents[{i}]") for i, one in inside}
+    file = documents[0].file
     if wrong:
-        raise DocumentError(documents[0].file, wrong)
+        raise DocumentError(file, wrong)
     try:
-        return _joined(found)
+        return Reading(_joined(found), Notices(file, tuple(idle)), places)
     except ParameterError as error:
         problem = Problem("name", str(error), documents[-1].line("name"))
-        raise DocumentError(documents[0].file, [problem]) from error
+        raise DocumentError(file, [problem]) from error
 
 
 def _joined(recipes: list[Recipe]) -> Recipe:
@@ -80,32 +110,38 @@ def _visit(
             ordered[name] = named[name]
 
 
-def parse(data: Any, path: str, problems: Problems) -> Recipe | None:
+def parse(
+    data: Any, path: str, problems: Problems, notices: Problems | None = None
+) -> Recipe | None:
     """Turn plain data, as read from YAML or as :meth:`Recipe.plain` gives it, into a recipe.
 
-    ``path`` is its key path in the document, "" for the whole. What is wrong is added to
-    ``problems`` as (key path, rule); the recipe is None then.
+    Args:
+        data: A mapping.
+        path: Its key path in the document, "" for the whole.
+        problems: What is wrong is added as (key path, rule); the recipe is None then.
+        notices: What is said in vain, the same way; it is not in the recipe.
     """
-    node = Node(data, path, [])
-    recipe = _recipe(node) if node.is_mapping("a recipe (a mapping)") else None
-    if recipe is not None and recipe.merge_method:
-        check_method(recipe, path, node.problems)
-    problems.extend(node.problems)
-    return None if node.problems else recipe
+    place = Node(data, path, [], [] if notices is None else notices)
+    node, recipe = place.mapping("a recipe (a mapping)", KEYS), None
+    if node is not None:
+        recipe = _recipe(node)
+        if recipe.merge_method:
+            recipe = check_method(recipe, path, node.problems, node.notices)
+    problems.extend(place.problems)
+    return None if place.problems else recipe
 
 
 def _recipe(node: Node) -> Recipe:
-    node.only(KEYS)
-    given = [key for key in ("models", "slices", "modules") if key in node.data]
-    if not given:
+    forms = _forms(node, ("models", "slices", "modules"))
+    if not forms:
         node.at("models").refuse("required (or slices, or modules)")
-    for key in given[1:]:
-        node.at(key).refuse(f"expected one of models, slices and modules, got {given[0]} too")
+    for key in forms[1:]:
+        node.at(key).refuse(f"expected one of models, slices and modules, got {forms[0]} too")
     return Recipe(
         merge_method=node.text("merge_method", required=True) or "",
-        models=node.read("models", _models),
-        slices=node.read("slices", _slices),
-        modules=node.read("modules", _modules),
+        models=_models(node.at("models")) if "models" in forms else (),
+        slices=_slices(node.at("slices")) if "slices" in forms else (),
+        modules=_modules(node.at("modules")) if "modules" in forms else (),
         base_model=node.reference("base_model"),
         parameters=settings(node.at("parameters")),
         dtype=_dtype(node, "dtype"),
@@ -116,6 +152,11 @@ def _recipe(node: Node) -> Recipe:
         name=node.text("name"),
         documents=_documents(node.at("documents")),
     )
+
+
+def _forms(node: Node, keys: Sequence[str]) -> list[str]:
+    """Return which of some keys are given: empty ones do not count beside others."""
+    return [key for key in keys if node.data.get(key)] or [key for key in keys if key in node.data]
 
 
 def _dtype(node: Node, key: str) -> str | None:
@@ -133,10 +174,10 @@ def _models(node: Node) -> tuple[Source, ...]:
 def _sources(node: Node, keys: tuple[str, ...]) -> tuple[Source, ...]:
     sources: list[Source] = []
     names: set[str] = set()
-    for entry in node.entries("models"):
-        if not entry.is_mapping(f"{{{', '.join(keys)}}}"):
+    for place in node.entries("models"):
+        entry = place.mapping(f"{{{', '.join(keys)}}}", keys)
+        if entry is None:
             continue
-        entry.only(keys)
         name = entry.reference("model", required=True) or ""
         if name and name in names:
             entry.at("model").refuse(f"{name!r} is listed twice")
@@ -148,30 +189,31 @@ def _sources(node: Node, keys: tuple[str, ...]) -> tuple[Source, ...]:
 
 
 def _range(node: Node) -> tuple[int, int] | None:
-    data = node.data
-    plain = isinstance(data, list) and len(data) == 2
-    if not plain or not all(isinstance(x, int) and not isinstance(x, bool) for x in data):
-        got = str(data) if isinstance(data, list) else shown(data)
+    data = node.data if isinstance(node.data, list) else []
+    numbers = [number for number in map(whole_number, data) if number is not None]
+    if len(data) != 2 or len(numbers) != 2:
+        got = str(node.data) if data else shown(node.data)
         node.refuse(f"expected [first layer, layer after the last], got {got}")
         return None
-    if not 0 <= data[0] <= data[1]:
+    if not 0 <= numbers[0] <= numbers[1]:
         node.refuse(f"expected 0 <= first <= last, got {data}")
         return None
-    return (data[0], data[1])
+    return (numbers[0], numbers[1])
 
 
 def _slices(node: Node) -> tuple[Slice, ...]:
     slices: list[Slice] = []
-    for entry in node.entries("slices"):
-        if not entry.is_mapping("{sources, parameters}"):
+    keys = ("sources", "base_model", "parameters")
+    for place in node.entries("slices"):
+        entry = place.mapping("{sources, parameters}", keys)
+        if entry is None:
             continue
-        entry.only(("sources", "base_model", "parameters"))
-        place = entry.at("sources")
-        sources = _sources(place, ("model", "layer_range", "parameters"))
+        sources = _sources(entry.at("sources"), ("model", "layer_range", "parameters"))
         lengths = {s.layer_range[1] - s.layer_range[0] for s in sources if s.layer_range}
         if len(lengths) > 1:
             counts = ", ".join(map(str, sorted(lengths)))
-            place.refuse(f"expected equally many layers from each source, got {counts}")
+            rule = f"expected equally many layers from each source, got {counts}"
+            entry.at("sources").refuse(rule)
         base = entry.reference("base_model")
         slices.append(Slice(sources, base, settings(entry.at("parameters"))))
     return tuple(slices)
@@ -183,17 +225,20 @@ def _modules(node: Node) -> tuple[ModulePart, ...]:
         return ()
     parts: list[ModulePart] = []
     for name in node.data:
-        entry = node.at(name)
-        if not isinstance(entry.data, dict) or ("models" in entry.data) == ("slices" in entry.data):
+        entry = node.at(name).mapping("{models} or {slices}, and parameters", PART)
+        if entry is None:
+            continue
+        forms = _forms(entry, ("models", "slices"))
+        if len(forms) != 1:
             entry.refuse("expected {models} or {slices}, and parameters")
             continue
-        entry.only(PART)
-        models, slices = entry.read("models", _models), entry.read("slices", _slices)
+        models = _models(entry.at("models")) if forms == ["models"] else ()
+        slices = _slices(entry.at("slices")) if forms == ["slices"] else ()
         parts.append(ModulePart(str(name), models, slices, settings(entry.at("parameters"))))
     return tuple(parts)
 
 
 def _documents(node: Node) -> tuple[Recipe, ...]:
-    entries = [] if node.data is None else node.entries("recipes")
-    found = [parse(entry.data, entry.path, node.problems) for entry in entries]
+    entries = node.entries("recipes") if node.data else []
+    found = [parse(entry.data, entry.path, node.problems, node.notices) for entry in entries]
     return tuple(recipe for recipe in found if recipe is not None)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from merge_core.errors import SHOWN, Problems, hint, join, shown
+from merge_core.errors import SHOWN, ParameterError, Problems, hint, join, shown
+from merge_core.recipe.known_names import why_idle
 from merge_core.recipe.model_reference import Reference, parse, rule_broken_by
 from merge_core.recipe.schema import Conditional, Scalar, Setting, Settings
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,13 @@ class Node:
     data: Any  # what stands there
     path: str  # its key path; "" for the whole document
     problems: Problems  # is extended by (key path, rule) for all that is wrong
+    notices: Problems = field(default_factory=list)  # for what is said in vain, too
 
     def at(self, key: Any) -> Node:
         """Return a member; of a key that is not there the data is None."""
         if isinstance(self.data, list):
-            return Node(self.data[key], join(self.path, key), self.problems)
-        return Node(self.data.get(key), join(self.path, str(key)), self.problems)
+            return replace(self, data=self.data[key], path=join(self.path, key))
+        return replace(self, data=self.data.get(key), path=join(self.path, str(key)))
 
     def refuse(self, rule: str) -> None:
         """Add a problem."""
@@ -35,18 +36,31 @@ class Node:
         """Add a problem: something else stands here."""
         self.refuse(f"expected {what}, got {shown(self.data)}")
 
-    def is_mapping(self, what: str) -> bool:
-        """Return whether the data is a mapping; it is a problem if not."""
+    def notice(self, rule: str) -> None:
+        """Add a notice: what stands here changes nothing."""
+        self.notices.append((self.path or "(file)", rule))
+
+    def mapping(self, what: str, known: Iterable[str]) -> Node | None:
+        """Return the place with those of the known keys that have a value.
+
+        None, and a problem, if it is no mapping. A key that belongs elsewhere is a notice, one
+        that nobody knows a problem.
+        """
         if not isinstance(self.data, dict):
             self.expected(what)
-        return isinstance(self.data, dict)
-
-    def only(self, known: Iterable[str]) -> None:
-        """Add a problem for every key that is not known."""
+            return None
         for key in self.data:
-            if key not in known:
-                near = hint(str(key), known) if len(self.problems) < SHOWN else ""
-                self.at(key).refuse(f"unknown key{near}")
+            if key not in known and len(self.problems) < SHOWN:
+                self._unknown(str(key), known)
+        given = {key: x for key, x in self.data.items() if key in known and x is not None}
+        return replace(self, data=given)
+
+    def _unknown(self, key: str, known: Iterable[str]) -> None:
+        idle = why_idle(key)
+        if idle is None:
+            self.at(key).refuse(f"unknown key{hint(key, known)}")
+        else:
+            self.at(key).notice(idle)
 
     def entries(self, of: str) -> list[Node]:
         """Return the members of a list; it is a problem if it is none, or empty."""
@@ -55,10 +69,6 @@ class Node:
         got = "an empty list" if self.data == [] else shown(self.data)
         self.refuse(f"expected a list of {of}, got {got}")
         return []
-
-    def read(self, key: str, reader: Callable[[Node], tuple[T, ...]]) -> tuple[T, ...]:
-        """Return what ``reader`` gives for a member; nothing if it is not there."""
-        return reader(self.at(key)) if key in self.data else ()
 
     def text(self, key: str, required: bool = False) -> str | None:
         """Return a non-empty text; None if it is missing, or something else, which is a problem."""
@@ -74,11 +84,12 @@ class Node:
     def whole(self, key: str, least: int, most: float, words: str) -> int | None:
         """Return a whole number from ``least`` to ``most``, in words; None if it is missing."""
         member = self.at(key)
-        value = member.data
-        plain = isinstance(value, int) and not isinstance(value, bool)
-        if key in self.data and not (plain and least <= value <= most):
+        value = whole_number(member.data)
+        if value is not None and least <= value <= most:
+            return value
+        if key in self.data:
             member.expected(f"a whole number from {words}")
-        return value if plain and least <= value <= most else None
+        return None
 
     def reference(self, key: str, required: bool = False) -> str | None:
         """Return a model reference, given in its short form or as a mapping, as text."""
@@ -102,31 +113,76 @@ class Node:
 def _mapped_reference(node: Node) -> str | None:
     if set(node.data) in ({"path"}, {"path", "revision"}):
         node = replace(node, data={"model": node.data})
-    left = [key for key, value in node.data.items() if value is None and key != "lora"]
-    if len(left) == len(node.data) == 1 and left[0] != "model":
-        node.refuse(f"expected a model, got {{{left[0]}}}, a placeholder that was not filled in")
+    if len(node.data) == 1 and None in node.data.values() and not node.data.keys() & {"model"}:
+        (key,) = node.data
+        node.refuse(f"expected a model, got {{{key}}}, a placeholder that was not filled in")
         return None
-    node.only(("model", "lora"))
+    found = node.mapping("{model, lora}", ("model", "lora"))
     parts: list[str | None] = []
-    for key in ("model", "lora"):
-        part = node.at(key)
-        if part.data is None and key == "lora":
-            break
-        if isinstance(part.data, str):
-            part = replace(part, data=parse(part.data).plain()["model"] if part.data else {})
-        if not part.is_mapping("{path, revision}"):
+    for key in ("model", "lora") if found and "lora" in found.data else ("model",):
+        part = _path_and_revision(node.at(key))
+        if part is None:
             return None
-        part.only(("path", "revision"))
-        parts += [part.text("path", required=True), part.text("revision")]
+        parts += part
     return str(Reference(*parts)) if parts[0] else None  # type: ignore[arg-type]
+
+
+def _path_and_revision(node: Node) -> tuple[str | None, str | None] | None:
+    if isinstance(node.data, str):
+        node = replace(node, data=_parsed(node))
+        if node.data is None:
+            return None
+    given = node.mapping("{path, revision}", ("path", "revision"))
+    if given is None:
+        return None
+    path = given.text("path", required=True)
+    rule = None if path is None else rule_broken_by(path)
+    if rule is not None:
+        given.at("path").refuse(rule)
+    return path, given.text("revision")
+
+
+def _parsed(node: Node) -> Any:
+    """Return path and revision of a reference's part that is text; None with a problem."""
+    text = node.model()
+    try:
+        found = None if text is None else parse(text)
+    except ParameterError as error:
+        node.refuse(str(error))
+        return None
+    if found is not None and found.lora is not None:
+        node.refuse(f"expected path or path@revision, got {text!r}: lora: takes the adapter")
+        return None
+    return None if found is None else found.plain()["model"]
+
+
+def whole_number(value: Any) -> int | None:
+    """Return the whole number that a value is, also as text or as 2.0; None if it is none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d{1,20}\s*", value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) else None
 
 
 def settings(node: Node) -> Settings:
     """Read a mapping of parameter names to settings; nothing is none."""
-    if node.data is None or not node.is_mapping("parameters (a mapping)"):
+    if node.data is None:
         return ()
-    found = [(str(name), _setting(node.at(name))) for name in node.data]
-    return tuple(sorted((name, setting) for name, setting in found if setting is not None))
+    if not isinstance(node.data, dict):
+        node.expected("parameters (a mapping)")
+        return ()
+    found: list[tuple[str, Setting]] = []
+    for name, value in node.data.items():
+        if value is None:
+            node.at(name).notice("changes nothing: it has no value")
+            continue
+        setting = _setting(node.at(name))
+        if setting is not None:
+            found.append((str(name), setting))
+    return tuple(sorted(found, key=lambda pair: pair[0]))
 
 
 def _setting(node: Node) -> Setting | None:
@@ -140,15 +196,21 @@ def _setting(node: Node) -> Setting | None:
 
 
 def _conditional(node: Node) -> Conditional | None:
-    node.only(("filter", "value"))
-    if "value" not in node.data:
+    given = node.mapping("{filter, value}", ("filter", "value"))
+    if given is None or "value" not in given.data:
         node.refuse("expected {filter, value}, got no value")
         return None
-    given = node.data.get("filter")
-    if given is not None and not isinstance(given, str):
+    part = given.data.get("filter")
+    if part is not None and not isinstance(part, str):
         node.at("filter").expected("a part of a name")
-    value = _value(node.at("value"))
-    return None if value is None else Conditional(given, value)
+    value = _value(given.at("value"))
+    if value is None:
+        return None
+    found = Conditional(part, value)
+    if found.meant_as_expression:
+        rule = f"{part!r} changes nothing: a filter is a part of tensors' names, no expression"
+        node.at("filter").notice(rule)
+    return found
 
 
 def _value(node: Node) -> Scalar | tuple[Scalar, ...] | None:
@@ -176,3 +238,16 @@ def leaves(setting: Setting, path: str) -> Iterator[tuple[str, Scalar]]:
             yield from leaves(entry.value, join(where, "value"))
         else:
             yield where, entry
+
+
+def changed(setting: Setting, change: Callable[[Scalar], Scalar]) -> Setting:
+    """Return a setting with every plain value changed."""
+
+    def plain(value: Any) -> Any:
+        return tuple(map(change, value)) if isinstance(value, tuple) else change(value)
+
+    if isinstance(setting, tuple) and isinstance(setting[0], Conditional):
+        cases = [case for case in setting if isinstance(case, Conditional)]
+        return tuple(replace(case, value=plain(case.value)) for case in cases)
+    found: Setting = plain(setting)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from merge_core.contract import flag_of
 from merge_core.errors import hint, shown
 from merge_core.recipe.read_fields import Node
 from merge_core.recipe.tokenizer_schema import (
@@ -13,6 +14,7 @@ from merge_core.recipe.tokenizer_schema import (
 )
 
 KEYS = ("tokenizer_source", "tokenizer", "chat_template")
+BLOCK = ("source", "tokens", "pad_to_multiple_of")
 KINDS = ("model_token", "zero")
 
 
@@ -47,11 +49,11 @@ def chat_template(recipe: Node) -> str | None:
     return node.data if rule is None else None
 
 
-def _block(node: Node) -> TokenizerSetting | None:
-    before = len(node.problems)
-    if not node.is_mapping("{source, tokens, pad_to_multiple_of}"):
+def _block(place: Node) -> TokenizerSetting | None:
+    before = len(place.problems)
+    node = place.mapping("{source, tokens, pad_to_multiple_of}", BLOCK)
+    if node is None:
         return None
-    node.only(("source", "tokens", "pad_to_multiple_of"))
     source = node.at("source").model() if "source" in node.data else UNION
     tokens = _tokens(node.at("tokens"))
     multiple = node.whole("pad_to_multiple_of", 1, float("inf"), "1 on")
@@ -61,7 +63,10 @@ def _block(node: Node) -> TokenizerSetting | None:
 
 
 def _tokens(node: Node) -> tuple[tuple[str, TokenSource], ...]:
-    if node.data is None or not node.is_mapping("tokens (a mapping)"):
+    if node.data is None:
+        return ()
+    if not isinstance(node.data, dict):
+        node.expected("tokens (a mapping)")
         return ()
     tokens = []
     for token in node.data:
@@ -73,12 +78,12 @@ def _tokens(node: Node) -> tuple[tuple[str, TokenSource], ...]:
     return tuple((token, source) for token, source in tokens if source)
 
 
-def _token(node: Node) -> TokenSource | None:
-    if not node.is_mapping("{source, force}"):
+def _token(place: Node) -> TokenSource | None:
+    node = place.mapping("{source, force}", ("source", "force"))
+    if node is None:
         return None
-    node.only(("source", "force"))
-    force = node.data.get("force", False)
-    if not isinstance(force, bool):
+    force = flag_of(node.data.get("force", False))
+    if force is None:
         node.at("force").expected("true or false")
         return None
     source = node.at("source")
@@ -94,7 +99,7 @@ def _token(node: Node) -> TokenSource | None:
 def _kind(node: Node, force: bool) -> TokenSource | None:
     kind = node.at("kind")
     if kind.data == "zero":
-        node.only(("kind",))
+        node.mapping("{kind}", ("kind",))
         return TokenSource("zero", force=force)
     if kind.data == "model_token":
         return _model_token(node, force)
@@ -103,8 +108,10 @@ def _kind(node: Node, force: bool) -> TokenSource | None:
     return None
 
 
-def _model_token(node: Node, force: bool) -> TokenSource | None:
-    node.only(("kind", "model", "token", "token_id"))
+def _model_token(place: Node, force: bool) -> TokenSource | None:
+    node = place.mapping("{kind, model, token or token_id}", ("kind", "model", "token", "token_id"))
+    if node is None:
+        return None
     model, token = node.at("model").model(), node.at("token")
     if ("token" in node.data) == ("token_id" in node.data):
         node.refuse("expected one of token and token_id")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,11 @@ class Conditional:
 
     filter: str | None
     value: Scalar | tuple[Scalar, ...]
+
+    @property
+    def meant_as_expression(self) -> bool:
+        """Whether the filter has signs that no tensor's name has, as a regular expression would."""
+        return self.filter not in (None, "*") and bool(re.search(r"[^\w./-]", str(self.filter)))
 
 
 Setting = Scalar | tuple[Scalar, ...] | tuple[Conditional, ...]
@@ -139,10 +145,40 @@ class Recipe:
         found = dict.fromkeys([*self.names(), *extra, *inside])
         return tuple(name for name in found if name not in documents)
 
+    def filters(self) -> Iterator[tuple[str, str, str | None]]:
+        """Yield key path and text of every filter of this document, with the source it is of.
+
+        The last is None for those of shared settings; what is meant as an expression is left out.
+        """
+        for path, model, settings in _all_settings(self, ""):
+            for name, setting in settings:
+                cases = setting if isinstance(setting, tuple) else ()
+                for i, case in enumerate(cases):
+                    if not isinstance(case, Conditional) or case.meant_as_expression:
+                        continue
+                    place = f"[{i}]" if len(cases) > 1 else ""
+                    if case.filter not in (None, "*"):
+                        yield f"{path}.{name}{place}.filter", str(case.filter), model
+
     def with_references(self, names: Mapping[str, str]) -> Recipe:
         """Return the same recipe with its model references replaced as ``names`` says."""
         renamed: Recipe = with_references(self, names)
         return renamed
+
+
+def _all_settings(
+    part: Recipe | ModulePart | Slice, path: str
+) -> Iterator[tuple[str, str | None, Settings]]:
+    """Yield key path, model and settings of all in a part that has settings."""
+    start = f"{path}." if path else ""
+    yield f"{start}parameters", None, part.parameters
+    key, sources = ("sources", part.sources) if isinstance(part, Slice) else ("models", part.models)
+    for i, source in enumerate(sources):
+        yield f"{start}{key}[{i}].parameters", source.model, source.parameters
+    for i, one in enumerate(() if isinstance(part, Slice) else part.slices):
+        yield from _all_settings(one, f"{start}slices[{i}]")
+    for module in part.modules if isinstance(part, Recipe) else ():
+        yield from _all_settings(module, f"modules.{module.name}")
 
 
 PART = ("models", "slices", "parameters")

@@ -1,15 +1,22 @@
-"""What a method asks of a recipe: how many models, a base or none, which parameters and values."""
+"""What a method asks of a recipe: how many models, a base or none, which parameters and values.
+
+What the method has no use for and mergekit passes over is a notice, and left out of the recipe.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
 
 from merge_core.contract import Method, Param
 from merge_core.errors import SHOWN, Problems, UnknownNameError, hint, join
 from merge_core.methods.registry import METHODS, method
-from merge_core.recipe.read_fields import leaves
-from merge_core.recipe.schema import ModulePart, Recipe, Settings, Source
+from merge_core.recipe.known_names import why_idle
+from merge_core.recipe.read_fields import changed, leaves
+from merge_core.recipe.schema import ModulePart, Recipe, Setting, Settings, Source
+
+P = TypeVar("P", Recipe, ModulePart)
 
 
 class _Group(NamedTuple):
@@ -21,25 +28,104 @@ class _Group(NamedTuple):
     shared: tuple[Settings, ...]  # settings that hold for all of them, the most specific first
 
 
-def check_method(recipe: Recipe, path: str, problems: Problems) -> None:
-    """Add a problem for everything in a recipe that its method does not allow."""
+def check_method(recipe: Recipe, path: str, problems: Problems, notices: Problems) -> Recipe:
+    """Return a recipe with the settings that its method uses, each in its plain form.
+
+    Args:
+        recipe: As it is written.
+        path: Its key path.
+        problems: Is extended by what the method does not allow.
+        notices: Is extended by what it has no use for.
+    """
     try:
         found = method(recipe.merge_method)
     except UnknownNameError:
         known = METHODS.names()
         rule = f"no merge method {recipe.merge_method!r}{hint(recipe.merge_method, known)}"
         problems.append((join(path, "merge_method"), f"{rule}; known: {', '.join(known)}"))
-        return
+        return recipe
     groups = list(_groups(recipe, path))
     if found.base == "required" and any(group.base is None for group in groups):
         _missing(join(path, "base_model"), f"required by merge_method {found.name!r}", problems)
-    for where, part in _parts(recipe, path):
-        _check_parameters(part.parameters, found, join(where, "parameters"), problems)
-        for i, one in enumerate(part.slices):
-            place = join(join(join(where, "slices"), i), "parameters")
-            _check_parameters(one.parameters, found, place, problems)
+    used = _Used(found, problems, notices).recipe(recipe, path)
     for group in groups:
         _check_group(group, found, path, problems)
+    return used
+
+
+class _Used(NamedTuple):
+    """Leaves out of parts of a recipe what the method does not use."""
+
+    method: Method
+    problems: Problems
+    notices: Problems
+
+    def recipe(self, recipe: Recipe, path: str) -> Recipe:
+        base = recipe.base_model
+        parts = [
+            self._part(part, join(join(path, "modules"), part.name), base)
+            for part in recipe.modules
+        ]
+        return replace(self._part(recipe, path, base), modules=tuple(parts))
+
+    def _part(self, part: P, path: str, base: str | None) -> P:
+        models, slices = join(path, "models"), join(path, "slices")
+        return replace(
+            part,
+            parameters=self._settings(part.parameters, join(path, "parameters")),
+            models=self._sources(part.models, models, base),
+            slices=tuple(
+                replace(
+                    one,
+                    parameters=self._settings(one.parameters, join(join(slices, i), "parameters")),
+                    sources=self._sources(
+                        one.sources, join(join(slices, i), "sources"), one.base_model or base
+                    ),
+                )
+                for i, one in enumerate(part.slices)
+            ),
+        )
+
+    def _sources(
+        self, sources: tuple[Source, ...], path: str, base: str | None
+    ) -> tuple[Source, ...]:
+        kept = []
+        for i, source in enumerate(sources):
+            where = join(join(path, i), "parameters")
+            of = "base" if self.method.base != "none" and source.model == base else "model"
+            kept.append(replace(source, parameters=self._settings(source.parameters, where, of)))
+        return tuple(kept)
+
+    def _settings(self, settings: Settings, path: str, of: str = "all") -> Settings:
+        """Return the settings that count, of ``all``, of a ``model`` or of the ``base``."""
+        kept: list[tuple[str, Setting]] = []
+        for name, setting in settings:
+            where, param = join(path, name), self.method.param(name)
+            idle = self._idle(name, param, of)
+            if idle is not None:
+                self.notices.append((where, idle))
+            elif param is None:
+                known = [p.name for p in self.method.params]
+                rule = f"{self.method.name!r} has no such parameter{hint(name, known)}"
+                self.problems.append((where, f"{rule}; it has {', '.join(known) or 'none'}"))
+            else:
+                meant = changed(setting, param.meant_by)
+                rules = ((place, param.rule_broken_by(x)) for place, x in leaves(meant, where))
+                self.problems.extend((place, rule) for place, rule in rules if rule is not None)
+                kept.append((name, meant))
+        return tuple(kept)
+
+    def _idle(self, name: str, param: Param | None, of: str) -> str | None:
+        """Return why a parameter changes nothing where it stands, or None."""
+        if param is None:
+            idle = why_idle(name)
+            has = ", ".join(p.name for p in self.method.params) or "no parameters"
+            return None if idle is None else f"{idle}; {self.method.name!r} has {has}"
+        if of == "base":
+            return f"changes nothing: the base takes no parameters in {self.method.name!r}"
+        if of == "model" and param.scope == "shared":
+            return "changes nothing here: one value for the whole merge; move it to parameters"
+        return None
 
 
 def _parts(recipe: Recipe, path: str) -> list[tuple[str, Recipe | ModulePart]]:
@@ -84,17 +170,11 @@ def _check_group(group: _Group, found: Method, path: str, problems: Problems) ->
 def _check_source(
     group: _Group, source: Source, found: Method, path: str, problems: Problems
 ) -> None:
-    where = join(path, "parameters")
     if found.base != "none" and source.model == group.base:
-        problems.extend(
-            (join(where, name), f"the base takes no parameters in {found.name!r}; remove it")
-            for name, _ in source.parameters
-        )
         return
-    _check_parameters(source.parameters, found, where, problems, of_model=True)
     for param in _required("model", found, (source.parameters, *group.shared)):
         rule = f"required by merge_method {found.name!r} for every model"
-        _missing(join(where, param.name), rule, problems)
+        _missing(join(join(path, "parameters"), param.name), rule, problems)
 
 
 def _required(scope: str, found: Method, given: tuple[Settings, ...]) -> list[Param]:
@@ -107,20 +187,3 @@ def _missing(path: str, rule: str, problems: Problems) -> None:
     """Add a problem, unless what was given there is one already."""
     if len(problems) < SHOWN and not any(where.startswith(path) for where, _ in problems):
         problems.append((path, rule))
-
-
-def _check_parameters(
-    settings: Settings, found: Method, path: str, problems: Problems, of_model: bool = False
-) -> None:
-    for name, setting in settings:
-        where = join(path, name)
-        param = found.param(name)
-        if param is None:
-            known = [p.name for p in found.params]
-            rule = f"{found.name!r} has no such parameter{hint(name, known)}"
-            problems.append((where, f"{rule}; it has {', '.join(known)}"))
-        elif of_model and param.scope == "shared":
-            problems.append((where, "one value for the whole merge; move it to recipe parameters"))
-        else:
-            rules = ((place, param.rule_broken_by(x)) for place, x in leaves(setting, where))
-            problems.extend((place, rule) for place, rule in rules if rule is not None)

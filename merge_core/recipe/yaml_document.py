@@ -8,7 +8,7 @@ aliases expand to are bounded: a kilobyte of them can stand for more than any me
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,10 @@ class Document:
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return self.lines.get(path, 1)
 
+    def placed(self, problems: Iterable[tuple[str, str]]) -> tuple[Problem, ...]:
+        """Return ``(path, rule)`` problems or notices, once each, with their lines."""
+        return tuple(Problem(p, rule, self.line(p)) for p, rule in dict.fromkeys(problems))
+
     def fail(self, problems: Problems) -> None:
         """Raise all ``(path, rule)`` problems at once, if there are any.
 
@@ -51,8 +55,7 @@ class Document:
             DocumentError: ``problems`` is not empty.
         """
         if problems:
-            unique = dict.fromkeys(problems)
-            raise DocumentError(self.file, [Problem(p, r, self.line(p)) for p, r in unique])
+            raise DocumentError(self.file, self.placed(problems))
 
 
 def read(path: Path) -> Document:
@@ -109,7 +112,8 @@ def parse_all(text: str, file: str) -> list[Document]:
         for node in yaml.compose_all(text, Loader=_Loader):
             if node is not None and node.tag != "tag:yaml.org,2002:null":
                 reader = _Reader()
-                documents.append((Document(file, reader.plain(node, ""), reader.lines), reader))
+                data = _without_anchors(reader.plain(node, ""))
+                documents.append((Document(file, data, reader.lines), reader))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
@@ -127,6 +131,13 @@ def unprintable(text: str) -> str | None:
     """Return the rule that a text breaks by a control character or half of a character in it."""
     found = UNPRINTABLE.search(text)
     return f"has the character U+{ord(found[0]):04X}, which no name or text has" if found else None
+
+
+def _without_anchors(data: Any) -> Any:
+    """Return a document without keys ``x-...``, which hold what aliases stand for."""
+    if not isinstance(data, dict):
+        return data
+    return {key: value for key, value in data.items() if not str(key).startswith("x-")}
 
 
 def _wrong(file: str, rule: str, line: int = 1) -> DocumentError:

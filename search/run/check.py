@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from merge_core.errors import Notices
 from merge_core.parents.locate import locate_here, not_local
 from merge_core.parents.weight_files import tensor_shapes
-from merge_core.recipe import read as recipe_reader
+from merge_core.recipe.read import reading_of
+from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import read_all
 from search.space.space import Space
 from search.spec import study_file
@@ -28,22 +30,39 @@ class Checked:
     warnings: list[str]
 
 
-def check(path: Path) -> Checked:
+def check(path: Path, *, strict: bool = False) -> Checked:
     """Check a study file, a folder with one, or a recipe file.
+
+    Args:
+        path: Of it.
+        strict: What a recipe says in vain is a problem, not a warning.
 
     Raises:
         DocumentError: It breaks rules; all problems at once.
         CheckpointError: A model that must be a folder is not there.
     """
     file = path / study_file.FILE if path.is_dir() else path
-    data = [document.data for document in read_all(file)]
+    documents = read_all(file)
+    data = [document.data for document in documents]
     if all(isinstance(x, dict) and "recipe" not in x and "merge_method" in x for x in data):
-        return _recipe(file)
-    return _study(study_file.read(file))
+        reading = reading_of(documents)
+        found, idle = _recipe(file, reading.recipe), [reading.notices]
+    else:
+        spec = study_file.read(file)
+        found, idle = _study(spec), notices(spec)
+    for one in idle if strict else ():
+        one.refuse()
+    return replace(found, warnings=[*(x for one in idle for x in one.lines()), *found.warnings])
 
 
-def _recipe(file: Path) -> Checked:
-    recipe = recipe_reader.read(file)
+def notices(spec: StudySpec) -> list[Notices]:
+    """Return what a study's recipe and its baselines' recipes say in vain."""
+    baselines = spec.data.get("baselines") or {}
+    files = [spec.folder / str(file) for file in baselines.values()]
+    return [spec.notices, *(reading_of(read_all(file)).notices for file in files)]
+
+
+def _recipe(file: Path, recipe: Recipe) -> Checked:
     facts = {
         "recipe": str(file),
         "merge_method": recipe.merge_method,

@@ -63,7 +63,7 @@ def _search_and_report(
     builder, tasks = worker.builder, worker.tasks
     progress.stage(f"candidates are merged by {builder.kernels} kernels")
     progress.notice(f"parents: {builder.placement.where}: {builder.placement.reason}")
-    for notice in tasks.notices:
+    for notice in (*spec.notices.lines(), *tasks.notices):
         progress.notice(notice)
     if not search(spec, record, worker, progress, stop):
         return None

@@ -35,7 +35,7 @@ def baselines(spec: StudySpec, space: Space) -> list[Baseline]:
     based = any(method.base != "none" for method in spec.template.methods())
     base = spec.template.base() if based else None  # else it is a parent like the others
     models = [name for name in spec.template.references() if name != base]
-    types = {k: data[k].removeprefix("torch.") for k in ("dtype", "out_dtype") if k in data}
+    types = {k: data[k].removeprefix("torch.") for k in ("dtype", "out_dtype") if data.get(k)}
     found = [Baseline(BASE, _mean([base], types))] if base else []
     found += [Baseline(f"{PARENT}{name}", _mean([name], types)) for name in models]
     found.append(Baseline(UNIFORM, _mean(models, types)))

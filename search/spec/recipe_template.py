@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
 from math import inf
 from typing import Any
 
@@ -29,10 +30,12 @@ class Template:
     Args:
         data: The section as read, knobs included.
         knobs: Every knob, in the order of the file.
+        notices: Key path from the recipe on, and rule, of what is said in vain.
     """
 
     data: Mapping[str, Any]
     knobs: tuple[Knob, ...]
+    notices: tuple[tuple[str, str], ...] = ()
 
     def filled(self, values: Mapping[Place, Any]) -> dict[str, Any]:
         """Return the plain data of the recipe that has ``values`` at the places of its knobs.
@@ -81,7 +84,7 @@ def parse(data: Any, path: str, problems: Problems) -> Template | None:
         recipe_reader.parse(data, path, problems)
         return None
     rule = "a study searches plain `models:` recipes; merge this to a folder and name that"
-    if given := [(join(path, key), rule) for key in NOT_SEARCHED if key in data]:
+    if given := [(join(path, key), rule) for key in NOT_SEARCHED if data.get(key)]:
         problems.extend(given)
         return None
     found: Problems = []
@@ -89,14 +92,30 @@ def parse(data: Any, path: str, problems: Problems) -> Template | None:
     bad = tuple(where for where, knob in read if knob is None)
     good = tuple(knob for _, knob in read if knob is not None)
     template = Template(data, good)
+    idle: dict[str, str] = {}
     for values in _corners(template):
         broken: Problems = []
+        notices: Problems = []
         filled = template.filled(values)
-        recipe_reader.parse(filled, path, broken)
+        recipe_reader.parse(filled, path, broken, notices)
         fair = [(where, rule) for where, rule in broken if not where.startswith(bad)]
         found.extend((_in_file(where, data, filled), rule) for where, rule in fair)
-    problems.extend(found)
-    return None if found else template
+        idle |= {_in_file(where, data, filled): rule for where, rule in notices}
+    found.extend(_idle_knobs(good, path, idle))
+    problems.extend(dict.fromkeys(found))
+    inside = [(where.removeprefix(path).removeprefix("."), rule) for where, rule in idle.items()]
+    return None if found else replace(template, notices=tuple(inside))
+
+
+def _idle_knobs(knobs: Sequence[Knob], path: str, idle: Mapping[str, str]) -> Problems:
+    """Return a problem for every knob that stands where nothing changes anything."""
+    places = [reduce(join, knob.place, path) for knob in knobs]
+    return [
+        (place, f"{rule}; there is nothing to search")
+        for place in places
+        for where, rule in idle.items()
+        if place == where or place.startswith((f"{where}.", f"{where}["))
+    ]
 
 
 def _knobs(node: Node, place: Place) -> Iterator[tuple[str, Knob | None]]:
@@ -134,12 +153,17 @@ def _check_methods(node: Node) -> None:
 
 def _corners(template: Template) -> Iterator[dict[Place, Any]]:
     """Yield fillings that together put every knob at both ends, under every method."""
-    options = {k.place: list(k.choices) or [k.low, k.high] for k in template.knobs}
+    options = {k.place: list(k.choices) or _ends(k) for k in template.knobs}
     methods = options.pop(("merge_method",), [None])
     for name in methods:
         chosen: dict[Place, Any] = {} if name is None else {("merge_method",): name}
         for i in range(max([len(v) for v in options.values()], default=1)):
             yield {**chosen, **{place: v[min(i, len(v) - 1)] for place, v in options.items()}}
+
+
+def _ends(knob: Knob) -> list[float]:
+    """Return both ends; and what lies between them where they could be a flag's two values."""
+    return [knob.low, knob.high, *([0.5] if (knob.low, knob.high) == (0, 1) else [])]
 
 
 def _leave_out(data: dict[str, Any], chosen: Method, others: tuple[Method, ...]) -> None:

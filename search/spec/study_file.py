@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from merge_core.errors import MergeError, Problems, shown
+from merge_core.errors import MergeError, Notices, Problems, join, shown
 from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import Document
@@ -113,10 +113,12 @@ class StudySpec(StudyFile):
     Args:
         folder: Of the study file; relative paths start there.
         data: The whole file as plain data, what is stored and compared on resume; no passwords.
+        notices: What its recipe says in vain, and where.
     """
 
     folder: Path
     data: Mapping[str, Any]
+    notices: Notices = Field(exclude=True)
 
     @property
     def results(self) -> Path:
@@ -177,6 +179,8 @@ def of_document(
     if isinstance(data.get("storage"), str):
         data = {**data, "storage": masked(data["storage"])}
     found = {**dict(said or ()), "folder": folder, "data": data}
+    idle = [(join("recipe", where), rule) for where, rule in found["template"].notices]
+    found["notices"] = Notices(document.file, document.placed(idle))
     found["name"] = found["name"] or folder.name
     found["storage"] = in_folder(found["storage"], folder)
     return StudySpec.model_construct(**found)

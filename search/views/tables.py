@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,11 +32,9 @@ def numbers(made: Table, *, words: int) -> Table:
 
 
 def checked(found: Checked) -> None:
-    """Print what a file would do, and on stderr what is unwise about it."""
+    """Print what a file would do."""
     for key, value in found.facts.items():
         print(f"{key}: {', '.join(value) if isinstance(value, list) else value}")
-    for warning in found.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
 
 
 def verdict(row: Mapping[str, Any]) -> None:

@@ -92,6 +92,15 @@ def test_mistake_in_a_mapping_is_named_by_its_key_path(recipe: dict[str, Any]) -
         mergetune.build(recipe)
 
 
+def test_python_warns_of_what_a_recipe_says_in_vain(
+    recipe: dict[str, Any], family: Family, tmp_path: Path
+) -> None:
+    recipe["models"][0]["parameters"]["density"] = 0.5
+    with pytest.warns(UserWarning, match=r"^recipe:1: models\[0\]\.parameters\.density: ") as told:
+        mergetune.merge(recipe, tmp_path / "out", folder=family())
+    assert told[0].filename == __file__
+
+
 def test_parents_are_opened_by_their_references(recipe: dict[str, Any], family: Family) -> None:
     found = mergetune.open_parents(recipe, folder=family())
     assert set(found) == {"base", "one", "two"}

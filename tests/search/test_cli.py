@@ -114,6 +114,16 @@ def test_merge_makes_a_folder_and_refuses_to_make_it_twice(mergetune, study, tmp
     assert json.loads(out)["weights_digest"] == summary["winner"]["weights_digest"]
 
 
+def test_merge_warns_of_what_changes_nothing_and_refuses_it_with_strict(mergetune, study, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    best = (study.parent / "results" / "best.yaml").read_text()
+    recipe.write_text(f"{best}embed_slerp: true\nnormalize: false\n")
+    code, _, err = mergetune("merge", recipe, tmp_path / "out", "--strict")
+    assert code == 1
+    assert [line.split(": ")[1] for line in err.splitlines()] == ["embed_slerp", "normalize"]
+    assert not (tmp_path / "out").exists()
+
+
 def test_export_writes_the_trial_that_was_asked_for(mergetune, study, tmp_path):
     code, out, _ = mergetune("export", study, tmp_path / "out", "--trial", "0")
     assert code == 0

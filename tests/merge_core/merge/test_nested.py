@@ -5,7 +5,7 @@ import re
 import pytest
 
 from merge_core.api import merge, planned
-from merge_core.errors import DocumentError
+from merge_core.errors import DocumentError, ParameterError
 from merge_core.output.live_model import Candidate
 from merge_core.recipe import read as recipe_reader
 from tests.merge_core.conftest import read_recipe
@@ -119,3 +119,31 @@ def test_problems_of_all_documents_are_told_at_once_with_their_lines(tmp_path):
     text = str(caught.value)
     assert "r.yaml:4: merge_method: no merge method 'y'" in text
     assert "r.yaml:5: modles: unknown key, did you mean 'modules'?" in text or "'models'" in text
+
+
+def test_filter_that_is_in_no_name_is_told_with_its_document_and_its_line(family, tmp_path):
+    given = {"root": f"{family()}/", "dtype": "float32", "inner": "inner", **SLERP}
+    text = HIERARCHY.format(**given).replace("filter: mlp", "filter: self_atn")
+    (tmp_path / "r.yaml").write_text(text.replace("t: 0.3", "t: {filter: mlp.x, value: 1}"))
+    told = []
+    with pytest.raises(ParameterError, match="no value of 't' holds for it"):
+        planned(tmp_path / "r.yaml", tell=told.append)
+    (tmp_path / "r.yaml").write_text(text)
+    planned(tmp_path / "r.yaml", tell=told.append)
+    why = "'self_atn' changes nothing: no tensor of the models has it in its name"
+    assert told == [f"{tmp_path}/r.yaml:6: parameters.t[0].filter: {why}"]
+    with pytest.raises(DocumentError, match=re.escape(why)):
+        planned(tmp_path / "r.yaml", strict=True)
+
+
+def test_filter_of_one_model_is_looked_for_in_that_models_names(family):
+    text = """
+merge_method: linear
+models:
+  - model: one
+    parameters: {weight: [{filter: layers.7., value: 1}, {filter: layers.1., value: 2}, {value: 3}]}
+  - {model: two, parameters: {weight: 1}}
+"""
+    told = []
+    planned(text, family(), tell=told.append)
+    assert [line.split(": ")[1] for line in told] == ["models[0].parameters.weight[0].filter"]

@@ -7,6 +7,7 @@ from merge_core.errors import DocumentError, MergeError
 from merge_core.methods.registry import METHODS
 from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.schema import Conditional, Source
+from merge_core.recipe.yaml_document import parse_all
 from tests.merge_core.conftest import read_recipe
 from tests.merge_core.recipes import RECIPES
 
@@ -54,7 +55,7 @@ KNOWN = ", ".join(METHODS.names())
 UNKNOWN = "'ties' has no such parameter"
 IT_HAS = "it has weight, density, normalize, rescale, lambda, int8_mask, consensus, trim"
 RESCALE = "true or false or 'l1' or 'inverse_density' or 'none'"
-MOVE = "one value for the whole merge; move it to recipe parameters"
+MOVE = "changes nothing here: one value for the whole merge; move it to parameters"
 WEIGHT = "7: models[1].parameters.weight"
 CASES = {
     "unknown key": (
@@ -189,16 +190,9 @@ CASES = {
         ["1: merge_method: expected a name, got 3"],
     ),
     "number with a comma": (ties("0,6"), [f"{WEIGHT}: expected a number, got '0,6'"]),
-    "number as text": (ties("'0.6'"), [f"{WEIGHT}: expected a number, got '0.6'"]),
     "flag for a number": (ties("true"), [f"{WEIGHT}: expected a number, got true"]),
     "nan": (ties(".nan"), [f"{WEIGHT}: expected a finite number, got nan"]),
     "infinity": (ties("1e999"), [f"{WEIGHT}: expected a finite number, got inf"]),
-    "nothing": (
-        ties("~"),
-        [
-            f"{WEIGHT}: expected a number, a list, or {{filter, value}}, got nothing",
-        ],
-    ),
     "date": (
         ties("2001-01-01"),
         [
@@ -241,17 +235,9 @@ CASES = {
         ties(more="      density: 1.5\n"),
         ["8: models[1].parameters.density: must be in (0, 1], got 1.5"],
     ),
-    "number for a flag": (
-        ties(more="parameters: {normalize: 1}\n"),
-        ["8: parameters.normalize: expected true or false, got 1"],
-    ),
     "choice that is none": (
         ties(more="parameters: {rescale: l2}\n"),
         [f"8: parameters.rescale: expected {RESCALE}, got 'l2'"],
-    ),
-    "shared parameter under a model": (
-        ties(more="      normalize: true\n"),
-        [f"8: models[1].parameters.normalize: {MOVE}"],
     ),
     "parameters that are a list": (
         ties(more="parameters: [1]\n"),
@@ -260,16 +246,6 @@ CASES = {
     "missing base": (
         "merge_method: ties\nmodels: [{model: a, parameters: {weight: 1}}]\n",
         ["1: base_model: required by merge_method 'ties'"],
-    ),
-    "base that is nothing": (
-        "merge_method: ties\nbase_model: ~\nmodels: [{model: a, parameters: {weight: 1}}]\n",
-        [
-            "2: base_model: expected a name, got nothing",
-        ],
-    ),
-    "base with parameters": (
-        "merge_method: ties\nbase_model: a\nmodels: [{model: a, parameters: {weight: 1}}]\n",
-        ["3: models[0].parameters.weight: the base takes no parameters in 'ties'; remove it"],
     ),
     "base of a method without one": (
         "merge_method: linear\nbase_model: b\nmodels: [{model: a, parameters: {weight: 1}}]\n",
@@ -359,6 +335,176 @@ def test_problem_is_answered_with_line_path_rule_and_value(tmp_path, name):
     with pytest.raises(DocumentError, match=r"r\.yaml:\d+: ") as caught:
         recipe_reader.read(file)
     assert str(caught.value).splitlines() == [f"{file}:{line}" for line in expected]
+
+
+SLERP = "merge_method: slerp\nbase_model: a\nmodels: [{model: a}, {model: b}]\n"
+LINEAR = "merge_method: linear\nmodels: [{model: a}, {model: b}]\n"
+IDLE = {  # what is said in vain -> the same without it, and the notices
+    "parameters of other methods": (
+        SLERP + "parameters: {t: 1, int8_mask: true, embed_slerp: true}\n",
+        SLERP + "parameters: {t: 1}\n",
+        [
+            "4: parameters.embed_slerp: changes nothing, here and in today's mergekit; remove it",
+            "4: parameters.int8_mask: changes nothing here; breadcrumbs, ",
+        ],
+    ),
+    "weights where a method has no parameters": (
+        (
+            "merge_method: arcee_fusion\nbase_model: a\nmodels:\n"
+            "- {model: b, parameters: {weight: [{filter: mlp, value: [2, 1]}, {value: x}]}}\n"
+        ),
+        "merge_method: arcee_fusion\nbase_model: a\nmodels: [{model: b}]\n",
+        ["4: models[0].parameters.weight: changes nothing here; breadcrumbs, "],
+    ),
+    "base with parameters": (
+        ties().replace(
+            "- model: base\n", "- model: base\n    parameters: {weight: 1, density: 7}\n"
+        ),
+        ties(),
+        [
+            "5: models[0].parameters.density: changes nothing: the base takes no parameters in",
+            "5: models[0].parameters.weight: changes nothing: the base takes no parameters in",
+        ],
+    ),
+    "shared parameter under a model": (
+        ties(more="      normalize: true\n"),
+        ties(),
+        [f"8: models[1].parameters.normalize: {MOVE}"],
+    ),
+    "keys in another place": (
+        LINEAR + "normalize: false\nrandom_seed: 3\nallow_negative_weights: true\n"
+        "parameters: {weight: 1, dtype: float16}\n",
+        LINEAR + "parameters: {weight: 1}\n",
+        [
+            "3: normalize: changes nothing here; breadcrumbs, ",
+            "4: random_seed: changes nothing, here and in today's mergekit; the seed of random",
+            "5: allow_negative_weights: changes nothing, here and in today's mergekit; remove it",
+            "6: parameters.dtype: changes nothing here; it belongs to the recipe itself",
+        ],
+    ),
+    "keys of slices in another place": (
+        sliced(
+            "[{model: a, layer_range: [0, 1]}]",
+            "    residual_weight: 0.0\n    layer_range: [0, 1]\n",
+        ),
+        sliced("[{model: a, layer_range: [0, 1]}]"),
+        [
+            "4: slices[0].residual_weight: changes nothing, here and in today's mergekit",
+            "5: slices[0].layer_range: changes nothing here; it belongs to a source of slices",
+        ],
+    ),
+    "layers of whole models": (
+        LINEAR.replace("model: b", "model: b, layer_range: [0, 2]") + "parameters: {weight: 1}\n",
+        LINEAR + "parameters: {weight: 1}\n",
+        ["2: models[1].layer_range: changes nothing here; it belongs to a source of slices"],
+    ),
+    "parameter without a value": (
+        ties(more="      density:\n"),
+        ties(),
+        ["8: models[1].parameters.density: changes nothing: it has no value"],
+    ),
+    "regular expression for a filter": (
+        ties("[{filter: '.*mlp.*', value: 1}, {value: 2}]"),
+        ties("[{filter: '.*mlp.*', value: 1}, {value: 2}]"),
+        ["7: models[1].parameters.weight[0].filter: '.*mlp.*' changes nothing: a filter is a part"],
+    ),
+}
+
+
+def reading(text):
+    return recipe_reader.reading_of(parse_all(text, "r.yaml"))
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_what_is_said_in_vain_is_a_notice_and_not_in_the_recipe(name):
+    text, without, expected = IDLE[name]
+    found = reading(text)
+    assert found.recipe == read_recipe(without)
+    assert len(found.notices.lines()) == len(expected)
+    for line, start in zip(sorted(found.notices.lines()), expected, strict=True):
+        assert line.startswith(f"r.yaml:{start}")
+    with pytest.raises(DocumentError, match=f"^r.yaml:{expected[0].split(': ')[0]}: "):
+        found.notices.refuse()
+
+
+def test_a_name_that_nobody_ever_knew_is_a_problem_also_at_the_base():
+    with pytest.raises(DocumentError, match=r"models\[0\].parameters.wieght: 'ties' has no such"):
+        read_recipe(
+            ties().replace("- model: base\n", "- model: base\n    parameters: {wieght: 1}\n")
+        )
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("1", True),
+        ("1.0", True),
+        ("'true'", True),
+        ("'True'", True),
+        ("'1'", True),
+        ("yes", True),
+        ("0", False),
+        ("0.0", False),
+        ("'false'", False),
+        ("'off'", False),
+    ],
+)
+@pytest.mark.parametrize("name", ["normalize", "rescale", "int8_mask"])
+def test_flag_may_be_a_number_or_its_word_and_is_written_as_a_flag(name, said, meant):
+    recipe = read_recipe(ties(more=f"parameters: {{{name}: {said}}}\n"))
+    assert recipe.parameters == ((name, meant),)
+    assert type(recipe.parameters[0][1]) is bool
+    assert recipe.plain()["parameters"] == {name: meant}
+
+
+@pytest.mark.parametrize("said", ["2", "0.5", "-1", "'maybe'", "''", "[1, 2]"])
+def test_what_is_no_flag_is_refused(said):
+    with pytest.raises(DocumentError, match="expected true or false"):
+        read_recipe(ties(more=f"parameters: {{normalize: {said}}}\n"))
+
+
+def test_number_may_be_text_in_all_places_and_is_written_as_a_number():
+    recipe = read_recipe(
+        ties("[{filter: mlp, value: ['0.5', ' 1e-1 ']}, {value: '2'}]", "seed: '7'\n")
+    )
+    (_, source) = recipe.models
+    assert source.parameters == (
+        ("weight", (Conditional("mlp", (0.5, 0.1)), Conditional(None, 2))),
+    )
+    assert recipe.seed == 7
+    text = sliced("[{model: a, layer_range: ['0', 2.0]}]")
+    assert read_recipe(text) == read_recipe(sliced("[{model: a, layer_range: [0, 2]}]"))
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "0,5", "1_0", "0x10", "1 2", "", "9" * 400])
+def test_text_that_is_no_finite_number_is_refused(text):
+    with pytest.raises(DocumentError, match=r"expected a (finite )?number"):
+        read_recipe(ties(f"'{text}'"))
+
+
+def test_keys_without_a_value_and_empty_forms_beside_another_say_nothing():
+    text = ties(
+        more="tokenizer_source:\nslices: []\nmodules: {}\ntokenizer: ~\nname: null\nseed:\n"
+        "chat_template: ~\nout_dtype: null\ndocuments: []\n"
+    )
+    found = reading(text.replace("- model: base", "- {model: base, parameters: }"))
+    assert found.recipe == read_recipe(ties())
+    assert found.notices.lines() == []
+
+
+def test_required_key_without_a_value_is_missing():
+    with pytest.raises(
+        DocumentError, match=r"base_model: required[^\n]*\n[^\n]*models\[0\].model: "
+    ):
+        read_recipe("merge_method: ties\nbase_model:\nmodels: [{model: , parameters: {weight: 1}}]")
+
+
+def test_recipe_with_notices_is_written_and_read_back_without_them():
+    for text, without, _ in IDLE.values():
+        if "mlp.*" not in text:
+            back = reading(reading(text).recipe.to_yaml())
+            assert back.recipe.digest() == read_recipe(without).digest()
+            assert back.notices.lines() == []
 
 
 @pytest.mark.parametrize("name", RECIPES)

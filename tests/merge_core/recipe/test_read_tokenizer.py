@@ -101,12 +101,12 @@ CASES = {
         f"{T}.froce: unknown key, did you mean 'force'?",
     ),
     "force that is no flag": (
-        {"tokens": {"x": {"source": "a", "force": 1}}},
-        f"{T}.force: expected true or false, got 1",
+        {"tokens": {"x": {"source": "a", "force": 2}}},
+        f"{T}.force: expected true or false, got 2",
     ),
     "source that is nothing": (
         {"tokens": {"x": {"source": None}}},
-        f"{T}.source: expected a model, got nothing",
+        f"{T}.source: required",
     ),
     "kind that is none": (
         {"tokens": {"x": {"source": {"kind": "model_tokn"}}}},
@@ -119,10 +119,6 @@ CASES = {
     "no kind": (
         {"tokens": {"x": {"source": {}}}},
         f"{T}.source.kind: {KIND}, got nothing",
-    ),
-    "zero with a model": (
-        {"tokens": {"x": {"source": {"kind": "zero", "model": "a"}}}},
-        f"{T}.source.model: unknown key",
     ),
     "model_token without a model": (
         {"tokens": {"x": {"source": {"kind": "model_token", "token": "y"}}}},
@@ -169,8 +165,17 @@ def test_problem_is_answered_with_path_rule_and_value(name):
     assert [": ".join(problem) for problem in problems] == [expected]
 
 
+def test_model_of_a_row_of_zeros_is_a_notice():
+    problems, notices = [], []
+    data = {"tokens": {"x": {"source": {"kind": "zero", "model": "a"}, "force": 1}}}
+    found = tokenizer(Node({"tokenizer": data}, "", problems, notices))
+    assert found == TokenizerSetting(tokens=(("x", TokenSource("zero", force=True)),))
+    assert problems == []
+    assert [path for path, _ in notices] == [f"{T}.source.model"]
+
+
 def test_all_problems_come_at_once():
-    _, problems = read({"source": 3, "tokens": {"x": {}, "y": 1}, "pad_to_multiple_of": "8"})
+    _, problems = read({"source": 3, "tokens": {"x": {}, "y": 1}, "pad_to_multiple_of": "x"})
     assert [path for path, _ in problems] == [
         "tokenizer.source",
         "tokenizer.tokens.x.source",

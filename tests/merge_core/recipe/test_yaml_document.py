@@ -79,9 +79,10 @@ def test_merge_keys_mean_what_they_mean_to_pyyaml():
         "three: {<<: [*two, {e: 5, d: 9}], a: 3}\nfour: {b: 4, <<: *one}\n'<<': 5\n"
     )
     found = parse(text)
-    assert found.data == yaml.safe_load(text)
+    plain = yaml.safe_load(text)
+    assert found.data == {key: plain[key] for key in ("three", "four", "<<")}  # without x-...
     assert found.data["three"] == {"a": 3, "b": 2, "c": 1, "d": 2, "e": 5}
-    assert list(found.data["three"]) == list(yaml.safe_load(text)["three"])
+    assert list(found.data["three"]) == list(plain["three"])
     assert (found.line("three.c"), found.line("three.a")) == (1, 3)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -177,6 +178,35 @@ def test_a_bad_recipe_is_refused_as_a_recipe(tmp_path: Path) -> None:
         check(tmp_path / "recipe.yaml")
 
 
+IDLE = RECIPE.replace("weight: 1", "weight: 1, density: 0.5")
+REASON = "models[0].parameters.density: changes nothing here; "
+
+
+def test_what_a_recipe_says_in_vain_is_a_warning_or_with_strict_an_error(folder: Path) -> None:
+    (folder / "recipe.yaml").write_text(IDLE)
+    (line,) = check(folder / "recipe.yaml").warnings
+    assert line.startswith(f"{folder}/recipe.yaml:4: {REASON}")
+    with pytest.raises(DocumentError, match=re.escape(f"recipe.yaml:4: {REASON}")):
+        check(folder / "recipe.yaml", strict=True)
+    (folder / "recipe.yaml").write_text(RECIPE)
+    check(folder / "recipe.yaml", strict=True)
+
+
+def test_what_a_study_and_its_baselines_say_in_vain_are_warnings_too(folder: Path) -> None:
+    (folder / "recipe.yaml").write_text(IDLE)
+    data = yaml.safe_load(STUDY)
+    data["recipe"]["parameters"] = {"density": 0.5}
+    data["baselines"] = {"mine": "recipe.yaml"}
+    (folder / "study.yaml").write_text(yaml.safe_dump(data))
+    first, second, *_ = check(folder).warnings
+    assert "study.yaml:" in first
+    assert "recipe.parameters.density: changes nothing here; " in first
+    assert REASON in second
+    with pytest.raises(DocumentError, match=r"recipe\.parameters\.density: changes nothing"):
+        check(folder, strict=True)
+    assert f"warning: {first}\n" in run_err("check", str(folder))
+
+
 def test_a_linked_study_file_has_its_models_where_the_run_looks_for_them(
     folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -199,6 +229,11 @@ def run(*arguments: str) -> tuple[Any, set[str]]:
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     exit_code, *modules = done.stderr.splitlines()[-1].split()
     return (exit_code, done.stdout), {name.partition(".")[0] for name in modules}
+
+
+def run_err(*arguments: str) -> str:
+    command = [sys.executable, "-m", "mergetune", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stderr
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -137,15 +137,39 @@ def test_a_choice_in_the_middle_is_checked_too() -> None:
     ]
 
 
-def test_a_range_for_a_flag_is_a_problem() -> None:
-    rules = [rule for _, rule in problems_of(data_of(TIES, "parameters", "normalize", RANGE))]
-    assert rules == ["expected true or false, got 0.1", "expected true or false, got 1.0"]
+@pytest.mark.parametrize(("low", "high", "got"), [(0, 2, "2.0"), (0.1, 1, "0.1"), (0, 1, "0.5")])
+def test_a_range_for_a_flag_is_a_problem(low: float, high: float, got: str) -> None:
+    data = data_of(TIES, "parameters", "normalize", {"low": low, "high": high})
+    assert [rule for _, rule in problems_of(data)] == [f"expected true or false, got {got}"]
 
 
 def test_a_knob_of_a_parameter_that_the_method_lacks_is_a_problem() -> None:
     ((path, rule),) = problems_of(data_of(TIES, "parameters", "t", {"choices": [1, 2]}))
     assert path == "recipe.parameters.t"
-    assert rule.startswith("'ties' has no such parameter; it has weight, density")
+    assert rule.startswith("changes nothing here; nearswap, slerp read it under parameters; 'ties'")
+    assert rule.endswith("; there is nothing to search")
+
+
+@pytest.mark.parametrize(
+    "range_", [RANGE, {"choices": [0.1, 0.2]}, [{"filter": "x", "value": RANGE}]]
+)
+def test_a_range_at_the_base_is_a_problem(range_: Any) -> None:
+    data = data_of(TIES, "models", 0, "parameters", {"weight": range_})
+    ((path, rule),) = problems_of(data)
+    assert path.startswith("recipe.models[0].parameters.weight")
+    assert (
+        rule
+        == "changes nothing: the base takes no parameters in 'ties'; there is nothing to search"
+    )
+
+
+def test_what_a_study_says_in_vain_without_a_range_is_a_notice() -> None:
+    found = parsed(TIES, "parameters", {"normalize": True, "t": 0.5, "embed_slerp": True})
+    assert [path for path, _ in found.notices] == [
+        "parameters.embed_slerp",
+        "parameters.t",
+    ]
+    assert parsed(TIES).notices == ()
 
 
 def test_a_bad_knob_does_not_hide_what_else_is_wrong() -> None:

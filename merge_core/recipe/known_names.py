@@ -1,0 +1,42 @@
+"""Names that users write where they change nothing: they belong elsewhere, or did so once."""
+
+from __future__ import annotations
+
+from merge_core.methods.registry import METHODS, method
+
+_RECIPE = "the recipe itself"
+_PLACES = {
+    **dict.fromkeys(("merge_method", "models", "slices", "modules", "base_model"), _RECIPE),
+    **dict.fromkeys(("dtype", "out_dtype", "seed", "name", "documents"), _RECIPE),
+    **dict.fromkeys(("tokenizer", "tokenizer_source", "chat_template"), _RECIPE),
+    "parameters": "the recipe, an entry of models or slices, or a source",
+    "sources": "an entry of slices",
+    "layer_range": "a source of slices",
+    "model": "an entry of models or a source of slices",
+    **dict.fromkeys(("filter", "value"), "an entry of a parameter"),
+    **dict.fromkeys(("source", "tokens", "pad_to_multiple_of"), "tokenizer"),
+    **dict.fromkeys(("force", "kind", "token", "token_id"), "an entry of tokenizer.tokens"),
+    **dict.fromkeys(("path", "revision", "lora"), "a model"),
+}
+# read by earlier versions of mergekit, declared and never read, or an option of its command line
+_ONCE = (
+    *("embed_slerp", "int8_mask", "residual_weight", "allow_negative_weights", "select_topk"),
+    *("allow_crimes", "transformers_cache", "lora_merge_cache", "lora_merge_dtype", "cuda"),
+    *("device", "low_cpu_memory", "out_shard_size", "copy_tokenizer", "clone_tensors"),
+    *("trust_remote_code", "random_seed", "lazy_unpickle", "write_model_card", "read_to_gpu"),
+    *("safe_serialization", "multi_gpu", "num_threads", "verbose", "verbosity", "quiet"),
+)
+_NOW = {"random_seed": "; the seed of random masks is `seed`"}
+
+
+def why_idle(name: str) -> str | None:
+    """Return why a key changes nothing where it stands, ``rule``; None for a name never known."""
+    if name in _PLACES:
+        return f"changes nothing here; it belongs to {_PLACES[name]}"
+    owners = [owner for owner in METHODS.names() if method(owner).param(name) is not None]
+    if owners:
+        shown = ", ".join(owners[:3]) + (", ..." if len(owners) > 3 else "")
+        return f"changes nothing here; {shown} read it under parameters"
+    if name in _ONCE:
+        return f"changes nothing, here and in today's mergekit{_NOW.get(name, '')}; remove it"
+    return None
