@@ -22,6 +22,7 @@ from search.report import reproduce as reproduction
 from search.report.summary import Report
 from search.run import check as checks
 from search.run import study as studies
+from search.run.unforeseen import traceback_kept
 from search.scoring.pareto import front
 from search.storage.locate import chosen, open_study, winner
 from search.trial.builder import Builder
@@ -81,7 +82,8 @@ def main() -> None:
     """Run the command line; our own errors are one line each, without a traceback."""
     hush_libraries()
     try:
-        app(prog_name="mergetune")
+        with traceback_kept():
+            app(prog_name="mergetune")
     except MergeError as error:
         print(f"mergetune: {error}" if "\n" not in str(error) else str(error), file=sys.stderr)
         sys.exit(1)

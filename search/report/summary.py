@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from merge_core.errors import MergeError, join
 from merge_core.json_text import finite
 from search.report.select import REPORT, SELECT, Selection, drop_notice
 from search.scoring.aggregate import Linear
@@ -116,9 +118,16 @@ class Report(_Part):
         """Return what ``to_json`` wrote.
 
         Raises:
-            pydantic.ValidationError: It did not.
+            MergeError: It did not, or that is damaged.
         """
-        return cls.model_validate(_with_limits(data))
+        try:
+            return cls.model_validate(_with_limits(data))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise MergeError(
+                f"the study's summary is damaged: {reduce(join, first['loc'], '')}: "
+                f"{first['msg']}; run the study again, which writes it anew"
+            ) from error
 
 
 def _with_limits(data: Any) -> Any:

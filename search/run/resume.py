@@ -42,7 +42,7 @@ def open_for(spec: StudySpec) -> Record:
                 f"study {record.name!r} in {record.url} began with another study file; changed: "
                 f"{', '.join(changed)}. Change it back, or start anew under another name or storage"
             )
-    elif record.trials:
+    elif record.trials or record.objectives != objectives:
         raise MergeError(f"study {record.name!r} in {record.url} was not written by mergetune")
     return record
 

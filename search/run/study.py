@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from merge_core.errors import MergeError
+from merge_core.atomic_write import make_folder
+from merge_core.errors import MergeError, OutputError
 from search.report import files as results
 from search.report.select import choose
 from search.report.summary import Report, summarize
 from search.run.loop import search
 from search.run.resume import open_for
+from search.run.unforeseen import traceback_kept
 from search.spec import study_file
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
 from search.trial.progress import Progress, StopRequested
-from search.trial.worker import InterruptedStudyError, Worker
-
-TRACEBACK = "traceback.txt"  # in the results folder: of the latest run that broke
+from search.trial.worker import Worker
 
 
 def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> Report | None:
@@ -39,13 +37,15 @@ def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> Report | No
         MergeError: The study cannot be run; what is settled stays stored.
     """
     spec = study_file.read(path)
-    spec.results.mkdir(parents=True, exist_ok=True)
+    make_folder(spec.results)
     lock = FileLock(spec.results / ".writer.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise MergeError(f"{spec.results}: another run of this study is writing there") from error
-    with lock, _traceback_kept(spec.results):
+    except OSError as error:
+        raise OutputError(f"{lock.lock_file}: cannot be written: {error.strerror}") from error
+    with lock, traceback_kept(spec.results):
         return _run(spec, progress, stop)
 
 
@@ -77,30 +77,3 @@ def _search_and_report(
     record.finish(report.to_json())
     results.write(spec.results, builder, record.trial(chosen.winner), report)
     return report
-
-
-@contextmanager
-def _traceback_kept(folder: Path) -> Iterator[None]:
-    """Make one line of what nobody foresaw; where it broke is kept in a file.
-
-    Raises:
-        MergeError: For every error, and as it is where it names all there is to know.
-    """
-    try:
-        yield
-    except InterruptedStudyError as error:
-        raise _told(folder, str(error), error.traceback) from error
-    except MergeError:
-        raise
-    except Exception as error:
-        first = next(iter(str(error).splitlines()), "")
-        raise _told(folder, f"{type(error).__name__}: {first}", traceback.format_exc()) from error
-
-
-def _told(folder: Path, line: str, trace: str) -> MergeError:
-    file = folder / TRACEBACK
-    try:
-        file.write_text(trace, encoding="utf-8")
-    except OSError as error:  # such as a full disk, which may be what broke
-        return MergeError(f"{line} (its traceback could not be kept: {error.strerror})")
-    return MergeError(f"{line} (traceback: {file})")

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from merge_core.errors import hint
 from merge_core.validation import StrictModel, Words, one_of
 from search.samplers.registry import SAMPLERS
 
@@ -13,6 +14,7 @@ OF_ONE = {  # engine -> the keys that only it has
     "hf": ("device", "parents"),
     "vllm": ("tensor_parallel_size", "gpu_memory_utilization", "max_model_len"),
 }
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "npu", "mtia", "xla")  # kinds, torch's words
 
 
 class Items(StrictModel):
@@ -74,6 +76,15 @@ class Engine(StrictModel):
         if here != owner:
             raise ValueError(f"only for `name: {owner}`; the engine here is {here!r}")
         return value
+
+    @field_validator("device")
+    @classmethod
+    def _of_torch(cls, device: str) -> str:
+        kind, colon, number = device.partition(":")
+        if kind not in DEVICES or (colon and (kind == "auto" or not number.isdecimal())):
+            near = hint(device, DEVICES)
+            raise ValueError(f"expected auto, cpu, cuda, cuda:1, mps, ..., got {device!r}{near}")
+        return device
 
     def of_vllm(self) -> dict[str, Any]:
         """Return what the file says of the options that only vLLM has."""

@@ -11,6 +11,7 @@ SQLITE = "sqlite:///"
 _ENV = re.compile(r"\$\{(\w+)\}")
 _URL = re.compile(r"[a-z][\w+.-]*://.+", re.IGNORECASE | re.DOTALL)
 _IN_MEMORY = re.compile(r"sqlite://(/?(\?.*)?|/(file:|:memory:).*)", re.DOTALL)
+_OPTIONS = re.compile(r"sqlite:///.*\?\w+=[^/]*", re.DOTALL)
 _PASSWORD = re.compile(r"(://[^:/@]*:)(.*)(@)", re.DOTALL)
 _OPTION = re.compile(r"([?&][^=&]*=)([^&]*)()")
 
@@ -38,6 +39,8 @@ def filled(text: str) -> str:
             f"expected a file that outlives the run, as in sqlite:///results/study.db, got {url}, "
             "which is kept in memory or is no plain path"
         )
+    if _OPTIONS.fullmatch(url):
+        raise ValueError(f"expected the path of a file, without options after it, got {url}")
     if not _URL.fullmatch(url):
         got = "another text" if "@" in url or _ENV.search(text) else repr(url)
         raise ValueError(f"expected a storage URL such as sqlite:///results/study.db, got {got}")

@@ -7,13 +7,12 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
-from merge_core.errors import MergeError
-
-if TYPE_CHECKING:
-    import optuna
+from merge_core.errors import MergeError, StorageError
+from merge_core.processes import is_running
+from search.storage.stored import Stored
 
 WRITER = "writer"  # the study attribute: host, pid, token, time; null when nobody writes
 BEAT = 10.0  # seconds between two renewals
@@ -28,12 +27,12 @@ class Lease:
     (same host), and else when it was not renewed for ``STALE`` seconds.
 
     Args:
-        study: The stored Optuna study.
+        stored: The study in its storage.
         what: Name it in messages.
     """
 
-    def __init__(self, study: optuna.Study, what: str) -> None:
-        self._study, self._what = study, what
+    def __init__(self, stored: Stored, what: str) -> None:
+        self._stored, self._what = stored, what
         self._token, self._ended = uuid4().hex, threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
@@ -43,7 +42,7 @@ class Lease:
         Raises:
             MergeError: Another process has it.
         """
-        other = self._study.user_attrs.get(WRITER)
+        other = self._holder()
         age = time.time() - other["time"] if other else STALE
         if other and age < STALE and not _is_gone(other):
             raise MergeError(
@@ -59,14 +58,12 @@ class Lease:
 
     def __exit__(self, *error: object) -> None:
         """Give the lease back, unless it is another's by now."""
-        from optuna.exceptions import StorageInternalError
-
         self._ended.set()
         self._thread.join()
         _HELD.discard(self._token)
-        with suppress(StorageInternalError):  # one left behind is taken over: its process is gone
+        with suppress(StorageError):  # one left behind is taken over: its process is gone
             if self._is_ours():
-                self._study.set_user_attr(WRITER, None)
+                self._stored.set(WRITER, None)
 
     def check(self) -> None:
         """Refuse to write with a lease that was taken over, such as after a long sleep.
@@ -75,29 +72,36 @@ class Lease:
             MergeError: Another process has it.
         """
         if not self._is_ours():
-            other = self._study.user_attrs.get(WRITER) or {"pid": "?", "host": "another host"}
+            other = self._holder() or {"pid": "?", "host": "another host"}
             raise MergeError(
                 f"{self._what} was taken over by process {other['pid']} on {other['host']}, since "
                 f"this one was not heard of for {STALE:.0f} s; this run ends"
             )
 
+    def _holder(self) -> dict[str, Any] | None:
+        """Return the lease that is stored; what is none, is nobody's."""
+        found = self._stored.attributes().get(WRITER)
+        kinds = {"host": str, "pid": int, "token": str, "time": float}
+        if not isinstance(found, dict):
+            return None
+        whole = all(isinstance(found.get(key), kind) for key, kind in kinds.items())
+        return found if whole else None
+
     def _is_ours(self) -> bool:
-        found = self._study.user_attrs.get(WRITER)
+        found = self._holder()
         return found is not None and found["token"] == self._token
 
     def _write(self) -> None:
         mine = {"host": socket.gethostname(), "pid": os.getpid(), "token": self._token}
-        self._study.set_user_attr(WRITER, {**mine, "time": round(time.time(), 1)})
+        self._stored.set(WRITER, {**mine, "time": round(time.time(), 1)})
 
     def _renew(self) -> None:
-        from optuna.exceptions import StorageInternalError
-
         while not self._ended.wait(BEAT):
             try:
                 if not self._is_ours():
                     return  # ``check`` tells
                 self._write()
-            except StorageInternalError:
+            except StorageError:
                 continue  # out of reach for now: the run's own next write tells, if it still is
 
 
@@ -107,10 +111,4 @@ def _is_gone(other: dict[str, Any]) -> bool:
         return False
     if other["pid"] == os.getpid():  # in a container every run may have the same number
         return other["token"] not in _HELD
-    try:
-        os.kill(other["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # it is another user's
-        return False
-    return False
+    return not is_running(other["pid"])

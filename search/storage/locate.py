@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from merge_core.errors import MergeError, UnknownNameError
+from merge_core.errors import MergeError, StorageError, UnknownNameError
 from merge_core.recipe.yaml_document import Document
 from search.spec import study_file
 from search.spec.study_file import StudySpec
@@ -42,12 +42,18 @@ def winner(record: Record) -> tuple[Trial, dict[str, Any]]:
     """Return a finished study's winning trial and its summary.
 
     Raises:
-        MergeError: The study is not finished.
+        MergeError: The study is not finished, or what is stored of its end is damaged.
     """
     summary = record.summary
     if summary is None:
         raise MergeError(f"study {record.name!r} is not finished: run it first")
-    return record.trial(summary["winner"]["trial"]), summary
+    number = (summary.get("winner") or {}).get("trial")
+    if not isinstance(number, int):
+        raise StorageError(
+            f"study {record.name!r} in {record.url} is damaged: its summary names no winner; run "
+            "it again, which writes the summary anew"
+        )
+    return record.trial(number), summary
 
 
 def chosen(record: Record, which: str, *, several: bool = True) -> list[Trial]:

@@ -7,8 +7,10 @@ import re
 import sqlite3
 from typing import TYPE_CHECKING
 
-from merge_core.errors import MergeError, UnknownNameError
+from merge_core.atomic_write import make_folder
+from merge_core.errors import MergeError, StorageError, UnknownNameError
 from search.spec.storage_url import SQLITE, filled, masked, secrets, sqlite_file
+from search.storage.stored import PATIENCE, said_by, told
 from search.storage.study_record import Record
 
 if TYPE_CHECKING:
@@ -41,31 +43,27 @@ def open_record(
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # warnings would stand beside our one line
     url = _filled(url)
     shown = masked(url)
     _check_file(url, create)
     storage = _opened(url)  # once: it reads Optuna's migrations each time
-    names = optuna.get_all_study_names(storage)
-    if unnamed and name not in names and len(names) == 1:
-        only = Record(optuna.load_study(storage=storage, study_name=names[0]), shown)
-        if only.about is not None and "name" not in only.about["study"]:
-            return only
-    if create:
-        assert name is not None
-        study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            directions=["maximize"] * objectives,
-            load_if_exists=True,
-        )
-        return Record(study, shown)
-    if name is None and len(names) == 1:
-        name = names[0]
-    if name not in names:
-        wanted = f"no study {name!r}" if name else "no single study"
-        raise UnknownNameError(f"{shown} has {wanted}; it has {', '.join(names) or 'none'}")
-    return Record(optuna.load_study(storage=storage, study_name=name), shown)
+    with told(shown, "opened"):
+        names = optuna.get_all_study_names(storage)
+        load = functools.partial(optuna.load_study, storage=storage)
+        if unnamed and name not in names and len(names) == 1:
+            only = Record(load(study_name=names[0]), shown)
+            if only.about is not None and "name" not in only.about["study"]:
+                return only
+        if create and name not in names:
+            ways = [optuna.study.StudyDirection.MAXIMIZE] * objectives
+            optuna.create_study(storage=storage, study_name=name, directions=ways)
+        elif name is None and len(names) == 1:
+            name = names[0]
+        elif name not in names:
+            wanted = f"no study {name!r}" if name else "no single study"
+            raise UnknownNameError(f"{shown} has {wanted}; it has {', '.join(names) or 'none'}")
+        return Record(load(study_name=name), shown)
 
 
 def _filled(url: str) -> str:
@@ -80,33 +78,33 @@ def _check_file(url: str, create: bool) -> None:
     if file is None:
         return
     if create:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
     elif not file.is_file():
-        raise UnknownNameError(f"{url}: no such file; `mergetune run` the study first")
+        raise UnknownNameError(f"{SQLITE}{file}: no such file; `mergetune run` the study first")
 
 
 def _opened(url: str) -> optuna.storages.RDBStorage:
     """Open a storage; what fails is one line, and in it nothing that ``masked`` hides."""
-    import optuna
-    from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
+    from sqlalchemy.exc import NoSuchModuleError
 
+    shown = f"storage {masked(url)}"
     try:
         return _storage(url)
     except ImportError as error:
         driver = getattr(error.__cause__, "name", None) or "its driver"
-        raise MergeError(
-            f"{masked(url)}: the package of its driver is not here, no module {driver!r}; "
+        raise StorageError(
+            f"{shown}: the package of its driver is not here, no module {driver!r}; "
             f"pip install {PACKAGES.get(driver, driver)}"
         ) from error
     except NoSuchModuleError as error:
-        raise MergeError(
-            f"{masked(url)}: no such kind of database; expected sqlite, postgresql, mysql, ..."
+        kind = url.partition("://")[0]
+        written = "postgresql" if kind.startswith("postgres") else "sqlite, postgresql, mysql, ..."
+        raise StorageError(
+            f"{shown}: no such kind of database, got {kind!r}; write {written}"
         ) from error
-    except (SQLAlchemyError, ValueError, RuntimeError, optuna.exceptions.OptunaError) as error:
-        said = error.orig if isinstance(error, DBAPIError) else error
-        raise MergeError(
-            f"{masked(url)}: cannot be opened: {_without_secrets(said, url)}"
-        ) from None
+    except Exception as error:
+        said = _without_secrets(said_by(error), url)
+        raise StorageError(f"{shown}: cannot be opened: {said}") from None
 
 
 def _storage(url: str) -> optuna.storages.RDBStorage:
@@ -119,7 +117,7 @@ def _storage(url: str) -> optuna.storages.RDBStorage:
     file = sqlite_file(url)
     if file is None:
         return RDBStorage(re.sub("[{}]", lambda brace: brace[0] * 2, url))
-    connect = functools.partial(sqlite3.connect, file, check_same_thread=False)
+    connect = functools.partial(sqlite3.connect, file, timeout=PATIENCE, check_same_thread=False)
     return RDBStorage(f"{SQLITE}any.db", {"creator": connect})
 
 

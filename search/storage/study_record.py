@@ -13,9 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from merge_core.errors import MergeError, UnknownNameError
+from pydantic import ConfigDict
+
+from merge_core.errors import MergeError, Problems, StorageError, UnknownNameError
+from merge_core.validation import StrictModel, read
 from search.spec.storage_url import sqlite_file
 from search.storage.lease import Lease
+from search.storage.stored import Stored
 from search.storage.trial_codec import attribute, frozen, thawed
 from search.trial.trial import Measurement, Trial
 
@@ -23,6 +27,20 @@ if TYPE_CHECKING:
     import optuna
 
 ABOUT = "mergetune"  # the study attribute that holds what all trials share
+
+
+class _About(StrictModel):
+    """What all trials share, as far as it must be there; the rest is compared as it is."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    study: dict[str, Any]
+    parents: dict[str, str]
+    tasks: dict[str, Any]
+    pools: dict[str, dict[str, list[str]]]
+    baselines: dict[str, Any]
+    threads: int
+    folder: str
 
 
 class Record:
@@ -34,14 +52,27 @@ class Record:
     """
 
     def __init__(self, study: optuna.Study, url: str) -> None:
-        self._study = study
+        self._stored = Stored(study, url)
         self.url = url
         self._lease: Lease | None = None
         self._read()
 
     def _read(self) -> None:
-        attributes = self._study.user_attrs  # once: a storage is asked for all of them each time
-        self.trials = [thawed(t, attributes) for t in self._study.get_trials(deepcopy=False)]
+        attributes = self._stored.attributes()  # a storage is asked for all of them each time
+        self.trials = [thawed(t, attributes) for t in self._stored.trials()]
+        pools = (self.about or {}).get("pools", {})
+        for trial in self.trials:
+            self._check_lengths(trial, pools)
+
+    def _check_lengths(self, trial: Trial, pools: Mapping[str, Mapping[str, list[str]]]) -> None:
+        for pool, found in trial.measured.items():
+            for task, scores in found.scores.items():
+                items = len(pools.get(pool, {}).get(task, scores))
+                if len(scores) != items:
+                    raise StorageError(
+                        f"study {self.name!r} in {self.url} is damaged: trial {trial.number} has "
+                        f"{len(scores)} scores of {items} items of {task} in the {pool} pool"
+                    )
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -50,7 +81,7 @@ class Record:
         Raises:
             MergeError: Another process writes it.
         """
-        with Lease(self._study, f"study {self.name!r} in {self.url}") as self._lease:
+        with Lease(self._stored, f"study {self.name!r} in {self.url}") as self._lease:
             self._read()
             try:
                 yield
@@ -60,12 +91,25 @@ class Record:
     @property
     def name(self) -> str:
         """Name of the study."""
-        return self._study.study_name
+        return self._stored.name
+
+    @property
+    def objectives(self) -> int:
+        """How many numbers of a trial are maximized; 0 where one is minimized."""
+        return self._stored.objectives
 
     @property
     def about(self) -> dict[str, Any] | None:
-        """What was stored when the study began; None if it was killed before that."""
-        found: dict[str, Any] | None = self._study.user_attrs.get(ABOUT)
+        """What was stored when the study began; None if it was killed before that.
+
+        Raises:
+            StorageError: It is damaged.
+        """
+        found: dict[str, Any] | None = self._stored.attributes().get(ABOUT)
+        problems: Problems = []
+        if found is not None and read(_About, found, ABOUT, problems) is None:
+            why = "; ".join(f"{path}: {rule}" for path, rule in problems)
+            raise StorageError(f"study {self.name!r} in {self.url} is damaged: {why}")
         return found
 
     def path_to(self, folder: Path) -> str:
@@ -85,7 +129,7 @@ class Record:
     def begin(self, about: Mapping[str, Any]) -> None:
         """Store what all trials share, in one commit."""
         self._check_lease()
-        self._study.set_user_attr(ABOUT, dict(about))
+        self._stored.set(ABOUT, dict(about))
 
     def add(self, trial: Trial, distributions: Mapping[str, Any]) -> None:
         """Store a settled trial in one commit.
@@ -99,7 +143,7 @@ class Record:
         """
         assert trial.number == len(self.trials)
         self._check_alone(trial.number)
-        self._study.add_trial(frozen(trial, distributions))
+        self._stored.add(frozen(trial, distributions), trial.number)
         self._check_alone(trial.number + 1)
         self.trials.append(trial)
 
@@ -117,8 +161,8 @@ class Record:
     @property
     def summary(self) -> dict[str, Any] | None:
         """The finished study's summary, or None."""
-        found: dict[str, Any] | None = self._study.user_attrs.get("summary")
-        return found
+        found = self._stored.attributes().get("summary")
+        return found if isinstance(found, dict) else None  # all else is as good as none
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Store the summary, and before it who was dropped."""
@@ -128,7 +172,7 @@ class Record:
                     self._store_measured(pool, trial.number, found)
         self._check_lease()
         if self.summary != summary:
-            self._study.set_user_attr("summary", dict(summary))
+            self._stored.set("summary", dict(summary))
 
     def _check_lease(self) -> None:
         if self._lease is not None:
@@ -136,7 +180,7 @@ class Record:
 
     def _check_alone(self, expected: int) -> None:
         self._check_lease()
-        stored = len(self._study.get_trials(deepcopy=False))
+        stored = len(self._stored.trials())
         if stored != expected:
             raise MergeError(
                 f"study {self.name!r} in {self.url} has {stored} trials where this run has stored "
@@ -145,7 +189,7 @@ class Record:
 
     def _store_measured(self, pool: str, number: int, found: Measurement) -> None:
         self._check_lease()
-        self._study.set_user_attr(f"{pool}:{number}", attribute(found))
+        self._stored.set(f"{pool}:{number}", attribute(found))
 
     def trial(self, number: int) -> Trial:
         """Return a trial by its number.

@@ -9,17 +9,41 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from merge_core.errors import MergeError
+from pydantic import ConfigDict
+
+from merge_core.errors import MergeError, Problems
 from merge_core.recipe import read as recipe_reader
+from merge_core.validation import Number, StrictModel, read
 from search.scoring.pools import NAMES
 from search.trial.trial import Measurement, Trial
 
 if TYPE_CHECKING:
     import optuna
 
+_STATES: dict[str, Literal["complete", "failed"]] = {"COMPLETE": "complete", "FAIL": "failed"}
 OPTIONAL = ("baseline", "stderr", "same_as", "error")  # attributes of a trial that has them
+
+
+class _Measured(StrictModel):
+    """What an attribute holds of a measurement; keys of later versions are passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    scores: dict[str, list[Number]]
+    seconds: dict[str, Number]
+    error: str | None = None
+
+
+class _Attributes(_Measured):
+    """A trial's attributes, its recipe aside."""
+
+    weights_digest: str
+    value: Number | None = None
+    stderr: Number | Literal["inf"] | None = None
+    baseline: str | None = None
+    same_as: int | None = None
 
 
 def frozen(trial: Trial, distributions: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
@@ -64,30 +88,35 @@ def thawed(trial: optuna.trial.FrozenTrial, study: Mapping[str, Any]) -> Trial:
     Raises:
         MergeError: It was not written by mergetune, or is damaged.
     """
-    attributes = trial.user_attrs
-    problems: list[tuple[str, str]] = []
-    recipe = recipe_reader.parse(attributes.get("recipe"), "recipe", problems)
-    if recipe is None:
+    problems: Problems = []
+    recipe = recipe_reader.parse(trial.user_attrs.get("recipe"), "recipe", problems)
+    found = read(_Attributes, trial.user_attrs, "", problems)
+    keys = {pool: f"{pool}:{trial.number}" for pool in NAMES[1:]}
+    later = {p: read(_Measured, study[k], k, problems) for p, k in keys.items() if k in study}
+    state = _STATES.get(trial.state.name)
+    if state is None or (state == "complete") != bool(trial.values):
+        problems.append(("state", f"{trial.state.name.lower()}, with values {trial.values}"))
+    if recipe is None or found is None or state is None or problems:
         raise MergeError(
-            f"trial {trial.number} was not written by mergetune, or its recipe is damaged: "
+            f"trial {trial.number} was not written by mergetune, or is damaged: "
             + "; ".join(f"{path}: {rule}" for path, rule in problems)
         )
     numbers = trial.values or []  # of one objective: the value
-    keys = {pool: f"{pool}:{trial.number}" for pool in NAMES[1:]}
-    later = {pool: _measurement(study[key]) for pool, key in keys.items() if key in study}
-    optional = {key: attributes.get(key) for key in OPTIONAL}
-    if optional["stderr"] is not None:
-        optional["stderr"] = float(optional["stderr"])
+    stderr = None if found.stderr is None else float(found.stderr)
+    measured = {"search": replace(_measurement(found), error=None)}
     return Trial(
         number=trial.number,
-        state="complete" if numbers else "failed",
+        state=state,
         recipe=recipe,
         params=trial.params,
-        weights_digest=attributes["weights_digest"],
-        value=attributes.get("value", numbers[0] if numbers else None),
+        baseline=found.baseline,
+        weights_digest=found.weights_digest,
+        value=found.value if found.value is not None else next(iter(numbers), None),
         values=tuple(numbers) if len(numbers) > 1 else (),
-        measured={"search": replace(_measurement(attributes), error=None), **later},
-        **optional,
+        stderr=stderr,
+        same_as=found.same_as,
+        error=found.error,
+        measured=measured | {pool: _measurement(x) for pool, x in later.items() if x},
     )
 
 
@@ -98,5 +127,5 @@ def attribute(found: Measurement) -> dict[str, Any]:
     return {"scores": scores, "seconds": dict(found.seconds), **error}
 
 
-def _measurement(attribute: Mapping[str, Any]) -> Measurement:
-    return Measurement(attribute["scores"], attribute["seconds"], attribute.get("error"))
+def _measurement(found: _Measured) -> Measurement:
+    return Measurement(found.scores, found.seconds, found.error)

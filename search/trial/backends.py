@@ -10,6 +10,7 @@ from typing import Any
 from evaluators.engines.vllm.engine import VllmEngine
 from evaluators.engines.vllm.process import VllmOptions, check_installed, installed_version
 from evaluators.protocol import LiveModel
+from merge_core.errors import ParameterError
 from merge_core.kernels import compiled
 from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.output import model_folder, tensor_stream
@@ -130,3 +131,23 @@ def device_of(engine: Engine) -> str:
     if engine.device != "auto":
         return engine.device
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_device(engine: Engine) -> None:
+    """Refuse a device that cannot hold a tensor.
+
+    Raises:
+        ParameterError: It is not there, or torch has no support for it here.
+    """
+    import torch
+
+    device = device_of(engine)
+    try:
+        torch.zeros(1, device=device).item()
+    except Exception as error:  # each kind of device has its own: AssertionError, RuntimeError, ...
+        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise ParameterError(
+            f"engine.device: {device!r} cannot be used on this machine: "
+            f"{next(iter(str(error).splitlines()), type(error).__name__)[:120]}; here are "
+            f"{', '.join(there)}; write one of them, or auto"
+        ) from error

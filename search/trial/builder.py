@@ -19,7 +19,7 @@ from merge_core.recipe.schema import Recipe
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from search.space.space import Space
 from search.spec.study_file import StudySpec
-from search.trial.backends import Host, device_of, open_host
+from search.trial.backends import Host, check_device, device_of, open_host
 
 if TYPE_CHECKING:
     from evaluators.protocol import LiveModel
@@ -127,6 +127,7 @@ class Builder:
 
     @cached_property
     def _opened(self) -> _Opened:
+        check_device(self._spec.engine)
         spec, store = self._spec, Store()
         extra = [name for recipe in spec.baselines.values() for name in recipe.references()]
         names = tuple(dict.fromkeys([*spec.template.references(), *extra]))

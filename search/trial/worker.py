@@ -13,6 +13,7 @@ from merge_core.errors import CandidateError, MergeError
 from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import Document
 from search.spec import study_file
+from search.trial.backends import check_device
 from search.trial.builder import Builder
 from search.trial.tasks import Blocks, Scores, open_tasks
 
@@ -112,7 +113,7 @@ class Worker:
         about: What was stored when the study began, if it has begun.
 
     Raises:
-        MergeError: A task cannot be opened, or the pools cannot be filled.
+        MergeError: The device is not there, a task cannot be opened, or the pools cannot be filled.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Worker:
     ) -> None:
         stored = None if about is None else about["baselines"]
         self.spec = study_file.of_document(Document("study", study, {}), folder, stored)
+        check_device(self.spec.engine)
         self.builder = Builder(self.spec, about)
         self.tasks = open_tasks(self.spec, self.builder.tokenizer)
         self._live: tuple[Recipe, str] | None = None

@@ -3,6 +3,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -280,3 +282,37 @@ def test_plugin_file_is_read_before_the_study(mergetune, tmp_path):
     code, _, err = mergetune("evaluators", "--plugin", str(tmp_path / "nowhere.py"))
     assert code == 1
     assert "nowhere.py cannot be read" in err
+
+
+def test_what_nobody_foresaw_is_one_line_in_every_command(mergetune, study, monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+    def broken(*_, **__):
+        raise ZeroDivisionError("a bug\nof ours")
+
+    for module, name in ((cli, "open_study"), (cli.checks, "check"), (cli.api, "merge")):
+        monkeypatch.setattr(module, name, broken)
+    names = ("trials", "best", "check", "reproduce", "export", "merge")
+    for command in names:
+        out = [tmp_path / "out"] if command in ("export", "merge") else []
+        code, _, err = mergetune(command, study, *out)
+        assert code == 1
+        assert err.startswith("mergetune: ZeroDivisionError: a bug of ours (traceback: ")
+        file = Path(err.rpartition("traceback: ")[2].rstrip(")\n"))
+        assert file.parent == tmp_path
+        assert "in broken\n" in file.read_text()
+
+
+def test_a_place_that_cannot_be_written_is_one_line_in_every_command(mergetune, study, tmp_path):
+    (tmp_path / "file").touch()
+    recipe = study.parent / "results" / "best.yaml"
+    for command in (
+        ("merge", recipe, tmp_path / "file" / "out"),
+        ("export", study, tmp_path / "file" / "out"),
+        ("inspect", recipe, "--html", tmp_path / "file" / "x.html"),
+    ):
+        code, _, err = mergetune(*command)
+        assert (code, err.count("\n")) == (1, 1)
+        assert f"{tmp_path / 'file'}" in err
+        assert "cannot be written: " in err

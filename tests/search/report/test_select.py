@@ -316,7 +316,7 @@ def test_a_finalist_that_fails_on_a_later_pool_is_dropped_with_its_reason(
     assert name_of(record.trial(summary["winner"]["trial"])) == "fair"
     reason = f"on the {pool} pool: merge_core.errors.ItemError: gain: 1 of 10 items have no score"
     assert summary["notices"] == [f"Trial 7 was dropped {reason}"]
-    stored = thawed(record._study.trials[7], record._study.user_attrs)
+    stored = thawed(record._stored._study.trials[7], record._stored._study.user_attrs)
     assert stored.dropped == record.trial(7).dropped == reason
 
 
@@ -349,7 +349,7 @@ def test_a_finished_study_keeps_who_was_dropped(fill: Any, bench: Any) -> None:
     record = fill()
     failing(bench, ("select", "good"))
     first = finished(record, bench)
-    study = record._study
+    study = record._stored._study
     again, fresh = Record(study, "memory"), Scripted(bench.spec)
     assert finished(again, fresh) == first
     assert fresh.scored == []
@@ -369,7 +369,7 @@ def test_where_nobody_is_left_nothing_is_stored_of_it_and_the_next_run_tries_aga
     failing(bench, *(("select", name) for name in names))
     with pytest.raises(MergeError, match=message):
         finished(record, bench)
-    again = Record(record._study, "memory")
+    again = Record(record._stored._study, "memory")
     assert len(toy.measured(again, "select")) == len(OUTCOMES) - len(names)
     assert not finished(again, Scripted(bench.spec))["notices"]
 

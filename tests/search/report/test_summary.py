@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from merge_core.errors import MergeError
 from merge_core.json_text import finite
 from search.report.summary import Report
 
@@ -70,5 +71,5 @@ def test_a_stored_summary_comes_back_with_its_keys_in_their_order() -> None:
 def test_a_report_cannot_be_changed_and_a_summary_of_another_format_is_no_report() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Report.from_json(SUMMARY).seed = 4  # type: ignore[misc]
-    with pytest.raises(ValidationError, match="format"):
+    with pytest.raises(MergeError, match=r"summary is damaged: format: .*; run the study again"):
         Report.from_json({**SUMMARY, "format": 2})

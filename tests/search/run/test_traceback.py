@@ -39,7 +39,7 @@ def test_what_nobody_foresaw_is_one_line_with_a_traceback_in_a_file(
     run: Callable[[Exception], str], tmp_path: Path
 ) -> None:
     file = tmp_path / "results" / "traceback.txt"
-    assert run(ValueError("a bug\nof ours")) == f"ValueError: a bug (traceback: {file})"
+    assert run(ValueError("a bug\nof ours")) == f"ValueError: a bug of ours (traceback: {file})"
     assert "in wrong\n" in file.read_text()
 
 

@@ -124,6 +124,13 @@ def test_a_study_that_is_no_mapping_is_one_problem(data: Any, shown: str) -> Non
         ("items", "report", True, "expected a whole number of at least 1 or 'rest', got true"),
         ("items", "report", 0, "expected a whole number of at least 1 or 'rest', got 0"),
         ("engine", "device", 0, "expected a text, got 0"),
+        ("engine", "device", "foo:9", "expected auto, cpu, cuda, cuda:1, mps, ..., got 'foo:9'"),
+        (
+            "engine",
+            "device",
+            "cuda:x",
+            "expected auto, cpu, cuda, cuda:1, mps, ..., got 'cuda:x', did you mean 'cuda'?",
+        ),
         ("engine", "batch_size", 0, "must be at least 1, got 0"),
         ("engine", "name", "vlm", "expected one of hf, vllm, got 'vlm', did you mean 'vllm'?"),
         ("engine", "parents", "disk", "expected one of auto, device, pinned, mapped, got 'disk'"),

@@ -49,7 +49,7 @@ def test_driver_that_is_not_installed_is_named_with_its_package(
 ):
     monkeypatch.setitem(sys.modules, module, None)
     said = one_line(f"{scheme}://u:{SECRET}@127.0.0.1:1/x", name="s", create=True)
-    assert said.startswith(f"{scheme}://u:***@127.0.0.1:1/x: ")
+    assert said.startswith(f"storage {scheme}://u:***@127.0.0.1:1/x: ")
     assert said.endswith(f"no module {module!r}; pip install {package}")
 
 
@@ -71,7 +71,9 @@ def test_malformed_url_is_one_line_without_its_password(url):
 def test_file_that_is_no_database_is_one_line(tmp_path):
     (tmp_path / "x.db").write_bytes(b"not a database " * 100)
     said = one_line(f"sqlite:///{tmp_path / 'x.db'}")
-    assert said == f"sqlite:///{tmp_path / 'x.db'}: cannot be opened: file is not a database"
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    rest = "cannot be opened: file is not a database; name another file"
+    assert said == f"storage {url}: {rest}"
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
@@ -142,3 +144,28 @@ def test_other_keys_do_not_take_variables(tmp_path, monkeypatch):
     monkeypatch.setenv("NAME_OF_STUDY", SECRET)
     text = toy.SHORT.replace("name: short", 'name: "${NAME_OF_STUDY}"')
     assert toy.spec_of(text, tmp_path).name == "${NAME_OF_STUDY}"
+
+
+def test_the_old_name_of_postgresql_is_answered_with_the_new():
+    said = one_line(f"postgres://u:{SECRET}@h/db", name="s", create=True)
+    assert said.endswith("no such kind of database, got 'postgres'; write postgresql")
+
+
+@pytest.mark.parametrize("url", ["sqlite:///x.db?timeout=30", "sqlite:////a/b.db?a=1&b=2"])
+def test_options_after_the_path_of_a_file_are_refused(url, tmp_path):
+    said = one_line(url)
+    assert said == f"storage: expected the path of a file, without options after it, got {url}"
+    with pytest.raises(DocumentError, match="storage: expected the path of a file, without"):
+        toy.spec_of(toy.SHORT + f'storage: "{url}"\n', tmp_path)
+
+
+def test_a_relative_path_starts_at_the_study_file_and_on_the_command_line_here(
+    tmp_path, monkeypatch
+):
+    spec = toy.spec_of(toy.SHORT + 'storage: "sqlite:///sub/x.db"\n', tmp_path / "study")
+    toy.searched(spec)
+    assert (tmp_path / "study" / "sub" / "x.db").is_file()
+    monkeypatch.chdir(tmp_path)
+    assert open_study("sqlite:///study/sub/x.db")[0].folder == tmp_path / "study"
+    with pytest.raises(MergeError, match=rf"sqlite:///{tmp_path}/sub/x\.db: no such file"):
+        open_study("sqlite:///sub/x.db")

@@ -57,6 +57,16 @@ SEARCHED = Trial(
 BASELINE = Trial(1, "complete", RECIPE, baseline="parent:one", value=0.0, stderr=0.5)
 FAILED = Trial(2, "failed", RECIPE, params=PARAMS, error="Traceback ...\nValueError: é\n")
 
+ABOUT = {
+    "study": {"a": [1, 2]},
+    "parents": {"base": "00ff"},
+    "tasks": {"a": "one"},
+    "pools": {"search": {"a": ["a-0"]}},
+    "baselines": {},
+    "threads": 1,
+    "folder": "..",
+}
+
 
 @pytest.fixture
 def url(tmp_path: Path, empty_database: Path) -> str:
@@ -141,7 +151,7 @@ def test_a_settled_trial_is_one_transaction(record: Record, heard: list[str]) ->
 
 
 def test_what_all_trials_share_is_one_transaction(record: Record, heard: list[str]) -> None:
-    record.begin({"format": 1, "study": {"a": [1, 2]}, "folder": ".."})
+    record.begin(ABOUT)
     assert writes(heard) == 1
 
 
@@ -242,8 +252,9 @@ def test_creating_makes_folder_file_and_study_and_then_opens_them(tmp_path: Path
 
 def test_what_all_trials_share_is_none_until_the_study_begins(record: Record) -> None:
     assert open_record(record.url).about is None
-    record.begin({"folder": "..", "study": {"x": [1, None, 0.5]}})
-    assert open_record(record.url).about == {"folder": "..", "study": {"x": [1, None, 0.5]}}
+    record.begin({**ABOUT, "study": {"x": [1, None, 0.5]}, "of later versions": 1})
+    found = {**ABOUT, "study": {"x": [1, None, 0.5]}, "of later versions": 1}
+    assert open_record(record.url).about == found
 
 
 def test_the_studys_folder_moves_with_its_database(tmp_path: Path, empty_database: Path) -> None:
@@ -251,7 +262,7 @@ def test_the_studys_folder_moves_with_its_database(tmp_path: Path, empty_databas
         (tmp_path / name / "results").mkdir(parents=True)
     shutil.copy(empty_database, tmp_path / "here/results/study.db")
     record = open_record(f"sqlite:///{tmp_path}/here/results/study.db", "toy", create=True)
-    record.begin({"folder": record.path_to(tmp_path / "here")})
+    record.begin({**ABOUT, "folder": record.path_to(tmp_path / "here")})
     shutil.copy(tmp_path / "here/results/study.db", tmp_path / "there/results/study.db")
     moved = open_record(f"sqlite:///{tmp_path}/there/results/study.db")
     assert record.folder() == tmp_path / "here"
@@ -259,7 +270,7 @@ def test_the_studys_folder_moves_with_its_database(tmp_path: Path, empty_databas
 
 
 def test_a_storage_that_is_no_file_keeps_the_folder_as_it_is(memory: Record) -> None:
-    memory.begin({"folder": memory.path_to(Path("/data/zoo"))})
+    memory.begin({**ABOUT, "folder": memory.path_to(Path("/data/zoo"))})
     assert memory.folder() == Path("/data/zoo")
 
 

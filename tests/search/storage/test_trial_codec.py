@@ -91,7 +91,7 @@ def test_they_are_written_as_they_were(old: str, memory: Any) -> None:
     for trial in record.trials:
         memory.add(trial, SPACE)
     memory.add_measured("select", 0, record.trials[0].measured["select"])
-    study = memory._study
+    study = memory._stored._study
     written = [json.dumps(trial.user_attrs) for trial in study.trials]
     assert written == [json.dumps(x) for x in (BASELINE, REPEATED, FAILED)]
     assert json.dumps(study.user_attrs) == json.dumps({"select:0": LATER})

@@ -11,7 +11,9 @@ from merge_core.errors import ParameterError
 from merge_core.kernels import compiled
 from merge_core.parents.residency import Placement
 from search.spec.sections import Engine
-from search.trial.backends import InPlace, device_of, open_host
+from search.trial.backends import InPlace, check_device, device_of, open_host
+from search.trial.worker import Worker
+from tests.search import toy
 
 MAPPED = Placement("mapped", "")
 
@@ -49,3 +51,22 @@ def test_kernels_are_for_where_merges_run_and_tables_within_their_room(
 def test_candidates_for_vllm_are_made_on_the_cpu() -> None:
     assert device_of(Engine(name="vllm")) == "cpu"
     assert device_of(Engine(device="cuda:1")) == "cuda:1"
+
+
+@pytest.mark.parametrize("device", ["mps", "hpu:0", "xla", "cuda:99"])
+def test_a_device_that_is_not_there_is_one_line_that_says_which_are(device: str) -> None:
+    rule = rf"^engine\.device: '{device}' cannot be used on this machine: .*; here are cpu"
+    with pytest.raises(ParameterError, match=rule) as told:
+        check_device(Engine(device=device))
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("engine", [Engine(), Engine(device="cpu"), Engine(name="vllm")])
+def test_a_device_that_is_there_is_taken(engine: Engine) -> None:
+    check_device(engine)
+
+
+def test_the_device_is_looked_at_before_tasks_and_models(tmp_path: Path) -> None:
+    text = toy.SHORT + "engine: {device: 'cuda:99'}\n"  # neither the models nor the task exist
+    with pytest.raises(ParameterError, match=r"^engine\.device"):
+        Worker(toy.spec_of(text, tmp_path).data, tmp_path)
