@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 SHOWN = 100  # problems of one document that a message lists
 Problems = list[tuple[str, str]]  # key path and rule, before lines are known
+
+
+class MergeWarning(UserWarning):
+    """Something is otherwise than one would think, and the user may want to mend it."""
+
+
+def warn(text: str) -> None:
+    """Warn of something; the command line prints ``warning: ...`` on stderr."""
+    warnings.warn(text, MergeWarning, stacklevel=2)
 
 
 class MergeError(Exception):

@@ -15,6 +15,7 @@ from merge_core.json_text import json_text, read_json, tagged
 from merge_core.numerics import weights_hash
 from merge_core.output.model_card import card
 from merge_core.output.safetensors_writer import SHARD_BYTES, write_shards
+from merge_core.parents.companions import companions, is_of_tokenizer
 from merge_core.parents.protocol import Parent
 from merge_core.plan.steps import Plan
 from merge_core.recipe.schema import Recipe
@@ -22,8 +23,6 @@ from merge_core.tokenizer.chat_template import chat_template
 
 RECORD = "mergetune.json"  # the last file of a folder: its presence says that it is complete
 STUDY = ("study.yaml", "study.db", ".writer.lock")  # what a study's folder holds one of
-TOKENIZER = ("tokenizer*", "vocab.*", "merges.txt", "*.model", "chat_template*")
-TOKENS = ("special_tokens_map.json", "added_tokens.json")
 
 
 def write(
@@ -56,6 +55,8 @@ def write(
     if overwrite:
         _check_replaceable(out, plan.opened.values())
 
+    files = companions(plan.parents[plan.tokens_from].folder)
+
     def fill(folder: Path) -> None:
         made.append(weights_hash.combined(write_shards(plan, folder, shard_bytes)))
         if expected not in (None, made[0]):
@@ -63,7 +64,7 @@ def write(
                 f"{out}: not written, the merge gives other weights ({made[0]}, was {expected}); "
                 f"a parent has changed since"
             )
-        write_shell(plan, folder)
+        _write_shell(plan, folder, files)
         recipe = portable(plan.recipe, plan.opened, out)
         record = _record(plan, made[0])
         (folder / "README.md").write_text(card(plan, recipe, record), encoding="utf-8")
@@ -105,8 +106,13 @@ def _check_replaceable(out: Path, parents: Iterable[Parent]) -> None:
 
 
 def write_shell(plan: Plan, folder: Path) -> None:
-    """Write all that a model folder has beside its weights: config, generation, tokenizer."""
+    """Write all that a model folder has beside its weights: config, tokenizer, processor, ..."""
+    _write_shell(plan, folder, companions(plan.parents[plan.tokens_from].folder))
+
+
+def _write_shell(plan: Plan, folder: Path, files: Iterable[Path]) -> None:
     _write_config(plan, folder)
+    _copy(plan, files, folder)
     _write_tokenizer(plan, folder)
 
 
@@ -116,7 +122,6 @@ def _write_config(plan: Plan, folder: Path) -> None:
     config["dtype"] = plan.dtype
     text = json.dumps(tagged(config), indent=2, allow_nan=False)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
-    _copy("generation_config.json", plan.parents[plan.tokens_from].folder, folder)
 
 
 def _write_tokenizer(plan: Plan, folder: Path) -> None:
@@ -128,21 +133,24 @@ def _write_tokenizer(plan: Plan, folder: Path) -> None:
             plan.vocabulary.tokenizer.chat_template = text
         plan.vocabulary.save(folder)
         return
-    for pattern in (*TOKENIZER, *TOKENS):
-        _copy(pattern, plan.parents[plan.tokens_from].folder, folder)
     if text is not None:
         _set_chat_template(folder, text)
 
 
-def _copy(pattern: str, source: Path, folder: Path) -> None:
-    for file in sorted(source.glob(pattern)):
-        if file.is_file():
-            shutil.copyfile(file, folder / file.name)
+def _copy(plan: Plan, files: Iterable[Path], folder: Path) -> None:
+    """Copy what lies beside the weights; the files of a vocabulary that is another now stay."""
+    source = plan.parents[plan.tokens_from].folder
+    for file in files:
+        if plan.vocabulary is None or not is_of_tokenizer(file):
+            place = folder / file.relative_to(source)
+            place.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, place)
 
 
 def _set_chat_template(folder: Path, text: str) -> None:
     """Put a template beside the tokenizer, and take away the one inside its config."""
     (folder / "chat_template.jinja").write_text(text, encoding="utf-8")
+    (folder / "chat_template.json").unlink(missing_ok=True)  # an older name
     file = folder / "tokenizer_config.json"
     if file.is_file():
         config = read_json(file)

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from merge_core.errors import CheckpointError
+from merge_core.parents.companions import CHATS, KEPT, LEFT, OWN
 from merge_core.recipe.model_reference import Reference, parse
 
-WANTED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "README.md")
-PICKLED = ("*.bin",)  # fetched only where there are no safetensors
+WANTED = ("*.safetensors", *OWN, "*.index.json", "README.md", *KEPT)
+PICKLED = ("pytorch_model*.bin", "adapter_model.bin")  # only where there are no safetensors
+# Weights of other formats and in folders, and what no merge has a use for.
+UNWANTED = ("*/*", "consolidated*", *(name for name in LEFT if name not in WANTED))
 
 
 @dataclass(frozen=True)
@@ -135,9 +138,12 @@ def _from_hub(path: str, revision: str | None, roots: Sequence[Path]) -> Path:
 
     try:
         for patterns in ([*WANTED], [*WANTED, *PICKLED]):
-            found = hub.snapshot_download(path, revision=revision, allow_patterns=patterns)
+            found = hub.snapshot_download(
+                path, revision=revision, allow_patterns=patterns, ignore_patterns=[*UNWANTED]
+            )
             if any(Path(found).glob("*.safetensors")):
                 break
+        hub.snapshot_download(path, revision=Path(found).name, allow_patterns=[CHATS])
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
             f"model {path!r}: no folder of that name in {_shown(roots)}, and not to be had from "

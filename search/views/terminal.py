@@ -7,12 +7,15 @@ of surrogate pairs) is shown as ``\\x1b`` and the like.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+
+from merge_core.errors import MergeWarning
 
 _CONTROLS = {*range(32), *range(127, 160)} - {ord("\t"), ord("\n")}
 _MARKS = {0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)}
@@ -52,13 +55,20 @@ class _Printable:
         return getattr(self.rich_proxied_file, name)
 
 
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
 @contextmanager
 def printable_output() -> Iterator[None]:
-    """Let everything that is printed, by whomever, go through ``printable``."""
+    """Let everything that is printed, by whomever, go through ``printable``; warnings are lines."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (_Printable(stream) for stream in before)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            warnings.simplefilter("default", MergeWarning)
+            yield
     finally:
         sys.stdout, sys.stderr = before
 

@@ -147,6 +147,22 @@ def test_tokenizer_is_that_of_the_parent_that_gives_the_config(planned, own_fami
     assert not (tmp_path / "out" / "notes.txt").exists()
 
 
+@pytest.mark.parametrize("vocabulary", ["", "tokenizer: {source: one}\n"])
+def test_files_of_the_processor_go_along_whatever_becomes_of_the_vocabulary(
+    planned, own_family, tmp_path, vocabulary
+):
+    root = own_family()
+    for name in ("preprocessor_config.json", "tekken.json", "additional_chat_templates/rag.jinja"):
+        for model in ("base", "one"):
+            (root / model / name).parent.mkdir(exist_ok=True)
+            (root / model / name).write_text("{}")
+    planned(SLERP + vocabulary, root=root).write(tmp_path / "out")
+    found = names(tmp_path / "out")
+    assert "preprocessor_config.json" in found
+    of_tokens = {"tekken.json", "additional_chat_templates/rag.jinja"}
+    assert of_tokens & {*found} == (set() if vocabulary else of_tokens)
+
+
 def test_record_names_recipe_weights_parents_and_versions(planned, tmp_path):
     made = planned(TIES, "pythia")
     digest = made.write(tmp_path / "out")

@@ -5,8 +5,10 @@ import huggingface_hub
 import pytest
 
 from merge_core.errors import CheckpointError, ParameterError
+from merge_core.parents.companions import CHATS
 from merge_core.parents.locate import (
     PICKLED,
+    UNWANTED,
     WANTED,
     local_folder,
     locate,
@@ -102,7 +104,9 @@ def hub(monkeypatch, tmp_path):
     """A hub that gives snapshots with the files whose patterns are asked for; notes the calls."""
     calls = []
 
-    def snapshot_download(path, revision, allow_patterns):
+    def snapshot_download(path, revision, allow_patterns, ignore_patterns=()):
+        if allow_patterns == [CHATS]:
+            return str(tmp_path / revision)
         calls.append((path, revision, allow_patterns))
         folder = tmp_path / "cache" / path / "snapshots" / f"commit-of-{revision}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,6 +123,40 @@ def test_only_safetensors_and_text_files_are_downloaded(roots, hub):
     locate("safe/one", roots)
     assert hub == [("safe/one", None, list(WANTED))]
     assert not any("bin" in pattern or "py" in pattern for pattern in WANTED)
+
+
+def test_what_is_fetched_is_what_is_read_or_copied_and_no_weights_of_other_formats():
+    from huggingface_hub.utils import filter_repo_objects
+
+    wanted = [
+        *("model.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json"),
+        *("config.json", "generation_config.json", "README.md", "chat_template.jinja"),
+        *("tokenizer.json", "tokenizer.model.v3", "tekken.json", "qwen.tiktoken", "vocab.txt"),
+        *("merges.txt", "preprocessor_config.json", "processor_config.json", "adapter_config.json"),
+    ]
+    unwanted = [
+        *("consolidated.safetensors", "consolidated-00001-of-00002.safetensors", "params.json"),
+        *("original/consolidated.00.pth", "original/params.json", "onnx/model.onnx", "a.gguf"),
+        *("fp16/model.safetensors", "onnx/config.json", "modeling_own.py", "tokenizer.py"),
+        *("pytorch_model.bin", "optimizer.pt", "image.png", "LICENSE.txt", "hf_quant_config.json"),
+    ]
+    found = filter_repo_objects(
+        [*wanted, *unwanted], allow_patterns=[*WANTED], ignore_patterns=[*UNWANTED]
+    )
+    assert set(found) == set(wanted)
+
+
+def test_additional_chat_templates_are_fetched_of_the_same_commit(roots, monkeypatch, hub):
+    asked = []
+    before = huggingface_hub.snapshot_download
+
+    def noting(path, revision, allow_patterns, **more):
+        asked.append((revision, allow_patterns))
+        return before(path, revision, allow_patterns, **more)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", noting)
+    locate("safe/one@v1", roots)
+    assert asked[-1] == ("commit-of-v1", [CHATS])
 
 
 def test_pickles_are_downloaded_where_there_are_no_safetensors(roots, hub):

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from merge_core.errors import warn
 from search.cli import main
 from search.views.tables import table
 from search.views.terminal import PlainConsole, printable, printable_output
@@ -54,3 +55,9 @@ def test_command_line_writes_out_what_an_error_names(
     said = capsys.readouterr().err
     assert r"a\x1b[31m.yaml" in said
     assert "\x1b" not in said
+
+
+def test_warning_of_ours_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with printable_output():
+        warn("a\x1b: not copied")
+    assert capsys.readouterr().err == "warning: a\\x1b: not copied\n"
