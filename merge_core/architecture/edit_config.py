@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from merge_core.architecture import layers, model_class
+from merge_core.architecture import model_class
 from merge_core.errors import CheckpointError
 
 
@@ -58,7 +58,7 @@ def with_vocabulary(config: Mapping[str, Any], size: int) -> dict[str, Any]:
 
 
 def _counts(config: Mapping[str, Any]) -> dict[str | None, int]:
-    return {x.stack: x.count for x in layers.stacks(model_class.read(config, "config").shapes)}
+    return {x.stack: x.count for x in model_class.read(config, "config").stacks}
 
 
 def _numbers(config: Mapping[str, Any], value: int) -> list[tuple[tuple[str, ...], str]]:

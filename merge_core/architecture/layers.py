@@ -1,14 +1,11 @@
-"""Layer numbers come from the tensors' own names; no table per architecture."""
+"""Stacks of layers in the names of tensors; no table per architecture."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from merge_core.errors import CheckpointError
-
-_NUMBERED = re.compile(r"^(?P<stack>.*?)\.?(?<![^.])(?P<index>\d+)(?=\.)")
 
 
 @dataclass(frozen=True)
@@ -20,8 +17,11 @@ class Layers:
 
     def index(self, tensor: str) -> int | None:
         """Return the layer that a tensor belongs to, from 0, or None outside the layers."""
-        found = _NUMBERED.match(tensor)
-        return int(found["index"]) if found and found["stack"] == self.stack else None
+        start = f"{self.stack}." if self.stack else ""
+        if self.stack is None or not tensor.startswith(start):
+            return None
+        number, dot, _ = tensor[len(start) :].partition(".")
+        return int(number) if dot and _is_number(number) else None
 
     def start(self, index: int) -> str:
         """Return what the names of a layer's tensors begin with: ``model.layers.3.``."""
@@ -38,11 +38,23 @@ class Module:
     after: tuple[str, ...]  # those behind the layers
 
 
+def numbered(name: str) -> Iterator[tuple[str, int]]:
+    """Yield what stands before each number in a tensor's name, and the number."""
+    words = name.split(".")
+    for i, word in enumerate(words[:-1]):
+        if _is_number(word):
+            yield ".".join(words[:i]), int(word)
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdigit()
+
+
 def of(names: Iterable[str]) -> Layers:
     """Find the one layer stack in a model's tensor names.
 
     Raises:
-        CheckpointError: There are several stacks (encoder and decoder), or numbers are missing.
+        CheckpointError: There are several stacks (encoder and decoder).
     """
     found = stacks(names)
     if len(found) > 1:
@@ -56,30 +68,34 @@ def of(names: Iterable[str]) -> Layers:
 def stacks(names: Iterable[str]) -> list[Layers]:
     """Find all layer stacks in a model's tensor names, sorted by name.
 
-    Raises:
-        CheckpointError: Layer numbers are missing.
+    This is for who cannot ask the model class (``Architecture.stacks``): a stack are the numbers
+    from 0 to n - 1, the first ones in the names, whose members have a tensor in common.
     """
-    numbers: dict[str, set[int]] = {}
+    members: dict[str, dict[int, set[str]]] = {}
     for name in names:
-        if found := _NUMBERED.match(name):
-            numbers.setdefault(found["stack"], set()).add(int(found["index"]))
-    for stack, present in numbers.items():
-        if present != set(range(len(present))):
-            missing = sorted(set(range(max(present))) - present)
-            raise CheckpointError(f"layers of {stack} are missing in the checkpoint: {missing}")
-    return [Layers(stack, len(numbers[stack])) for stack in sorted(numbers)]
+        for stack, index in numbered(name):
+            tail = name.removeprefix(Layers(stack, 0).start(index))
+            members.setdefault(stack, {}).setdefault(index, set()).add(tail)
+            break
+    return [
+        Layers(stack, len(found))
+        for stack, found in sorted(members.items())
+        if found.keys() == set(range(len(found))) and set.intersection(*found.values())
+    ]
 
 
-def modules_of(names: Sequence[str]) -> tuple[Module, ...]:
+def modules_of(names: Sequence[str], found: Sequence[Layers]) -> tuple[Module, ...]:
     """Divide a model's tensors into modules: one with one stack, else one for each part.
 
     A part is named by the first word in which the stacks' names differ: ``encoder.block`` and
-    ``decoder.block`` give ``encoder`` and ``decoder``. What stands beside them under another word,
-    such as a projector, is a module without layers.
+    ``decoder.block`` give ``encoder`` and ``decoder``; of several stacks in one part the one with
+    most tensors is sliced. What stands beside them under another word, such as a projector, is a
+    module without layers.
 
-    ``names`` are in the order of the model, since that tells what stands ahead of the layers.
+    Args:
+        names: In the order of the model, since that tells what stands ahead of the layers.
+        found: The model's stacks.
     """
-    found = stacks(names)
     if len(found) <= 1:
         return (_module("default", found[0] if found else Layers(None, 0), names),)
     split = [str(layers.stack).split(".") for layers in found]
@@ -89,7 +105,10 @@ def modules_of(names: Sequence[str]) -> tuple[Module, ...]:
         raise CheckpointError(
             f"one layer stack stands inside another: {', '.join(str(x.stack) for x in found)}"
         )
-    own = {words[depth]: layers for words, layers in zip(split, found, strict=True)}
+    sizes = {layers: sum(layers.index(name) is not None for name in names) for layers in found}
+    own: dict[str, Layers] = {}
+    for words, layers in zip(split, found, strict=True):
+        own[words[depth]] = max(own.get(words[depth], layers), layers, key=sizes.__getitem__)
     shared = split[0][:depth]
     parts: dict[str, list[str]] = {}
     for name in names:

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from merge_core.architecture import class_facts_cache, refused_config
+from merge_core.architecture.layers import Layers
+from merge_core.architecture.stored_names import StoredNames, stored_form
 from merge_core.errors import CheckpointError
+
+T = TypeVar("T")
 
 # Buffers that old checkpoints store for every layer (Llama 2, Pythia) and today's classes compute;
 # transformers leaves them aside for all classes that have such a buffer.
@@ -41,8 +45,8 @@ class Architecture:
     # Tensors whose first axis counts the tokens: embedding, head, the head's bias.
     vocabulary: frozenset[str] = frozenset()
     not_loaded: tuple[str, ...] = ()  # patterns of stored tensors that the class leaves aside
-    prefix: str = ""  # of the model under the head; some checkpoints leave it out
     may_lack: tuple[str, ...] = ()  # patterns of tensors that the class does without in files
+    stacks: tuple[Layers, ...] = ()  # of layers
 
     def reason_to_drop(self, tensor: str, stored: Mapping[str, object]) -> str | None:
         """Return why a stored tensor does not go into a merge, or None if it does."""
@@ -50,14 +54,14 @@ class Architecture:
             return f"tied to {self.tied[tensor]}"
         if tensor in self.shapes:  # such patterns are for what the class does not have
             return None
-        if any(re.search(pattern, tensor) for pattern in self.not_loaded):
+        if self.matches(self.not_loaded, tensor):
             return "not loaded by the model class"
-        return None
+        return "not in the model class"
 
     def lacking(self, stored: Container[str]) -> list[str]:
         """Return the tensors that a checkpoint must have and has not, in the order of the modules.
 
-        ``stored`` are the names of what it holds; of two that share their weights one is enough.
+        ``stored`` are the names of what it holds; of several that share weights one is enough.
         """
         there = {self.tied.get(name, name) for name in self.shapes if name in stored}
         absent = [name for name in self.shapes if name not in stored]
@@ -74,18 +78,6 @@ class Architecture:
         places = {name: i for i, name in enumerate(self.shapes)}
         return sorted(names, key=lambda name: (places.get(name, len(places)), name))
 
-    def with_names_of(self, stored: Iterable[str]) -> Architecture:
-        """Return the same facts under a checkpoint's names, which may lack the prefix."""
-        start = f"{self.prefix}."
-        if not self.prefix or any(name.startswith(start) for name in stored):
-            return self
-        return replace(
-            self,
-            shapes={name.removeprefix(start): shape for name, shape in self.shapes.items()},
-            tied={a.removeprefix(start): b.removeprefix(start) for a, b in self.tied.items()},
-            vocabulary=frozenset(name.removeprefix(start) for name in self.vocabulary),
-        )
-
 
 def read(config: Mapping[str, Any], where: str, tensors: int | None = None) -> Architecture:
     """Read the facts of the model class that a ``config.json`` names; no weights are made.
@@ -98,9 +90,8 @@ def read(config: Mapping[str, Any], where: str, tensors: int | None = None) -> A
     Raises:
         CheckpointError: transformers makes no model of it, or one with far more tensors.
     """
-    kept = {key: config[key] for key in config if key not in ("dtype", "torch_dtype")}
     try:
-        return _read(json.dumps(kept, sort_keys=True), tensors)
+        return _read(_text(config), tensors)
     except CheckpointError as error:
         raise CheckpointError(f"{where}: {error}") from error
 
@@ -110,22 +101,64 @@ def _read(config: str, tensors: int | None = None) -> Architecture:
     kept = class_facts_cache.read(config)
     if kept is not None:
         shapes = {name: tuple(shape) for name, shape in kept["shapes"].items()}
-        vocabulary, not_loaded = frozenset(kept["vocabulary"]), tuple(kept["not_loaded"])
-        prefix, may_lack = kept["prefix"], tuple(kept["may_lack"])
-        return Architecture(shapes, kept["tied"], vocabulary, not_loaded, prefix, may_lack)
+        return Architecture(
+            shapes,
+            kept["tied"],
+            frozenset(kept["vocabulary"]),
+            tuple(kept["not_loaded"]),
+            tuple(kept["may_lack"]),
+            tuple(Layers(**stack) for stack in kept["stacks"]),
+        )
     found = _made(config, tensors)
     class_facts_cache.keep(config, {**asdict(found), "vocabulary": sorted(found.vocabulary)})
     return found
 
 
+def stored_names(
+    config: Mapping[str, Any], names: Sequence[str], where: str, tensors: int
+) -> Mapping[str, str]:
+    """Return name in a file -> the name under which the class of a config stores it now.
+
+    See ``StoredNames.of``. transformers is asked only if a name is not one of the class. The other
+    arguments are those of ``read``.
+
+    Raises:
+        CheckpointError: transformers makes no model of it.
+    """
+    facts = read(config, where, tensors)
+    left = [name for name in names if name not in facts.shapes]
+    if all(facts.matches(facts.not_loaded, name) for name in left):
+        return dict(zip(names, names, strict=True))
+    try:
+        return _names(_text(config), tensors).of(names)
+    except CheckpointError as error:
+        raise CheckpointError(f"{where}: {error}") from error
+
+
+def _text(config: Mapping[str, Any]) -> str:
+    kept = {key: config[key] for key in config if key not in ("dtype", "torch_dtype")}
+    return json.dumps(kept, sort_keys=True)
+
+
+@lru_cache(maxsize=8)
+def _names(config: str, tensors: int) -> StoredNames:
+    return _asked(config, StoredNames, tensors)
+
+
 def _made(config: str, tensors: int | None = None) -> Architecture:
-    def facts(data: Mapping[str, Any]) -> Architecture:
+    return _asked(config, _of_model, tensors)
+
+
+def _asked(config: str, ask: Callable[[Any], T], tensors: int | None) -> T:
+    """Return what a model without weights tells, made for its names and shapes alone."""
+
+    def answer(data: Mapping[str, Any]) -> T:
         config = config_of(_without(data, RUNNING) | {"attn_implementation": "eager"})
         for part in (config, *(getattr(config, key) for key in config.sub_configs)):
             _forget_padding(part)
-        return _of_model(shell(config))
+        return ask(shell(config))
 
-    return refused_config.tried(json.loads(config), facts, tensors)
+    return refused_config.tried(json.loads(config), answer, tensors)
 
 
 def checked(config: Mapping[str, Any], where: str) -> Any:
@@ -203,30 +236,19 @@ def shell(config: Any, **settings: Any) -> Any:
 
 
 def _of_model(model: Any) -> Architecture:
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, tensor in model.state_dict().items():
-        shapes |= {stored: tuple(x.shape) for stored, x in stored_form(model, name, tensor)}
+    names, tied = StoredNames(model), model.all_tied_weights_keys
+    stored = names.of([*tied.keys(), *tied.values()])
     patterns = set(getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ())
     for name, _ in model.named_buffers():
         patterns |= {pattern for end, pattern in ONCE_STORED.items() if name.endswith(end)}
     return Architecture(
-        shapes,
-        dict(model.all_tied_weights_keys),
+        names.shapes,
+        {stored[one]: stored[other] for one, other in tied.items()},
         frozenset(_vocabulary(model)),
         tuple(sorted(patterns)),
-        model.base_model_prefix,
         tuple(sorted(getattr(model, "_keys_to_ignore_on_load_missing", None) or ())),
+        tuple(Layers(stack, count) for stack, count in names.layer_stacks().items()),
     )
-
-
-def stored_form(model: Any, name: str, tensor: Any) -> list[tuple[str, Any]]:
-    """Return what transformers stores for one tensor of a live model: names and tensors.
-
-    Mostly the tensor itself; fused experts are stored one by one.
-    """
-    from transformers.core_model_loading import revert_weight_conversion
-
-    return list(revert_weight_conversion(model, {name: tensor}).items())
 
 
 def _vocabulary(model: Any) -> Iterator[str]:

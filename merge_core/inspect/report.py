@@ -153,9 +153,10 @@ Place = tuple[str | None, int | None, str]  # stack, layer, name
 def _placed(plan: Plan) -> dict[Place, list[Step]]:
     """Return the merged steps of every row, in the order of the model."""
     steps = {step.tensor: step for step in plan.steps if not step.copied}
-    ordered = plan.parents[plan.config_from].architecture.in_order(steps)
+    facts = plan.parents[plan.config_from].architecture
+    ordered = facts.in_order(steps)
     rows: dict[Place, list[Step]] = {}
-    for module in layers.modules_of(ordered):
+    for module in layers.modules_of(ordered, facts.stacks):
         stack, first, last = module.layers, module.before, module.after
         inside = [name for name in ordered if stack.index(name) is not None]
         inside.sort(key=lambda name: stack.index(name) or 0)  # stable: modules stay in order

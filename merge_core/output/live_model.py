@@ -11,13 +11,14 @@ from typing import Any
 
 from merge_core.architecture import model_class
 from merge_core.architecture.refused_config import said
+from merge_core.architecture.stored_names import fix_conversions
 from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError
 from merge_core.json_text import read_json
 from merge_core.merge.execute import Execution, Merging
 from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.numerics import weights_hash
-from merge_core.output.live_views import stored_views, views_of
+from merge_core.output.live_views import check_filled, stored_views
 from merge_core.plan.steps import Plan, Step
 
 GENERATION = "generation_config.json"
@@ -39,8 +40,7 @@ class Candidate(Merging):
         self._device = device
         self._model: Any = None
         self._made_for: tuple[str, str] | None = None  # how it behaves, and its type
-        self._own_places: dict[str, Tensor] = {}  # as the class names them
-        self._places: dict[str, Tensor] = {}  # as the plan names them
+        self._places: dict[str, Tensor] = {}  # of the stored tensors, by name
         self._held: dict[str, Any] = {}  # what every live tensor was made from
         self._digests: dict[str, int] = {}
 
@@ -99,9 +99,9 @@ class Candidate(Merging):
         if self._made_for != wanted:
             self._model = _load(plan).to(self._device)
             self._held.clear()
-            self._own_places = dict(stored_views(self._model))
+            self._places = dict(stored_views(self._model))
             self._made_for = wanted
-        self._places = views_of(plan, self._own_places, self._model.base_model_prefix)
+        check_filled(plan, self._places)
 
 
 def _origin(plan: Plan, execution: Execution, step: Step) -> tuple[Any, ...]:
@@ -138,6 +138,7 @@ def _load(plan: Plan) -> Any:
         )
     except Exception as error:  # transformers has no class of its own for what it raises
         raise CheckpointError(f"{folder}: transformers cannot load it: {said(error)}") from error
+    fix_conversions(model)
     set_generation(model, plan.parents[plan.tokens_from].folder)
     return model.eval()
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from merge_core.architecture import model_class
+from merge_core.architecture.stored_names import stored_form
 from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError
 from merge_core.plan.steps import Plan
@@ -21,11 +21,11 @@ def stored_views(model: Any) -> Iterator[tuple[str, Tensor]]:
     """
     for name, live in model.state_dict().items():
         memory = live.untyped_storage().data_ptr()
-        stored = model_class.stored_form(model, name, live)
+        stored = stored_form(model, name, live)
         if all(x.untyped_storage().data_ptr() == memory for _, x in stored):
             yield from stored
             continue
-        for part, places in model_class.stored_form(model, name, _numbered(live)):
+        for part, places in stored_form(model, name, _numbered(live)):
             view = _view(live, places)
             if view is not None:
                 yield part, view
@@ -55,21 +55,12 @@ def _view(live: Tensor, places: Tensor) -> Tensor | None:
     return view if bool(expected.equal(places)) else None
 
 
-def views_of(plan: Plan, views: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the views under the plan's names, which may lack the prefix of the class.
+def check_filled(plan: Plan, places: Mapping[str, Tensor]) -> None:
+    """Check that a plan fills all weights of a live model; ``places`` are their views by name.
 
     Raises:
         CheckpointError: Weights are not filled by the plan, or by two of its tensors.
     """
-    start = f"{prefix}."
-    if not prefix or any(step.tensor.startswith(start) for step in plan.steps):
-        start = ""
-    found = {name.removeprefix(start): view for name, view in views.items()}
-    _check(plan, found)
-    return found
-
-
-def _check(plan: Plan, places: Mapping[str, Tensor]) -> None:
     filled: dict[tuple[int, int], str] = {}
     for step in plan.steps:
         place = places.get(step.tensor)

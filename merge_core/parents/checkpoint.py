@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
+
+from merge_core.architecture import model_class
 from merge_core.contract import Tensor
+from merge_core.errors import CheckpointError
 from merge_core.json_text import read_json
 from merge_core.parents import weight_files
 from merge_core.parents.locate import Located
 from merge_core.parents.protocol import Parent
-from merge_core.parents.weight_files import Opens, open_file
+from merge_core.parents.weight_files import Opens, TensorInfo, open_file
 
 
 class Checkpoint(Parent):
@@ -15,19 +20,38 @@ class Checkpoint(Parent):
 
     Raises:
         CheckpointError: A file is missing or damaged; the index names a tensor that is not there;
-            a tensor has a type that cannot be merged.
+            a tensor has a type that cannot be merged. From ``tensors``: transformers makes no
+            model of its config; two names are one tensor of its class.
     """
 
     def __init__(self, located: Located, opens: Opens = open_file) -> None:
         self.located = located
         self.reference, self.folder = located.reference, located.model.folder
         self.config = read_json(self.folder / "config.json")
-        self.tensors, self._files = weight_files.open_folder(self.folder, opens)
+        self._stored, self._files = weight_files.open_folder(self.folder, opens)
+
+    @cached_property
+    def tensors(self) -> Mapping[str, TensorInfo]:  # type: ignore[override]
+        """See ``Parent``."""
+        return {name: self._stored[key] for name, key in self._keys.items()}
+
+    @cached_property
+    def _keys(self) -> dict[str, str]:
+        """Name of a tensor -> what its file calls it."""
+        names, number = [*self._stored], len(self._stored)
+        keys: dict[str, str] = {}
+        for key, name in model_class.stored_names(self.config, names, self.where, number).items():
+            if keys.setdefault(name, key) != key:
+                raise CheckpointError(
+                    f"{self.folder}: {keys[name]} and {key} are one tensor of the model class, "
+                    f"{name}; remove one"
+                )
+        return keys
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor as stored, a view of the file's pages; do not write to it."""
-        return self._files[self.tensors[name].file].tensor(name)
+        return self._files[self.tensors[name].file].tensor(self._keys[name])
 
     def expect(self, name: str) -> None:
         """See ``Parent``."""
-        self._files[self.tensors[name].file].expect(name)
+        self._files[self.tensors[name].file].expect(self._keys[name])

@@ -232,8 +232,11 @@ class _Fitting:
         known.update(fields)
 
     def _placed(self, names: Iterable[str]) -> dict[str, str]:
-        """Return the parent's names; all that differ have one prefix more, or all one less."""
+        """Return the parent's names: those of the class, else all have one prefix more or less."""
         here, longer = self._parent.tensors, defaultdict(list)
+        stored = self._parent.stored_names([*names])
+        if all(name in here for name in stored.values()):
+            return dict(stored)
         for name in here:
             for prefix, end in _split(name):
                 longer[end].append(prefix)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,23 @@ class Parent(ABC):
     located: Located | None  # where its files are; None for what exists in memory only
     folder: Path  # that tokenizer and generation config come from
     config: Mapping[str, Any]  # contents of config.json
-    tensors: Mapping[str, TensorInfo]  # what it holds; known without reading a tensor
+    # What it holds, known without reading a tensor; those of its class by the names under which the
+    # class stores them, whatever a file calls them.
+    tensors: Mapping[str, TensorInfo]
 
     @cached_property
     def architecture(self) -> Architecture:
-        """Facts of its model class, under the names of its tensors."""
-        where = str(self.folder) if self.located else self.reference
-        found = model_class.read(self.config, where, len(self.tensors))
-        return found.with_names_of(self.tensors)
+        """Facts of its model class."""
+        return model_class.read(self.config, self.where, len(self.tensors))
+
+    @property
+    def where(self) -> str:
+        """What messages call it: its folder, if it has one."""
+        return str(self.folder) if self.located else self.reference
+
+    def stored_names(self, names: Sequence[str]) -> Mapping[str, str]:
+        """Return name in a file or of a module's tensor -> name under which the class stores it."""
+        return model_class.stored_names(self.config, names, self.where, len(self.tensors))
 
     @cached_property
     def digest(self) -> str:

@@ -26,7 +26,7 @@ def check_result(
             which the config counts another kind of layer.
         ShapeError: A tensor has another shape than the config gives it.
     """
-    facts = model_class.read(config, config_from, len(shapes)).with_names_of(shapes)
+    facts = model_class.read(config, config_from, len(shapes))
     if missing := facts.lacking(shapes):
         raise CheckpointError(
             f"{missing[0]}: the result's config, that of {config_from}, asks for it and the recipe "

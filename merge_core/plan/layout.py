@@ -44,13 +44,19 @@ class Layout:
 
 
 def lay_out(
-    recipe: Recipe, config_from: str, names: Mapping[str, Sequence[str]], *, with_base: bool
+    recipe: Recipe,
+    config_from: str,
+    names: Mapping[str, Sequence[str]],
+    stacks: Sequence[Layers],
+    *,
+    with_base: bool,
 ) -> Layout:
     """Place every tensor of the result.
 
     Args:
         recipe: Its documents aside.
         config_from: The parent whose names and modules count.
+        stacks: Of layers in the class of ``config_from``.
         with_base: Whether the method has a base; it is no source then.
         names: Parent -> its tensors that are to be merged, in the order of its modules.
 
@@ -58,7 +64,7 @@ def lay_out(
         CheckpointError: A layer or a module that the recipe names is not there.
         ParameterError: A base that a slice does not list has no layers of its own there.
     """
-    modules = {module.name: module for module in modules_of(names[config_from])}
+    modules = {module.name: module for module in modules_of(names[config_from], stacks)}
     builder = _Builder(recipe, config_from, names, with_base)
     for module, part in _parts(recipe, modules, config_from):
         builder.add(module, part)
@@ -186,9 +192,10 @@ class _Builder:
     def _use(self, model: str, stack: Layers, index: int) -> None:
         if not self._names_in(model, stack, index):
             count = len(self._by_layer[model, str(stack.stack)])
-            raise CheckpointError(
-                f"{stack.stack}: {model} has {count} layers, and the recipe asks for number {index}"
-            )
+            said = f"has {count} layers, and the recipe asks for number {index}"
+            if not count:
+                said = f"has none of {self._config_from}'s layers; they must share one architecture"
+            raise CheckpointError(f"{stack.stack}: {model} {said}")
         self.ranges.setdefault((model, str(stack.stack)), set()).add(index)
 
 

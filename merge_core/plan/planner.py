@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from merge_core.architecture import edit_config
-from merge_core.architecture.layers import Layers, stacks
+from merge_core.architecture.layers import Layers
 from merge_core.contract import Method, Value
 from merge_core.errors import CheckpointError, ParameterError, ShapeError
 from merge_core.methods.registry import method
@@ -37,8 +37,9 @@ def plan_document(
         opened: The parents among them.
 
     Raises:
-        CheckpointError: A parent lacks a tensor that another has, or stores another kind of number;
-            a layer that is asked for is not there; the result's config makes other tensors.
+        CheckpointError: A parent lacks a tensor that its class or another parent has, or stores
+            another kind of number; a layer that is asked for is not there; the result's config
+            makes other tensors.
         ShapeError: Two parents have different shapes for one tensor.
         ParameterError: A parameter has no value for some tensor.
     """
@@ -58,7 +59,10 @@ def plan_document(
         name: parents[name].architecture.in_order(parents[name].tensors.keys() - left.keys())
         for name, left in unloaded.items()
     }
-    layout = lay_out(recipe, config_from, names, with_base=with_base)
+    stacks = parents[config_from].architecture.stacks
+    for name in names:
+        _check_whole(parents[name])
+    layout = lay_out(recipe, config_from, names, stacks, with_base=with_base)
     _check_fit(layout, parents)
     dropped = {name: why for parent in used for name, why in unloaded[parent].items()}
     dropped |= _left_out(layout, used, names)
@@ -88,6 +92,15 @@ def _unloaded(parent: Parent) -> dict[str, str]:
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
+def _check_whole(parent: Parent) -> None:
+    lacking = parent.architecture.lacking(parent.tensors)
+    if lacking:
+        raise CheckpointError(
+            f"{parent.where}: lacks {lacking[0]}, which its config asks for ({len(lacking)} such "
+            f"tensors); fetch the weights again, or mend config.json"
+        )
+
+
 def _config(
     parents: Mapping[str, Parent],
     config_from: str,
@@ -97,7 +110,7 @@ def _config(
 ) -> dict[str, Any]:
     config = dict(parents[config_from].config)
     for stack, picked in layout.picked.items():
-        counts = {x.stack: x.count for x in stacks(parents[config_from].tensors)}
+        counts = {x.stack: x.count for x in parents[config_from].architecture.stacks}
         if picked != tuple((config_from, i) for i in range(counts[stack])):
             layers = [(parents[name].config, i) for name, i in picked]
             config = edit_config.with_layers(config, stack, layers)

@@ -66,7 +66,7 @@ def test_several_stacks_are_refused_where_one_is_asked_for():
 
 
 def test_several_stacks_make_modules_named_by_the_word_in_which_they_differ():
-    found = {module.name: module for module in layers.modules_of(TWO)}
+    found = {module.name: module for module in layers.modules_of(TWO, layers.stacks(TWO))}
     assert list(found) == ["shared", "encoder", "decoder", "lm_head"]
     assert found["encoder"].layers == Layers("model.encoder.layers", 1)
     assert found["encoder"].after == ("model.encoder.norm",)
@@ -77,19 +77,28 @@ def test_several_stacks_make_modules_named_by_the_word_in_which_they_differ():
 
 
 def test_one_stack_makes_the_module_default_with_what_is_ahead_and_behind():
-    (module,) = layers.modules_of(LLAMA)
+    (module,) = layers.modules_of(LLAMA, layers.stacks(LLAMA))
     assert module.name == "default"
     assert module.before == ("model.embed_tokens.weight",)
     assert module.after == ("model.norm.weight", "lm_head.weight")
 
 
+def test_of_several_stacks_in_one_part_the_one_with_most_tensors_is_sliced():
+    names = [f"visual.blocks.{i}.{part}" for i in range(2) for part in "abcd"]
+    names += [*(f"visual.mergers.{i}.a" for i in range(3)), "text.layers.0.a"]
+    found = {module.name: module for module in layers.modules_of(names, layers.stacks(names))}
+    assert found["visual"].layers == Layers("visual.blocks", 2)
+    assert found["visual"].after == tuple(names[8:11])
+
+
 def test_stack_inside_another_is_refused():
     with pytest.raises(CheckpointError, match=r"one layer stack stands inside another: h, h.x"):
-        layers.modules_of(["h.0.w", "h.x.0.w"])
+        layers.modules_of(["h.0.w", "h.x.0.w"], [Layers("h", 1), Layers("h.x", 1)])
 
 
-def test_missing_layers_are_named():
-    with pytest.raises(
-        CheckpointError, match=r"layers of h are missing in the checkpoint: \[0, 2\]"
-    ):
-        layers.of(["h.1.w", "h.3.w"])
+@pytest.mark.parametrize(
+    "names",
+    [["merger.mlp.0.weight", "merger.mlp.2.weight"], ["h.1.w", "h.3.w"], ["h.0.a", "h.1.b"]],
+)
+def test_numbers_with_gaps_and_numbers_of_unlike_members_are_parts_of_names(names):
+    assert layers.of(names) == Layers(None, 0)

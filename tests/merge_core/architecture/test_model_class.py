@@ -51,8 +51,16 @@ def test_rotary_buffers_of_old_llamas_are_dropped(family):
     assert facts.reason_to_drop("model.layers.0.self_attn.q_proj.weight", {}) is None
 
 
+def test_checkpoint_lacks_what_the_class_has_and_neither_it_nor_its_twin_stores():
+    names = (HEAD, EMBEDDING, "norm.weight", "mask.weight")
+    facts = Architecture(dict.fromkeys(names, (4,)), {HEAD: EMBEDDING}, may_lack=("mask",))
+    assert facts.lacking([HEAD]) == ["norm.weight"]
+    assert facts.lacking([EMBEDDING, "norm.weight"]) == []
+    assert facts.lacking(["norm.weight"]) == [HEAD, EMBEDDING]
+
+
 def test_tied_tensor_is_dropped_only_where_the_one_it_is_tied_to_is_stored():
-    facts = Architecture({}, {HEAD: EMBEDDING})
+    facts = Architecture({HEAD: (4, 2), EMBEDDING: (4, 2)}, {HEAD: EMBEDDING})
     assert facts.reason_to_drop(HEAD, {HEAD: 0, EMBEDDING: 0}) == f"tied to {EMBEDDING}"
     assert facts.reason_to_drop(HEAD, {HEAD: 0}) is None
     assert facts.reason_to_drop(EMBEDDING, {HEAD: 0, EMBEDDING: 0}) is None
@@ -108,4 +116,4 @@ def test_home_that_cannot_be_written_to_costs_nothing(family, tmp_path, monkeypa
     (tmp_path / "file").touch()
     monkeypatch.setenv("MERGETUNE_CACHE", str(tmp_path / "file"))
     model_class._read.cache_clear()
-    assert facts_of(family() / "base").prefix == "model"
+    assert facts_of(family() / "base").tied == {HEAD: EMBEDDING}

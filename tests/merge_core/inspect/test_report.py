@@ -425,16 +425,18 @@ def test_values_that_the_merge_would_refuse_are_refused(planned):
 def test_whole_numbers_that_differ_are_refused_as_in_a_merge(own_family, planned):
     root = own_family()
     for name in ("base", "one", "two", "three"):
-        change(root / name, model__steps=torch.tensor([3 if name != "two" else 4]))
-    with pytest.raises(CheckpointError, match=r"model.steps: the parents' whole-number tensors"):
+        change(root / name, model__norm__weight=torch.full((16,), 3 if name != "two" else 4))
+    with pytest.raises(
+        CheckpointError, match=r"model.norm.weight: the parents' whole-number tensors"
+    ):
         inspect(planned(ADDED, root=root).plan)
 
 
 def test_whole_numbers_are_no_parameters_and_no_row(own_family, planned):
     root = own_family()
     for name in ("base", "one", "two", "three"):
-        change(root / name, model__steps=torch.tensor([3]))
+        change(root / name, model__norm__weight=torch.full((16,), 3))
     found = inspect(planned(ADDED, root=root).plan)
     assert found.parameters == sum(row.parameters for row in found.rows)
-    assert "model.steps" not in {row.name for row in found.rows}
-    assert found.memory.result == 4 * found.parameters + 8
+    assert "model.norm.weight" not in {row.name for row in found.rows}
+    assert found.memory.result == 4 * found.parameters + 8 * 16

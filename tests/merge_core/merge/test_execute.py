@@ -66,12 +66,12 @@ def test_method_that_refuses_its_parameters_is_told_the_tensor(planned):
         out_of(planned(text))
 
 
-@pytest.mark.parametrize("numbers", [torch.arange(4), torch.tensor([True, False])])
+@pytest.mark.parametrize("numbers", [torch.arange(16), torch.arange(16) > 3])
 def test_equal_whole_numbers_are_copied_in_their_own_type(planned, own_family, numbers):
     root = own_family()
     for name in ("base", "one", "two"):
-        change(root / name, model__steps=numbers)
-    out = out_of(planned(LINEAR, root=root), "model.steps")
+        change(root / name, model__norm__weight=numbers)
+    out = out_of(planned(LINEAR, root=root), NORM)
     assert out.dtype == numbers.dtype
     assert out.equal(numbers)
 
@@ -79,11 +79,11 @@ def test_equal_whole_numbers_are_copied_in_their_own_type(planned, own_family, n
 def test_whole_numbers_that_differ_are_refused(planned, own_family):
     root = own_family()
     for i, name in enumerate(("base", "one", "two")):
-        change(root / name, model__steps=torch.tensor([i // 2]))
+        change(root / name, model__norm__weight=torch.full((16,), i // 2))
     with pytest.raises(
-        CheckpointError, match=r"^model.steps: the parents' whole-number tensors differ and cannot"
+        CheckpointError, match=rf"^{NORM}: the parents' whole-number tensors differ and cannot"
     ):
-        out_of(planned(LINEAR, root=root), "model.steps")
+        out_of(planned(LINEAR, root=root), NORM)
 
 
 def test_step_alone_gives_the_bits_it_gives_in_a_full_run(planned):
@@ -126,9 +126,9 @@ def test_whole_numbers_that_differ_are_refused_before_a_file_is_begun(
 ):
     root = own_family()
     for i, name in enumerate(("base", "one", "two")):
-        change(root / name, model__steps=torch.tensor([i // 2]))
+        change(root / name, model__norm__weight=torch.full((16,), i // 2))
     made = planned(LINEAR, root=root)
     monkeypatch.setattr(safetensors_writer, "_write", lambda *_: pytest.fail("a file was begun"))
-    with pytest.raises(CheckpointError, match=r"^model.steps: the parents' whole-number tensors"):
+    with pytest.raises(CheckpointError, match=rf"^{NORM}: the parents' whole-number tensors"):
         made.write(tmp_path / "out")
     assert not list(tmp_path.glob("*out*"))

@@ -2,11 +2,13 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from merge_core.errors import NonFiniteError
 from merge_core.merge.execute import Execution
 from merge_core.merge.nested import plan
 from merge_core.output.live_model import Candidate
+from merge_core.parents.weight_files import SINGLE
 from tests.merge_core.conftest import change, read_recipe, weights_digest
 from tests.merge_core.recipes import DARE_TIES, LINEAR, RECIPES, SLERP, TASK_ARITHMETIC, TIES
 
@@ -170,6 +172,17 @@ def test_configs_that_differ_only_in_words_do_not_make_a_new_model(planned, own_
     model = candidate.model
     candidate.build(second.plan)
     assert candidate.model is model
+
+
+def test_tensor_that_the_class_does_not_have_is_left_out_live_and_on_disk(
+    planned, own_family, tmp_path
+):
+    root = own_family()
+    change(root / "one", v_head__summary__weight=torch.zeros(2))
+    made = planned(SLERP, root=root)
+    assert made.plan.dropped["v_head.summary.weight"] == "not in the model class"
+    assert made.build()[0] == made.write(tmp_path / "out")
+    assert "v_head.summary.weight" not in load_file(tmp_path / "out" / SINGLE)
 
 
 def counted(monkeypatch):

@@ -1,6 +1,7 @@
 """Layers stacked anew: which tensors go where, with which numbers, and what is refused."""
 
 import json
+import shutil
 
 import pytest
 from safetensors.torch import load_file
@@ -179,19 +180,13 @@ def test_tensors_of_other_layers_are_dropped_with_the_reason(planned):
     assert UP.format(0) not in dropped
 
 
-def test_tensor_of_a_used_layer_that_only_one_parent_has_is_refused(planned, own_family):
+def test_parents_whose_layers_have_other_names_are_told_so(planned, family, own_family):
     root = own_family()
-    extra = load_file(root / "two" / SINGLE)[NORM].clone()
-    change(root / "two", model__layers__1__extra__weight=extra)
-    text = STACKED.replace(
-        "[{model: one, layer_range: [0, 3]}]",
-        "[{model: one, layer_range: [0, 3]}, {model: two, layer_range: [0, 3]}]",
-    ).replace("passthrough", "linear")
-    text = text.replace("  - sources: [{model: two", "  - sources: [{model: three")
+    shutil.copytree(family("gpt2") / "two", root / "gpt2")
     with pytest.raises(
-        CheckpointError, match=r"^model.layers.1.extra.weight: two has it, one does"
+        CheckpointError, match=r"^model.layers: gpt2 has none of one's layers; they must share one"
     ):
-        planned(text + "parameters: {weight: 1}", root=root)
+        planned(STACKED.replace("model: two", "model: gpt2"), root=root)
 
 
 def test_layers_of_other_shapes_are_refused(planned, own_family):
