@@ -8,6 +8,7 @@
     perplexity            nats               -nats                     1      exp
     weighted_perplexity   (nats, size)       -nats / size              size   exp
     bits_per_byte         (nats, size)       -nats / size / ln 2       size   as it is
+    brier_score           (right, p)         sum (p_k - [k = right])^2   1    as it is
 
 Perplexities add up as nats, not as perplexities: ``exp`` of a mean is what lm-eval reports, and a
 mean is what subsets, races and intervals need. Others (BLEU, F1 of a whole set, Matthews'
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from evaluators.harness.requests import Prepared
 
 _WEIGHTED = ("weighted_perplexity", "bits_per_byte")
+_BRIER = "brier_score"
 
 
 @dataclass(frozen=True)
@@ -59,18 +61,26 @@ class Reduction:
             NonFiniteError: It is NaN or infinite.
         """
         value = metrics.get(self.metric)
-        if self.aggregation in _WEIGHTED and isinstance(value, tuple) and len(value) == 2:
-            nats, size = value
-            value = -nats / size / (1.0 if self.aggregation == _WEIGHTED[0] else math.log(2))
-        elif not isinstance(value, (numbers.Real, np.bool_)):
+        if isinstance(value, tuple) and len(value) == 2:
+            value = self._of_two(*value)
+        if not isinstance(value, (numbers.Real, np.bool_)):
             raise EvaluationError(
                 f"{self.task}: metric {self.metric!r} should be a number for every item, "
-                f"got {value!r}; the task gives {', '.join(metrics) or 'nothing'}"
+                f"got {value!r}; the task gives {', '.join(metrics) or 'nothing'}; choose another "
+                "one with `metric:`"
             )
         score = -float(value) if self.aggregation == "perplexity" else float(value)
         if not math.isfinite(score):
             raise NonFiniteError(f"{self.task}: metric {self.metric!r} of an item is {score}")
         return score
+
+    def _of_two(self, first: Any, second: Any) -> float | None:
+        """Return the score of an item of which lm-eval keeps two things, None where it does not."""
+        if self.aggregation in _WEIGHTED:
+            return float(
+                -first / second / (1.0 if self.aggregation == _WEIGHTED[0] else math.log(2))
+            )
+        return _brier(first, second) if self.aggregation == _BRIER else None
 
 
 def metrics_of(prepared: Prepared) -> list[str]:
@@ -98,6 +108,13 @@ def graded(metric: str, task: Any, doc: Any, nats: Sequence[float]) -> float:
             f"metric {metric!r} needs one right choice and another one, got {right!r} of {choices}"
         )
     return GRADED[metric](nats[: len(choices)], place)
+
+
+def _brier(right: Any, chances: Sequence[float]) -> float | None:
+    """Return the squared distance of the choices' probabilities from what is right."""
+    if not isinstance(right, int) or not 0 <= right < len(chances):
+        return None
+    return float(sum((p - (k == right)) ** 2 for k, p in enumerate(chances)))
 
 
 def _exp(x: float) -> float:
@@ -143,7 +160,7 @@ def _kind(prepared: Prepared, aggregation: Any) -> str | None:
     from lm_eval.api import metrics
 
     rolling = prepared.task.get_config("output_type") == "loglikelihood_rolling"
-    names = ("mean", "perplexity", *(_WEIGHTED if rolling else ()))
+    names = ("mean", "perplexity", _BRIER, *(_WEIGHTED if rolling else ()))
     return next((name for name in names if aggregation is getattr(metrics, name)), None)
 
 

@@ -30,6 +30,7 @@ from evaluators.harness.metrics import Reduction, chance, graded, metrics_of, re
 from evaluators.harness.public_data import notice_of
 from evaluators.harness.refusals import ANSWERABLE
 from evaluators.harness.requests import Prepared
+from evaluators.harness.some_documents import with_metric
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, items_of
 from merge_core.errors import EvaluationError, ItemError, MergeError, UnknownNameError, hint
 
@@ -60,14 +61,14 @@ class LmEvalTask(Evaluator):
         filter: str | None,
         chosen: Mapping[str, Any],
     ) -> None:
-        self._prepared = prepared
         self._cut = chosen["too_long"] == "cut"
         unit = _chosen("metric", metric, metrics_of(prepared), prepared.name)
-        self._reduction = reduction(prepared, unit)
         filters = {f.name: f for f in prepared.task._filters}
         self._filter = filters[_chosen("filter", filter, list(filters), prepared.name)]
         self.filter = self._filter.name
         _refuse_filter(prepared.name, self._filter)
+        self._prepared = prepared = with_metric(prepared, self._filter, unit)
+        self._reduction = reduction(prepared, unit)
         super().__init__(_facts(prepared, self._reduction))
         self._lengths: dict[int, tuple[int, int]] = {}  # position -> tokens of prompt, of answer
         facts = {"metric": self.unit, "filter": self.filter, **chosen}

@@ -371,7 +371,9 @@ def test_task_that_raises_while_scoring_passes_its_cause_on(tasks, live):
     assert isinstance(got.value.__cause__, ZeroDivisionError)
 
 
-@pytest.mark.parametrize("given", ["{}", "{'exact_match': 'yes'}", "{'exact_match': (1, 2)}"])
+@pytest.mark.parametrize(
+    "given", ["{'exact_match': None}", "{'exact_match': 'yes'}", "{'exact_match': (1, 2)}"]
+)
 @pytest.mark.usefixtures("trusted")
 def test_metric_that_is_no_number_is_refused(given, tasks, live):
     (tasks.folder / "code.py").write_text(f"def results(doc, answers):\n    return {given}\n")
