@@ -1,6 +1,8 @@
 # make quickstart   set up .venv and run the quickstart study (FRESH=1 starts over)
 # make test         set up and run all tests         make check   lint, types, fast tests
 # make test-vllm    set up .venv-vllm with vLLM for CPUs and run the evaluators' tests against it
+# make fuzz         13,000 spoilt files of strangers (ARGS="--help")
+# make sweep        live = exported for every model class that can be made tiny (ARGS="--only Qwen2")
 # make zoo          train the quickstart's models anew            make bench   print the benchmarks' ratios
 PYTHON ?= python3
 VLLM_PYTHON ?= $(PYTHON)
@@ -10,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist wo
 export HF_HUB_OFFLINE ?= 1
 export HF_DATASETS_OFFLINE ?= 1
 
-.PHONY: quickstart test test-vllm check lint fast zoo bench clean
+.PHONY: quickstart test test-vllm check lint fast fuzz sweep zoo bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed" if sys.version_info < (3, 10) else 0)'
@@ -53,6 +55,12 @@ lint: .venv/ready-dev
 
 fast: .venv/ready-dev
 	$(PYTEST) -q -m "not slow"
+
+fuzz: .venv/ready-dev
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+sweep: .venv/ready-dev
+	$(BIN)/python -W ignore -m tests.sweep $(ARGS)
 
 zoo: .venv/ready
 	$(BIN)/python studies/quickstart/train.py

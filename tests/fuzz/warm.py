@@ -1,0 +1,28 @@
+"""What every process of the fuzzing has done before its first input; loaded by the fork server.
+
+Libraries read much when first used, which is no input's fault. Nothing here starts a thread.
+"""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from pathlib import Path
+
+import datasets  # noqa: F401
+import lm_eval.api.task
+import lm_eval.tasks  # noqa: F401
+import torch
+
+from tests.fuzz import kinds, template
+
+torch.set_num_threads(1)
+with tempfile.TemporaryDirectory() as name:
+    folder = Path(name) / "template"
+    template.make(folder)
+    for kind in ("recipe", "config", "tokenizer", "jsonl"):
+        kinds.KINDS[kind].call(folder)
+        for made in folder.glob("out*"):
+            made.rename(folder / f"{kind}-{made.name}")
+gc.collect()
+gc.freeze()  # or each later collection walks through all libraries
