@@ -38,7 +38,7 @@ class Checkpoint(Parent):
     @cached_property
     def _keys(self) -> dict[str, str]:
         """Name of a tensor -> what its file calls it."""
-        names, number = [*self._stored], len(self._stored)
+        names, number = sorted(self._stored), len(self._stored)
         keys: dict[str, str] = {}
         for key, name in model_class.stored_names(self.config, names, self.where, number).items():
             if keys.setdefault(name, key) != key:

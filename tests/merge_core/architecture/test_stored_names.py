@@ -120,7 +120,7 @@ def test_names_that_lead_to_one_tensor_are_refused(folders, tmp_path):
     save_file({**tensors, "h.0.ln_1.weight": torch.zeros(16)}, folder / SINGLE)
     with pytest.raises(
         CheckpointError,
-        match=r"two: transformer.h.0.ln_1.weight and h.0.ln_1.weight are one tensor of the model "
+        match=r"two: h.0.ln_1.weight and transformer.h.0.ln_1.weight are one tensor of the model "
         r"class, transformer.h.0.ln_1.weight; remove one$",
     ):
         _ = Checkpoint(at(folder)).tensors
