@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from merge_core.architecture import model_class
 from merge_core.errors import CheckpointError
+
+TIES = "tie_word_embeddings"
 
 
 def with_layers(
@@ -57,6 +59,24 @@ def with_vocabulary(config: Mapping[str, Any], size: int) -> dict[str, Any]:
     return changed
 
 
+def untied(config: Mapping[str, Any], apart: Collection[str]) -> dict[str, Any]:
+    """Return a config whose class does not tie the tensors ``apart`` to others.
+
+    Where the class ties them whatever its config says, the config stays what it is: transformers
+    then unties what is stored with different values.
+    """
+    if not apart:
+        return dict(config)
+    effective = model_class.config_of(config).to_dict()
+    places = [(), *(place for place, key in _walk(effective, (), True) if key == TIES)]
+    changed = copy.deepcopy(dict(config))
+    for place in places:
+        _at(changed, place)[TIES] = False
+        if model_class.read(changed, "config").tied.keys().isdisjoint(apart):
+            return changed
+    return dict(config)
+
+
 def _counts(config: Mapping[str, Any]) -> dict[str | None, int]:
     return {x.stack: x.count for x in model_class.read(config, "config").stacks}
 
@@ -68,12 +88,12 @@ def _numbers(config: Mapping[str, Any], value: int) -> list[tuple[tuple[str, ...
 
 
 def _walk(
-    data: Mapping[str, Any], place: tuple[str, ...], value: int
+    data: Mapping[str, Any], place: tuple[str, ...], value: object
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     for key, member in data.items():
         if isinstance(member, dict):
             yield from _walk(member, (*place, key), value)
-        elif isinstance(member, int) and not isinstance(member, bool) and member == value:
+        elif type(member) is type(value) and member == value:
             yield place, key
 
 

@@ -6,12 +6,13 @@ Nothing else in mergetune writes to it, and nothing goes to disk.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from merge_core.architecture import model_class
 from merge_core.architecture.refused_config import said
-from merge_core.architecture.stored_names import fix_conversions
+from merge_core.architecture.stored_names import fix_conversions, stored_form
 from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError
 from merge_core.json_text import read_json
@@ -39,7 +40,8 @@ class Candidate(Merging):
         super().__init__(fuse=fuse, room=room, saved=saved)
         self._device = device
         self._model: Any = None
-        self._made_for: tuple[str, str] | None = None  # how it behaves, and its type
+        # How it behaves, its type, and the names of its tensors.
+        self._made_for: tuple[str, str, frozenset[str]] | None = None
         self._places: dict[str, Tensor] = {}  # of the stored tensors, by name
         self._held: dict[str, Any] = {}  # what every live tensor was made from
         self._digests: dict[str, int] = {}
@@ -95,9 +97,10 @@ class Candidate(Merging):
             place.copy_(execution.carry_out(step))
 
     def _prepare(self, plan: Plan) -> None:
-        wanted = behaviour(plan)
+        wanted = (*behaviour(plan), frozenset(step.tensor for step in plan.steps))
         if self._made_for != wanted:
             self._model = _load(plan).to(self._device)
+            _untie(self._model, wanted[-1])
             self._held.clear()
             self._places = dict(stored_views(self._model))
             self._made_for = wanted
@@ -141,6 +144,20 @@ def _load(plan: Plan) -> Any:
     fix_conversions(model)
     set_generation(model, plan.parents[plan.tokens_from].folder)
     return model.eval()
+
+
+def _untie(model: Any, tensors: Collection[str]) -> None:
+    """Untie what a plan has two tensors for, though the class ties it whatever its config says."""
+    import torch
+
+    for one, other in dict(model.all_tied_weights_keys).items():
+        ends = [model.get_parameter(name) for name in (one, other)]
+        names = [stored_form(model, *x)[0][0] for x in zip((one, other), ends, strict=True)]
+        if ends[0] is ends[1] and {*names} <= {*tensors}:
+            module, _, last = one.rpartition(".")
+            own = torch.nn.Parameter(ends[0].detach().clone(), requires_grad=False)
+            setattr(model.get_submodule(module), last, own)
+            del model.all_tied_weights_keys[one]
 
 
 def set_generation(model: Any, folder: Path) -> None:

@@ -43,12 +43,12 @@ class Adapted(Changed):
 
     def __init__(self, located: Located, parent: Parent, opens: Opens = open_file) -> None:
         assert located.lora is not None
-        super().__init__(parent)
         folder = located.lora.folder
-        self.located, self.reference = located, located.reference
         self._file = opens(_weight_file(folder))
         self._stored = self._file.infos
-        self._changes = changes(self.reference, parent, folder, self._stored)
+        parent, self._changes = changes(located.reference, parent, folder, self._stored)
+        super().__init__(parent)
+        self.located, self.reference = located, located.reference
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor: the parent's view, or float32 where the adapter changes it."""

@@ -2,8 +2,8 @@
 
 Not read: ``fan_in_fan_out`` (in peft, too, the kind of layer decides).
 
-Refused: a change of a tied embedding or head. Merging in peft moves both, though in training only
-the adapted one moved, and one stored tensor cannot hold two.
+A change of a tied embedding or head unties them: in training only the adapted one moved, though
+merging in peft moves both.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from merge_core import confined
 from merge_core.errors import CheckpointError, ShapeError, shown
 from merge_core.json_text import read_json
+from merge_core.parents import ties
 from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import FLOATS, TensorInfo
 
@@ -52,18 +53,26 @@ class Change:
 
 def changes(
     reference: str, parent: Parent, folder: Path, stored: Mapping[str, TensorInfo]
-) -> dict[str, Change]:
+) -> tuple[Parent, dict[str, Change]]:
     """Return the change of every tensor that an adapter changes, by the parent's name.
 
-    ``stored`` is what the adapter's file holds, ``folder`` that of its config; ``reference`` is of
-    both, for messages.
+    With it comes the parent that they are changes of: untied where the adapter changes one of two
+    tied tensors.
+
+    Args:
+        reference: Of parent and adapter, for messages.
+        parent: The base.
+        folder: That of the adapter's config.
+        stored: What the adapter's file holds.
 
     Raises:
         CheckpointError: The config asks for what is not read here; a key has no place in the
             parent, or lacks its counterpart.
         ShapeError: A low-rank pair or a replaced tensor does not fit the parent's tensor.
     """
-    return _Fitting(reference, parent, _Settings(folder / CONFIG), stored).changes()
+    fitting = _Fitting(reference, parent, _Settings(folder / CONFIG), stored)
+    found = fitting.changes()
+    return fitting.parent, found
 
 
 class _Settings:
@@ -125,7 +134,7 @@ class _Fitting:
     def __init__(
         self, reference: str, parent: Parent, settings: _Settings, stored: Mapping[str, TensorInfo]
     ) -> None:
-        self._reference, self._parent = reference, parent
+        self._reference, self.parent = reference, parent
         self._settings, self._stored = settings, stored
         self._places: dict[str, str] = {}  # a tensor's name in the adapter -> in the parent
         self._found: dict[str, dict[str, Any]] = {}
@@ -138,10 +147,10 @@ class _Fitting:
         if not names:
             raise CheckpointError(f"{self._reference}: {WEIGHTS} holds no tensors")
         self._settings.fit([*low_rank])
-        _refuse_tied(self._reference, self._parent, names)
+        self.parent = _untied(self.parent, names)
         self._places = self._placed(names)
         for name, key in whole.items():
-            self._set(name, self._parent.tensors[self._places[name]].shape, replaced=key)
+            self._set(name, self.parent.tensors[self._places[name]].shape, replaced=key)
         for module, parts in low_rank.items():
             self._pair(module, parts)
         return {name: Change(**fields) for name, fields in sorted(self._found.items())}
@@ -197,35 +206,35 @@ class _Fitting:
     def _turned(self, module: str, a: tuple[int, ...], b: tuple[int, ...], kind: str) -> bool:
         """Return whether the parent stores ``(in, out)``; check all shapes of the pair."""
         place = self._places[f"{module}.weight"]
-        has, r = self._parent.tensors[place].shape, self._settings.rank(module)
+        has, r = self.parent.tensors[place].shape, self._settings.rank(module)
         pair = f"{self._reference} has A {a} and B {b}"
         if (len(a), len(b), a[:1], b[1:]) != (2, 2, (r,), (r,)):
             raise ShapeError(
                 f"{place}: {pair}, {CONFIG} says matrices with r = {r:g}; no other kind is read"
             )
-        embedding, conv1d = "embedding" in kind, self._parent.config.get("model_type") in CONV1D
+        embedding, conv1d = "embedding" in kind, self.parent.config.get("model_type") in CONV1D
         turned = (embedding or conv1d) and has == (a[1], b[0])
         if not turned and (embedding or has != (b[0], a[1])):
             raise ShapeError(
-                f"{place}: {self._parent.reference} is {has}, {pair}: {self._settings.mismatch}"
+                f"{place}: {self.parent.reference} is {has}, {pair}: {self._settings.mismatch}"
             )
         return turned
 
     def _set(self, name: str, shape: tuple[int, ...] | None, **fields: Any) -> None:
         """Note fields of the change of a tensor; the keys among them must have ``shape``."""
         place = self._places[name]
-        there, known = self._parent.tensors[place], self._found.setdefault(place, {})
+        there, known = self.parent.tensors[place], self._found.setdefault(place, {})
         for key in (value for value in fields.values() if isinstance(value, str)):
             own = self._stored[key]
             if own.dtype not in FLOATS or there.dtype not in FLOATS:
                 raise CheckpointError(
-                    f"{place}: {self._parent.reference} stores {there.dtype}, {key} of "
+                    f"{place}: {self.parent.reference} stores {there.dtype}, {key} of "
                     f"{self._reference} is {own.dtype}; use a base that is not quantized"
                 )
             if shape is not None and own.shape != shape:
                 raise ShapeError(
                     f"{place}: {key} of {self._reference} is {own.shape}, "
-                    f"{self._parent.reference} wants {shape}: {self._settings.mismatch}"
+                    f"{self.parent.reference} wants {shape}: {self._settings.mismatch}"
                 )
         if known.keys() & fields.keys():
             raise CheckpointError(f"{self._reference}: two of its keys change {place}")
@@ -233,8 +242,8 @@ class _Fitting:
 
     def _placed(self, names: Iterable[str]) -> dict[str, str]:
         """Return the parent's names: those of the class, else all have one prefix more or less."""
-        here, longer = self._parent.tensors, defaultdict(list)
-        stored = self._parent.stored_names([*names])
+        here, longer = self.parent.tensors, defaultdict(list)
+        stored = self.parent.stored_names([*names])
         if all(name in here for name in stored.values()):
             return dict(stored)
         for name in here:
@@ -247,13 +256,13 @@ class _Fitting:
                 options[name] |= {("", prefix) for prefix, end in _split(name) if end in here}
                 if not options[name]:
                     raise CheckpointError(
-                        f"{self._reference}: changes {name}, {self._parent.reference} has no such "
+                        f"{self._reference}: changes {name}, {self.parent.reference} has no such "
                         f"tensor: {self._settings.mismatch}"
                     )
         common = set.intersection(*options.values()) if options else {("", "")}
         if len(common) != 1:
             raise CheckpointError(
-                f"{self._reference}: {next(iter(options))} is in {self._parent.reference} by no "
+                f"{self._reference}: {next(iter(options))} is in {self.parent.reference} by no "
                 f"prefix, or by several, that fits all names; rename the adapter's keys"
             )
         ((add, drop),) = common
@@ -265,14 +274,10 @@ def _split(name: str) -> Iterator[tuple[str, str]]:
     yield from ((name[: i + 1], name[i + 1 :]) for i, x in enumerate(name) if x == ".")
 
 
-def _refuse_tied(reference: str, parent: Parent, names: list[str]) -> None:
-    """Refuse names that share their weights; a model class is asked only if need be."""
+def _untied(parent: Parent, names: list[str]) -> Parent:
+    """Untie those of a parent that are changed; a model class is asked only if need be."""
     outside = [name for name in names if not re.search(r"(^|\.)\d+\.", name)]
     tied = parent.architecture.tied if outside else {}
-    for one, other in tied.items():
-        for name in outside:
-            if f".{one}".endswith(f".{name}") or f".{other}".endswith(f".{name}"):
-                raise CheckpointError(
-                    f"{reference}: changes {name}, {parent.reference} ties {one} to {other}: one "
-                    f"tensor cannot be both; save the base with tie_word_embeddings=False first"
-                )
+    pairs = [(pair, name) for pair in tied.items() for name in outside]
+    apart = {pair[0] for pair, name in pairs if any(f".{x}".endswith(f".{name}") for x in pair)}
+    return ties.untied(parent, apart) if apart else parent

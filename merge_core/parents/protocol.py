@@ -46,6 +46,22 @@ class Parent(ABC):
         """SHA-256 of all weights by name, hex; the same however they are spread over files."""
         return content_digest((name, self.tensor(name)) for name in sorted(self.tensors))
 
+    @cached_property
+    def apart(self) -> frozenset[str]:
+        """Names that its class ties to others and that it stores with other values than theirs."""
+        there = [pair for pair in self.architecture.tied.items() if {*pair} <= self.tensors.keys()]
+        return frozenset(one for one, other in there if not self._equal(one, other))
+
+    @cached_property
+    def views(self) -> dict[frozenset[str], Parent]:
+        """What ``ties.untied`` made of it, kept: caches know parents by their identity."""
+        return {}
+
+    def _equal(self, one: str, other: str) -> bool:
+        if self.tensors[one].shape != self.tensors[other].shape:
+            return False
+        return bool(self.tensor(one).float().equal(self.tensor(other).float()))
+
     @abstractmethod
     def tensor(self, name: str) -> Tensor:
         """Return a tensor; do not write to it."""

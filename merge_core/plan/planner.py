@@ -12,6 +12,7 @@ from merge_core.contract import Method, Value
 from merge_core.errors import CheckpointError, ParameterError, ShapeError
 from merge_core.methods.registry import method
 from merge_core.numerics.bernoulli import key_for
+from merge_core.parents import ties
 from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import FLOATS
 from merge_core.plan.check_result import check_result
@@ -47,6 +48,7 @@ def plan_document(
     with_base = found.base != "none"
     listed = tuple(dict.fromkeys(source.model for source in recipe.sources()))
     config_from, used = recipe.base_model or listed[0], recipe.names() if with_base else listed
+    parents = ties.aligned(parents, [*used, config_from])
     tokens, tokens_from = None, config_from
     if recipe.tokenizer is not None:
         if recipe.tokenizer.source not in (UNION, BASE):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from merge_core.errors import MergeError
 from merge_core.merge.nested import plan
+from merge_core.parents import ties
 from merge_core.parents.locate import locate
 from merge_core.parents.open import open_parents
 from merge_core.parents.protocol import Parent
@@ -67,7 +68,8 @@ class Builder:
     @cached_property
     def space(self) -> Space:
         """The study's dimensions."""
-        return Space(self._spec.template, self._main(self.parents).tensors)
+        parents = ties.aligned(self.parents, self._spec.template.references())
+        return Space(self._spec.template, self._main(parents).tensors)
 
     @property
     def live(self) -> LiveModel:

@@ -253,31 +253,52 @@ def test_quantized_parent_is_refused(bases, tmp_path):
         opened(case)
 
 
-@pytest.mark.parametrize("name", ["model.embed_tokens", "embed_tokens", "lm_head"])
-@pytest.mark.parametrize("kind", ["whole", "low-rank"])
-def test_change_of_a_tied_embedding_or_head_is_refused(bases, tmp_path, name, kind):
-    case = small(bases, tmp_path)
-    case.base = Checkpoint(at(bases["tied"], "base"))
-    key = f"base_model.model.{name}"
-    if kind == "whole":
-        case.tensors[f"{key}.weight"] = torch.zeros(49, 16)
-    else:
-        case.tensors[f"{key}.lora_A.weight"] = torch.zeros(4, 16)
-        case.tensors[f"{key}.lora_B.weight"] = torch.zeros(49, 4)
-    with pytest.raises(
-        CheckpointError,
-        match=rf"changes {name}\.weight, base ties lm_head\.weight to model\.embed_tokens\.weight: "
-        r"one tensor cannot be both; save the base with tie_word_embeddings=False first",
-    ):
-        opened(case)
+def head_and_embedding(parent):
+    return (parent.tensor(f"{name}.weight").float() for name in ("lm_head", "model.embed_tokens"))
 
 
-def test_tied_embedding_is_refused_because_peft_moves_the_head_with_it(bases, tmp_path):
-    folder = train(bases["tied"], tmp_path / "a", target_modules=["embed_tokens"], r=4)
-    wanted = merged(bases["tied"], folder)
-    assert wanted["lm_head.weight"].equal(wanted["model.embed_tokens.weight"])
-    with pytest.raises(CheckpointError, match=r"changes model\.embed_tokens\.weight, base ties"):
-        adapted_by("x", Checkpoint(at(bases["tied"], "base")), folder)
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        ({"target_modules": ["embed_tokens"]}, "embedding"),
+        ({"target_modules": ["lm_head"]}, "head"),
+        ({"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]}, "embedding"),
+        ({"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}, "head"),
+    ],
+)
+def test_change_of_one_of_two_tied_tensors_unties_them(bases, tmp_path, options, changed):
+    base = Checkpoint(at(bases["tied"], "base"))
+    folder = train(bases["tied"], tmp_path / "a", r=4, **options)
+    adapted = adapted_by("base+a", base, folder)
+    shared = base.tensor("model.embed_tokens.weight")
+    head, embedding = head_and_embedding(adapted)
+    assert head.equal(shared) is (changed == "embedding")
+    assert embedding.equal(shared) is (changed == "head")
+    # peft merges into the one that both share: its sum is what the changed one has
+    wanted = merged(bases["tied"], folder)["lm_head.weight"]
+    if "modules_to_save" not in options:
+        found = embedding if changed == "embedding" else head
+        assert (found - wanted).abs().max() <= 1e-6 * wanted.abs().max()
+    assert adapted.config["tie_word_embeddings"] is False
+    assert adapted.architecture.tied == {}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head"]},
+        {"target_modules": ["embed_tokens", "lm_head"]},
+    ],
+)
+def test_adapter_of_both_tied_tensors_gives_both(bases, tmp_path, options):
+    folder = train(bases["tied"], tmp_path / "a", r=4, **options)
+    adapted = adapted_by("base+a", Checkpoint(at(bases["tied"], "base")), folder)
+    head, embedding = head_and_embedding(adapted)
+    assert not head.equal(embedding)
+    if "modules_to_save" in options:
+        saved = load_file(folder / WEIGHTS)
+        assert head.equal(saved["base_model.model.lm_head.weight"])
+        assert embedding.equal(saved["base_model.model.model.embed_tokens.weight"])
 
 
 def test_other_layers_of_a_tied_model_are_adapted(bases, tmp_path):

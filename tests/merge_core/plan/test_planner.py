@@ -1,4 +1,3 @@
-import json
 import shutil
 from pathlib import Path
 
@@ -217,15 +216,3 @@ def test_parents_of_different_types_are_written_in_float32(
     tensors = {n: x.to(stored) for n, x in load_file(root / "one" / SINGLE).items()}
     save_file(tensors, root / "one" / SINGLE)
     assert planned(SLERP, root=root).plan.dtype == written
-
-
-def test_untied_head_of_one_parent_is_refused_where_the_base_ties_it(planned, own_family):
-    root = own_family()
-    config = json.loads((root / "one" / "config.json").read_text())
-    (root / "one" / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
-    change(
-        root / "one",
-        lm_head__weight=torch.ones(len(load_file(root / "one" / SINGLE)[EMBEDDING]), 16),
-    )
-    with pytest.raises(CheckpointError, match=rf"^{HEAD}: one has it, base does not"):
-        planned(SLERP, root=root)
