@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 
 from merge_core.contract import Inputs, Tensor
 from merge_core.errors import NonFiniteError
-from merge_core.merge.execute import Execution, ordered
+from merge_core.merge.execute import Execution
 from merge_core.methods.shared.sparsify.largest import LARGEST
 from merge_core.methods.shared.sparsify.middle import GAMMA, MIDDLE
 from merge_core.methods.shared.sparsify.rank_bernoulli import EPSILON, RANK_BERNOULLI
@@ -103,7 +103,7 @@ class _Survey:
         self._found = Sums()
 
     def sums(self, step: Step) -> Sums:
-        self._step, self._found = ordered(step), Sums()
+        self._step, self._found = step, Sums()
         self._execution.carry_out(step)
         return self._found
 

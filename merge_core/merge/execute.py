@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -47,23 +46,6 @@ class Merging:
         self.known.settle()
 
 
-def ordered(step: Step) -> Step:
-    """Return the step with its operands in the order of their names: sums do not commute.
-
-    So the result has the same bytes however the recipe lists the models.
-    """
-    named = [(operand.parent, operand.tensor) for operand in step.operands]
-    places = sorted(range(len(named)), key=named.__getitem__)
-    if places == list(range(len(places))):
-        return step
-    return replace(
-        step,
-        operands=tuple(step.operands[i] for i in places),
-        values=tuple(step.values[i] for i in places) if step.values else (),
-        keys=tuple(step.keys[i] for i in places) if step.keys else (),
-    )
-
-
 class Execution:
     """Carries out the steps of one plan, in any order.
 
@@ -99,7 +81,6 @@ class Execution:
             found = self._copied(step)
             self.digests[step.tensor] = weights_hash.tensor_digest(step.tensor, found)
             return found if out is None else out.copy_(found)
-        step = ordered(step)
         models = [self._read(operand) for operand in step.operands]
         base = None if step.base is None else self._read(step.base)
         cuts = self._whole.cuts(step)

@@ -97,9 +97,6 @@ def mergekit(tmp_path: Path) -> Callable[[str, Path], dict[str, Tensor]]:
         recipe = read_recipe(text)
         places = {name: str(root / name) for name in recipe.references()}
         data = yaml.safe_load(recipe.with_references(places).to_yaml())
-        # it sums in the order of the list, we in that of the names; a vote may hang on it
-        for sources in (data.get("models", []), *(x["sources"] for x in data.get("slices", []))):
-            sources.sort(key=lambda source: source["model"])
         options = MergeOptions(copy_tokenizer=False, write_model_card=False, quiet=True)
         run_merge(MergeConfiguration.model_validate(data), str(tmp_path / "mergekit"), options)
         (file,) = (tmp_path / "mergekit").glob("*.safetensors")

@@ -1,10 +1,13 @@
 import dataclasses
+import itertools
+import shutil
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 
+from merge_core.api import merge
 from merge_core.errors import CheckpointError, NonFiniteError, ParameterError
 from merge_core.merge.execute import Execution
 from merge_core.methods.registry import METHODS, method
@@ -95,30 +98,54 @@ def test_step_alone_gives_the_bits_it_gives_in_a_full_run(planned):
         assert Execution(alone).carry_out(step).equal(full[step.tensor])
 
 
-def reversed_models(text):
-    data = yaml.safe_load(text)
-    data["models"] = data["models"][::-1]
-    return yaml.safe_dump(data)
-
-
-@pytest.mark.parametrize("name", METHODS.names())
-def test_order_of_the_models_does_not_change_a_bit(planned, name):
+def recipe_of(name, base, *models):
+    """Return a recipe by a method: the same for the same places of the models in the list."""
     found = method(name)
-    least, most = found.models
-    models = ["one", "two", "three"][: 3 if most is None else most - (found.base != "none")]
+    _, most = found.models
+    listed = models[: 3 if most is None else most - (found.base != "none")]
     own = {p.name: 0.7 for p in found.params if p.scope == "model" and p.name == "weight"}
     entries = [
         {"model": model, "parameters": {key: x - i / 10 for key, x in own.items()}}
-        for i, model in enumerate(models)
+        for i, model in enumerate(listed)
     ]
     shared = {p.name: p.start for p in found.params if p.scope == "shared" and p.start is not None}
-    recipe = {"merge_method": name, "base_model": "base", "models": entries, "parameters": shared}
+    recipe = {"merge_method": name, "base_model": base, "models": entries, "parameters": shared}
     if found.base == "none":
-        entries.append({"model": "base", "parameters": own})
+        entries.append({"model": base, "parameters": own})
         entries[:] = entries[-1:] if most == 1 else entries
-    text = yaml.safe_dump(recipe)
-    assert least <= len(entries) + (found.base != "none")
-    assert planned(text).build()[0] == planned(reversed_models(text)).build()[0]
+    return yaml.safe_dump(recipe)
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_names_of_the_folders_do_not_change_a_bit(planned, family, tmp_path, name):
+    for new, old in {"z": "one", "y": "two", "x": "three", "w": "base"}.items():
+        (tmp_path / new).symlink_to(family() / old)
+    digest = planned(recipe_of(name, "base", "one", "two", "three")).build()[0]
+    renamed = planned(recipe_of(name, "w", "z", "y", "x"), root=tmp_path)
+    assert renamed.build()[0] == digest
+
+
+@pytest.mark.parametrize("name", ["linear", "task_arithmetic", "ties", "della_linear"])
+def test_recipe_of_an_export_merges_to_the_same_bytes_wherever_it_lies(family, tmp_path, name):
+    """The references change from ``./z/one`` and absolute ones to ``../../z/one`` and so on."""
+    here, there = tmp_path / "here", tmp_path / "over" / "there"
+    for folder, model in {"z": "one", "m": "two", "a": "three", "k": "base"}.items():
+        shutil.copytree(family() / model, here / folder / model)
+    names = ["k/base", "./z/one", str(here / "m/two"), "../here/a/three"]
+    (here / "r.yaml").write_text(recipe_of(name, *names))
+    digest = merge(here / "r.yaml", here / "far/out")
+    assert merge(here / "far/out/recipe.yaml", here / "again") == digest
+    there.parent.mkdir()
+    here.rename(there)
+    assert merge(there / "again/recipe.yaml", tmp_path / "third") == digest
+
+
+def test_sums_follow_the_order_of_the_recipe(planned):
+    digests = {
+        planned(recipe_of("linear", "base", *order)).build()[0]
+        for order in itertools.permutations(["one", "two", "three"])
+    }
+    assert len(digests) > 1  # so what the tests above hold fixed does decide
 
 
 def test_whole_numbers_that_differ_are_refused_before_a_file_is_begun(
