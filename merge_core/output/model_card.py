@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ import yaml
 from merge_core.plan.steps import Plan
 from merge_core.recipe.schema import Recipe
 
+HEAD = 2**18  # bytes of a card that are looked at
+MOST = 200  # characters of what it says of its licence
+NAME = re.compile(r"[\w.,+()/: -]{1,80}")
+
 
 def card(plan: Plan, recipe: Recipe, record: Mapping[str, Any]) -> str:
     """Return the text of the model card.
@@ -19,7 +24,7 @@ def card(plan: Plan, recipe: Recipe, record: Mapping[str, Any]) -> str:
     """
     licences = {name: licence(plan.opened[name].folder) for name in plan.recipe.references()}
     parents = "\n".join(
-        f"- `{name}`, licence {licences[name] or 'not stated'}, SHA-256 {sha}"
+        f"- {_code(name)}, licence {licences[name] or 'not stated'}, SHA-256 {sha}"
         for name, sha in record["parents"].items()
     )
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
@@ -57,15 +62,29 @@ def _metadata(plan: Plan, licences: Mapping[str, str | None]) -> dict[str, Any]:
 
 
 def licence(folder: Path) -> str | None:
-    """Return the licence that a model's card states in its YAML head, or None."""
+    """Return the licence that a model's card states in its YAML head, or None.
+
+    The card is a stranger's text that goes into one of ours: only the lines of this key are read,
+    and only a name is taken, of at most 80 letters, digits and signs that mean nothing elsewhere.
+    """
     file = folder / "README.md"
-    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-    parts = text.split("---\n", 2)
+    if not file.is_file():
+        return None
+    with file.open("rb") as stream:
+        text = stream.read(HEAD).decode("utf-8", "replace")
+    parts = text.replace("\r\n", "\n").split("---\n", 2)
     if len(parts) < 3 or parts[0].strip():
         return None
+    found = re.search(r"^license:(.*(?:\n[ -].*)*)", parts[1], re.MULTILINE)
     try:
-        head = yaml.safe_load(parts[1])
-    except yaml.YAMLError:  # somebody else's card: what cannot be read states nothing
+        stated = yaml.safe_load(found[1][:MOST]) if found else None
+    except (yaml.YAMLError, ValueError, RecursionError):  # what cannot be read states nothing
         return None
-    stated = head.get("license") if isinstance(head, dict) else None
-    return str(stated) if stated else None
+    stated = stated[0] if isinstance(stated, list) and len(stated) == 1 else stated
+    return stated if isinstance(stated, str) and NAME.fullmatch(stated) else None
+
+
+def _code(text: str) -> str:
+    """Return a text as code of one line."""
+    plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return f"`{plain.replace('`', chr(39))}`"
