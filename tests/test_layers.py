@@ -25,7 +25,7 @@ MAY_IMPORT = {
             "merge_core.confined",
         ),  # nothing else of it
         *("torch", "transformers", "lm_eval", "numpy", "pydantic", "datasets", "jinja2", "pyarrow"),
-        *("requests", "urllib3"),
+        *("requests", "urllib3", "yaml"),
     },
     "search": {
         *("merge_core", "evaluators", "optuna", "cmaes", "numpy", "scipy", "yaml", "pydantic"),

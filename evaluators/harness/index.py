@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluators.harness.task_yaml import refuse_unread
 from evaluators.log_control import hushed
 from merge_core.errors import EvaluationError, UnknownNameError, hint
 
@@ -41,13 +42,17 @@ def manager_of(spec: Spec, include_path: Path | None) -> TaskManager:
 
     Raises:
         UnknownNameError: No task, group or tag has that name.
-        EvaluationError: ``include_path`` is no folder.
+        EvaluationError: ``include_path`` is no folder, or has a file with that name that lm-eval
+            cannot read.
     """
     if include_path is not None and not include_path.is_dir():
         raise EvaluationError(f"include_path {include_path} is not a folder")
     local = _index(include_path, own=False)
-    if not _missing(spec, local.task_index):
+    absent = _missing(spec, local.task_index)
+    if not absent:
         return local
+    if include_path is not None:
+        refuse_unread(absent, include_path)
     own = _own_tasks()
     if not _missing(spec, own.task_index):
         return own

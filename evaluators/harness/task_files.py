@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluators import patterns
+from evaluators.harness.task_yaml import check_bounds
 from merge_core.errors import EvaluationError
 
 _trusted = [False]  # of this process
@@ -43,19 +44,37 @@ def install_rules() -> None:
     """Let lm-eval read task files by our rules, in this process and from now on."""
     from lm_eval.api import metrics, task
     from lm_eval.filters import extraction
-    from lm_eval.tasks import _factory, _yaml_loader
+    from lm_eval.tasks import _factory, _index, _yaml_loader
 
     extraction.re = metrics.re = patterns
 
     _yaml_loader._mk_function_ctor = _asking_first(_yaml_loader._mk_function_ctor)
-    _factory.load_yaml = _with_data_beside(_factory.load_yaml)
+    bounded = _within_bounds(_yaml_loader.load_yaml)
+    _yaml_loader.load_yaml = _index.load_yaml = bounded
+    _factory.load_yaml = _with_data_beside(bounded)
     task.get_metric = _known(task.get_metric)
 
 
-def _asking_first(theirs: Callable[..., Any]) -> Callable[..., Any]:
+def _own_folder() -> Path:
     import lm_eval.tasks
 
-    own = Path(lm_eval.tasks.__file__).resolve().parent
+    return Path(lm_eval.tasks.__file__).resolve().parent
+
+
+def _within_bounds(theirs: Callable[..., Any]) -> Callable[..., Any]:
+    own = _own_folder()
+
+    def load_yaml(path: str | Path, **how: Any) -> Any:
+        file = Path(path).expanduser().resolve()
+        if not file.is_relative_to(own):
+            check_bounds(file)
+        return theirs(file, **how)
+
+    return load_yaml
+
+
+def _asking_first(theirs: Callable[..., Any]) -> Callable[..., Any]:
+    own = _own_folder()
 
     def constructor_of(base_dir: Path, resolve: bool) -> Callable[..., Any]:
         made: Callable[..., Any] = theirs(base_dir, resolve)
