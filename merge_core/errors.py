@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SHOWN = 100  # problems of one document that a message lists
+LONGEST = 2000  # characters of a line
 Problems = list[tuple[str, str]]  # key path and rule, before lines are known
 
 
@@ -22,7 +23,19 @@ def warn(text: str) -> None:
 
 
 class MergeError(Exception):
-    """Something the user can mend; the command line prints it without a traceback."""
+    """Something the user can mend; the command line prints it without a traceback.
+
+    A line is at most ``LONGEST`` characters long, whatever names and values of others are in it.
+    """
+
+    def __str__(self) -> str:
+        lines = super().__str__().split("\n")
+        return "\n".join(line if len(line) <= LONGEST else _cut(line) for line in lines)
+
+
+def _cut(line: str) -> str:
+    """Return where a line starts, and its end, which says what to do."""
+    return f"{line[: LONGEST - 350]} ... ({len(line)} characters) ... {line[-300:]}"
 
 
 class ParameterError(MergeError, ValueError):

@@ -89,7 +89,10 @@ def open_tokenizer(folder: Path) -> Any:
 
     _check_files(folder)
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        found = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        found.encode("")  # settings of a wrong type are seen when they are used
     except Exception as error:  # the tokenizers library raises nothing narrower
         if "trust_remote_code" in str(error):
             raise CheckpointError(
@@ -99,6 +102,7 @@ def open_tokenizer(folder: Path) -> Any:
             ) from error
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{folder}: its tokenizer cannot be read: {first}") from error
+    return found
 
 
 def _check_files(folder: Path) -> None:

@@ -34,7 +34,7 @@ ROOM = 2**30  # bytes of addresses above what the process has when it is ready
 OUTCOMES = ("data", "clear error", "EXCEPTION", "over 5 s", "over 1 GB")
 BAD = OUTCOMES[2:]
 OURS = re.compile(r'File ".*/(merge_core|evaluators|search|mergetune)/[^"]*"')
-LONGEST = 4000  # characters of a clear error; a value of 70,000 is not printed whole
+LONGEST = 2000  # characters of a line of a clear error
 Call = Callable[[Path], Any]  # folder of the input -> nothing that matters
 
 

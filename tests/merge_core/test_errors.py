@@ -53,3 +53,12 @@ def test_join_makes_key_paths():
     assert join("", "a") == "a"
     assert join("a", "b") == "a.b"
     assert join("a.b", 1) == "a.b[1]"
+
+
+def test_lines_with_long_names_of_others_are_cut_and_keep_both_ends():
+    error = MergeError("model '" + "x" * 10**6 + "': no such folder; give another")
+    assert len(str(error)) <= errors.LONGEST
+    assert str(error).startswith("model 'xxx")
+    assert str(error).endswith("xx': no such folder; give another")
+    two = DocumentError("r.yaml", [Problem("a", "y" * 10**5, i) for i in (1, 2)])
+    assert [len(line) <= errors.LONGEST for line in str(two).split("\n")] == [True, True]

@@ -267,6 +267,14 @@ def test_damaged_tokenizer_is_refused(models, tmp_path):
         Case(root, order=("a",))
 
 
+@pytest.mark.parametrize("length", ["many", [512], {"tokens": 8}])
+def test_tokenizer_that_can_be_read_but_not_used_is_refused(models, tmp_path, length):
+    root = copy(models, tmp_path, "a")
+    edit(root / "a" / "tokenizer_config.json", model_max_length=length)
+    with pytest.raises(CheckpointError, match=r"/a: its tokenizer cannot be read: '>' not supp"):
+        parent_tokenizer.open_tokenizer(root / "a")
+
+
 @pytest.mark.parametrize(
     "name", ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json"]
 )
