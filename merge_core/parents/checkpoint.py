@@ -19,16 +19,17 @@ class Checkpoint(Parent):
     """A Hugging Face model folder.
 
     Raises:
-        CheckpointError: A file is missing or damaged; the index names a tensor that is not there;
-            a tensor has a type that cannot be merged. From ``tensors``: transformers makes no
-            model of its config; two names are one tensor of its class.
+        CheckpointError: A file is missing or damaged, or its index leads out of the folder; a
+            tensor has a type that cannot be merged, or stands in two files. From ``tensors``:
+            transformers makes no model of its config; two names are one tensor of its class.
     """
 
     def __init__(self, located: Located, opens: Opens = open_file) -> None:
         self.located = located
         self.reference, self.folder = located.reference, located.model.folder
         self.config = read_json(self.folder / "config.json")
-        self._stored, self._files = weight_files.open_folder(self.folder, opens)
+        weights = weight_files.open_folder(self.folder, opens)
+        self._stored, self._files, self.left_out = weights.tensors, weights.files, weights.left_out
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:  # type: ignore[override]

@@ -26,6 +26,7 @@ class Parent(ABC):
     # What it holds, known without reading a tensor; those of its class by the names under which the
     # class stores them, whatever a file calls them.
     tensors: Mapping[str, TensorInfo]
+    left_out: Mapping[str, str] = {}  # what its files hold and is not among them -> the reason
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -83,6 +84,7 @@ class Changed(Parent):
         self.reference, self.located = parent.reference, parent.located
         self.folder, self.config = parent.folder, parent.config
         self.architecture, self.tensors = parent.architecture, parent.tensors
+        self.left_out = parent.left_out
 
     def makes(self, name: str) -> bool:
         """See ``Parent``."""

@@ -188,7 +188,7 @@ class Kept(WeightFile):
     """
 
     def __init__(self, file: WeightFile) -> None:
-        self.infos, self._file = file.infos, file
+        self.infos, self.left_out, self._file = file.infos, file.left_out, file
         self.place("mapped", None, None)
 
     def place(self, where: Where, device: Any, stream: Any) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 # Bytes of an entry; of the types that can be merged.
 FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 WIDTHS = {**FLOATS, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-_HEADER_BYTES = 10**8  # the format's own limit
+HEADER_BYTES = 2**25  # 300,000 tensors; the format's own limit, 10**8, is a minute of parsing
+AXES = 64  # as in torch
+ZIP = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class WeightFile(ABC):
     """One opened file."""
 
     infos: Mapping[str, TensorInfo]  # what it holds
+    left_out: Mapping[str, str] = {}  # entries that are no tensors -> the reason
 
     @abstractmethod
     def tensor(self, name: str) -> Tensor:
@@ -46,46 +49,100 @@ class WeightFile(ABC):
 Opens = Callable[[Path], WeightFile]
 
 
-def open_folder(folder: Path, opens: Opens) -> tuple[dict[str, TensorInfo], dict[str, WeightFile]]:
-    """Open a folder's weights, each file by ``opens``.
+@dataclass(frozen=True)
+class Weights:
+    """A folder's weights."""
 
-    Returns:
-        Tensor name -> info, and file name -> opened file.
+    files: Mapping[str, WeightFile]  # by name
+    tensors: Mapping[str, TensorInfo]
+    left_out: Mapping[str, str]  # what does not count -> the reason
+
+
+def open_folder(folder: Path, opens: Opens) -> Weights:
+    """Open a folder's weights, each file by ``opens``; an index decides which tensors there are.
 
     Raises:
-        CheckpointError: A file is missing, damaged or no weights file; the index names a tensor
-            that is not there; a tensor has a type that cannot be merged.
+        CheckpointError: A file is missing, damaged or no weights file; a tensor has a type that
+            cannot be merged, or stands in two files.
     """
     names, index = files_of(folder)
     files = {name: opens(folder / name) for name in names}
+    listed = None if index is None else _placed(folder / index)
     tensors: dict[str, TensorInfo] = {}
+    left_out: dict[str, str] = {}
     for file, opened in files.items():
+        left_out |= opened.left_out
         for name, info in opened.infos.items():
             if info.dtype not in WIDTHS:
                 raise CheckpointError(f"{folder / file}: {name} is {info.dtype}, not mergeable")
             if name in tensors:
-                raise CheckpointError(f"{folder}: {name} stands in two shards")
-            tensors[name] = info
-    if index is not None:
-        _check_index(folder / index, tensors)
-    return tensors, files
+                raise CheckpointError(
+                    f"{folder}: {name} stands in two shards, {tensors[name].file} and {file}; "
+                    f"remove one"
+                )
+            if listed is None or name in listed:
+                tensors[name] = info
+            else:
+                left_out[name] = f"{file} has it, {index} does not list it"
+    for name in (listed or {}).keys() - tensors.keys() - left_out.keys():
+        left_out[name] = f"{index} lists it, no file has it"
+    return Weights(files, tensors, left_out)
 
 
 def files_of(folder: Path) -> tuple[list[str], str | None]:
     """Return the names of a folder's weight files, and of their index if they have one.
 
+    As in transformers a single file goes before an index, and safetensors before pickles.
+
     Raises:
-        CheckpointError: There are none, or the index is damaged.
+        CheckpointError: There are none, or the index is damaged or leads out of the folder.
     """
-    for index, single in ((INDEX, SINGLE), (PICKLE_INDEX, PICKLE)):
-        if (folder / index).is_file():
-            placed = read_json(folder / index).get("weight_map")
-            if not isinstance(placed, dict) or not placed:
-                raise CheckpointError(f"{folder / index}: has no weight_map")
-            return sorted({str(file) for file in placed.values()}), index
-        if (folder / single).is_file():
+    for single, index in ((SINGLE, INDEX), (PICKLE, PICKLE_INDEX)):
+        if _there(folder / single):
             return [single], None
+        if _there(folder / index):
+            return sorted({*_placed(folder / index).values()}), index
     raise CheckpointError(f"{folder}: no {SINGLE}, no {INDEX}, and no {PICKLE}")
+
+
+def _there(path: Path) -> bool:
+    """Return whether there is a file; a pipe, a device or a folder of that name is refused."""
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path}: expected a file, got something else of that name")
+    return path.is_file()
+
+
+def _placed(index: Path) -> dict[str, str]:
+    """Return tensor -> file, by an index whose files all lie in its folder."""
+    placed = read_json(index).get("weight_map")
+    if not isinstance(placed, dict) or not placed:
+        raise CheckpointError(f"{index}: has no weight_map")
+    for name, file in placed.items():
+        if not isinstance(file, str):
+            raise CheckpointError(
+                f"{index}: {name}: expected a file's name, got {shown(file)[:80]}"
+            )
+    for file in {*placed.values()}:
+        if not _inside(index.parent, file):
+            raise CheckpointError(
+                f"{index}: {file[:80]!r} leads out of the folder; put the file itself there"
+            )
+    return placed
+
+
+def _inside(folder: Path, file: str) -> bool:
+    """Return whether a file that an index names lies in the folder, links followed.
+
+    The hub's cache has links in ``snapshots/COMMIT`` to its ``blobs``.
+    """
+    if Path(file).is_absolute() or ".." in Path(file).parts or "\0" in file:
+        return False
+    try:
+        found, here = (folder / file).resolve(), folder.resolve()
+    except (OSError, RuntimeError):  # a circle of links
+        return False
+    blobs = here.parent.parent / "blobs" if here.parent.name == "snapshots" else here
+    return found.is_relative_to(here) or found.is_relative_to(blobs)
 
 
 def open_file(path: Path) -> WeightFile:
@@ -94,8 +151,11 @@ def open_file(path: Path) -> WeightFile:
     Raises:
         CheckpointError: It is missing, damaged, or a pickle that holds more than tensors.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: the shard is missing")
+    try:
+        if not _there(path):
+            raise CheckpointError(f"{path}: the shard is missing")
+    except OSError as error:  # a name that is too long
+        raise CheckpointError(f"{path}: the shard cannot be read: {error.strerror}") from error
     return _Safetensors(path) if path.suffix == ".safetensors" else _Pickle(path)
 
 
@@ -107,37 +167,34 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         CheckpointError: A file is missing or damaged.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
-    for file in files_of(folder)[0]:
-        path = folder / file
-        if path.suffix == ".safetensors":
-            header = {k: v for k, v in _header(path).items() if k != "__metadata__"}
-            shapes |= {name: tuple(info["shape"]) for name, info in header.items()}
-        else:
-            shapes |= {name: info.shape for name, info in open_file(path).infos.items()}
-    return dict(sorted(shapes.items()))
+
+    def headers(path: Path) -> WeightFile:
+        return _Header(path) if path.suffix == ".safetensors" else open_file(path)
+
+    tensors = open_folder(folder, headers).tensors
+    return {name: tensors[name].shape for name in sorted(tensors)}
+
+
+class _Header(WeightFile):
+    """What a safetensors file says of its tensors."""
+
+    def __init__(self, path: Path) -> None:
+        self.infos = _infos(path)
+
+    def tensor(self, name: str) -> Tensor:
+        raise NotImplementedError
 
 
 class _Safetensors(WeightFile):
     def __init__(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open
 
-        self._name = path.name
+        self.infos = _infos(path)
         self._views: dict[str, Tensor] = {}  # making one takes as long as merging 50,000 entries
         try:
             self._file: Any = safe_open(str(path), framework="pt")
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"{path}: damaged or no safetensors file: {error}; fetch it again"
-            ) from error
-
-    @cached_property
-    def infos(self) -> Mapping[str, TensorInfo]:  # type: ignore[override]
-        parts = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118
-        return {
-            name: TensorInfo(self._name, tuple(part.get_shape()), part.get_dtype())
-            for name, part in parts.items()
-        }
+            raise _damaged(path, str(error)) from error
 
     def tensor(self, name: str) -> Tensor:
         if name not in self._views:
@@ -146,32 +203,37 @@ class _Safetensors(WeightFile):
 
 
 class _Pickle(WeightFile):
-    """Read by ``torch.load`` with ``weights_only``: it refuses everything but plain tensors."""
+    """Read by ``torch.load`` with ``weights_only``: it refuses everything but plain data."""
 
     def __init__(self, path: Path) -> None:
-        import pickle
-
         import torch
 
-        try:
-            data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+        try:  # files of torch before 1.6 are no zip archives and cannot be mapped
+            with path.open("rb") as stream:
+                mmap = stream.read(len(ZIP)) == ZIP
+            data = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        except Exception as error:  # it raises whatever the bytes lead to
             first = (str(error) or repr(error)).splitlines()[0]
             raise CheckpointError(
                 f"{path}: not a pickle of plain weights: {first}; save it as safetensors first"
             ) from error
-        plain = isinstance(data, dict) and all(isinstance(x, torch.Tensor) for x in data.values())
-        if not plain:
+        entries = data if isinstance(data, dict) else {}
+        self._tensors = {str(name): x for name, x in entries.items() if _is_plain(x)}
+        if not self._tensors:
             raise CheckpointError(
-                f"{path}: holds other things than named tensors; save the weights as safetensors"
+                f"{path}: holds no named tensors but a {type(data).__name__}; save the weights as "
+                f"safetensors"
             )
-        self._tensors: dict[str, Tensor] = data
         self.infos = {
-            name: TensorInfo(path.name, tuple(x.shape), _word(x.dtype)) for name, x in data.items()
+            name: TensorInfo(path.name, tuple(x.shape), _word(x.dtype))
+            for name, x in self._tensors.items()
         }
+        others = {str(name): type(x).__name__ for name, x in entries.items() if not _is_plain(x)}
+        self.left_out = {name: f"no plain tensor but a {kind}" for name, kind in others.items()}
 
     def tensor(self, name: str) -> Tensor:
-        return self._tensors[name].contiguous()
+        found: Tensor = self._tensors[name].contiguous()
+        return found
 
 
 def _word(dtype: Any) -> str:
@@ -182,24 +244,65 @@ def _word(dtype: Any) -> str:
     return short if short in WIDTHS else str(dtype)
 
 
-def _header(file: Path) -> dict[str, Any]:
+def _is_plain(x: Any) -> bool:
+    """Return whether this is a tensor that has memory of its own for each of its entries."""
+    import torch
+
+    if not isinstance(x, torch.Tensor) or x.layout != torch.strided or x.device.type != "cpu":
+        return False
+    return not x.is_quantized and x.numel() * x.element_size() <= x.untyped_storage().nbytes()
+
+
+def _damaged(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(f"{path}: damaged or no safetensors file: {why}; fetch it again")
+
+
+def _infos(path: Path) -> dict[str, TensorInfo]:
+    """Return what a safetensors file's header says, if the file holds it."""
     try:
-        with file.open("rb") as stream:
-            size = int.from_bytes(stream.read(8), "little")
-            text = stream.read(min(size, _HEADER_BYTES)).decode("utf-8")
+        with path.open("rb") as stream:
+            size, there = int.from_bytes(stream.read(8), "little"), path.stat().st_size
+            if size > min(HEADER_BYTES, there - 8):
+                raise ValueError(f"its header has {size} bytes, the file {there}")
+            text = stream.read(size).decode("utf-8")
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: no safetensors file: {error}") from error
-    header = parse_json(text, f"{file}: its header")
+        raise _damaged(path, str(error)) from error
+    header = parse_json(text, f"{path}: damaged or no safetensors file: its header")
     if not isinstance(header, dict):
-        raise CheckpointError(f"{file}: no safetensors file: its header is {shown(header)[:80]}")
-    return header
+        raise _damaged(path, f"its header is {shown(header)[:80]}")
+    entries = {name: said for name, said in header.items() if name != "__metadata__"}
+    end = 0
+    for name, said in sorted(entries.items(), key=lambda entry: _place(entry[1])):
+        if not _is_entry(said) or _place(said)[0] != end:
+            raise _damaged(path, f"its header says of {name[:80]} {shown(said)[:160]}")
+        end = _place(said)[1]
+    if end != there - 8 - size:
+        raise _damaged(path, f"its tensors have {end} bytes, the file has {there - 8 - size}")
+    return {
+        name: TensorInfo(path.name, tuple(said["shape"]), said["dtype"])
+        for name, said in entries.items()
+    }
 
 
-def _check_index(index: Path, tensors: Mapping[str, TensorInfo]) -> None:
-    placed = read_json(index)["weight_map"]
-    for name, file in placed.items():
-        if name not in tensors or tensors[name].file != file:
-            raise CheckpointError(f"{index}: names {name} in {file}, where it is not")
-    unlisted = sorted(set(tensors) - set(placed))
-    if unlisted:
-        raise CheckpointError(f"{index}: does not list {unlisted[0]}, which is there")
+def _place(said: Any) -> tuple[int, int]:
+    """Return where an entry of a header says that its tensor begins and ends; else -1, -1."""
+    offsets = said.get("data_offsets") if isinstance(said, dict) else None
+    whole = isinstance(offsets, list) and len(offsets) == 2 and all(map(_is_size, offsets))
+    return (offsets[0], offsets[1]) if offsets and whole else (-1, -1)
+
+
+def _is_entry(said: Any) -> bool:
+    """Return whether an entry of a header gives a type, and a shape of as many bytes."""
+    begin, end = _place(said)
+    if not 0 <= begin <= end:
+        return False
+    dtype, shape = said.get("dtype"), said.get("shape")
+    if not (isinstance(dtype, str) and isinstance(shape, list) and len(shape) <= AXES):
+        return False
+    if not all(map(_is_size, shape)):
+        return False
+    return dtype not in WIDTHS or math.prod(shape) * WIDTHS[dtype] == end - begin
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63

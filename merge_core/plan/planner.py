@@ -66,7 +66,8 @@ def plan_document(
         _check_whole(parents[name])
     layout = lay_out(recipe, config_from, names, stacks, with_base=with_base)
     _check_fit(layout, parents)
-    dropped = {name: why for parent in used for name, why in unloaded[parent].items()}
+    left_out = [{**parents[name].left_out, **unloaded[name]} for name in used]
+    dropped = {tensor: why for left in left_out for tensor, why in left.items()}
     dropped |= _left_out(layout, used, names)
     steps = [_step(placed, recipe, found, parents) for placed in layout.placed]
     config = _config(parents, config_from, layout, tokens, tokens_from)

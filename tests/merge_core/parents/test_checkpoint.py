@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 
 import pytest
 import torch
@@ -114,22 +115,125 @@ def test_file_of_another_format_is_refused(single):
         opened(single)
 
 
-@pytest.mark.parametrize("change", [{"c.weight": "1.safetensors"}, {"step": "1.safetensors"}])
-def test_index_that_names_a_tensor_where_it_is_not_is_refused(sharded, change):
-    ((name, file),) = change.items()
-    index = json.loads((sharded / INDEX).read_text())
-    index["weight_map"] |= change
-    (sharded / INDEX).write_text(json.dumps(index))
-    with pytest.raises(CheckpointError, match=rf"names {name} in {file}, where it is not"):
+def change_map(folder, drop=(), **more):
+    index = json.loads((folder / INDEX).read_text())
+    placed = {k: v for k, v in index["weight_map"].items() if k not in drop} | more
+    (folder / INDEX).write_text(json.dumps({**index, "weight_map": placed}))
+
+
+def test_tensor_that_the_index_lists_and_no_file_has_is_left_out_with_the_reason(sharded):
+    change_map(sharded, c="1.safetensors", step="1.safetensors")
+    parent = opened(sharded)
+    assert parent.left_out == {"c": f"{INDEX} lists it, no file has it"}
+    assert parent.tensors.keys() == A.keys()  # also what lies in another shard, as transformers
+
+
+def test_tensor_that_the_index_does_not_list_is_left_out_with_the_reason(sharded):
+    change_map(sharded, drop=["step"])
+    parent = opened(sharded)
+    assert parent.left_out == {"step": f"2.safetensors has it, {INDEX} does not list it"}
+    assert parent.tensors.keys() == A.keys() - {"step"}
+    assert tensor_shapes(sharded).keys() == parent.tensors.keys()
+
+
+def test_single_file_goes_before_an_index_as_in_transformers(sharded):
+    save_file({"x": torch.zeros(1)}, sharded / SINGLE)
+    assert opened(sharded).tensors.keys() == {"x"}
+
+
+def outside(sharded):
+    """A shard beside the folder: the names that lead to it, and what they are called."""
+    file = sharded.parent / "other.safetensors"
+    save_file({"x": torch.zeros(1)}, file)
+    (sharded / "link.safetensors").symlink_to(file)
+    (sharded / "up").symlink_to(sharded.parent)
+    (sharded / "circle").symlink_to("circle")
+    return file
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../other.safetensors", "{}", "link.safetensors", "up/other.safetensors", "circle", "a\0b"],
+)
+def test_index_that_leads_out_of_its_folder_is_refused(sharded, name):
+    name = name.format(outside(sharded))
+    change_map(sharded, x=name)
+    with pytest.raises(CheckpointError, match=r"index\.json: .* leads out of the folder; put the"):
         opened(sharded)
 
 
-def test_tensor_that_the_index_does_not_list_is_refused(sharded):
-    index = json.loads((sharded / INDEX).read_text())
-    del index["weight_map"]["step"]
-    (sharded / INDEX).write_text(json.dumps(index))
-    with pytest.raises(CheckpointError, match="does not list step, which is there"):
+def test_links_of_the_hubs_cache_lead_to_its_blobs(sharded, tmp_path):
+    snapshot, blobs = tmp_path / "hub" / "snapshots" / "c0ffee", tmp_path / "hub" / "blobs"
+    for folder in (snapshot, blobs):
+        folder.mkdir(parents=True)
+    for i, file in enumerate(sorted(sharded.iterdir())):
+        file.rename(blobs / f"{i:064x}")
+        (snapshot / file.name).symlink_to(f"../../blobs/{i:064x}")
+    assert opened(snapshot).tensors.keys() == A.keys()
+
+
+@pytest.mark.parametrize("name", ["1.safetensors", SINGLE, INDEX, PICKLE])
+def test_pipe_in_place_of_a_file_is_refused_and_not_waited_for(sharded, name):
+    if name == PICKLE:
+        (sharded / INDEX).unlink()
+    (sharded / name).unlink(missing_ok=True)
+    os.mkfifo(sharded / name)
+    with pytest.raises(CheckpointError, match=rf"{name}: expected a file, got something else"):
         opened(sharded)
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", 7, None, "x" * 300, ""])
+def test_index_whose_files_are_no_files_is_refused(sharded, name):
+    change_map(sharded, x=name)
+    with pytest.raises(
+        CheckpointError, match=r"index\.json: |the shard cannot be read|expected a f"
+    ):
+        opened(sharded)
+
+
+def said(name, **fields):
+    return {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **fields}}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"\x00" * 8,
+        (2**62).to_bytes(8, "little"),  # a header longer than the file
+        said("a", shape=[2**40, 2**40]),
+        said("a", shape=[-2]),
+        said("a", shape=[2.0]),
+        said("a", shape="2"),
+        said("a", shape=[1] * 65),
+        said("a", dtype=4),
+        said("a", data_offsets=[8, 16]),  # a hole
+        said("a", data_offsets=[0, 2**70]),
+        said("a", data_offsets=[8, 0]),
+        said("a", data_offsets=None),
+        said("a") | said("b"),  # one on the other
+        said("a") | said("b", data_offsets=[4, 12]),
+        said("a") | {"b": 1},
+        [],
+        said("a") | said("b", data_offsets=[8, 16]),  # beyond the file's end
+    ],
+)
+@pytest.mark.parametrize("read", [opened, tensor_shapes])
+def test_header_that_does_not_fit_its_file_is_refused(single, header, read):
+    if not isinstance(header, bytes):
+        text = json.dumps(header).encode()
+        header = len(text).to_bytes(8, "little") + text
+    (single / SINGLE).write_bytes(header + bytes(8))
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors: damaged or no safetensors file"
+    ):
+        read(single)
+
+
+def test_empty_tensors_have_a_place_wherever_the_header_names_them(single):
+    tensors = {"z": torch.zeros(0, 3), "a": torch.ones(2), "y": torch.zeros(0)}
+    save_file(tensors, single / SINGLE)
+    assert tensor_shapes(single) == {"a": (2,), "y": (0,), "z": (0, 3)}
+    assert opened(single).tensor("z").shape == (0, 3)
 
 
 def test_tensor_in_two_shards_is_refused(tmp_path):
@@ -183,10 +287,22 @@ def test_pickle_that_is_not_plain_weights_is_refused_and_never_run(single, data)
         opened(single)
 
 
-@pytest.mark.parametrize("data", [[A["step"]], {"model": A}])
-def test_pickle_of_other_things_than_named_tensors_is_refused(single, data):
-    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: holds other things than named"):
+@pytest.mark.parametrize("data", [[A["step"]], {"model": A}, {}, 7])
+def test_pickle_without_named_tensors_is_refused(single, data):
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: holds no named tensors but a"):
         opened(pickled(single, data))
+
+
+@pytest.mark.parametrize("zip_file", [True, False])
+def test_pickles_of_old_torch_are_read_and_what_is_no_tensor_is_left_out(single, zip_file):
+    (single / SINGLE).unlink()
+    data = {**A, "version": 3, "args": {"lr": 0.1}, "huge": torch.zeros(1).expand(2**40)}
+    torch.save(data, single / PICKLE, _use_new_zipfile_serialization=zip_file)
+    parent = opened(single)
+    assert all(parent.tensor(name).equal(tensor) for name, tensor in A.items())
+    assert parent.tensors.keys() == A.keys()
+    kinds = {"version": "int", "args": "dict", "huge": "Tensor"}
+    assert parent.left_out == {name: f"no plain tensor but a {x}" for name, x in kinds.items()}
 
 
 def test_truncated_pickle_is_refused(single):
