@@ -47,6 +47,7 @@ class Architecture:
     not_loaded: tuple[str, ...] = ()  # patterns of stored tensors that the class leaves aside
     may_lack: tuple[str, ...] = ()  # patterns of tensors that the class does without in files
     stacks: tuple[Layers, ...] = ()  # of layers
+    float32: frozenset[str] = frozenset()  # tensors that the class keeps so, whatever its type is
 
     def reason_to_drop(self, tensor: str, stored: Mapping[str, object]) -> str | None:
         """Return why a stored tensor does not go into a merge, or None if it does."""
@@ -108,9 +109,11 @@ def _read(config: str, tensors: int | None = None) -> Architecture:
             tuple(kept["not_loaded"]),
             tuple(kept["may_lack"]),
             tuple(Layers(**stack) for stack in kept["stacks"]),
+            frozenset(kept["float32"]),
         )
     found = _made(config, tensors)
-    class_facts_cache.keep(config, {**asdict(found), "vocabulary": sorted(found.vocabulary)})
+    sets = {"vocabulary": sorted(found.vocabulary), "float32": sorted(found.float32)}
+    class_facts_cache.keep(config, {**asdict(found), **sets})
     return found
 
 
@@ -248,6 +251,7 @@ def _of_model(model: Any) -> Architecture:
         tuple(sorted(patterns)),
         tuple(sorted(getattr(model, "_keys_to_ignore_on_load_missing", None) or ())),
         tuple(Layers(stack, count) for stack, count in names.layer_stacks().items()),
+        frozenset(names.kept_in_float32()),
     )
 
 

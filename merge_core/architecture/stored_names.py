@@ -72,6 +72,18 @@ class StoredNames:
             if found == set(range(len(found)))
         }
 
+    def kept_in_float32(self) -> list[str]:
+        """Return the tensors that stay in float32 in a model of 16 bits, of whichever type."""
+        import torch
+        from transformers.core_model_loading import build_glob_alternation
+
+        kept = [*self._model._get_dtype_plan(torch.float16)]
+        if not kept:
+            return []
+        pattern = build_glob_alternation(kept)[0]
+        by_target = self._by_target.items()
+        return [name for (to, _), names in by_target if pattern.search(to) for name in names]
+
     def _targets(self, names: Iterable[str]) -> dict[Target, list[str]]:
         """Return target -> the names that are loaded into it, in the order of loading."""
         from transformers import core_model_loading as loading

@@ -80,7 +80,7 @@ def plan_document(
         config_from=config_from,
         tokens_from=tokens_from,
         config=config,
-        dtype=recipe.out_dtype or recipe.dtype or _common_dtype([parents[name] for name in used]),
+        dtype=recipe.out_dtype or recipe.dtype or _common_dtype(layout, parents),
         steps=tuple(sorted(steps, key=lambda step: step.tensor)),
         dropped=dropped,
         vocabulary=tokens,
@@ -229,7 +229,19 @@ def _reason(layout: Layout, parent: str, tensor: str) -> str | None:
     return "other models' slices give it" if placed else None
 
 
-def _common_dtype(parents: list[Parent]) -> str:
-    """Return the smallest type that holds all parents' floats; bfloat16 with float16 is float32."""
-    kinds = {info.dtype for parent in parents for info in parent.tensors.values()} & set(FLOATS)
+def _common_dtype(layout: Layout, parents: Mapping[str, Parent]) -> str:
+    """Return the smallest type that holds all that is merged; bfloat16 with float16 is float32.
+
+    Tensors that a class keeps in float32 whatever its type is count only if there are no others.
+    """
+    types = {
+        (
+            parents[x.parent].tensors[x.tensor].dtype,
+            x.tensor in parents[x.parent].architecture.float32,
+        )
+        for placed in layout.placed
+        for x in placed.inputs()
+    }
+    floats = [(dtype, kept) for dtype, kept in types if dtype in FLOATS]
+    kinds = {dtype for dtype, kept in floats if not kept} or {dtype for dtype, _ in floats}
     return DTYPES[kinds.pop()] if len(kinds) == 1 else "float32"

@@ -8,6 +8,7 @@ embeddings, and for the final norm and the head the *last* value is written out 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 from merge_core.architecture import layers
@@ -28,9 +29,15 @@ class OverLayers:
 
     def __init__(self, tensors: Iterable[str]) -> None:
         self._names = tuple(sorted(tensors))
-        self._layers = layers.of(self._names)
+
+    @cached_property
+    def _layers(self) -> layers.Layers:
+        return layers.of(self._names)
+
+    @cached_property
+    def _after(self) -> list[str]:
         outside = [name for name in self._names if self._layers.index(name) is None]
-        self._after = [name for name in outside if not _is_embedding(name)]
+        return [name for name in outside if not _is_embedding(name)]
 
     def check(self, place: str) -> None:
         """Make sure that a knob can be spread.

@@ -197,7 +197,7 @@ class File:
     path = infos = None
 
     def __init__(self):
-        self.read = []
+        self.read, self.left_out = [], {}
         self.stored = torch.arange(6.0)
 
     def tensor(self, name):

@@ -206,6 +206,21 @@ def test_type_is_out_dtype_or_dtype_or_that_of_the_parents(planned, settings, st
     assert planned(f"{settings}{SLERP}", dtype=stored).plan.dtype == written
 
 
+def test_type_of_what_is_not_merged_does_not_count(planned, family, tmp_path):
+    root = Path(shutil.copytree(family(dtype="bfloat16"), tmp_path / "buffers"))
+    change(root / "one", model__layers__0__self_attn__rotary_emb__inv_freq=torch.ones(4))
+    assert planned(SLERP, root=root).plan.dtype == "bfloat16"
+
+
+def test_type_of_what_the_class_keeps_in_float32_does_not_count(planned, family, tmp_path):
+    root = Path(shutil.copytree(family("t5", dtype="bfloat16"), tmp_path / "t5"))
+    for name in ("base", "one"):
+        wo = {n: x.float() for n, x in load_file(root / name / SINGLE).items() if ".wo." in n}
+        assert len(wo) > 1
+        change(root / name, **{n.replace(".", "__"): x for n, x in wo.items()})
+    assert planned(SLERP, root=root).plan.dtype == "bfloat16"
+
+
 @pytest.mark.parametrize(
     ("stored", "written"), [(torch.float16, "float32"), (torch.float64, "float32")]
 )

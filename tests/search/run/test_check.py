@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 import subprocess
 import sys
@@ -31,11 +33,15 @@ models:
 def write_model(
     folder: Path, tensors: tuple[str, ...] = toy.TENSORS, shape: tuple[int, ...] = (0,)
 ) -> None:
-    """Make a model folder whose file has a header and no more."""
-    info = {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
-    header = json.dumps({"__metadata__": {"format": "pt"}, **dict.fromkeys(tensors, info)}).encode()
+    """Make a model folder whose file has a header, and zeros that take no room on the disk."""
+    size, header = 4 * math.prod(shape), {"__metadata__": {"format": "pt"}}
+    for i, name in enumerate(tensors):
+        place = [i * size, (i + 1) * size]
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": place}
+    text = json.dumps(header).encode()
     folder.mkdir(parents=True)
-    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+    os.truncate(folder / "model.safetensors", 8 + len(text) + size * len(tensors))
 
 
 @pytest.fixture
@@ -143,7 +149,9 @@ def test_a_path_to_no_folder_is_an_error(folder: Path, reference: str) -> None:
 
 def test_a_damaged_model_is_an_error_that_names_its_file(folder: Path) -> None:
     (folder / "zoo/base/model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{nonsense")
-    with pytest.raises(CheckpointError, match=r"base/model\.safetensors: no safetensors file: "):
+    with pytest.raises(
+        CheckpointError, match=r"base/model\.safetensors: damaged or no safetensors file: "
+    ):
         check(folder)
 
 

@@ -136,6 +136,13 @@ def test_a_knob_stands_for_as_many_numbers_as_its_spread_says(
     assert len(space.dimensions) == count
 
 
+def test_numbers_that_are_not_spread_ask_nothing_of_the_layers() -> None:
+    several = [*llama(2), "visual.blocks.0.weight", "visual.merger.0.weight"]
+    assert len(space_of({"low": 0.0, "high": 1.0}, tensors=several).dimensions) == 1
+    with pytest.raises(MergeError, match="several layer stacks"):
+        space_of({"low": 0.0, "high": 1.0, "per": 1}, tensors=several)
+
+
 def test_anchors_of_a_gradient_are_interpolated_over_the_layers() -> None:
     space = space_of({**RANGE, "gradient": 3}, 5)
     recipe = space.recipe({f"weight/one/anchor {i}": x for i, x in enumerate((0.0, 1.0, 0.5))})
