@@ -18,7 +18,7 @@ from merge_core.atomic_write import write_whole
 from merge_core.errors import CheckpointError
 from merge_core.json_text import read_json
 
-FORMAT = 5
+FORMAT = 6
 
 
 def folder() -> Path:

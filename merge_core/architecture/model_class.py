@@ -26,9 +26,10 @@ ONCE_STORED = {
     "position_ids": r"(^|\.)position_ids$",
 }
 
+QUANTIZED = ("quantization_config", "compression_config")  # keys of configs
 # How a model is run, not what it is; also what a machine may lack, such as an attention kernel.
 RUNNING = (
-    *("dtype", "torch_dtype", "quantization_config", "compression_config"),
+    *("dtype", "torch_dtype", *QUANTIZED),
     *("attn_implementation", "_attn_implementation", "_attn_implementation_internal"),
     *("experts_implementation", "_experts_implementation", "_experts_implementation_internal"),
     *("output_attentions", "output_hidden_states"),
@@ -48,6 +49,7 @@ class Architecture:
     may_lack: tuple[str, ...] = ()  # patterns of tensors that the class does without in files
     stacks: tuple[Layers, ...] = ()  # of layers
     float32: frozenset[str] = frozenset()  # tensors that the class keeps so, whatever its type is
+    whole_numbers: frozenset[str] = frozenset()  # tensors that are no floats
 
     def reason_to_drop(self, tensor: str, stored: Mapping[str, object]) -> str | None:
         """Return why a stored tensor does not go into a merge, or None if it does."""
@@ -99,22 +101,30 @@ def read(config: Mapping[str, Any], where: str, tensors: int | None = None) -> A
 
 @lru_cache(maxsize=64)
 def _read(config: str, tensors: int | None = None) -> Architecture:
-    kept = class_facts_cache.read(config)
+    kept = _kept(class_facts_cache.read(config) or {})
     if kept is not None:
-        shapes = {name: tuple(shape) for name, shape in kept["shapes"].items()}
-        return Architecture(
-            shapes,
-            kept["tied"],
-            frozenset(kept["vocabulary"]),
-            tuple(kept["not_loaded"]),
-            tuple(kept["may_lack"]),
-            tuple(Layers(**stack) for stack in kept["stacks"]),
-            frozenset(kept["float32"]),
-        )
+        return kept
     found = _made(config, tensors)
-    sets = {"vocabulary": sorted(found.vocabulary), "float32": sorted(found.float32)}
+    sets = {key: sorted(getattr(found, key)) for key in ("vocabulary", "float32", "whole_numbers")}
     class_facts_cache.keep(config, {**asdict(found), **sets})
     return found
+
+
+def _kept(facts: Mapping[str, Any]) -> Architecture | None:
+    """Return facts as they were kept, or None where something is missing or is no such thing."""
+    try:
+        return Architecture(
+            {name: tuple(shape) for name, shape in facts["shapes"].items()},
+            dict(facts["tied"]),
+            frozenset(facts["vocabulary"]),
+            tuple(facts["not_loaded"]),
+            tuple(facts["may_lack"]),
+            tuple(Layers(**stack) for stack in facts["stacks"]),
+            frozenset(facts["float32"]),
+            frozenset(facts["whole_numbers"]),
+        )
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def stored_names(
@@ -156,7 +166,7 @@ def _asked(config: str, ask: Callable[[Any], T], tensors: int | None) -> T:
     """Return what a model without weights tells, made for its names and shapes alone."""
 
     def answer(data: Mapping[str, Any]) -> T:
-        config = config_of(_without(data, RUNNING) | {"attn_implementation": "eager"})
+        config = config_of(without(data, RUNNING) | {"attn_implementation": "eager"})
         for part in (config, *(getattr(config, key) for key in config.sub_configs)):
             _forget_padding(part)
         return ask(shell(config))
@@ -196,7 +206,7 @@ def config_of(config: Mapping[str, Any]) -> Any:
     if kind not in CONFIG_MAPPING:
         raise ValueError(f"model_type {kind!r} is not known")
     found = CONFIG_MAPPING[kind]
-    return found.from_dict(found._decode_special_floats(_without(config, ("auto_map",))))
+    return found.from_dict(found._decode_special_floats(without(config, ("auto_map",))))
 
 
 def _forget_padding(config: Any) -> None:
@@ -206,10 +216,11 @@ def _forget_padding(config: Any) -> None:
         config.pad_token_id = None
 
 
-def _without(part: Any, keys: Collection[str]) -> Any:
+def without(part: Any, keys: Collection[str]) -> Any:
+    """Return plain data without some keys, at any depth."""
     if isinstance(part, Mapping):
-        return {key: _without(part[key], keys) for key in part if key not in keys}
-    return [_without(x, keys) for x in part] if isinstance(part, list) else part
+        return {key: without(part[key], keys) for key in part if key not in keys}
+    return [without(x, keys) for x in part] if isinstance(part, list) else part
 
 
 def model_class(config: Any) -> Any:
@@ -241,6 +252,7 @@ def shell(config: Any, **settings: Any) -> Any:
 def _of_model(model: Any) -> Architecture:
     names, tied = StoredNames(model), model.all_tied_weights_keys
     stored = names.of([*tied.keys(), *tied.values()])
+    whole = [name for name, x in model.state_dict().items() if not x.is_floating_point()]
     patterns = set(getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ())
     for name, _ in model.named_buffers():
         patterns |= {pattern for end, pattern in ONCE_STORED.items() if name.endswith(end)}
@@ -252,6 +264,7 @@ def _of_model(model: Any) -> Architecture:
         tuple(sorted(getattr(model, "_keys_to_ignore_on_load_missing", None) or ())),
         tuple(Layers(stack, count) for stack, count in names.layer_stacks().items()),
         frozenset(names.kept_in_float32()),
+        frozenset(names.of(whole).values()),
     )
 
 

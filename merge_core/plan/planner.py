@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from merge_core.architecture import edit_config
+from merge_core.architecture import edit_config, model_class
 from merge_core.architecture.layers import Layers
 from merge_core.contract import Method, Value
 from merge_core.errors import CheckpointError, ParameterError, ShapeError
@@ -24,6 +24,7 @@ from merge_core.recipe.tokenizer_schema import BASE, UNION
 from merge_core.tokenizer.vocabulary import Vocabulary, vocabulary
 
 TOKENS_HINT = "; for different vocabularies set tokenizer: {source: union} or {source: base}"
+PACKED = ("U8", "I8", "I32")  # whole numbers that hold quantized floats
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -96,7 +97,15 @@ def _unloaded(parent: Parent) -> dict[str, str]:
 
 
 def _check_whole(parent: Parent) -> None:
-    lacking = parent.architecture.lacking(parent.tensors)
+    facts = parent.architecture
+    lacking = facts.lacking(parent.tensors)
+    floats = facts.shapes.keys() - facts.whole_numbers
+    packed = [n for n, x in parent.tensors.items() if x.dtype in PACKED and n in floats]
+    if packed or (lacking and any(key in parent.config for key in model_class.QUANTIZED)):
+        raise CheckpointError(
+            f"{parent.where}: {[*packed, *lacking][0]} is quantized; merge the model whose weights "
+            f"these were, or save this one dequantized"
+        )
     if lacking:
         raise CheckpointError(
             f"{parent.where}: lacks {lacking[0]}, which its config asks for ({len(lacking)} such "
@@ -111,7 +120,8 @@ def _config(
     tokens: Vocabulary | None,
     tokens_from: str,
 ) -> dict[str, Any]:
-    config = dict(parents[config_from].config)
+    # What is written are plain numbers, whatever the parents' were made from.
+    config: dict[str, Any] = model_class.without(parents[config_from].config, model_class.QUANTIZED)
     for stack, picked in layout.picked.items():
         counts = {x.stack: x.count for x in parents[config_from].architecture.stacks}
         if picked != tuple((config_from, i) for i in range(counts[stack])):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from merge_core.architecture import model_class
+from merge_core.architecture.class_facts_cache import FORMAT
 from merge_core.architecture.model_class import Architecture
 from merge_core.errors import CheckpointError
 from merge_core.parents.checkpoint import Checkpoint
@@ -102,7 +103,13 @@ def test_facts_kept_between_runs_are_the_facts(family, cache, monkeypatch, kind)
     assert list(kept.shapes) == list(fresh.shapes)  # their order tells what stands ahead
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 0}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", '{"format": 0}', f'{{"format": {FORMAT}}}'),
+        f'{{"format": {FORMAT}, "shapes": {{"a": 1}}}}',
+    ],
+)
 def test_damaged_file_of_kept_facts_is_made_anew(family, cache, text):
     fresh = facts_of(family() / "base")
     (file,) = (cache / "architectures").iterdir()
