@@ -7,23 +7,31 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from merge_core.architecture import model_class
+from merge_core.architecture import layer_kinds, model_class
 from merge_core.errors import CheckpointError
 
 TIES = "tie_word_embeddings"
+NUMBERS = re.compile(r"layers?$|idxs?$|ind(ex|ices)$|ids?$")  # of layers, in lists
+OTHER_LISTS = re.compile(r"^architectures$|_token_ids?$")
+
+Place = tuple[str, ...]  # keys that lead to a part of a config
+Picked = tuple[Mapping[str, Any], int]  # a config and the number of one of its layers
 
 
-def with_layers(
-    config: Mapping[str, Any], stack: str, picked: Sequence[tuple[Mapping[str, Any], int]]
-) -> dict[str, Any]:
+def with_layers(config: Mapping[str, Any], stack: str, picked: Sequence[Picked]) -> dict[str, Any]:
     """Return a config whose ``stack``, such as ``model.layers``, has other layers.
 
     The key that counts them is found by trying: which number, when changed, changes the stack
-    and nothing else. Lists with one entry per layer beside it are picked from, too. ``picked`` is
-    for every layer of the result the config and the layer number it comes from.
+    and nothing else. Beside it lists with one entry per layer are picked from, be they in the
+    config or its class's defaults, and lists of layer numbers are numbered anew.
+
+    Args:
+        config: The one to change.
+        stack: What stands before the layers' numbers.
+        picked: For every layer of the result the config and the layer number it comes from.
 
     Raises:
-        CheckpointError: No such key is found.
+        CheckpointError: No such key is found; a layer would be of another kind than it was.
     """
     counts = _counts(config)
     now, wanted = counts[stack], len(picked)
@@ -36,8 +44,94 @@ def with_layers(
         except CheckpointError:
             continue
         if after == {**counts, stack: wanted + more}:
-            return probe
+            return _of_the_same_kinds(probe, place, stack, picked)
     raise CheckpointError(f"{stack}: no key of the config sets its number of layers")
+
+
+def _of_the_same_kinds(
+    config: dict[str, Any], place: Place, stack: str, picked: Sequence[Picked]
+) -> dict[str, Any]:
+    """Return the config under which every layer is what it was; entries of lists decide."""
+    made = _with_defaults(config, place, picked)
+    said: list[str] = []
+    for data in (
+        config,
+        made,
+        _renumbered(config, place, picked),
+        _renumbered(made, place, picked),
+    ):
+        try:
+            change = _changed(data, stack, picked)
+        except CheckpointError:  # numbers that were none of layers
+            continue
+        if change is None:
+            return data
+        said.append(change)
+    raise CheckpointError(
+        f"{said[-1]}; no list of the config says so for each layer; choose layers for which it is "
+        f"the same"
+    )
+
+
+def _changed(config: Mapping[str, Any], stack: str, picked: Sequence[Picked]) -> str | None:
+    """Return which layer would be of another kind than it was, and how."""
+    made = model_class.kinds(config, stack)
+    for out, (given, index) in enumerate(picked):
+        was, now = model_class.kinds(given, stack)[index], made[out]
+        name = layer_kinds.difference(was, index, now, out)
+        if name is not None:
+            return (
+                f"{stack}.{out}: the parent's layer {index} has {name} = {was.get(name)!r}, here "
+                f"it would be {now.get(name)!r}"
+            )
+    return None
+
+
+def _with_defaults(
+    config: Mapping[str, Any], place: Place, picked: Sequence[Picked]
+) -> dict[str, Any]:
+    """Write the lists with an entry per layer that the class makes up by a layer's number."""
+    changed = copy.deepcopy(dict(config))
+    whole = [(_effective(given, place), i) for given, i in picked]
+    for name, value in _effective(config, place).items():
+        if _is_per_layer(name, value, len(picked)):
+            wanted = _entries(name, whole)
+            if wanted is not None and wanted != value:
+                _at(changed, place)[name] = wanted
+    return changed
+
+
+def _entries(name: str, picked: Sequence[Picked]) -> list[Any] | None:
+    """Return an entry for every layer from the lists that parts of configs have, if they have."""
+    found: list[Any] = []
+    for data, i in picked:
+        entries = data.get(name)
+        if not isinstance(entries, list) or i >= len(entries):
+            return None
+        found.append(entries[i])
+    return found
+
+
+def _renumbered(
+    config: Mapping[str, Any], place: Place, picked: Sequence[Picked]
+) -> dict[str, Any]:
+    """Write lists of layer numbers for the layers' new places."""
+    changed = copy.deepcopy(dict(config))
+    owner, whole = _at(changed, place), [(_effective(given, place), i) for given, i in picked]
+    for name, value in whole[0][0].items():
+        numbers = isinstance(value, list) and all(type(x) is int for x in value)
+        if numbers and value and sorted({*value}) == value and NUMBERS.search(name):
+            owner[name] = [out for out, (data, i) in enumerate(whole) if i in data.get(name, ())]
+    return changed
+
+
+def _is_per_layer(name: str, value: object, layers: int) -> bool:
+    return isinstance(value, list) and len(value) == layers and not OTHER_LISTS.search(name)
+
+
+def _effective(config: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """Return a part of a config, defaults included."""
+    return _at(model_class.config_of(config).to_dict(), place)
 
 
 def with_vocabulary(config: Mapping[str, Any], size: int) -> dict[str, Any]:
@@ -81,15 +175,13 @@ def _counts(config: Mapping[str, Any]) -> dict[str | None, int]:
     return {x.stack: x.count for x in model_class.read(config, "config").stacks}
 
 
-def _numbers(config: Mapping[str, Any], value: int) -> list[tuple[tuple[str, ...], str]]:
+def _numbers(config: Mapping[str, Any], value: int) -> list[tuple[Place, str]]:
     """Return where a config, defaults included, has a number; likely layer counts first."""
     found = list(_walk(model_class.config_of(config).to_dict(), (), value))
     return sorted(found, key=lambda x: not re.search("layer|depth|block", x[1]))
 
 
-def _walk(
-    data: Mapping[str, Any], place: tuple[str, ...], value: object
-) -> Iterator[tuple[tuple[str, ...], str]]:
+def _walk(data: Mapping[str, Any], place: Place, value: object) -> Iterator[tuple[Place, str]]:
     for key, member in data.items():
         if isinstance(member, dict):
             yield from _walk(member, (*place, key), value)
@@ -97,24 +189,21 @@ def _walk(
             yield place, key
 
 
-def _at(data: dict[str, Any], place: tuple[str, ...]) -> dict[str, Any]:
+def _at(data: dict[str, Any], place: Place) -> dict[str, Any]:
     for key in place:
         data = data.setdefault(key, {})
     return data
 
 
 def _edited(
-    config: Mapping[str, Any],
-    place: tuple[str, ...],
-    key: str,
-    picked: Sequence[tuple[Mapping[str, Any], int]],
-    now: int,
+    config: Mapping[str, Any], place: Place, key: str, picked: Sequence[Picked], now: int
 ) -> dict[str, Any]:
     changed = copy.deepcopy(dict(config))
     owner = _at(changed, place)
-    owner[key] = len(picked)
+    parts = [(_at(copy.deepcopy(dict(given)), place), i) for given, i in picked]
     for name, value in owner.items():
-        if isinstance(value, list) and len(value) == now:
-            lists = [(_at(copy.deepcopy(dict(c)), place).get(name, value), i) for c, i in picked]
-            owner[name] = [entries[i] for entries, i in lists]
+        if _is_per_layer(name, value, now):
+            own = [({name: value, **part}, i) for part, i in parts]
+            owner[name] = _entries(name, own) or value
+    owner[key] = len(picked)
     return changed

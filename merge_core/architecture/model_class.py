@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from merge_core.architecture import class_facts_cache, refused_config
+from merge_core.architecture import class_facts_cache, layer_kinds, refused_config
 from merge_core.architecture.layers import Layers
 from merge_core.architecture.stored_names import StoredNames, stored_form
 from merge_core.errors import CheckpointError
@@ -160,6 +160,20 @@ def _names(config: str, tensors: int) -> StoredNames:
 
 def _made(config: str, tensors: int | None = None) -> Architecture:
     return _asked(config, _of_model, tensors)
+
+
+@lru_cache(maxsize=8)
+def _kinds(config: str, stack: str) -> tuple[layer_kinds.Kind, ...]:
+    return _asked(config, lambda model: layer_kinds.of_layers(model, stack), None)
+
+
+def kinds(config: Mapping[str, Any], stack: str) -> tuple[layer_kinds.Kind, ...]:
+    """Return the kind of every layer of a stack; see ``layer_kinds.of_layers``.
+
+    Raises:
+        CheckpointError: transformers makes no model of the config.
+    """
+    return _kinds(_text(config), stack)
 
 
 def _asked(config: str, ask: Callable[[Any], T], tensors: int | None) -> T:

@@ -33,6 +33,16 @@ CLASSES: dict[str, tuple[str, str, dict[str, Any]]] = {  # model, config, what t
         "GptOssConfig",
         {**TEXT, "head_dim": 8, "num_local_experts": 2, "num_experts_per_tok": 1},
     ),
+    "gemma3": ("Gemma3ForCausalLM", "Gemma3TextConfig", {**TEXT, "head_dim": 8}),
+    "qwen2": ("Qwen2ForCausalLM", "Qwen2Config", TEXT),
+    "smollm3": ("SmolLM3ForCausalLM", "SmolLM3Config", TEXT),
+    "cohere2": ("Cohere2ForCausalLM", "Cohere2Config", TEXT),
+    "bamba": (
+        "BambaForCausalLM",
+        "BambaConfig",
+        {**TEXT, "attn_layer_indices": [1, 3], "mamba_n_heads": 4, "mamba_d_head": 8}
+        | {"mamba_d_state": 4, "mamba_n_groups": 1},
+    ),
     "t5": (
         "T5ForConditionalGeneration",
         "T5Config",

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 
 from merge_core.errors import CheckpointError, ShapeError
 from merge_core.parents.checkpoint import Checkpoint
@@ -64,13 +63,5 @@ def test_layers_stand_only_where_the_config_counts_their_kind(planned, tmp_path)
     tiny_classes.save("deepseek-v2", tmp_path / "a", 0)
     made = planned(STACKED % (2, 1), root=tmp_path)
     assert made.plan.config["num_hidden_layers"] == 4
-    with pytest.raises(CheckpointError, match=r"^model.layers.2.mlp.*: the result's config, that"):
+    with pytest.raises(CheckpointError, match=r"^model.layers.2.*: the parent's layer 0 has "):
         planned(STACKED % (2, 0), root=tmp_path)
-
-
-def test_no_weights_of_whole_numbers_stand_for_floats_that_are_shaped_otherwise(
-    planned, own_family
-):
-    root = spoilt(own_family, {}, model__norm__weight=torch.zeros(8, dtype=torch.uint8))
-    with pytest.raises(ShapeError, match=r"^model.norm.weight"):
-        planned(LINEAR, root=root)
