@@ -6,9 +6,10 @@ Its tensors are merged when asked for and never written.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from merge_core.contract import Tensor
-from merge_core.errors import Problem
+from merge_core.errors import ParameterError, Problem
 from merge_core.merge.execute import Execution
 from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import TensorInfo
@@ -16,13 +17,15 @@ from merge_core.plan.planner import plan_document
 from merge_core.plan.steps import Plan
 from merge_core.recipe.read import Reading
 from merge_core.recipe.schema import Recipe
+from merge_core.tokenizer import parent_tokenizer
 
 
 def plan(recipe: Recipe, opened: Mapping[str, Parent]) -> Plan:
     """Plan a valid recipe and the documents it names; ``opened`` has every parent by reference.
 
     Raises:
-        CheckpointError, ShapeError, ParameterError: See ``planner.plan_document``.
+        CheckpointError, ShapeError, ParameterError: See ``planner.plan_document``; or a document
+            that is no result makes a tokenizer of its own.
     """
     parents = dict(opened)
     for document in recipe.documents:
@@ -53,6 +56,18 @@ def _unmatched(reading: Reading, plan: Plan) -> Iterator[Problem]:
             yield reading.at(plan.recipe.name, path, rule)
 
 
+def _check_tokens(name: str, plan: Plan, folder: Path) -> None:
+    """Check that the tokenizer of ``folder`` is that of a document's result."""
+    if plan.vocabulary is None:
+        return
+    if plan.vocabulary.token_ids != parent_tokenizer.load(folder).get_vocab():
+        raise ParameterError(
+            f"document {name!r}: its tokenizer is that of none of its models, but one with other "
+            f"tokens, which only the result can have; give the tokenizer to the result instead, "
+            f"or merge this document to a folder first"
+        )
+
+
 class Intermediate(Parent):
     """A planned merge as a parent of another one.
 
@@ -65,7 +80,8 @@ class Intermediate(Parent):
     def __init__(self, name: str, plan: Plan) -> None:
         self.reference = name
         self.plan = plan
-        self.config, self.folder = plan.config, plan.parents[plan.config_from].folder
+        self.config, self.folder = plan.config, plan.parents[plan.tokens_from].folder
+        _check_tokens(name, plan, self.folder)
         self._steps = {step.tensor: step for step in plan.steps}
         self._execution = Execution(plan)
         self.tensors = {

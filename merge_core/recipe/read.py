@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from merge_core.errors import DocumentError, Notices, ParameterError, Problem, Problems, shown
+from merge_core.errors import DocumentError, Notices, ParameterError, Problem, Problems, join, shown
 from merge_core.recipe import read_tokenizer
+from merge_core.recipe.model_reference import parse as parse_reference
 from merge_core.recipe.read_fields import Node, settings, whole_number
 from merge_core.recipe.schema import PART, ModulePart, Recipe, Slice, Source
 from merge_core.recipe.validate import check_method
@@ -66,28 +67,45 @@ def reading_of(documents: Sequence[Document]) -> Reading:
         recipe = parse(document.data, "", problems, notices)
         wrong.extend(document.placed(problems))
         idle.extend(document.placed(notices))
-        if recipe is not None:
-            found.append(recipe)
-            places[recipe.name] = document, ""
-            inside = enumerate(recipe.documents)
-            places |= {one.name: (document, f"documents[{i}]") for i, one in inside}
+        for where, one in _with_inner(recipe, ""):
+            found.append(replace(one, documents=()))
+            places[one.name] = document, where
     file = documents[0].file
     if wrong:
         raise DocumentError(file, wrong)
     try:
-        return Reading(_joined(found), Notices(file, tuple(idle)), places)
+        reading = Reading(_joined(found), Notices(file, tuple(idle)), places)
     except ParameterError as error:
         problem = Problem("name", str(error), documents[-1].line("name"))
         raise DocumentError(file, [problem]) from error
+    inner = [one.name for one in reading.recipe.documents if one.chat_template is not None]
+    if inner:
+        rule = "only the result has a chat template; move it there"
+        raise DocumentError(file, [reading.at(name, "chat_template", rule) for name in inner])
+    return reading
+
+
+def _with_inner(recipe: Recipe | None, path: str) -> Iterator[tuple[str, Recipe]]:
+    """Yield a recipe and those under its ``documents``, each with its key path."""
+    if recipe is not None:
+        yield path, recipe
+        for i, one in enumerate(recipe.documents):
+            yield from _with_inner(one, join(join(path, "documents"), i))
 
 
 def _joined(recipes: list[Recipe]) -> Recipe:
-    """Return the recipe that is the result, with the others in the order they are needed."""
+    """Return the recipe that is the result, with the others in the order they are needed.
+
+    ``recipes`` have no documents of their own yet, so their references are all that they name.
+    """
     named = {recipe.name: recipe for recipe in recipes if recipe.name is not None}
     unnamed = [recipe for recipe in recipes if recipe.name is None]
     if len(unnamed) > 1 or len(named) + len(unnamed) < len(recipes):
         raise ParameterError("every document but the result needs a name of its own")
-    used = {name for recipe in recipes for name in recipe.names() if name in named}
+    for recipe in recipes:
+        for reference in recipe.references():
+            _refuse_adapted(reference, named)
+    used = {name for recipe in recipes for name in recipe.references() if name in named}
     results = [recipe for recipe in recipes if recipe.name not in used]
     if len(results) != 1:
         shown_names = ", ".join(repr(recipe.name or "(no name)") for recipe in results) or "none"
@@ -99,10 +117,25 @@ def _joined(recipes: list[Recipe]) -> Recipe:
     return replace(results[0], documents=tuple(ordered.values()))
 
 
+def _refuse_adapted(reference: str, named: Mapping[str, Recipe]) -> None:
+    """Refuse an adapter on a document, or a revision of one: only folders and hub ids have them."""
+    if reference in named or not ("+" in reference or "@" in reference):
+        return
+    try:
+        path = parse_reference(reference).path
+    except ParameterError:  # a folder of that name, perhaps
+        return
+    if path in named:
+        raise ParameterError(
+            f"{reference!r}: {path!r} is a document, which takes neither adapter nor revision; "
+            f"put the adapter on its models, or merge it to a folder first"
+        )
+
+
 def _visit(
     recipe: Recipe, named: dict[str, Recipe], ordered: dict[str, Recipe], above: tuple[str, ...]
 ) -> None:
-    for name in recipe.names():
+    for name in recipe.references():
         if name in above:
             raise ParameterError(f"documents refer to each other in a circle: {', '.join(above)}")
         if name in named and name not in ordered:

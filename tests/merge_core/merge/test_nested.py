@@ -3,12 +3,14 @@
 import re
 
 import pytest
+import yaml
 
 from merge_core.api import merge, planned
 from merge_core.errors import DocumentError, ParameterError
 from merge_core.output.live_model import Candidate
 from merge_core.recipe import read as recipe_reader
 from tests.merge_core.conftest import read_recipe
+from tests.merge_core.tokenizer.test_tokenizer_merge import extended
 
 INNER = """
 name: inner
@@ -88,6 +90,85 @@ def test_documents_may_stand_in_any_order(order):
     problems = []
     assert recipe_reader.parse(recipe.plain(), "", problems) == recipe
     assert not problems
+
+
+def test_documents_may_stand_under_a_key_and_under_each_others():
+    a, b, result = (linear(*pair) for pair in (("a", "x"), ("b", "a"), ("", "b")))
+    whole = read_recipe("---\n".join([a, b, result]))
+    plain = {**yaml.safe_load(result), "documents": [yaml.safe_load(b), yaml.safe_load(a)]}
+    assert read_recipe(yaml.safe_dump(plain)) == whole
+    inner = {**yaml.safe_load(b), "documents": [yaml.safe_load(a)]}
+    plain = {**yaml.safe_load(result), "documents": [inner]}
+    assert read_recipe(yaml.safe_dump(plain)) == whole
+    assert read_recipe(yaml.safe_dump(whole.plain())) == whole
+
+
+def test_problem_of_a_document_under_a_key_has_its_path_and_line():
+    text = linear("", "a") + "documents:\n- name: a\n  merge_method: linear\n  modles: [x]\n"
+    with pytest.raises(DocumentError, match=r"recipe.yaml:6: documents\[0\].modles: unknown key"):
+        read_recipe(text)
+    alone = {**yaml.safe_load(linear("", "b")), "documents": [yaml.safe_load(linear("a", "x"))]}
+    with pytest.raises(DocumentError, match="one document must be the result"):
+        read_recipe(yaml.safe_dump(alone))
+
+
+@pytest.mark.parametrize("reference", ["a+lora", "a@v1", "a@v1+lora", "{model: a, lora: b}"])
+@pytest.mark.parametrize("key", ["model", "base_model", "tokenizer_source"])
+def test_adapter_or_revision_of_a_document_is_refused(key, reference):
+    result = {
+        "model": f"models: [{{model: {reference}}}]\n",
+        "base_model": f"base_model: {reference}\nmodels: [{{model: a}}]\n",
+        "tokenizer_source": f"tokenizer_source: {reference}\nmodels: [{{model: a}}]\n",
+    }[key]
+    method = "task_arithmetic" if key == "base_model" else "linear"
+    text = f"{linear('a', 'x')}---\nmerge_method: {method}\n{result}parameters: {{weight: 1}}\n"
+    with pytest.raises(DocumentError, match="'a' is a document, which takes neither adapter nor"):
+        read_recipe(text)
+    read_recipe(text.replace(reference, "a"))
+
+
+def test_chat_template_of_a_document_that_is_not_the_result_is_refused():
+    text = f"{linear('a', 'x')}chat_template: chatml\n---\n{linear('', 'a')}chat_template: auto\n"
+    with pytest.raises(DocumentError, match=r"^recipe.yaml:4: chat_template: only the result has"):
+        read_recipe(text)
+
+
+TOKENS = """
+name: inner
+merge_method: linear
+models: [{{model: {root}base}}, {{model: {root}one}}]
+parameters: {{weight: 1}}
+tokenizer: {{source: {source}}}
+dtype: float32
+"""
+AROUND = """
+merge_method: linear
+models: [{{model: {inner}}}, {{model: {root}two}}]
+parameters: {{weight: 1}}
+tokenizer: {{source: {source}}}
+dtype: float32
+"""
+
+
+@pytest.mark.parametrize("source", ["base", "union"])
+def test_document_with_the_tokens_of_its_models_is_what_a_folder_in_between_gives(
+    own_family, tmp_path, source
+):
+    given = {"root": f"{own_family()}/", "source": source}
+    digest = merge(f"{TOKENS}---{AROUND}".format(**given, inner="inner"), tmp_path / "whole")
+    merge(TOKENS.replace("name: inner\n", "").format(**given), tmp_path / "inner")
+    again = merge(AROUND.format(**given, inner=tmp_path / "inner"), tmp_path / "two")
+    assert again == digest
+
+
+def test_document_that_makes_a_tokenizer_of_its_own_is_refused(own_family, tmp_path):
+    root = own_family()
+    extended(root / "one", "<tool>")
+    given = {"root": f"{root}/", "source": "union", "inner": "inner"}
+    with pytest.raises(ParameterError, match="document 'inner': its tokenizer is that of none of"):
+        merge(f"{TOKENS}---{AROUND}".format(**given), tmp_path / "out")
+    given["source"] = f"{root}/one"  # whose tokenizer it is then
+    merge(f"{TOKENS}---{AROUND}".format(**given), tmp_path / "out")
 
 
 def linear(name, model):
