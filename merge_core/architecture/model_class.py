@@ -188,6 +188,20 @@ def _asked(config: str, ask: Callable[[Any], T], tensors: int | None) -> T:
     return refused_config.tried(json.loads(config), answer, tensors)
 
 
+def ask(
+    config: Mapping[str, Any], question: Callable[[Any], T], where: str, tensors: int | None
+) -> T:
+    """Return what a model without weights tells; see ``read`` for the other arguments.
+
+    Raises:
+        CheckpointError: transformers makes no model of it.
+    """
+    try:
+        return _asked(_text(config), question, tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f"{where}: {error}") from error
+
+
 def checked(config: Mapping[str, Any], where: str) -> Any:
     """Return the config object for a ``config.json``; ``where`` holds it, for messages.
 

@@ -32,7 +32,7 @@ class Adapted(Changed):
 
     Args:
         located: The reference, and the adapter's folder as its ``lora``, with
-            ``adapter_config.json`` and ``adapter_model.safetensors``.
+            ``adapter_config.json`` and ``adapter_model.safetensors`` (or ``.bin``).
         parent: The base; config and tokenizer are its own.
 
     Raises:
@@ -83,9 +83,15 @@ class Adapted(Changed):
         """
         import torch
 
+        a, b = (self._file.tensor(str(key)) for key in (change.a, change.b))
+        if change.cut is not None:
+            a, b = change.cut.of(a, b)
         # Copies start at a multiple of 64 bytes wherever the file's pages had them.
-        a, b = (self._read(str(key)).clone() for key in (change.a, change.b))
-        pair = (a.T, b.T) if change.transposed else (b, a)
+        a, b = (x.float().clone(memory_format=torch.contiguous_format) for x in (a, b))
+        pair = (a.mT, b.mT) if change.transposed else (b, a)
+        if weight.dim() > 2:  # fused experts
+            parts = zip(weight, *pair, strict=True)
+            return torch.stack([low_rank_sum(one, x, y, change.scale) for one, x, y in parts])
         summed = low_rank_sum(weight, *pair, change.scale)
         if change.magnitude is None:
             return summed
@@ -95,8 +101,7 @@ class Adapted(Changed):
 
 
 def _weight_file(folder: Path) -> Path:
-    if (folder / WEIGHTS).is_file():
-        return folder / WEIGHTS
-    pickled = (folder / PICKLE).is_file()
-    also = f"; {PICKLE} is a pickle, save it as safetensors first" if pickled else ""
-    raise CheckpointError(f"{folder}: no {WEIGHTS}{also}")
+    for name in (WEIGHTS, PICKLE):
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(f"{folder}: no {WEIGHTS} and no {PICKLE}")

@@ -19,7 +19,8 @@ from typing import Any
 from merge_core import confined
 from merge_core.errors import CheckpointError, ShapeError, shown
 from merge_core.json_text import read_json
-from merge_core.parents import ties
+from merge_core.parents import lora_parameters, ties
+from merge_core.parents.lora_parameters import Cut
 from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import FLOATS, TensorInfo
 
@@ -29,7 +30,7 @@ CONV1D = ("gpt2", "openai-gpt")  # transformers' causal models that store weight
 # Ways to start that leave the base as it was. The others (pissa, olora, corda, loftq, lora_ga)
 # take the start out of the base, and so the adapter belongs to a base that is not stored.
 STARTS = (None, True, False, "gaussian", "eva", "orthogonal", "mica")
-ELSEWHERE = ("target_parameters", "trainable_token_indices", "layer_replication")
+ELSEWHERE = ("trainable_token_indices", "layer_replication")
 PARALLEL = ("megatron_config", "use_bdlora", "use_qalora", "enable_lora")
 VARIANTS = ("alora_invocation_tokens", "arrow_config", "kasa_config", "monteclora_config")
 NOT_READ = (*ELSEWHERE, *PARALLEL, *VARIANTS, "velora_config")
@@ -49,6 +50,7 @@ class Change:
     transposed: bool = False  # the tensor is stored as (in, out)
     magnitude: str | None = None  # (out,), DoRA's
     added: str | None = None  # (out,), to a bias
+    cut: Cut | None = None  # of both factors, where they are of a parameter in parts
 
 
 def changes(
@@ -141,13 +143,16 @@ class _Fitting:
 
     def changes(self) -> dict[str, Change]:
         whole, low_rank = self._sorted()
+        if not whole and not low_rank:
+            raise CheckpointError(f"{self._reference}: {WEIGHTS} holds no tensors")
+        self.parent = _untied(self.parent, [*whole, *(f"{module}.weight" for module in low_rank)])
+        self._found |= lora_parameters.take(
+            self._reference, self.parent, self._settings, low_rank, self._stored
+        )
         names = [*whole, *(f"{module}.weight" for module in low_rank)]
         if self._settings.data.get("lora_bias"):
             names += [f"{module}.bias" for module in low_rank]
-        if not names:
-            raise CheckpointError(f"{self._reference}: {WEIGHTS} holds no tensors")
         self._settings.fit([*low_rank])
-        self.parent = _untied(self.parent, names)
         self._places = self._placed(names)
         for name, key in whole.items():
             self._set(name, self.parent.tensors[self._places[name]].shape, replaced=key)

@@ -236,18 +236,29 @@ def test_no_tensor_is_read_when_an_adapter_is_opened(bases, tmp_path):
 def test_folder_without_weights_is_refused(bases, tmp_path):
     case = small(bases, tmp_path)
     (case.folder / WEIGHTS).unlink()
-    with pytest.raises(CheckpointError, match=r"a: no adapter_model\.safetensors$"):
-        adapted_by("x", case.base, case.folder)
-
-
-def test_pickled_weights_alone_are_refused_by_name(bases, tmp_path):
-    case = small(bases, tmp_path)
-    (case.folder / WEIGHTS).rename(case.folder / PICKLE)
     with pytest.raises(
-        CheckpointError,
-        match=r"no adapter_model\.safetensors; adapter_model\.bin is a pickle, save it as safe",
+        CheckpointError, match=r"a: no adapter_model\.safetensors and no adapter_model\.bin$"
     ):
         adapted_by("x", case.base, case.folder)
+
+
+def test_pickled_weights_alone_are_read_and_nothing_else_of_a_pickle(bases, tmp_path):
+    case = small(bases, tmp_path)
+    wanted = opened(case)
+    (case.folder / WEIGHTS).unlink()
+    torch.save(case.tensors, case.folder / PICKLE)
+    found = adapted_by("x", case.base, case.folder)
+    assert all(found.tensor(name).equal(wanted.tensor(name)) for name in wanted.tensors)
+    torch.save({**case.tensors, "x": Payload()}, case.folder / PICKLE)
+    with pytest.raises(CheckpointError, match=r"adapter_model\.bin: not a pickle of plain weights"):
+        adapted_by("x", case.base, case.folder)
+
+
+class Payload:
+    """What a pickle may run when it is read."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("the pickle was run",))
 
 
 @pytest.mark.parametrize("size", [0, 20, -1])

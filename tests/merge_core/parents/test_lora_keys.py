@@ -315,7 +315,7 @@ def test_other_layers_of_a_tied_model_are_adapted(bases, tmp_path):
     [
         ({"peft_type": "LOHA"}, r"peft_type is 'LOHA'; only LORA is read"),
         ({"peft_type": None}, r"peft_type is None; only LORA is read"),
-        ({"target_parameters": ["w"]}, r"target_parameters is not read here; merge with peft"),
+        ({"layer_replication": [[0, 1]]}, r"layer_replication is not read here; merge with peft"),
         ({"trainable_token_indices": [1]}, r"trainable_token_indices is not read here"),
         ({"layer_replication": [[0, 2]]}, r"layer_replication is not read here"),
         ({"megatron_config": {"a": 1}}, r"megatron_config is not read here"),
