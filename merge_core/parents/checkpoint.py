@@ -27,6 +27,7 @@ class Checkpoint(Parent):
     def __init__(self, located: Located, opens: Opens = open_file) -> None:
         self.located = located
         self.reference, self.folder = located.reference, located.model.folder
+        weight_files.files_of(self.folder)  # what has none may be no model at all
         self.config = read_json(self.folder / "config.json")
         weights = weight_files.open_folder(self.folder, opens)
         self._stored, self._files, self.left_out = weights.tensors, weights.files, weights.left_out

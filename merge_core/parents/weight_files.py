@@ -12,6 +12,7 @@ from typing import Any
 from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError, shown
 from merge_core.json_text import parse_json, read_json
+from merge_core.parents.other_formats import instead_of_weights
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -102,7 +103,8 @@ def files_of(folder: Path) -> tuple[list[str], str | None]:
             return [single], None
         if _there(folder / index):
             return sorted({*_placed(folder / index).values()}), index
-    raise CheckpointError(f"{folder}: no {SINGLE}, no {INDEX}, and no {PICKLE}")
+    there = instead_of_weights(folder)
+    raise CheckpointError(f"{folder}: {there or f'no {SINGLE}, no {INDEX}, and no {PICKLE}'}")
 
 
 def _there(path: Path) -> bool:

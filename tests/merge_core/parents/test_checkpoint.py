@@ -323,6 +323,38 @@ def test_folder_without_weights_is_refused(single):
         opened(single)
 
 
+OTHER_FOLDERS = {
+    (
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ): r"LoRA adapter, no model; .*: BASE\+here ",
+    ("a-Q4_K_M.gguf",): r"has a-Q4_K_M\.gguf, and GGUF is not read; use the model in safetensors",
+    (
+        "config.json",
+        *(f"model-0000{i}-of-00009.safetensors" for i in range(1, 6)),
+    ): r"has model-00001-of-00009\.safetensors, .* and 2 more, but no model\.safetensors\.index",
+    ("config.json", "pytorch_model-00001-of-00002.bin"): r"but no pytorch_model\.bin\.index\.json",
+    ("params.json", "consolidated.00.pth"): r"has consolidated\.00\.pth, no format that is read",
+}
+
+
+@pytest.mark.parametrize("files", OTHER_FOLDERS)
+def test_folder_of_something_else_is_told_by_what_it_is(tmp_path, files):
+    (tmp_path / "here").mkdir()
+    for name in files:
+        (tmp_path / "here" / name).write_text("{}")
+    with pytest.raises(CheckpointError, match=rf"/here: .*{OTHER_FOLDERS[files]}"):
+        opened(tmp_path / "here")
+
+
+def test_adapter_in_place_of_a_model_is_named_with_its_base(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/base"}')
+    with pytest.raises(
+        CheckpointError, match=rf"name it after its base: owner/base\+{tmp_path.name}"
+    ):
+        opened(tmp_path)
+
+
 @pytest.mark.parametrize("text", [None, "", "{", "\xff"])
 def test_config_that_cannot_be_read_is_refused(single, text):
     (single / "config.json").unlink()
