@@ -140,6 +140,7 @@ def _measured(worker: Worker, pool: str, trial: Trial) -> Measurement:
             raise InterruptedStudyError(f"trial {trial.number} on the {pool} pool", result.failure)
         return Measurement(seconds=result.seconds, error=result.failure.traceback)
     assert result.scores is not None
+    worker.check_engine()
     try:
         worker.tasks.value(result.scores, pool)
     except NonFiniteError:

@@ -55,7 +55,8 @@ def search(
             several candidates failed alike.
         InterruptedStudyError: What failed was no candidate.
     """
-    begin_or_check(spec, record, worker)
+    for notice in begin_or_check(spec, record, worker):
+        progress.notice(notice)
     space = worker.builder.space
     pending = _pending(baselines(spec, space), record)
     budget = spec.search.trials if space.dimensions else 0
@@ -88,6 +89,7 @@ class _Loop:
         self._maker = SAMPLERS.get("tpe" if auto else spec.search.sampler)
         self._study = _sampler_study(objectives)
         self._reasons: list[str] = []
+        self._engine_known = "engine" in (record.about or {})
         for trial in record.trials:
             self._learn(trial)
 
@@ -120,6 +122,9 @@ class _Loop:
     def _settle(self, recipe: Recipe, **known: Any) -> Trial:
         done = self._record.trials
         trial = settle(self._worker, recipe, number=len(done), earlier=done, **known)
+        if self._worker.seen and not self._engine_known:
+            self._record.begin({**(self._record.about or {}), "engine": dict(self._worker.seen)})
+            self._engine_known = True
         self._record.add(trial, self._distributions)
         return trial
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from merge_core.errors import MergeError
@@ -60,8 +61,11 @@ def about_of(spec: StudySpec, worker: Worker) -> dict[str, Any]:
     }
 
 
-def begin_or_check(spec: StudySpec, record: Record, worker: Worker) -> None:
+def begin_or_check(spec: StudySpec, record: Record, worker: Worker) -> list[str]:
     """Store what all trials share, or compare it with what is stored.
+
+    Returns:
+        Sentences on what is not compared, or may change a score without being refused.
 
     Raises:
         MergeError: Parents or tasks are not those that the study began with.
@@ -69,12 +73,19 @@ def begin_or_check(spec: StudySpec, record: Record, worker: Worker) -> None:
     about, now = record.about, about_of(spec, worker)
     if about is None:
         record.begin({**now, "folder": record.path_to(spec.folder)})
-        return
+        return []
     changed = worker.builder.changed_parents(about)
     if changed:
         raise MergeError(
             f"the weights of {', '.join(changed)} are not those that study {record.name!r} began "
             f"with; put them back, or start a new study"
+        )
+    was, files = about.get("behaviour"), now["behaviour"]
+    changed = [] if was is None else [x for x in {**was, **files} if was.get(x) != files.get(x)]
+    if changed:
+        raise MergeError(
+            f"{', '.join(changed)} changed since study {record.name!r} began, and with it how its "
+            f"candidates answer; put it back, or start a new study"
         )
     for key, what in PARTS.items():
         if now.get(key) != about.get(key):
@@ -82,3 +93,21 @@ def begin_or_check(spec: StudySpec, record: Record, worker: Worker) -> None:
                 f"the {what} of study {record.name!r} are not those it began with; "
                 f"put them back, or start a new study"
             )
+    return _told(about, now)
+
+
+def _told(about: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    notices = []
+    if "behaviour" not in about:
+        notices.append(
+            "the study began with an earlier version, which noted neither configs nor tokenizer: "
+            "they are not compared"
+        )
+    was, versions = about.get("versions", {}), now["versions"]
+    other = [f"{x} {was[x]} (now {versions.get(x)})" for x in was if was[x] != versions.get(x)]
+    if other:
+        notices.append(
+            f"the study began with {', '.join(other)}: `mergetune reproduce` tells whether scores "
+            "are the same"
+        )
+    return notices

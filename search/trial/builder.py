@@ -21,6 +21,7 @@ from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from search.space.space import Space
 from search.spec.study_file import StudySpec
 from search.trial.backends import Host, check_device, device_of, open_host
+from search.trial.behaviour import Watch, digests
 
 if TYPE_CHECKING:
     from evaluators.protocol import LiveModel
@@ -32,6 +33,7 @@ class _Opened(NamedTuple):
     parents: Mapping[str, Parent]
     placement: Placement
     entries: int  # numbers that a candidate has
+    watch: Watch
 
 
 class Builder:
@@ -110,10 +112,24 @@ class Builder:
         """
         return self._host.build(self.plan(recipe))
 
+    def check_files(self) -> None:
+        """Refuse to go on where a file of a parent is another one than when it was opened.
+
+        Raises:
+            CheckpointError: One is.
+        """
+        self._opened.watch.check()
+
+    @property
+    def behaviour(self) -> dict[str, str]:
+        """File that decides how candidates behave, beside weights -> its digest."""
+        return digests(self.parents, self._spec.template.base_or_first())
+
     def about(self) -> dict[str, Any]:
         """Return what is stored of the parents and the machine when a study begins."""
         return {
             "parents": {name: parent.digest for name, parent in self.parents.items()},
+            "behaviour": self.behaviour,
             "threads": self._threads,
             "placement": self.placement.where,
             "versions": {**{name: version(name) for name in LIBRARIES}, **self._host.versions},
@@ -135,7 +151,8 @@ class Builder:
         names = tuple(dict.fromkeys([*spec.template.references(), *extra]))
         parents = open_parents(names, spec.roots, store.open)
         entries = sum(math.prod(x.shape) for x in self._main(parents).tensors.values())
-        return _Opened(parents, self._place(store, parents, entries), entries)
+        placed = self._place(store, parents, entries)
+        return _Opened(parents, placed, entries, Watch(parents.values()))
 
     def _place(self, store: Store, parents: Mapping[str, Parent], entries: int) -> Placement:
         """Keep the parents where the study file wants them, or where they fit.

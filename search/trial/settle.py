@@ -43,6 +43,7 @@ def settle(
 
     Raises:
         InterruptedStudyError: It could not be built or scored, and that is not its own fault.
+        MergeError: The engine is not the one that the study began with.
     """
     start = time.perf_counter()
     done = [trial for trial in earlier if trial.state == "complete"]
@@ -73,6 +74,8 @@ def _valued(worker: Worker, result: Result, same: Trial | None) -> dict[str, Any
     """Return what becomes of a result, or of the scores of an earlier trial with its weights."""
     if result.failure is not None:
         return {"state": "failed", "error": result.failure.traceback}
+    if same is None:
+        worker.check_engine()
     scores = result.scores if same is None else same.search.scores
     assert scores is not None
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -14,10 +15,12 @@ from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import Document
 from search.spec import study_file
 from search.trial.backends import check_device
-from search.trial.builder import Builder
+from search.trial.builder import LIBRARIES, Builder
 from search.trial.tasks import Blocks, Scores, open_tasks
 
 T = TypeVar("T")
+# in an engine's fingerprint, and compared or told by other records
+ELSEWHERE = (*LIBRARIES, "vllm", "tokenizer", "generation")
 
 
 @dataclass(frozen=True)
@@ -125,12 +128,15 @@ class Worker:
         self.builder = Builder(self.spec, about)
         self.tasks = open_tasks(self.spec, self.builder.tokenizer)
         self._live: tuple[Recipe, str] | None = None
+        self._began_with: Mapping[str, Any] = (about or {}).get("engine", {})
+        self.seen: Mapping[str, Any] = {}
 
     def run(self, job: Job) -> Result:
         """Do a job; what it raises is part of the result, except what stops the process."""
         spent, digest = {"build": 0.0, "model": 0.0}, ""
         scores, failure = None, None
         try:
+            self.builder.check_files()
             digest = _timed(spent, "build", lambda: self._built(job.recipe))
             if job.wants_scores(digest):
                 live = self.builder.live
@@ -139,10 +145,32 @@ class Worker:
                 scores = _timed(
                     spent, "model", lambda: self.tasks.score(live, job.pool, job.blocks)
                 )
+            self.builder.check_files()
         except Exception as error:
             self._live = None
-            failure = Failure.of(error)
+            failure, scores = Failure.of(error), None
         return Result(digest, scores, {k: round(v, 4) for k, v in spent.items()}, failure)
+
+    @property
+    def engine(self) -> dict[str, Any]:
+        """What of the last candidate's engine could change an answer, beside what is stored."""
+        facts = json.loads(self.builder.live.engine.fingerprint())
+        return {key: value for key, value in facts.items() if key not in ELSEWHERE}
+
+    def check_engine(self) -> None:
+        """Refuse scores by another engine than the study began with; ``seen`` is that of now.
+
+        Raises:
+            MergeError: It is another.
+        """
+        self.seen, was = self.engine, self._began_with
+        keys = [key for key in was if was[key] != self.seen.get(key)]
+        if keys:
+            now = [f"{key} was {was[key]!r} and is {self.seen.get(key)!r}" for key in keys]
+            raise MergeError(
+                f"the engine is not the one that the study began with: {', '.join(now)}; scores "
+                "of both are not mixed: go on where it began, or start a new study"
+            )
 
     def _built(self, recipe: Recipe) -> str:
         if self._live is None or self._live[0] != recipe:

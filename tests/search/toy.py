@@ -164,6 +164,7 @@ class Toy(Worker):
         steering: Mapping[int, Task] | None = None,
     ) -> None:
         self.spec, self._live = spec, None
+        self.seen, self._began_with = {}, {}
         self.parents = {k: Parent(point) for k, point in (parents or PARENTS).items()}
         self.builder = ToyBuilder(self)
         names = [score.options.task for score in spec.scores]
@@ -185,6 +186,10 @@ class Toy(Worker):
         where = tuple((name, parent.point) for name, parent in self.parents.items())
         return Model(tuple(merged(recipe, tensor, where) for tensor in TENSORS))
 
+    @property
+    def engine(self) -> dict[str, Any]:
+        return {"engine": "toy"}
+
 
 class ToyBuilder(Builder):
     """Builds what its toy says."""
@@ -192,6 +197,7 @@ class ToyBuilder(Builder):
     kernels, once, live = "toy", "nothing", None  # no tensor is merged
     placement = Placement("mapped", "they are points", 0)
     parents: Any = None
+    behaviour: Any = {"org/base/config.json": "00ff"}  # noqa: RUF012
 
     def __init__(self, toy: Toy) -> None:
         self._toy, self._threads, self.parents = toy, 1, toy.parents
@@ -200,6 +206,9 @@ class ToyBuilder(Builder):
 
     def build(self, recipe: Recipe) -> str:
         return self._toy.build(recipe)
+
+    def check_files(self) -> None:
+        """There are none."""
 
 
 class ToyTasks(Tasks):

@@ -365,6 +365,47 @@ def test_changed_weights_of_a_parent_are_refused_by_name(study: Study) -> None:
         toy.searched(spec, bench)
 
 
+def test_what_decides_how_candidates_answer_is_refused_by_name_where_it_changed(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = study(trials=1)
+    before = len(toy.searched(spec).trials)
+    for now in ({"org/base/config.json": "11ee"}, {}, {**toy.ToyBuilder.behaviour, "new": "00"}):
+        monkeypatch.setattr(toy.ToyBuilder, "behaviour", now)
+        rule = r"^(org/base/config\.json|new) changed since study 'toy' began, .* put it back, or"
+        with pytest.raises(MergeError, match=rule):
+            toy.searched(spec)
+    assert len(open_for(spec).trials) == before
+
+
+def test_a_study_of_an_earlier_version_goes_on_and_says_what_is_not_compared(study: Study) -> None:
+    spec = study(trials=1)
+    record = toy.searched(spec)
+    about = dict(record.about or {})
+    about.pop("behaviour")
+    about.pop("engine")
+    record.begin(about | {"versions": {**about["versions"], "torch": "2.1"}})
+    heard = toy.Listener()
+    longer = study(trials=2)
+    assert search(longer, open_for(longer), toy.Toy(longer), heard, toy.never)
+    assert any("earlier version, which noted neither configs" in x for x in heard.notices)
+    assert any(x.startswith("the study began with torch 2.1 (now ") for x in heard.notices)
+    assert (open_for(longer).about or {})["engine"] == {"engine": "toy"}
+
+
+def test_scores_by_another_engine_are_refused_and_not_stored(study: Study) -> None:
+    spec = study(trials=1)
+    record = toy.searched(spec)
+    assert (record.about or {})["engine"] == {"engine": "toy"}
+    longer = study(trials=3)
+    bench = toy.Toy(longer)
+    bench._began_with = {"engine": "toy", "device": "cuda"}
+    rule = r"^the engine is not the one that the study began with: device was 'cuda' and is None;"
+    with pytest.raises(MergeError, match=rule):
+        toy.searched(longer, bench)
+    assert len(open_for(spec).trials) == len(record.trials)
+
+
 class Reworded(toy.Task):
     def fingerprint(self) -> str:
         return "toy 2"

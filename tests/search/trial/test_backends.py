@@ -15,7 +15,7 @@ from search.trial.backends import InPlace, check_device, device_of, open_host
 from search.trial.worker import Worker
 from tests.search import toy
 
-MAPPED = Placement("mapped", "")
+MAPPED = Placement("mapped", "", 0)
 
 
 def nothing() -> None:

@@ -1,0 +1,82 @@
+"""What decides a study's scores beside recipes, weights and tasks; and that it stays as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from merge_core.errors import CheckpointError
+from merge_core.output.live_model import GENERATION, INERT
+from merge_core.parents.companions import companions, is_of_tokenizer
+from merge_core.parents.protocol import Parent
+
+READ = (".safetensors", ".bin", ".json", ".jinja", ".txt", ".model", ".tiktoken")
+
+
+def digests(parents: Mapping[str, Parent], main: str) -> dict[str, str]:
+    """Return reference and name of each file that decides how candidates behave -> its SHA-256.
+
+    That is every parent's config, and the main parent's tokenizer with its chat templates and
+    generation settings, which all candidates have.
+
+    Args:
+        parents: By their references.
+        main: Reference of the one that all candidates have tokenizer and settings of.
+    """
+    found = {f"{name}/config.json": _config(parent) for name, parent in parents.items()}
+    folder = parents[main].folder
+    for file in companions(folder):
+        if file.name == GENERATION or is_of_tokenizer(file):
+            name = f"{main}/{file.relative_to(folder).as_posix()}"
+            found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return found
+
+
+def _config(parent: Parent) -> str:
+    kept = {key: value for key, value in parent.config.items() if key not in INERT}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+class _State(NamedTuple):
+    inode: int
+    size: int
+    mtime: int  # ns
+
+
+class Watch:
+    """Sees whether a file of a model is another one than when it was opened.
+
+    Args:
+        parents: The models, just opened.
+    """
+
+    def __init__(self, parents: Iterable[Parent]) -> None:
+        places = [parent.located for parent in parents]
+        parts = [part for x in places if x is not None for part in (x.model, x.lora)]
+        folders = {part.folder for part in parts if part is not None}
+        files = [file for folder in folders for file in folder.iterdir() if file.suffix in READ]
+        self._seen = {file: _state(file) for file in files}
+
+    def check(self) -> None:
+        """Refuse to go on with files that were replaced, changed or removed.
+
+        Raises:
+            CheckpointError: One was.
+        """
+        changed = [file for file, state in self._seen.items() if _state(file) != state]
+        if changed:
+            raise CheckpointError(
+                f"{min(changed)}: was changed while the study ran, so it is not the model that was "
+                "opened; put back what it was, if it is another one now"
+            )
+
+
+def _state(file: Path) -> _State | None:
+    try:
+        found = file.stat()
+    except OSError:  # it is gone, or cannot be reached
+        return None
+    return _State(found.st_ino, found.st_size, found.st_mtime_ns)
