@@ -40,12 +40,12 @@ def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> Report | No
     make_folder(spec.results)
     lock = FileLock(spec.results / ".writer.lock")
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout as error:
         raise MergeError(f"{spec.results}: another run of this study is writing there") from error
     except OSError as error:
         raise OutputError(f"{lock.lock_file}: cannot be written: {error.strerror}") from error
-    with lock, traceback_kept(spec.results):
+    with held, traceback_kept(spec.results):
         return _run(spec, progress, stop)
 
 

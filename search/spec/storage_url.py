@@ -33,7 +33,18 @@ def filled(text: str) -> str:
         said = os.environ[found[1]]
         return quote(said, safe="") if found.end() <= end else said
 
-    url = re.sub(r"^sqlite\+pysqlite:", "sqlite:", _ENV.sub(value, text))
+    url = _ENV.sub(value, text)
+    return checked(url, hidden=url != text)
+
+
+def checked(url: str, *, hidden: bool = False) -> str:
+    """Return a URL in its plain form; ``${NAME}`` in it is no variable any more.
+
+    Raises:
+        ValueError: It is none, or keeps nothing; what ``masked`` hides is not in it, and nothing
+            at all of what is no URL and may be ``hidden``.
+    """
+    url = re.sub(r"^sqlite\+pysqlite:", "sqlite:", url)
     if _IN_MEMORY.fullmatch(url):
         raise ValueError(
             f"expected a file that outlives the run, as in sqlite:///results/study.db, got {url}, "
@@ -42,7 +53,7 @@ def filled(text: str) -> str:
     if _OPTIONS.fullmatch(url):
         raise ValueError(f"expected the path of a file, without options after it, got {url}")
     if not _URL.fullmatch(url):
-        got = "another text" if "@" in url or _ENV.search(text) else repr(url)
+        got = "another text" if hidden or "@" in url else repr(url)
         raise ValueError(f"expected a storage URL such as sqlite:///results/study.db, got {got}")
     return url
 

@@ -8,6 +8,7 @@ from typing import Any
 from merge_core.errors import MergeError, StorageError, UnknownNameError
 from merge_core.recipe.yaml_document import Document
 from search.spec import study_file
+from search.spec.storage_url import filled
 from search.spec.study_file import StudySpec
 from search.storage.open import open_record
 from search.storage.study_record import Record
@@ -20,13 +21,14 @@ def open_study(study: str) -> tuple[StudySpec, Record]:
     The database alone says what the study is; of a study file only name, storage and place count.
 
     Args:
-        study: A study file, its folder, or an Optuna storage URL.
+        study: A study file, its folder, or an Optuna storage URL, in which ``${NAME}`` stands for
+            an environment variable.
 
     Raises:
         MergeError: There is no such study, or it has not begun.
     """
-    if "://" in study:
-        record = open_record(study)
+    if "://" in study and not Path(study).exists():
+        record = open_record(_filled(study))
     else:
         spec = study_file.read(Path(study))
         record = open_record(spec.storage, spec.name, unnamed=spec.unnamed)
@@ -36,6 +38,13 @@ def open_study(study: str) -> tuple[StudySpec, Record]:
     document = Document(f"study {record.name!r} in {record.url}", about["study"], {})
     stored = study_file.of_document(document, record.folder(), about["baselines"])
     return stored, record
+
+
+def _filled(url: str) -> str:
+    try:
+        return filled(url)
+    except ValueError as error:
+        raise MergeError(f"storage: {error}") from error
 
 
 def winner(record: Record) -> tuple[Trial, dict[str, Any]]:

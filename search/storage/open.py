@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from merge_core.atomic_write import make_folder
 from merge_core.errors import MergeError, StorageError, UnknownNameError
-from search.spec.storage_url import SQLITE, filled, masked, secrets, sqlite_file
+from search.spec.storage_url import SQLITE, checked, masked, secrets, sqlite_file
 from search.storage.stored import PATIENCE, said_by, told
 from search.storage.study_record import Record
 
@@ -30,7 +30,7 @@ def open_record(
     """Open a study.
 
     Args:
-        url: Optuna storage URL, in which ``${NAME}`` stands for an environment variable.
+        url: Optuna storage URL.
         name: Of the study; None takes the only one that mergetune wrote there.
         create: Make storage and study if they do not exist.
         objectives: How many a study has that is made.
@@ -44,7 +44,7 @@ def open_record(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # warnings would stand beside our one line
-    url = _filled(url)
+    url = _checked(url)
     shown = masked(url)
     _check_file(url, create)
     storage = _opened(url)  # once: it reads Optuna's migrations each time
@@ -66,9 +66,9 @@ def open_record(
         return Record(load(study_name=name), shown)
 
 
-def _filled(url: str) -> str:
+def _checked(url: str) -> str:
     try:
-        return filled(url)
+        return checked(url)
     except ValueError as error:
         raise MergeError(f"storage: {error}") from error
 

@@ -67,3 +67,10 @@ def test_a_traceback_that_cannot_be_kept_hides_no_error(
 ) -> None:
     (tmp_path / "results" / "traceback.txt").mkdir(parents=True)
     assert run(ValueError("a bug")).startswith("ValueError: a bug (its traceback could not be")
+
+
+def test_a_run_that_broke_bars_no_other_run_of_the_same_process(
+    run: Callable[[Exception], str],
+) -> None:
+    kept = [run(ValueError("one")), run(ValueError("two"))]
+    assert [line[:15] for line in kept] == ["ValueError: one", "ValueError: two"]

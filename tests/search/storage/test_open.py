@@ -16,7 +16,11 @@ SECRET = "hunter2-SECRET"
 
 
 @pytest.mark.parametrize(
-    "name", ["a%20b", "%", "what?", "x{}", "{0}", "#x", "a b", "ü", "a&b=c", "@:"]
+    "name",
+    [
+        *("a%20b", "%", "what?", "what?x=1", "x{}", "{0}", "#x", "a b", "ü", "a&b=c", "@:", "-x"),
+        *("q'uo\"te", "[x]*", "a\\b", "~t", "new\nline"),
+    ],
 )
 def test_study_in_a_folder_of_any_name_is_run_and_found(name, tmp_path):
     spec = toy.spec_of(toy.SHORT, tmp_path / name)
@@ -169,3 +173,19 @@ def test_a_relative_path_starts_at_the_study_file_and_on_the_command_line_here(
     assert open_study("sqlite:///study/sub/x.db")[0].folder == tmp_path / "study"
     with pytest.raises(MergeError, match=rf"sqlite:///{tmp_path}/sub/x\.db: no such file"):
         open_study("sqlite:///sub/x.db")
+
+
+def test_a_folder_whose_path_looks_like_a_url_is_a_folder(tmp_path, monkeypatch):
+    toy.searched(toy.spec_of(toy.SHORT, tmp_path / "a:" / "b"))
+    (tmp_path / "a:" / "b" / "study.yaml").write_text(toy.SHORT)
+    monkeypatch.chdir(tmp_path)
+    assert open_study("a://b")[1].trials
+
+
+def test_variables_are_filled_in_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUTER", "x${INNER}")
+    monkeypatch.setenv("INNER", "wrong")
+    toy.searched(toy.spec_of(toy.SHORT + 'storage: "sqlite:///${OUTER}.db"\n', tmp_path))
+    assert (tmp_path / "x${INNER}.db").is_file()
+    toy.searched(toy.spec_of(toy.SHORT, tmp_path / "${OUTER}"))
+    assert (tmp_path / "${OUTER}" / "results" / "study.db").is_file()
