@@ -74,6 +74,9 @@ SendKeys = Annotated[
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse what a recipe says in vain, which is a warning.")
 ]
+NoTasks = Annotated[
+    bool, typer.Option("--no-tasks", help="Do not open tokenizers and tasks; needs no torch.")
+]
 Out = Annotated[Path, typer.Argument(help="The model folder to make.")]
 
 
@@ -107,11 +110,14 @@ def _answer(as_json: bool, data: Any, show: Callable[[], None]) -> None:
 def check(
     study: Annotated[Path, typer.Argument(help="A study file, its folder, or a recipe file.")],
     strict: Strict = False,
+    no_tasks: NoTasks = False,
     plugin: Plugins = None,
+    trust_tasks: TrustTasks = False,
+    send_key: SendKeys = None,
     as_json: Json = False,
 ) -> None:
     """Read a study or a recipe and say what it would do, or all that is wrong with it."""
-    found = checks.check(study, strict=strict)
+    found = checks.check(study, strict=strict, tasks=not no_tasks)
     _answer(as_json, found.facts, lambda: tables.checked(found))
     for line in found.warnings:
         _warn(line)

@@ -67,7 +67,7 @@ def load(folder: Path) -> Any:
     Raises:
         CheckpointError: There is none, or none that the tokenizers library can run.
     """
-    if not any(any(folder.glob(pattern)) for pattern in STORED):  # else some classes give an empty
+    if not _stored(folder):  # else some classes give an empty
         raise CheckpointError(f"{folder}: no tokenizer.json; save the model's tokenizer there")
     found = open_tokenizer(folder)
     if not getattr(found, "is_fast", False):
@@ -100,9 +100,17 @@ def open_tokenizer(folder: Path) -> Any:
                 "tokenizer_config.json or config.json), which is never run; save it as "
                 "tokenizer.json with a class of transformers"
             ) from error
+        if not _stored(folder):
+            raise CheckpointError(
+                f"{folder}: has no tokenizer; save the model's tokenizer there"
+            ) from error
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{folder}: its tokenizer cannot be read: {first}") from error
     return found
+
+
+def _stored(folder: Path) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in STORED)
 
 
 def _check_files(folder: Path) -> None:

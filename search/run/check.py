@@ -1,4 +1,4 @@
-"""What a study file or a recipe would do, without loading a model, a task or torch."""
+"""What a study file or a recipe would do, without loading a model; torch only for its tasks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from merge_core.errors import Notices
+from merge_core.errors import MergeError, Notices
 from merge_core.parents.locate import locate_here, not_local
 from merge_core.parents.weight_files import tensor_shapes
 from merge_core.recipe.read import reading_of
 from merge_core.recipe.schema import Recipe
-from merge_core.recipe.yaml_document import read_all
+from merge_core.recipe.yaml_document import Document, read_all
+from merge_core.tokenizer.parent_tokenizer import open_tokenizer
+from search.run.check_tasks import other_tokenizers, wrong_tasks
 from search.space.space import Space
 from search.spec import study_file
 from search.spec.score import Score
@@ -30,12 +32,13 @@ class Checked:
     warnings: list[str]
 
 
-def check(path: Path, *, strict: bool = False) -> Checked:
+def check(path: Path, *, strict: bool = False, tasks: bool = False) -> Checked:
     """Check a study file, a folder with one, or a recipe file.
 
     Args:
         path: Of it.
         strict: What a recipe says in vain is a problem, not a warning.
+        tasks: Open a study's tokenizers and tasks, too.
 
     Raises:
         DocumentError: It breaks rules; all problems at once.
@@ -50,9 +53,25 @@ def check(path: Path, *, strict: bool = False) -> Checked:
     else:
         spec = study_file.read(file)
         found, idle = _study(spec), notices(spec)
+        if tasks:
+            found = replace(found, warnings=[*found.warnings, *_opened(spec, documents[0])])
     for one in idle if strict else ():
         one.refuse()
     return replace(found, warnings=[*(x for one in idle for x in one.lines()), *found.warnings])
+
+
+def _opened(spec: StudySpec, document: Document) -> list[str]:
+    """Open tokenizers and tasks; return warnings."""
+    main = locate_here(spec.template.base_or_first(), spec.roots)
+    if main is None:
+        return ["tasks are not opened: the tokenizer's files are not here"]
+    try:
+        tokenizer = open_tokenizer(main)
+    except MergeError as error:
+        document.fail([("recipe", str(error))])
+        raise
+    document.fail(wrong_tasks(spec, tokenizer))
+    return other_tokenizers(spec, tokenizer)
 
 
 def notices(spec: StudySpec) -> list[Notices]:

@@ -34,16 +34,28 @@ def open_evaluators(spec: StudySpec, tokenizer: Any) -> Opened:
         MergeError: A task cannot be opened, or not by the metric that is to steer.
         EvaluationError: The entries cannot be aggregated as the study asks.
     """
-    opened = [score.plugin.opened(score.options, spec.folder, tokenizer) for score in spec.scores]
-    steering = {}
-    for i, score in enumerate(spec.scores):
-        if score.steer is not None:
-            options = score.options.model_copy(update={"metric": score.steer})
-            try:
-                steering[i] = score.plugin.opened(options, spec.folder, tokenizer)
-            except MergeError as error:
-                raise EvaluationError(f"score[{i}].steer: {error}") from error
-    return named(spec, opened, steering)
+    pairs = [opened_entry(spec, i, tokenizer) for i in range(len(spec.scores))]
+    steering = {i: by for i, (_, by) in enumerate(pairs) if by is not None}
+    return named(spec, [one for one, _ in pairs], steering)
+
+
+def opened_entry(
+    spec: StudySpec, i: int, tokenizer: Any
+) -> tuple[Evaluator | Suite, Evaluator | Suite | None]:
+    """Open the score entry at place ``i``, and its twin by the metric that steers, if one does.
+
+    Raises:
+        MergeError: It cannot be opened, or not by the metric that is to steer.
+    """
+    score = spec.scores[i]
+    one = score.plugin.opened(score.options, spec.folder, tokenizer)
+    if score.steer is None:
+        return one, None
+    options = score.options.model_copy(update={"metric": score.steer})
+    try:
+        return one, score.plugin.opened(options, spec.folder, tokenizer)
+    except MergeError as error:
+        raise EvaluationError(f"score[{i}].steer: {error}") from error
 
 
 def named(

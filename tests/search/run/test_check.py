@@ -83,7 +83,7 @@ def test_metrics_that_steer_are_named_with_their_tasks(folder: Path) -> None:
     text = STUDY.replace("task: gain", "task: gain, steer: probability")
     (folder / "study.yaml").write_text(text.replace("items:", f"{quiz}items:"))
     assert check(folder).facts["steer"] == ["gain by probability", "multiple_choice by margin"]
-    (_, out), _ = run("check", str(folder))
+    (_, out), _ = run("check", str(folder), "--no-tasks")
     assert "\nsteer: gain by probability, multiple_choice by margin\n" in out
 
 
@@ -212,7 +212,7 @@ def test_what_a_study_and_its_baselines_say_in_vain_are_warnings_too(folder: Pat
     assert REASON in second
     with pytest.raises(DocumentError, match=r"recipe\.parameters\.density: changes nothing"):
         check(folder, strict=True)
-    assert f"warning: {first}\n" in run_err("check", str(folder))
+    assert f"warning: {first}\n" in run_err("check", str(folder), "--no-tasks")
 
 
 def test_a_linked_study_file_has_its_models_where_the_run_looks_for_them(
@@ -251,8 +251,16 @@ def test_help_imports_nothing_heavy() -> None:
     assert not modules & HEAVY
 
 
-def test_checking_a_study_with_local_models_imports_nothing_heavy(folder: Path) -> None:
-    (code, out), modules = run("check", str(folder), "--json")
+def test_checking_a_study_without_its_tasks_imports_nothing_heavy(folder: Path) -> None:
+    (code, out), modules = run("check", str(folder), "--json", "--no-tasks")
     assert code == "0"
     assert json.loads(out)["dimensions"] == 3
+    assert not modules & HEAVY
+
+
+def test_checking_a_recipe_imports_nothing_heavy(folder: Path) -> None:
+    (folder / "recipe.yaml").write_text(RECIPE)
+    (code, out), modules = run("check", str(folder / "recipe.yaml"))
+    assert code == "0"
+    assert "linear" in out
     assert not modules & HEAVY

@@ -1,0 +1,123 @@
+"""``check`` opens tokenizers and tasks; the models of these tests have no weights at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from evaluators.harness.task_files import task_code
+from merge_core.errors import DocumentError
+from search.run.check import check
+from tests.evaluators.conftest import CHOICE, Tasks, character_tokenizer
+from tests.search.run.test_check import write_model
+
+ROWS = [{"q": f"say {i}:", "a": str(i)} for i in range(30)]
+ASK = {"evaluator": "exact_match", "file": "q.jsonl", "prompt": "{{ q }}", "answer": "a"}
+RECIPE = {
+    "merge_method": "linear",
+    "models": [
+        {"model": "one", "parameters": {"weight": {"low": 0, "high": 1}}},
+        {"model": "two", "parameters": {"weight": 0.5}},
+    ],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with two models' tokenizers and a file of questions."""
+    for name in ("one", "two"):
+        write_model(tmp_path / name)
+        (tmp_path / name / "config.json").write_text('{"model_type": "llama"}')
+        character_tokenizer().save_pretrained(tmp_path / name)
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return tmp_path
+
+
+def study(folder: Path, *score: dict[str, Any], **more: Any) -> Path:
+    """Write the study file with these score entries."""
+    items = {"search": 10, "select": 10, "report": 10}
+    data = {"name": "x", "recipe": RECIPE, "score": [*score], "items": items, **more}
+    (folder / "study.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
+    return folder / "study.yaml"
+
+
+def problems(file: Path) -> dict[str, str]:
+    """Return what is wrong in a study file by its key paths."""
+    with pytest.raises(DocumentError) as caught:
+        check(file, tasks=True)
+    return {problem.path: problem.rule for problem in caught.value.problems}
+
+
+def test_what_is_right_is_right_with_its_tasks(folder: Path) -> None:
+    file = study(folder, ASK)
+    assert check(file, tasks=True).facts == check(file).facts
+
+
+def test_all_that_is_wrong_with_tasks_is_said_at_once(folder: Path) -> None:
+    tasks = Tasks(folder / "tasks", character_tokenizer())
+    tasks.write("pick", [{"q": "a", "a": 0, "choices": ["x", "y"]}] * 30, **CHOICE)
+    own = {"evaluator": "lm_eval", "include_path": "tasks", "task": "pick"}
+    found = problems(
+        study(
+            folder,
+            ASK | {"file": "gone.jsonl"},
+            ASK | {"prompt": "{{ question }}"},
+            ASK | {"prompt": "{% if %}"},
+            ASK | {"answer_regex": "("},
+            ASK,
+            own | {"metric": "wer"},
+            own | {"steer": "wer"},
+        )
+    )
+    rules = {
+        "score[0]": "gone.jsonl cannot be read: No such file or directory",
+        "score[1]": "q.jsonl:1: prompt cannot be filled: 'question' is undefined",
+        "score[2]": "prompt: line 1: Expected an expression",
+        "score[3]": "answer_regex '(' is no regular expression",
+        "score[5]": "lm-eval task 'pick' has no metric 'wer'",
+        "score[6].steer": "lm-eval task 'pick' has no metric 'wer'",
+    }
+    assert {path: rule for path, rule in rules.items() if rule not in found.get(path, "")} == {}
+    assert found.keys() == rules.keys()
+
+
+def test_pools_that_cannot_be_filled_are_wrong(folder: Path) -> None:
+    assert (
+        "30"
+        in problems(study(folder, ASK, items={"search": 20, "select": 10, "report": 10}))["score"]
+    )
+
+
+def test_a_base_without_a_tokenizer_is_wrong_and_named(folder: Path) -> None:
+    for file in (folder / "one").glob("tokenizer*"):
+        file.unlink()
+    rule = problems(study(folder, ASK))["recipe"]
+    assert rule == f"{folder}/one: has no tokenizer; save the model's tokenizer there"
+
+
+def test_code_of_task_files_needs_consent_here_too(folder: Path) -> None:
+    tasks = Tasks(folder / "tasks", character_tokenizer())
+    tasks.write("pick", ROWS, process_docs="!function code.made")
+    (folder / "tasks" / "code.py").write_text("def made(docs):\n    return docs\n")
+    entry = {"evaluator": "lm_eval", "include_path": "tasks", "task": "pick"}
+    file = study(folder, entry)
+    assert "code of a task file runs only with --trust-tasks" in problems(file)["score[0]"]
+    with task_code(trusted=True):
+        check(file, tasks=True)
+
+
+def test_a_model_that_numbers_tokens_in_another_way_is_a_warning(folder: Path) -> None:
+    file = folder / "two" / "tokenizer.json"
+    data = json.loads(file.read_text())
+    vocab = data["model"]["vocab"]
+    vocab["a"], vocab["b"] = vocab["b"], vocab["a"]
+    file.write_text(json.dumps(data))
+    (warning,) = check(study(folder, ASK, search={"trials": 4}), tasks=True).warnings
+    assert warning == (
+        "two: 2 tokens have other numbers in its tokenizer than in that of one, which candidates "
+        "have"
+    )
