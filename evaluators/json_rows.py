@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from merge_core.errors import EvaluationError, hint
-from merge_core.json_text import parse_json
+from merge_core.json_text import VALUES, parse_json, read_bytes
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,13 @@ def read_rows(path: Path) -> tuple[Row, ...]:
 
     Raises:
         EvaluationError: There is no such file, it is not UTF-8, a line is no JSON object or has
-            a key twice, or there is no line at all.
+            a key twice, there is no line at all, or the file is beyond the bounds of
+            ``merge_core.json_text``.
     """
-    lines = enumerate(read_text(path).split("\n"), start=1)
+    text = read_text(path)
+    if sum(map(text.count, ",[{")) > VALUES:
+        raise EvaluationError(f"{path} cannot be read: expected at most {VALUES} values")
+    lines = enumerate(text.split("\n"), start=1)
     rows = tuple(_row(line, f"{path.name}:{number}") for number, line in lines if line.strip())
     if not rows:
         raise EvaluationError(f"{path} has no rows; expected one JSON object per line")
@@ -71,20 +75,23 @@ def read_text(path: Path) -> str:
     r"""Return a file's text; a byte-order mark is dropped and every line end is ``\n``.
 
     Raises:
-        EvaluationError: There is no such file, or it is not UTF-8.
+        EvaluationError: There is no such file, it is no regular one or a very large one, or it is
+            not UTF-8.
     """
+    data = read_bytes(path, EvaluationError)
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise EvaluationError(f"{path} cannot be read: {error.strerror}") from error
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        wrong = error.object[error.start]
+        line = error.object.count(b"\n", 0, error.start) + 1
         raise EvaluationError(
-            f"{path} is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}"
+            f"{path}:{line}: is not UTF-8: byte {error.start} of the file is 0x{wrong:02x}"
         ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _row(line: str, place: str) -> Row:
     value = parse_json(line, place, EvaluationError)
     if not isinstance(value, dict):
-        raise EvaluationError(f"{place}: expected a JSON object, got {line.strip()[:40]}")
+        raise EvaluationError(f"{place}: expected a JSON object, got {line[:80].strip()[:40]}")
     return Row(value, place)

@@ -40,6 +40,8 @@ from evaluators.registry import EvaluatorPlugin
 from merge_core.errors import ParameterError
 from merge_core.validation import Number
 
+_MOST = 2**15  # characters of a reply that may hold the score; words before it may be more
+
 
 class JudgeOptions(FreeAnswerOptions):
     """The keys of a score entry with ``evaluator: judge``."""
@@ -117,7 +119,7 @@ class Judge(AnswerEvaluator):
         told = self._told(reply)
         try:
             value = math.nan if isinstance(told, bool) else float(told)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             value = math.nan
         if low <= value <= high:  # also refuses nan
             return value, ""
@@ -133,11 +135,16 @@ class Judge(AnswerEvaluator):
 
 
 def _objects(text: str) -> list[dict[str, Any]]:
-    """Return the JSON objects in a text, in their order; judges write words around them."""
+    """Return the JSON objects at a text's end, in their order; judges write words around them.
+
+    No more than ``_MOST`` characters are looked at: what begins in vain is read again from the
+    next brace, in a time that grows with the square of the length.
+    """
+    text = text[-_MOST:]
     decoder, found, start = json.JSONDecoder(), [], text.find("{")
     while start >= 0:
         end = start + 1
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             value, end = decoder.raw_decode(text, start)
             found.append(value)
         start = text.find("{", end)

@@ -168,7 +168,7 @@ class JudgeClient:
     def _content(self, response: requests.Response, text: str) -> str:
         code = response.status_code
         if not 200 <= code < 300:
-            reason = text[:200].strip() or redacted(str(response.reason), self.key)
+            reason = text[:200].strip() or redacted(str(response.reason), self.key)[:200]
             raise _Failed(f"HTTP {code}: {reason}", code in _AGAIN, response.raw, code in _REFUSED)
         try:
             content = json.loads(text)["choices"][0]["message"]["content"]
@@ -190,7 +190,7 @@ def _wait(retry: Retry, response: BaseHTTPResponse | None) -> None:
     """Sleep as long as the answer's Retry-After says, or longer after each failure."""
     try:
         asked_for = retry.get_retry_after(response) if response is not None else None
-    except InvalidHeader:
+    except (InvalidHeader, ValueError, OverflowError):  # also of a number or a date beyond bounds
         asked_for = None
     if asked_for:
         time.sleep(min(asked_for, LONGEST_ASKED_FOR))

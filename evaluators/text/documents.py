@@ -8,6 +8,7 @@ from typing import Any
 
 from evaluators.json_rows import read_rows, read_text
 from merge_core.errors import EvaluationError, hint
+from merge_core.json_text import BYTES
 
 _EMPTY_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
 
@@ -59,11 +60,19 @@ def _checked(text: object, place: str) -> str:
 def _column(path: Path, key: str) -> list[Any]:
     import pyarrow.parquet as parquet  # type: ignore[import-untyped]
 
+    if path.exists() and not path.is_file():
+        raise EvaluationError(f"{path} cannot be read: not a regular file; put a file there")
     try:
         names = parquet.read_schema(path).names
         if key in names:
-            return list(parquet.read_table(path, columns=[key]).column(key).to_pylist())
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+            found, size = [], 0
+            for batch in parquet.ParquetFile(path).iter_batches(256, columns=[key]):
+                found += batch.column(0).to_pylist()
+                size += sum(len(x) for x in found[-batch.num_rows :] if isinstance(x, str))
+                if size > BYTES:  # which a small file may hold, packed
+                    raise EvaluationError(f"{path} cannot be read: more than {BYTES} characters")
+            return found
+    except (OSError, ValueError, NotImplementedError, MemoryError) as error:  # as pyarrow's are
         raise EvaluationError(f"{path} cannot be read: {error}") from error
     raise EvaluationError(
         f"{path}: no column {key!r}{hint(key, names)}; there are {', '.join(names)}"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from evaluators.json_rows import read_rows
@@ -42,7 +44,16 @@ def test_numbers_are_texts_too(value, text, tmp_path):
         ("[1, 2]", r"quiz.jsonl:1: expected a JSON object, got \[1, 2\]"),
         ('{"q": 1, "q": 2}', "quiz.jsonl:1: cannot be read: the key 'q' stands there twice"),
         ('{"x": {"q": 1, "q": 2}}', "quiz.jsonl:1: cannot be read: the key 'q' stands there twice"),
-        (b'{"q": "\xff"}', r"quiz.jsonl is not UTF-8: byte 7 is 0xff"),
+        (b'{"q": "\xff"}', r"quiz.jsonl:1: is not UTF-8: byte 7 of the file is 0xff"),
+        (b'{"q": 1}\n\n{"q": "\xff"}', r"quiz.jsonl:3: is not UTF-8: byte 17 of the file is 0xff"),
+        ('{"q": 1}\n' + "[" * 100_000, "quiz.jsonl:2: cannot be read: nested too deep"),
+        ('{"q": ' + '{"q": ' * 100_000, "quiz.jsonl:1: cannot be read: nested too deep"),
+        ('{"q": ' + "9" * 5000 + "}", "quiz.jsonl:1: .* whole numbers of at most 4000 digits"),
+        ('{"q": 1e999}', "quiz.jsonl:1: cannot be read: a number beyond float64"),
+        ('{"q": NaN}', "quiz.jsonl:1: cannot be read: NaN"),
+        ('{"q": "a\x00b"}', "quiz.jsonl:1: cannot be read: Invalid control character"),
+        (r'{"q": "\ud800"}', "quiz.jsonl:1: cannot be read: half a surrogate pair"),
+        ("{}\n" * (5 * 10**6 + 1), "quiz.jsonl cannot be read: expected at most 5000000 values"),
     ],
 )
 def test_what_is_no_row_is_refused(content, rule, tmp_path):
@@ -51,8 +62,14 @@ def test_what_is_no_row_is_refused(content, rule, tmp_path):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(EvaluationError, match=r"gone.jsonl cannot be read: No such file"):
+    with pytest.raises(EvaluationError, match=r"gone.jsonl: cannot be read: No such file"):
         read_rows(tmp_path / "gone.jsonl")
+
+
+def test_a_pipe_is_refused_without_waiting_for_it(tmp_path):
+    os.mkfifo(tmp_path / "quiz.jsonl")
+    with pytest.raises(EvaluationError, match=r"quiz.jsonl: cannot be read: not a regular file"):
+        read_rows(tmp_path / "quiz.jsonl")
 
 
 def test_a_row_without_keys_says_so(tmp_path):

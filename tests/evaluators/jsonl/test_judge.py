@@ -137,6 +137,28 @@ def test_nonsense_is_a_failed_item_with_its_reason(reply, settings, endpoint, op
     assert reason == f"the judge replied without a number from 0 to 10: {reply!r}"
 
 
+LONG = {  # replies of megabytes, and the score that is in them
+    "braces": ("{" * 10**6, math.nan),
+    "words first": ("{" * 10**6 + " so " + '{"score": 4}', 4),
+    "objects in objects": ('{"a":' * 10**5, math.nan),
+    "lists in an object": ('{"a":' + "[" * 10**6, math.nan),
+    "objects that never end": (('{"k": [' + "1, " * 20) * 900, math.nan),
+    "digits": ('{"score": ' + "9" * 400 + "}", math.nan),
+    "more digits": ('{"score": ' + "9" * 10**6 + "}", math.nan),
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_a_long_reply_is_read_in_no_time(kind, endpoint, opened):
+    reply, score = LONG[kind]
+    judge = endpoint(lambda question, calls: reply)
+    quiz = opened(judge.url)
+    start = time.process_time()
+    (found,) = quiz.score(scripted(says=str), [0])
+    assert found == score or (math.isnan(found) and math.isnan(score))
+    assert time.process_time() - start < 5
+
+
 def test_a_judge_that_recovers_is_asked_again(endpoint, opened):
     judge = endpoint(lambda question, calls: (500, 429, '{"score": 5}')[calls - 1])
     assert opened(judge.url).score(scripted(says=str), [0]).tolist() == [5]
@@ -272,7 +294,9 @@ def failing(self, question):
     raise judge_client._Failed("down")
 
 
-@pytest.mark.parametrize(("told", "waited"), [("3", [3]), ("soon", []), ("99999999", [600])])
+@pytest.mark.parametrize(
+    ("told", "waited"), [("3", [3]), ("soon", []), ("99999999", [600]), ("9" * 5000, [])]
+)
 def test_a_judge_says_when_to_ask_again(told, waited, waits, endpoint, opened):
     judge = endpoint(lambda question, calls: 429 if calls == 1 else '{"score": 5}')
     judge.retry_after = told

@@ -78,10 +78,10 @@ def test_every_row_is_drawn_about_as_often(prompts):
         ({"prompt": "{{ q.x.y }}"}, "prompt cannot be filled: .*; the row has q, a"),
         ({"prompt": "{{ q / 2 }}"}, "prompt cannot be filled: unsupported operand"),
         ({"prompt": "{% if %}"}, "prompt: line 1: Expected an expression"),
-        ({"prompt": "{{ q.__class__.__mro__ }}"}, "prompt cannot be filled: access to attribute"),
+        ({"prompt": "{{ q.__class__.__mro__ }}"}, "prompt cannot be filled: it may not run code"),
         ({"prompt": "{{ '' }}"}, "quiz.jsonl:1: the prompt is empty"),
         ({"num_fewshot": 8}, "num_fewshot is 8, but quiz.jsonl has 7 other rows"),
-        ({"num_fewshot": 1, "fewshot_file": "gone"}, "gone cannot be read: No such file"),
+        ({"num_fewshot": 1, "fewshot_file": "gone"}, "gone: cannot be read: No such file"),
     ],
 )
 def test_what_gives_no_prompt_is_refused(entry, rule, prompts):

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from evaluators.text import documents
 from evaluators.text.documents import read_documents
 from merge_core.errors import EvaluationError
 from tests.evaluators.own_files import write_lines
@@ -48,7 +51,7 @@ def test_each_row_is_a_document(kind, tmp_path):
         ("d.jsonl", '{"text": "x"}\n{"text": " \\n"}', "d.jsonl:2: the document is empty"),
         ("d.jsonl", '{"text": 5}', "d.jsonl:1: expected a text, got 5"),
         ("d.jsonl", '{"texts": ""}', "d.jsonl:1: no key 'text', did you mean 'texts'"),
-        ("d.jsonl", '{"text": "\\ud800"}', "d.jsonl:1: no UTF-8 text: surrogates not allowed"),
+        ("d.jsonl", '{"text": "\\ud800"}', "d.jsonl:1: cannot be read: half a surrogate pair"),
         ("d.parquet", "nonsense", "d.parquet cannot be read: "),
         ("d.csv", "x", r"d.csv: expected a folder of .txt files or a .txt, .jsonl or .parquet"),
     ],
@@ -60,7 +63,7 @@ def test_what_is_no_document_is_refused(name, content, rule, tmp_path):
 
 @pytest.mark.parametrize("name", ["gone.txt", "gone.jsonl", "gone.parquet"])
 def test_a_missing_file_is_refused(name, tmp_path):
-    with pytest.raises(EvaluationError, match=f"{name} cannot be read"):
+    with pytest.raises(EvaluationError, match=f"{name}:? cannot be read"):
         read_documents(tmp_path / name, "text")
 
 
@@ -73,6 +76,21 @@ def test_an_unknown_column_is_answered_with_those_there_are(tmp_path):
     file = parquet(tmp_path / "d.parquet", texts=["x"], n=[1])
     with pytest.raises(EvaluationError, match=r"no column 'text', did you mean 'texts'.*texts, n"):
         read_documents(file, "text")
+
+
+def test_a_small_file_of_very_long_texts_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "BYTES", 2**20)
+    file = parquet(tmp_path / "d.parquet", text=["x" * 2**12] * 300)
+    assert file.stat().st_size < 2**15
+    with pytest.raises(EvaluationError, match=r"d.parquet cannot be read: more than 1048576"):
+        read_documents(file, "text")
+
+
+@pytest.mark.parametrize("name", ["d.txt", "d.jsonl", "d.parquet"])
+def test_a_pipe_is_refused_without_waiting_for_it(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(EvaluationError, match=f"{name}:? cannot be read: not a regular file"):
+        read_documents(tmp_path / name, "text")
 
 
 @pytest.mark.parametrize("rows", [["x", None], ["x", ""]])

@@ -74,7 +74,7 @@ def test_all_that_is_wrong_with_tasks_is_said_at_once(folder: Path) -> None:
         )
     )
     rules = {
-        "score[0]": "gone.jsonl cannot be read: No such file or directory",
+        "score[0]": "gone.jsonl: cannot be read: No such file or directory",
         "score[1]": "q.jsonl:1: prompt cannot be filled: 'question' is undefined",
         "score[2]": "prompt: line 1: Expected an expression",
         "score[3]": "answer_regex '(' is no regular expression",
