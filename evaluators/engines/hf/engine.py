@@ -5,7 +5,9 @@ rounding, since HFLM pads and multiplies otherwise: in float32 by 4e-5 nats, or 
 where that is more. In float32 on a CPU with one thread an answer does not depend, to the
 last bit, on what else is asked for or in which order; with more threads, on accelerators, in
 mixtures of experts and where HFLM itself does the work, rows may round each other otherwise,
-within that tolerance (0.5 nats in bfloat16).
+within that tolerance (0.5 nats in bfloat16). Where a model places tokens by the length of their
+sequence (``longrope``), an answer is that of one pass over this sequence (``alone``); HFLM's depends
+on the batch.
 """
 
 from __future__ import annotations
@@ -19,12 +21,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 
-from evaluators.engines.encoding import Ask, longest_input
+from evaluators.engines.encoding import Ask, Ids, longest_input
+from evaluators.engines.hf import alone
 from evaluators.engines.hf.batching import Budget
 from evaluators.engines.hf.greedy import greedy_answers
 from evaluators.engines.hf.loglikelihood import loglikelihoods
 from evaluators.engines.hf.prefix_forward import Forward
-from evaluators.engines.stopping import Stopping, end_tokens, is_greedy, leaves_greedy
+from evaluators.engines.stopping import (
+    Stopping,
+    Watch,
+    end_tokens,
+    is_greedy,
+    leaves_greedy,
+    text_of,
+)
 from evaluators.engines.token_engine import TokenEngine
 from evaluators.log_control import hushed, hushed_logs
 from evaluators.protocol import LiveModel
@@ -66,7 +76,9 @@ class HfEngine(TokenEngine):
         self._model = model
         self._batch_size = batch_size
         self._budget = Budget(model.device, batch_size)
-        self._forward = Forward(model, self._max_length)
+        self._limit = alone.step_limit(model.config)
+        places = self._max_length if self._limit is None else min(self._max_length, self._limit)
+        self._forward = Forward(model, places)
         self._ends = end_tokens(tokenizer, model.generation_config)
         with hushed():
             model.eval()  # type: ignore[no-untyped-call]
@@ -84,17 +96,42 @@ class HfEngine(TokenEngine):
             if greedy and leaves_greedy(self._model.generation_config) and self._forward.works():
                 asked = [(text, Stopping.of(how)) for text, how in prompts]
                 rows = [(self._ids.prompt(text, stop.most_tokens), stop) for text, stop in asked]
-                return greedy_answers(
-                    self._forward, self._budget, self._tokenizer, self._ends, rows
-                )
+                return self._written(rows)
             requests = [SimpleNamespace(args=(text, dict(how))) for text, how in prompts]
             answers: list[str] = self._hflm.generate_until(requests, disable_tqdm=True)
         return answers
 
+    def _written(self, rows: Sequence[tuple[Ids, Stopping]]) -> list[str]:
+        """Write greedy answers to prompts; what may grow too long for steps, each alone."""
+        steps = [
+            i for i, (ids, stop) in enumerate(rows) if self._fits(len(ids) + stop.most_tokens - 1)
+        ]
+        texts = greedy_answers(
+            self._forward, self._budget, self._tokenizer, self._ends, [rows[i] for i in steps]
+        )
+        found = dict(zip(steps, texts, strict=True))
+        for i, (ids, stop) in enumerate(rows):
+            if i not in found:
+                watch = Watch(self._tokenizer, stop.strings, self._ends)
+                written = alone.answer(self._model, ids, watch, stop.most_tokens, self._limit or 0)
+                found[i] = text_of(self._tokenizer, written, stop.strings)
+        return [found[i] for i in range(len(rows))]
+
+    def _fits(self, tokens: int) -> bool:
+        """Tell whether so many tokens of a sequence may be read in steps."""
+        return self._limit is None or tokens <= self._limit
+
     def _scored(self, asks: Sequence[Ask], *, rolling: bool = False) -> list[tuple[float, bool]]:
-        if self._forward.works():
-            return loglikelihoods(self._forward, self._budget, asks)
-        return self._hflm.scored(asks, self._batch_size if rolling else len(asks))
+        if not self._forward.works():
+            if self._limit is not None:
+                return alone.loglikelihoods(self._model, asks)
+            return self._hflm.scored(asks, self._batch_size if rolling else len(asks))
+        steps = [i for i, ask in enumerate(asks) if self._fits(alone.length(ask))]
+        rest = [i for i, ask in enumerate(asks) if not self._fits(alone.length(ask))]
+        found = loglikelihoods(self._forward, self._budget, [asks[i] for i in steps])
+        found += alone.loglikelihoods(self._model, [asks[i] for i in rest])
+        by_place = dict(zip([*steps, *rest], found, strict=True))
+        return [by_place[i] for i in range(len(asks))]
 
     @functools.cached_property
     def _hflm(self) -> LiveHFLM:
