@@ -6,11 +6,8 @@ are cut into blocks by the shape alone, one thread computes a block, and threads
 
 from __future__ import annotations
 
-import functools
-from concurrent.futures import ThreadPoolExecutor
-
 from merge_core.contract import Tensor
-from merge_core.numerics.exact_sums import one_thread
+from merge_core.numerics.threads import share, spans
 
 ROWS = 256  # of a block, at most
 
@@ -29,32 +26,12 @@ def low_rank_sum(weight: Tensor, left: Tensor, right: Tensor, scale: float) -> T
     import torch
 
     out = torch.empty(weight.shape, dtype=torch.float32, device=weight.device)
-    rows = [slice(*ends) for ends in _blocks(len(out), ROWS if out.device.type == "cpu" else None)]
 
-    def make(part: slice) -> None:
+    def make(rows: tuple[int, int]) -> None:
+        part = slice(*rows)
         with torch.no_grad():  # each thread has a setting of its own
             torch.mm(left[part], right, out=out[part])
             out[part].mul_(scale).add_(weight[part].float())  # alpha= might fuse the two
 
-    threads = min(torch.get_num_threads(), len(rows))
-    with one_thread():
-        if threads < 2:
-            for part in rows:
-                make(part)
-        else:
-            list(_pool(threads).map(make, rows))
+    share(make, spans(len(out), ROWS if out.device.type == "cpu" else max(1, len(out))))
     return out
-
-
-def _blocks(count: int, most: int | None) -> list[tuple[int, int]]:
-    """Return the ends of blocks of at most ``most`` rows, of nearly one size: none is a rest."""
-    parts = 1 if most is None else max(1, -(-count // most))
-    return [(i * count // parts, (i + 1) * count // parts) for i in range(parts)]
-
-
-@functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Return a pool of threads in each of which torch uses one thread."""
-    import torch
-
-    return ThreadPoolExecutor(threads, "products", torch.set_num_threads, (1,))

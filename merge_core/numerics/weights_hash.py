@@ -16,9 +16,10 @@ from typing import Any
 
 from merge_core.contract import Tensor
 from merge_core.kernels.torch_compile import compiled
+from merge_core.numerics import words_on_cpu
 from merge_core.numerics.bernoulli import WORD, shifted, signed, stirred
 
-_BLOCK, _FAR_BLOCK = 2**15, 2**22  # columns of eight words: 1 MiB; on an accelerator 128 MiB
+_FAR_BLOCK = 2**22  # columns of eight words on an accelerator: 128 MiB
 LANES = 8  # words that are folded into one before they are mixed
 FUSED = 2**10  # bytes from which a kernel call costs less than a few blocks
 BITS = {  # type -> which bits of a word are no sign; what carries an infinity into the sign
@@ -106,10 +107,11 @@ def _lane_sums(rows: Iterable[Any], start: Any) -> tuple[Any, Any]:
 
 def _by_blocks(table: Tensor, given: Tensor) -> tuple[int, int, int]:
     """Return what :func:`_folded` does, with temporaries that stay in the cache."""
+    if table.device.type == "cpu":
+        return words_on_cpu.folded(table, given, (_STEP, _LANE))
     high = low = over = 0
-    block = _BLOCK if table.device.type == "cpu" else _FAR_BLOCK
-    for start in range(0, table.shape[1], block):
-        more = _folded(table[:, start : start + block], given, start)
+    for start in range(0, table.shape[1], _FAR_BLOCK):
+        more = _folded(table[:, start : start + _FAR_BLOCK], given, start)
         high, low, over = high + int(more[0]), low + int(more[1]), max(over, int(more[2]))
     return high, low, over
 

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from merge_core.numerics import products
 from merge_core.numerics.products import low_rank_sum
 from merge_core.testing import assert_same_bits, threads
 
@@ -37,21 +36,3 @@ def test_bits_do_not_depend_on_the_number_of_threads(shape, turned):
             assert torch.get_num_threads() == count
     for other in found[1:]:
         assert_same_bits(found[0], other, "other bits on more threads")
-
-
-def test_threads_share_the_blocks(monkeypatch):
-    asked, pool = [], products._pool
-    monkeypatch.setattr(products, "_pool", lambda count: asked.append(count) or pool(count))
-    for rows in (256, 257, 1000):
-        with threads(3):
-            low_rank_sum(*parts(rows, 4, 2), 1.0)
-    assert asked == [2, 3]  # one block needs no pool
-
-
-@pytest.mark.parametrize(("count", "most"), [(0, 256), (256, 256), (257, 256), (5000, 256)])
-def test_no_block_is_a_rest(count, most):
-    ends = products._blocks(count, most)
-    sizes = [stop - start for start, stop in ends]
-    assert sum(sizes) == count
-    assert max(sizes) <= most
-    assert max(sizes) - min(sizes) <= 1

@@ -5,7 +5,7 @@ import struct
 import pytest
 import torch
 
-from merge_core.numerics import weights_hash
+from merge_core.numerics import words_on_cpu
 from merge_core.numerics.weights_hash import (
     combined,
     content_digest,
@@ -138,8 +138,30 @@ def test_block_size_thread_count_and_memory_layout_do_not_matter(monkeypatch):
     assert tensor_digest("w", tensor.T.contiguous().T) == before
     with threads(2):
         assert tensor_digest("w", tensor) == before
-    monkeypatch.setattr(weights_hash, "_BLOCK", 7)
+    monkeypatch.setattr(words_on_cpu, "BLOCK", 7)
+    for many, count in ((1, 1), (3, 2)):
+        monkeypatch.setattr(words_on_cpu, "MANY", many)
+        with threads(count):
+            assert tensor_digest("w", tensor) == before
     assert tensor_digest("w", tensor[:20]) == by_hand("w", tensor[:20], words_of(tensor[:20]))
+
+
+@pytest.mark.parametrize("broken", [float("nan"), -float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_what_is_not_finite_is_found_wherever_it_is(dtype, broken):
+    largest = torch.finfo(dtype).max
+    tensor = torch.tensor([largest, -largest, 0.0, -0.0], dtype=dtype).repeat(9)
+    assert digest_and_finiteness("w", tensor)[1]
+    for place in range(len(tensor)):
+        other = tensor.clone()
+        other[place] = broken
+        assert not digest_and_finiteness("w", other)[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool])
+def test_what_is_no_float_is_finite(dtype):
+    tensor = torch.full((99,), -1).to(dtype)  # all bits set
+    assert digest_and_finiteness("w", tensor)[1]
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (0, 4)])

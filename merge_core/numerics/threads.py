@@ -1,0 +1,39 @@
+"""Work that is cut by the size of the data alone, and shared among as many threads as there are."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from merge_core.numerics.exact_sums import one_thread
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+
+
+def share(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+    """Return ``work`` of all parts, by as many threads as torch may use.
+
+    In each of them torch uses one thread. What is done to a part must not depend on other parts, so
+    the number of threads changes nothing.
+    """
+    import torch
+
+    threads = min(torch.get_num_threads(), len(parts))
+    with one_thread():
+        return list(map(work, parts)) if threads < 2 else list(_pool(threads).map(work, parts))
+
+
+def spans(count: int, most: int) -> list[tuple[int, int]]:
+    """Return starts and ends of spans of at most ``most``; of nearly one size, none is a rest."""
+    parts = -(-count // most)
+    return [(i * count // parts, (i + 1) * count // parts) for i in range(parts)]
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    import torch
+
+    return ThreadPoolExecutor(threads, "mergetune", torch.set_num_threads, (1,))
