@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from merge_core.json_text import json_text
 from search.report import files
 from search.report import reproduce as reproduction
 from search.report.summary import Report
+from search.run import caches
 from search.run import check as checks
 from search.run import study as studies
 from search.run.unforeseen import traceback_kept
@@ -245,3 +247,16 @@ def methods(
 def evaluators(plugin: Plugins = None, as_json: Json = False) -> None:
     """List the evaluators and the keys of their score entries."""
     plugin_table.evaluators(as_json)
+
+
+@app.command()
+def cache(
+    study: Annotated[
+        Path | None, typer.Argument(help="A study, for its engine.cache, or such a folder.")
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove what is in it.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show or clear what is kept on disk of a study's parents; without one, of model classes."""
+    found = caches.cache(study, clear=clear)
+    _answer(as_json, asdict(found), lambda: tables.cache(found, cleared=clear))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,20 +20,24 @@ from merge_core.errors import CheckpointError
 from merge_core.json_text import read_json
 
 FORMAT = 6
+FILES = re.compile(r"[0-9a-f]{32}\.json")
 
 
-def folder() -> Path:
-    """Return where the files are."""
-    given = os.environ.get("MERGETUNE_CACHE")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mergetune"
+def folder() -> Path | None:
+    """Return where the files are; None for a user without a home, who has none."""
+    given, cache = (os.environ.get(name) for name in ("MERGETUNE_CACHE", "XDG_CACHE_HOME"))
+    try:
+        mine = Path(given) if given else Path(cache or Path.home() / ".cache") / "mergetune"
+    except RuntimeError:
+        return None
+    return mine / "architectures"
 
 
 def read(config: str) -> dict[str, Any] | None:
     """Return the facts kept for the text of a config, or None."""
+    file = _file(config)
     try:
-        data = read_json(_file(config))
+        data = {} if file is None else read_json(file)
     except CheckpointError:  # not there, or not whole: it is made again
         return None
     return data if data.get("format") == FORMAT else None
@@ -40,12 +45,15 @@ def read(config: str) -> dict[str, Any] | None:
 
 def keep(config: str, facts: dict[str, Any]) -> None:
     """Keep the facts for the text of a config, where the disk lets us."""
+    file = _file(config)
     try:
-        write_whole(_file(config), json.dumps({"format": FORMAT, **facts}))
+        if file is not None:
+            write_whole(file, json.dumps({"format": FORMAT, **facts}))
     except OSError:  # a home that cannot be written to costs time, and nothing else
         return
 
 
-def _file(config: str) -> Path:
+def _file(config: str) -> Path | None:
     name = hashlib.sha256(f"{version('transformers')}\x1f{config}".encode()).hexdigest()
-    return folder() / "architectures" / f"{name[:32]}.json"
+    mine = folder()
+    return None if mine is None else mine / f"{name[:32]}.json"

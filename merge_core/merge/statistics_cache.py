@@ -80,12 +80,7 @@ class Known:
         def found() -> Any:
             if saved is None or version is not None or not isinstance(what, str):
                 return compute()
-            file = saved.file(what, of, self._parents)
-            if file.is_file():
-                return saved.read(file)
-            value = compute()
-            saved.write(file, value)
-            return value
+            return saved.get(what, of, self._parents, compute)
 
         return self.get((what, of), found, version)
 

@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from search.report.summary import Report
+from search.run.caches import Cache
 from search.run.check import Checked
 from search.scoring.pareto import front
 from search.spec.study_file import StudySpec
@@ -35,6 +36,15 @@ def checked(found: Checked) -> None:
     """Print what a file would do."""
     for key, value in found.facts.items():
         print(f"{key}: {', '.join(value) if isinstance(value, list) else value}")
+
+
+def cache(found: Cache, *, cleared: bool) -> None:
+    """Print what is in a cache, or was in one that is cleared now."""
+    most = "" if found.bound is None else f" of at most {found.bound / 2**30:.1f} GiB"
+    print(
+        f"{found.place}: {found.holds}: {found.entries} entries, {found.bytes / 2**20:.1f} MiB"
+        f"{most}{', cleared' if cleared else ''}"
+    )
 
 
 def verdict(row: Mapping[str, Any]) -> None:

@@ -1,13 +1,18 @@
 """What is computed once of parents, kept in a folder for other processes."""
 
+import errno
+import io
+import os
 import re
+from pathlib import Path
 
 import pytest
 import torch
 
 from merge_core.contract import Cut
-from merge_core.errors import CheckpointError
-from merge_core.merge import statistics_cache_disk
+from merge_core.errors import MergeWarning
+from merge_core.merge import cache_folder, statistics_cache_disk
+from merge_core.merge.cache_folder import CacheFolder
 from merge_core.merge.statistics_cache import Known
 from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.output.live_model import Candidate
@@ -59,25 +64,25 @@ def test_tensors_come_back_to_the_bit(folder):
     assert back[1].equal(value[1])
 
 
-def test_other_weights_tensors_names_code_and_devices_have_other_files(folder, monkeypatch):
+def test_other_weights_tensors_names_code_and_devices_have_other_names(folder, monkeypatch):
     parents, here = {"m": Parent("a")}, Saved(folder)
     found = {
-        here.file("x", OF, parents),
-        here.file("y", OF, parents),
-        here.file("x", OF[1:], parents),
-        here.file("x", (None, Operand("m", "v")), parents),
-        here.file("x", OF, {"m": Parent("b")}),
-        Saved(folder, "cuda:0").file("x", OF, parents),
+        here.name("x", OF, parents),
+        here.name("y", OF, parents),
+        here.name("x", OF[1:], parents),
+        here.name("x", (None, Operand("m", "v")), parents),
+        here.name("x", OF, {"m": Parent("b")}),
+        Saved(folder, "cuda:0").name("x", OF, parents),
     }
     monkeypatch.setattr(statistics_cache_disk, "_source", lambda: "other code")
-    found.add(here.file("x", OF, parents))
+    found.add(here.name("x", OF, parents))
     assert len(found) == 7
 
 
-def test_same_weights_under_another_name_have_the_same_file(folder):
+def test_same_weights_under_another_name_have_the_same_name(folder):
     here = Saved(folder)
-    one = here.file("x", OF, {"m": Parent("a")})
-    assert one == here.file("x", (None, Operand("n", "w")), {"n": Parent("a")})
+    one = here.name("x", OF, {"m": Parent("a")})
+    assert one == here.name("x", (None, Operand("n", "w")), {"n": Parent("a")})
 
 
 def test_what_depends_on_knobs_is_not_kept(folder):
@@ -87,21 +92,84 @@ def test_what_depends_on_knobs_is_not_kept(folder):
     assert files(folder) == {}
 
 
-def test_damaged_file_is_named(folder):
-    known_of(folder).of_tensors("x", OF, lambda: [1.0, 2.0])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: whole[:40],
+        lambda whole: whole[:-1],
+        lambda whole: whole + b"x",
+        lambda whole: b"no value at all",
+        lambda whole: whole[: len(whole) // 2] + b"\x55" + whole[len(whole) // 2 + 1 :],
+        lambda whole: cache_folder._head("0" * 64, b"x") + b"x",
+    ],
+    ids=["empty", "head", "cut", "longer", "other", "flipped", "of another name"],
+)
+def test_damaged_file_is_made_anew(folder, damage):
+    value = torch.arange(100)
+    known_of(folder).of_tensors("x", OF, lambda: value)
     ((file, whole),) = files(folder).items()
-    for content in (b"", whole[:40], b"no value at all"):
-        file.write_bytes(content)
-        with pytest.raises(CheckpointError, match=f"^{re.escape(str(file))}: .*delete the file$"):
-            known_of(folder).of_tensors("x", OF, refused)
+    file.write_bytes(damage(whole))
+    calls = []
+    assert known_of(folder).of_tensors("x", OF, lambda: calls.append(1) or value).equal(value)
+    assert calls == [1]
+    assert files(folder) == {file: whole}
+    assert known_of(folder).of_tensors("x", OF, refused).equal(value)
 
 
-def test_file_that_holds_code_is_refused(folder):
-    known_of(folder).of_tensors("x", OF, lambda: 1.0)
-    (file,) = files(folder)
-    torch.save(re.compile("x"), file)
-    with pytest.raises(CheckpointError, match="delete the file"):
-        known_of(folder).of_tensors("x", OF, refused)
+@pytest.mark.parametrize("payload", [b"", b"no value", b"PK\x05\x06" + bytes(18)])
+def test_whole_file_without_a_value_is_made_anew(folder, payload):
+    name = Saved(folder).name("x", OF, {"m": Parent("a")})
+    CacheFolder(folder).write(name, payload)
+    assert known_of(folder).of_tensors("x", OF, lambda: 1.5) == 1.5
+    assert known_of(folder).of_tensors("x", OF, refused) == 1.5
+
+
+def test_file_that_holds_code_is_made_anew_and_its_code_does_not_run(folder, tmp_path):
+    class Runs:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    buffer = io.BytesIO()
+    torch.save(Runs(), buffer)
+    name = Saved(folder).name("x", OF, {"m": Parent("a")})
+    CacheFolder(folder).write(name, buffer.getvalue())
+    assert known_of(folder).of_tensors("x", OF, lambda: 1.0) == 1.0
+    assert known_of(folder).of_tensors("x", OF, refused) == 1.0
+    assert not (tmp_path / "ran").exists()
+
+
+def unusable(kind, folder, monkeypatch):
+    """Make a folder that cannot be written to."""
+    if kind == "file":
+        folder.write_text("here")
+    else:
+        code = {"full": errno.ENOSPC, "read-only": errno.EROFS}[kind]
+
+        def fail(*_):
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(CacheFolder, "write", fail)
+
+
+@pytest.mark.parametrize("kind", ["file", "full", "read-only"])
+def test_folder_that_cannot_be_used_is_told_once_and_fails_nothing(
+    folder, planned, monkeypatch, kind
+):
+    unusable(kind, folder, monkeypatch)
+    plan = planned(recipes.TIES).plan
+    with pytest.warns(MergeWarning, match=f"^{re.escape(str(folder))}: .* the study goes on") as w:
+        digest = Candidate(saved=Saved(folder)).build(plan)
+    assert len(w) == 1
+    assert digest == Candidate().build(plan)
+
+
+def test_entry_that_is_no_file_is_passed_over(folder):
+    name = Saved(folder).name("x", OF, {"m": Parent("a")})
+    os.makedirs(folder)
+    os.mkfifo(folder / f"{name}.pt")
+    assert known_of(folder).of_tensors("x", OF, lambda: 1.0) == 1.0
+    assert known_of(folder).of_tensors("x", OF, refused) == 1.0
 
 
 @pytest.mark.slow
