@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from itertools import product
 
 from merge_core.contract import Block, Inputs, Param, Prepared, Tensor, required
 from merge_core.errors import ParameterError
@@ -69,23 +71,27 @@ def _ranks(inputs: Inputs, i: int) -> Tensor:
     """
     import torch
 
-    found = torch.empty_like(required(inputs.base), dtype=torch.float16)
+    base = required(inputs.base)
+    found = torch.empty_like(base, dtype=torch.float16, memory_format=torch.contiguous_format)
     if found.numel() == 0:
         return found
-    model, base, table = (
-        x.reshape(1, -1) if x.dim() < 2 else x
-        for x in (inputs.models[i], required(inputs.base), found)
-    )
-    width = table.shape[1]
+    rows, width = (1, base.numel()) if base.dim() < 2 else base.shape[:2]
+    model, base, table = (x.reshape(rows, width, -1) for x in (inputs.models[i], base, found))
     even = torch.linspace(-1, 1, width, dtype=torch.float64) if width > 1 else torch.zeros(1)
-    standing = even.to(found).reshape(-1, *[1] * (table.dim() - 2))
-    step = max(1, PART // table[0].numel())
-    for start in range(0, len(table), step):
-        part = slice(start, start + step)
+    standing = even.to(found).reshape(-1, 1)
+    for part in _parts(rows, width, table.shape[2]):
         sizes = (model[part].float() - base[part].float()).abs_()
         order = sizes.sort(dim=1, stable=True).indices
         table[part] = table[part].scatter(1, order, standing.expand(order.shape))
     return found
+
+
+def _parts(rows: int, width: int, depth: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Yield parts of ``(rows, width, depth)``, rows whole and of about ``PART`` entries in all."""
+    deep = max(1, min(depth, PART // width))
+    high = max(1, PART // (width * deep))
+    for row, place in product(range(0, rows, high), range(0, depth, deep)):
+        yield slice(row, row + high), slice(None), slice(place, place + deep)
 
 
 def _limit(block: Block, i: int) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 
 from merge_core.errors import ParameterError
 from merge_core.methods import della
+from merge_core.methods.shared.sparsify import rank_bernoulli
 from merge_core.numerics.bernoulli import kept
 from merge_core.testing import SHAPES
 from tests.merge_core.methods.merging import probabilities, sparse_deltas, tensor
@@ -47,3 +48,19 @@ def test_entries_are_dropped_with_the_coins_of_the_mask_in_the_order_of_the_flat
         here = (chances == chance).reshape(-1)
         coins = kept(9, chance, 16 * 33)
         assert (out != 0).reshape(-1)[here].equal(coins[here])
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 5, 40), (3, 4, 5, 6), (1, 7, 100), (128, 3, 4), (6, 8), (90,)]
+)
+def test_ranks_are_found_in_parts_that_do_not_change_them(monkeypatch, shape):
+    delta = torch.randn(shape, generator=torch.Generator().manual_seed(2)).mul(4).round()
+    whole = probabilities(delta, 0.5, 0.25)
+    sizes, sort = [], torch.Tensor.sort
+    monkeypatch.setattr(rank_bernoulli, "PART", 64)
+    monkeypatch.setattr(
+        torch.Tensor, "sort", lambda x, **how: sizes.append(x.numel()) or sort(x, **how)
+    )
+    assert probabilities(delta, 0.5, 0.25).equal(whole)
+    assert sum(sizes) == delta.numel()
+    assert max(sizes) <= (64 if len(shape) > 1 else 90)  # a row is sorted whole
