@@ -6,8 +6,8 @@ where that is more. In float32 on a CPU with one thread an answer does not depen
 last bit, on what else is asked for or in which order; with more threads, on accelerators, in
 mixtures of experts and where HFLM itself does the work, rows may round each other otherwise,
 within that tolerance (0.5 nats in bfloat16). Where a model places tokens by the length of their
-sequence (``longrope``), an answer is that of one pass over this sequence (``alone``); HFLM's depends
-on the batch.
+sequence (``longrope``), an answer is that of one pass over this sequence (``alone``); that of HFLM
+depends on the batch.
 """
 
 from __future__ import annotations
