@@ -138,7 +138,10 @@ class DocumentError(MergeError, ValueError):
     def __init__(self, file: str, problems: Sequence[Problem]) -> None:
         self.file = file
         self.problems = tuple(sorted(problems, key=lambda p: p.line))
-        lines = [f"{file}:{p.line}: {p.path}: {p.rule}" for p in self.problems[:SHOWN]]
+        lines = [
+            f"{file}:{p.line}: {p.path}: {p.rule}".replace("\n", "\\n")
+            for p in self.problems[:SHOWN]
+        ]
         if len(self.problems) > SHOWN:
             lines.append(f"{file}: and {len(self.problems) - SHOWN} more")
         super().__init__("\n".join(lines))

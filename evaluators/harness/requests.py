@@ -173,7 +173,8 @@ def _blamed(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise EvaluationError(
-            f"lm-eval task {name!r} cannot be loaded: {type(error).__name__}: {error}"
+            f"lm-eval task {name!r} cannot be loaded: {type(error).__name__}: "
+            f"{' '.join(str(error).split())}"
         ) from error
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from merge_core.errors import DocumentError, MergeError, Problem, Problems, join
+from merge_core.json_text import read_text
 
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 SEXAGESIMAL = re.compile(r"[-+]?\d+(:[0-5]?\d)+(\.\d*)?")
@@ -77,14 +78,7 @@ def read_all(path: Path) -> list[Document]:
 
 
 def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            start = file.read(LARGEST + 1)
-        if len(start) > LARGEST:
-            raise MergeError(f"{path}: cannot be read: it has more than {LARGEST // 2**20} MiB")
-        return start.decode("utf-8")
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path with a NUL
-        raise MergeError(f"{path}: cannot be read: {error}") from error
+    return read_text(path, MergeError, LARGEST)
 
 
 def parse(text: str, file: str) -> Document:

@@ -39,7 +39,7 @@ def _baseline(data: Any, path: str, problems: Problems) -> Recipe | None:
     try:
         return recipe_reader.read(data)
     except MergeError as error:
-        problems.append((path, str(error)))
+        problems += [(path, line) for line in str(error).split("\n")]
         return None
 
 

@@ -33,13 +33,14 @@ class Kind:
     name: str
     files: Mapping[str, Spoiler]
     call: Callable[[Path], None]
+    specials: bool = True  # whether what is no file may lie in their places
 
     def spoilt(self, random: Random, template: Path) -> spoil.Files:
         """Return one file, or two, in a spoilt form."""
         names = random.sample(list(self.files), min(len(self.files), random.choice((1, 1, 1, 2))))
         found: dict[str, spoil.Content] = {}
         for name in names:
-            if random.randrange(SPECIALS) == 0:
+            if self.specials and random.randrange(SPECIALS) == 0:
                 found[name] = spoil.special(random, name)
             else:
                 found[name] = self.files[name](random, (template / name).read_bytes())
@@ -88,7 +89,7 @@ def config(folder: Path) -> None:
 
 def tokenizer(folder: Path) -> None:
     """Open it as a study does, then build a vocabulary with it."""
-    open_tokenizer(folder / "one").encode("a word, 12 + 3 = 15 <eos> é")
+    open_tokenizer(folder / "one")
     api.merge(folder / "vocabulary.yaml", folder / "out")
 
 
@@ -267,6 +268,6 @@ KINDS = {
             },
             chat_template,
         ),
-        Kind("storage", {"storage.txt": urls}, storage),
+        Kind("storage", {"storage.txt": urls}, storage, specials=False),
     )
 }

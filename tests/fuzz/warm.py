@@ -14,9 +14,11 @@ import lm_eval.api.task
 import lm_eval.tasks  # noqa: F401
 import torch
 
+from evaluators.harness import index
 from tests.fuzz import kinds, template
 
 torch.set_num_threads(1)
+index._own_tasks()  # 14,000 names
 with tempfile.TemporaryDirectory() as name:
     folder = Path(name) / "template"
     template.make(folder)

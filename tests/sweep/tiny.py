@@ -54,7 +54,6 @@ ATTEMPTS: tuple[
     ((HEADS, 4), (LAYERS, 4)),
 )
 SECTIONS = [1, 1, 2]  # of the half of a head, for text, height and width
-PROMPT = [[5, 9, 20, 11, 7]]
 
 
 @cache
@@ -64,7 +63,11 @@ def classes() -> dict[str, tuple[Any, Any]]:
     from transformers.models.auto import modeling_auto as auto
 
     found = {}
-    for mapping in (auto.MODEL_FOR_CAUSAL_LM_MAPPING, auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING):
+    for mapping in (
+        auto.MODEL_FOR_CAUSAL_LM_MAPPING,
+        auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    ):
         for config_class, model_class in mapping.items():
             for one in model_class if isinstance(model_class, tuple) else (model_class,):
                 if hasattr(transformers, one.__name__):
@@ -83,7 +86,7 @@ def config(name: str) -> Any:
     for rules in ATTEMPTS:
         try:
             found = config_class(**_changes(defaults, (*rules, *SIZES)))
-            model(model_class, found, 0)(input_ids=torch.tensor(PROMPT))
+            answer(model(model_class, found, 0))
         except Exception as error:
             errors.append(error)
         else:
@@ -107,6 +110,15 @@ def model(model_class: Any, found: Any, seed: int) -> Any:
         for weight in made.parameters():
             weight += 0.02 * torch.randn(weight.shape)
     return made
+
+
+def answer(made: Any) -> torch.Tensor:
+    """Return what a model answers to a prompt, ``(1, tokens, vocabulary)``."""
+    prompt = torch.tensor([[5, 9, 20, 11, 7]])
+    twice = {"decoder_input_ids": prompt} if made.config.is_encoder_decoder else {}
+    with torch.no_grad():
+        logits: torch.Tensor = made(input_ids=prompt, **twice).logits
+    return logits
 
 
 def _changes(data: Mapping[str, Any], rules: tuple[tuple[str, int], ...]) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import os
 import time
 from pathlib import Path
 
@@ -147,8 +148,21 @@ def test_file_and_text_past_a_mebibyte_are_refused_unread(tmp_path):
     text = "a: " + "x" * 2**20
     assert message(text) == "f.yaml:1: (file): expected at most 1048576 characters, got 1048579"
     (tmp_path / "r.yaml").write_text(text)
-    with pytest.raises(MergeError, match=r"r\.yaml: cannot be read: it has more than 1 MiB$"):
+    with pytest.raises(MergeError, match=r"r\.yaml: cannot be read: expected at most 1048576 b"):
         yaml_document.read(tmp_path / "r.yaml")
+
+
+def test_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "r.yaml")
+    with pytest.raises(MergeError, match=r"r\.yaml: cannot be read: not a regular file"):
+        yaml_document.read(tmp_path / "r.yaml")
+
+
+def test_problem_is_one_line_whatever_its_key_and_value_are():
+    with pytest.raises(DocumentError) as refused:
+        yaml_document.parse('"a\\nb": 12:30', "r.yaml")
+    assert str(refused.value).startswith("r.yaml:1: a\\nb: 12:30 is a base-60 number")
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
