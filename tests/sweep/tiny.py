@@ -45,15 +45,17 @@ SIZES: tuple[tuple[str, int], ...] = (  # the first pattern that a whole key mat
     (r"patch_size|.*patch_size", 8),
 )
 HEADS, LAYERS = r"num_key_value_heads", r"num_hidden_layers|num_layers"
-ATTEMPTS: tuple[
-    tuple[tuple[str, int], ...], ...
-] = (  # rules before the others, the first that does
+SECTIONED = ("", 0)  # positions in three parts, for text, height and width
+SECTIONS = [1, 1, 2]  # of half a head
+Rules = tuple[tuple[str, int], ...]
+ATTEMPTS: tuple[Rules, ...] = (  # rules before the others; the first that does
     (),
     ((HEADS, 4),),  # classes whose keys and values have a head for each of the queries'
     ((LAYERS, 4),),  # classes in which only each fourth layer is attention
     ((HEADS, 4), (LAYERS, 4)),
+    (SECTIONED,),
+    (SECTIONED, (HEADS, 4)),
 )
-SECTIONS = [1, 1, 2]  # of the half of a head, for text, height and width
 
 
 @cache
@@ -121,12 +123,12 @@ def answer(made: Any) -> torch.Tensor:
     return logits
 
 
-def _changes(data: Mapping[str, Any], rules: tuple[tuple[str, int], ...]) -> dict[str, Any]:
+def _changes(data: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
     """Return the keys of a config that are too large, at any depth, with the sizes they get."""
     found: dict[str, Any] = {}
     for key, value in data.items():
-        if isinstance(value, dict) and "mrope_section" in value:
-            found[key] = {**value, "mrope_section": SECTIONS}
+        if key == "rope_parameters" and rules[0] == SECTIONED:
+            found[key] = {"rope_type": "default", **(value or {}), "mrope_section": SECTIONS}
         elif isinstance(value, dict) and key.endswith("config"):
             kind = {"model_type": value["model_type"]} if "model_type" in value else {}
             found[key] = _changes(value, rules) | kind
