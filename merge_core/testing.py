@@ -27,7 +27,10 @@ from merge_core.contract import Inputs, Method, Param, Value
 from merge_core.errors import MergeError
 from merge_core.kernels.run import merge
 
-SHAPES = [(1,), (7,), (99,), (1, 1), (8, 1), (1, 8), (16, 33)]  # where slices and counts go wrong
+SHAPES = [  # where slices and counts go wrong
+    *((), (0,), (0, 3), (3, 0), (2, 0, 4), (1,), (7,), (99,), (1, 1), (8, 1), (1, 8), (16, 33)),
+    *((2, 3, 4), (2, 3, 4, 5)),
+]
 FINITE = (0.0, -0.0, 1.4e-45, 1.2e-38, 1.0, -1.0, 1e30, -1e30)  # zeros, subnormal, smallest, large
 BROKEN = (math.nan, math.inf, -math.inf)
 LARGE = (401, 331)  # 132,731 entries: torch splits its work over threads from 32,768
@@ -117,9 +120,26 @@ class MethodContract:
         assert out.shape == shape, f"the output is {tuple(out.shape)}, the inputs are {shape}"
         assert bool(out.isfinite().all()), "the output is not finite"
         memory = out.untyped_storage().data_ptr()
-        assert all(x.untyped_storage().data_ptr() != memory for x in tensors(inputs)), (
-            "the output shares memory with an input"
+        assert not out.numel() or all(
+            x.untyped_storage().data_ptr() != memory for x in tensors(inputs)
+        ), "the output shares memory with an input"
+
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_every_choice_merges_tensors_of_every_shape(self, shape: tuple[int, ...]) -> None:
+        chosen = [[(p.name, value) for value in tried(p)] for p in self.method.params if p.choices]
+        for choice in itertools.product(*chosen):
+            inputs = given(self.inputs(shape), dict(choice))
+            out = merge(self.method, inputs)
+            assert out.shape == shape, f"{dict(choice)}: {tuple(out.shape)} from {shape}"
+            assert bool(out.isfinite().all()), f"not finite with {dict(choice)}"
+
+    def test_tensor_of_no_dimension_is_merged_as_a_vector_of_one_entry(self) -> None:
+        inputs = self.inputs((1,))
+        out, single = (
+            merge(self.method, converted(inputs, Tensor.squeeze)),
+            merge(self.method, inputs),
         )
+        assert_same_bits(out.reshape(1), single, "other bits than of the vector")
 
     @pytest.mark.parametrize("shape", SHAPES)
     def test_same_inputs_give_the_same_bits(self, shape: tuple[int, ...]) -> None:
@@ -242,8 +262,9 @@ def given(inputs: Inputs, settings: dict[str, Value]) -> Inputs:
 def assert_same_bits(a: Tensor, b: Tensor, otherwise: str) -> None:
     """Assert that two tensors have the same type, shape and bits; -0 is not 0, nan is nan."""
     same = a.dtype == b.dtype and a.shape == b.shape
-    same = same and bool(a.contiguous().view(torch.uint8).equal(b.contiguous().view(torch.uint8)))
+    first, second = (x.reshape(-1).contiguous().view(torch.uint8) for x in (a, b))
     assert same, otherwise
+    assert first.equal(second), otherwise
 
 
 @contextmanager

@@ -6,8 +6,12 @@ from merge_core.contract import Block, Inputs, Method, Prepared, Tensor, require
 
 
 def _entry(block: Block) -> Tensor:
+    import torch
+
     base, model = required(block.base), block.models[0]
-    share = (block.numbers["t"][0] / (base - model).abs().clamp(min=1e-6)).clamp(0, 1)
+    apart = (base - model).abs().clamp(min=1e-6)
+    # a number over a tensor is a product with its reciprocal to torch, but not to its compiler
+    share = (torch.ones_like(apart) * block.numbers["t"][0] / apart).clamp(0, 1)
     return model * share + base * (1 - share)
 
 

@@ -53,7 +53,7 @@ def line_products(inputs: Inputs, *, columns: bool = False) -> list[list[Tensor]
     import torch
 
     def turned(x: Tensor) -> Tensor:
-        return x.reshape(x.shape[0], -1).T.contiguous()
+        return x.reshape(x.shape[0], math.prod(x.shape[1:])).T.contiguous()
 
     def compute() -> list[list[Tensor]]:
         of = inputs
@@ -62,8 +62,8 @@ def line_products(inputs: Inputs, *, columns: bool = False) -> list[list[Tensor]
             of = replace(inputs, models=[*map(turned, inputs.models)], base=base)
         blocks = map(vectors, row_blocks(of, Prepared()))
         found = [[[row_dots(a, b) for b in many] for a in many] for many in blocks]
-        k = len(found[0]) if found else 0
-        return [[torch.cat([part[i][j] for part in found]) for j in range(k)] for i in range(k)]
+        none, k = inputs.models[0].new_zeros(0, dtype=torch.float64), range(len(inputs.models))
+        return [[torch.cat([none, *(part[i][j] for part in found)]) for j in k] for i in k]
 
     what = "column products" if columns else "row products"
     return inputs.remembered(what, range(len(inputs.models)), compute)

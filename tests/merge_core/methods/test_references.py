@@ -21,7 +21,7 @@ from tests.merge_core.methods.merging import inputs_for, merge, random_models, t
 from tests.merge_core.whole_cuts import cuts
 
 PLAIN = [name for name in METHODS.names() if method(name).reference is not None]
-SHAPES = [(1,), (7,), (99,), (8, 1), (1, 8), (16, 33), (4, 3, 5), (5, 3, 7)]
+SHAPES = [(1,), (7,), (99,), (8, 1), (1, 8), (16, 33), (4, 3, 5), (5, 3, 7), (2, 3, 2, 3)]
 OVER_WORTH = (29, 31)  # entries enough for a kernel, odd
 LINES = 15
 WEIGHTS = [0.9, 0.6, 1.3, 0.4]
