@@ -50,6 +50,10 @@ class CheckpointError(MergeError, ValueError):
     """A model folder is incomplete, damaged, or not what the recipe needs."""
 
 
+class MethodError(MergeError, TypeError):
+    """A merge method gives something else than a float32 tensor of its inputs' shape."""
+
+
 class CandidateError(MergeError):
     """A candidate's own fault: another one may do, so a search goes on after it."""
 

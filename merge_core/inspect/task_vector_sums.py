@@ -1,7 +1,7 @@
 """Sums over the task vectors of a plan, tensor by tensor, without a merge.
 
-Every step goes through ``Execution`` with a method that adds up instead of merging, so parents,
-adapters, vocabularies, cuts and errors are those of the merge itself. What density keeps is told
+Every step takes from ``Execution`` what a method would get, so parents, adapters, vocabularies,
+cuts and errors are those of the merge itself. What density keeps is told
 from the parameters that a method declares, not from a table of methods.
 
 d_i    (*shape) float32, task vector of model i: W_i minus what is measured from
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import combinations
 from operator import add
 from typing import NamedTuple, TypeVar
@@ -93,22 +93,21 @@ def survey(plan: Plan) -> dict[str, Sums]:
 
 
 class _Survey:
-    """Carries out a plan with a method that adds up."""
+    """Adds up what a plan's method would merge."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        measuring = replace(plan.method, merge=self._add_up, prepare=None, entry=None)
-        self._execution = Execution(replace(plan, method=measuring))
+        self._execution = Execution(plan)
         self._step = plan.steps[0]
-        self._found = Sums()
 
     def sums(self, step: Step) -> Sums:
-        self._step, self._found = step, Sums()
-        self._execution.carry_out(step)
-        return self._found
+        if step.copied:
+            self._execution.carry_out(step)
+            return Sums()
+        self._step = step
+        return self._add_up(self._execution.inputs(step))
 
-    def _add_up(self, inputs: Inputs) -> Tensor:
-        """Note the sums of one tensor; return an empty one, so that nothing is made of it."""
+    def _add_up(self, inputs: Inputs) -> Sums:
         base, start, which = self._start(inputs)
         order = self._plan.recipe.names()
         which.sort(key=lambda i: order.index(self._step.operands[i].parent))
@@ -117,15 +116,15 @@ class _Survey:
         for vector, name in zip(vectors, names, strict=True):
             if not math.isfinite(vector.base_squares + vector.squares):
                 found = name if math.isfinite(vector.base_squares) else start
-                raise NonFiniteError(f"{found} has NaN or infinite entries")
+                where = f"{self._step.tensor}: {self._plan.method.name}"
+                raise NonFiniteError(f"{where}: {found} has NaN or infinite entries")
         vectors = [self._trimmed(one, inputs, i) for one, i in zip(vectors, which, strict=True)]
-        self._found = Sums(
+        return Sums(
             math.prod(self._step.shape),
             (start,),
             dict(zip(names, vectors, strict=True)),
             dict(zip(combinations(names, 2), products, strict=True)),
         )
-        return base.new_empty(0)
 
     def _start(self, inputs: Inputs) -> tuple[Tensor, str, list[int]]:
         """Return what task vectors are measured from, its name, and where the others stand."""

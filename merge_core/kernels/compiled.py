@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from merge_core.contract import Block, Inputs, Method, Tensor
 from merge_core.errors import CheckpointError
+from merge_core.kernels.check import check
 from merge_core.kernels.eager import Span, merge_blocks, spans, table_shape
 from merge_core.kernels.torch_compile import Kernel, available, compiled
 
@@ -119,11 +120,14 @@ def _kernel(method: Method, form: _Form, tensors: Tensors) -> Kernel:
     extra = tuple((x.dtype, form.by_rows and x.shape[0] == 1) for x in tensors.extra)
     key = (method.entry, form, base, models, extra, tensors.out.device)
     if key not in _KERNELS:
-        _KERNELS[key] = compiled(_function(method, form), _examples(form, tensors))
+        examples = _examples(form, tensors)
+        _function(method, form, checked=True)(*examples)
+        _KERNELS[key] = compiled(_function(method, form), examples)
     return _KERNELS[key]
 
 
-def _function(method: Method, form: _Form) -> Kernel:
+def _function(method: Method, form: _Form, *, checked: bool = False) -> Kernel:
+    """Return what is compiled; ``checked``: it checks what the method gives."""
     import torch
 
     entry, words = method.entry, form.words
@@ -150,7 +154,10 @@ def _function(method: Method, form: _Form) -> Kernel:
             {} if form.by_rows else more,
             places,
         )
-        out.copy_(entry(block))
+        merged = entry(block)
+        if checked:
+            check(method, merged, out.shape)
+        out.copy_(merged)
 
     return kernel
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from merge_core.contract import Block, Inputs, Method, Prepared, Tensor, required
+from merge_core.kernels.check import check
 
 BLOCK = 2**17  # entries: 512 KiB of float32
 FAR_BLOCK = 2**23  # on an accelerator, where few large operations are better; float32 counts 2**24
@@ -42,8 +43,10 @@ def merge_blocks(method: Method, inputs: Inputs, prepared: Prepared, out: Tensor
         into, blocks = out.view(-1), flat_blocks(inputs, prepared)
     start = 0
     for block in blocks:
-        stop = start + len(block.models[0] if block.models else required(block.base))
-        into[start:stop].copy_(method.entry(block))
+        shape = (block.models[0] if block.models else required(block.base)).shape
+        stop, merged = start + shape[0], method.entry(block)
+        check(method, merged, shape)
+        into[start:stop].copy_(merged)
         start = stop
 
 

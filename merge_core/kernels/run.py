@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from merge_core.contract import Inputs, Method
+from merge_core.contract import Inputs, Method, required
 from merge_core.kernels import compiled, eager
+from merge_core.kernels.check import check
 
 if TYPE_CHECKING:
     import torch
@@ -30,16 +31,19 @@ def merge(
         out: Where to write it, ``(*shape)``; None makes a tensor.
         dtype: Of the tensor that is made; None: float32, or what ``merge`` gives.
         fuse: Use a compiled kernel instead of blocks.
+
+    Raises:
+        MethodError: The method gives something else than it should.
     """
     import torch
 
     if method.prepare is None:
         assert method.merge is not None, f"{method.name} has neither merge nor prepare and entry"
         merged = method.merge(inputs)
+        check(method, merged, (inputs.models[0] if inputs.models else required(inputs.base)).shape)
         merged = merged if dtype is None else merged.to(dtype)
         return merged if out is None else out.copy_(merged)
-    like = inputs.models[0] if inputs.models else inputs.base
-    assert like is not None
+    like = inputs.models[0] if inputs.models else required(inputs.base)
     if out is not None and (out.device != like.device or not out.is_contiguous()):
         return out.copy_(merge(method, inputs, dtype=out.dtype, fuse=fuse))
     if out is None:

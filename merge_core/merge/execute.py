@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from merge_core.contract import Inputs, Tensor
-from merge_core.errors import CheckpointError, NonFiniteError, ParameterError
+from merge_core.errors import CheckpointError, MethodError, NonFiniteError, ParameterError
 from merge_core.kernels import run
 from merge_core.merge.statistics_cache import Known
 from merge_core.merge.statistics_cache_disk import Saved
@@ -73,6 +73,7 @@ class Execution:
         Raises:
             NonFiniteError: The result has NaN or infinite entries.
             ParameterError: The method refuses the parameters it has for this tensor.
+            MethodError: The method gives something else than a tensor of this shape.
             CheckpointError: Whole-number tensors differ between the parents.
         """
         import torch
@@ -81,16 +82,12 @@ class Execution:
             found = self._copied(step)
             self.digests[step.tensor] = weights_hash.tensor_digest(step.tensor, found)
             return found if out is None else out.copy_(found)
-        models = [self._read(operand) for operand in step.operands]
-        base = None if step.base is None else self._read(step.base)
-        cuts = self._whole.cuts(step)
-        once = None if self._known is None else partial(_once, self._known, step)
-        inputs = Inputs(models, base, step.values, step.shared, step.keys, cuts, once)
+        inputs = self.inputs(step)
         name, dtype = self._plan.method.name, getattr(torch, self._plan.dtype)
         try:
             merged = run.merge(self._plan.method, inputs, out, dtype=dtype, fuse=self._fuse)
-        except ParameterError as error:
-            raise ParameterError(f"{step.tensor}: {error}") from error
+        except (ParameterError, MethodError) as error:
+            raise type(error)(f"{step.tensor}: {error}") from error
         except NonFiniteError as error:
             raise NonFiniteError(f"{step.tensor}: {name}: {error}") from error
         code, finite = weights_hash.digest_and_finiteness(step.tensor, merged, fuse=self._fuse)
@@ -101,6 +98,14 @@ class Execution:
                 f"parameters {[dict(v) for v in step.values]} {dict(step.shared)}"
             )
         return merged
+
+    def inputs(self, step: Step) -> Inputs:
+        """Return what the method gets for a step that is not copied."""
+        models = [self._read(operand) for operand in step.operands]
+        base = None if step.base is None else self._read(step.base)
+        once = None if self._known is None else partial(_once, self._known, step)
+        cuts = self._whole.cuts(step)
+        return Inputs(models, base, step.values, step.shared, step.keys, cuts, once)
 
     def expect(self, step: Step) -> None:
         """Let the parents know that a step is carried out soon."""

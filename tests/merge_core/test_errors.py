@@ -7,6 +7,7 @@ EXPECTED = {
     "ParameterError": ValueError,
     "ShapeError": ValueError,
     "CheckpointError": ValueError,
+    "MethodError": TypeError,
     "CandidateError": MergeError,
     "ItemError": RuntimeError,
     "NonFiniteError": ArithmeticError,

@@ -1,7 +1,10 @@
+import re
+
 import pytest
 import torch
 
-from merge_core.contract import Method
+from merge_core.contract import Inputs, Method, Prepared
+from merge_core.errors import MethodError
 from merge_core.kernels import compiled, eager, run
 from merge_core.methods.registry import method
 from tests.merge_core.methods.merging import inputs_for, random_models
@@ -48,6 +51,48 @@ def test_kernels_are_used_where_they_are_asked_for(monkeypatch, fuse, called):
     monkeypatch.setattr(eager, "merge_blocks", lambda *given: ways.append("blocks"))
     run.merge(TIES, inputs(), fuse=fuse)
     assert ways == called
+
+
+WRONG = {
+    "float64 of shape (10, 100)": lambda x: x.models[0].double(),
+    "bfloat16 of shape (10, 100)": lambda x: x.models[0].bfloat16(),
+    "bool of shape (10, 100)": lambda x: x.models[0] > 0,
+    "float32 of shape (100, 10)": lambda x: x.models[0].T,
+    "float32 of shape ()": lambda x: x.models[0].sum(),
+    "float32 of shape (1, 100)": lambda x: x.models[0][:1],
+    "a NoneType": lambda x: None,
+    "a ndarray": lambda x: x.models[0].numpy(),
+    "a list": lambda x: list(x.models),
+}
+
+
+@pytest.mark.parametrize("got", WRONG)
+def test_result_of_another_kind_names_the_method_and_what_it_gave(got):
+    found = Method("mine", (), "none", (1, None), "by hand", merge=WRONG[got])
+    rule = "merge method 'mine' must give a float32 tensor of its inputs' shape (10, 100), got "
+    with pytest.raises(MethodError, match=f"^{re.escape(rule + got)}; mend the method$"):
+        run.merge(found, inputs(), dtype=torch.float16)
+
+
+@pytest.mark.parametrize("fuse", [False, True])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        lambda block: block.models[0].double(),
+        lambda block: block.models[0].sum(),
+        lambda block: block.models[0][:1],
+        lambda block: block.models[0] > 0,
+        lambda block: 1.0,
+    ],
+)
+def test_entries_of_another_kind_name_the_method_before_they_are_written(entry, fuse):
+    found = Method(
+        "mine", (), "none", (1, None), "by hand", prepare=lambda x: Prepared(), entry=entry
+    )
+    models = [torch.ones(257, 401), torch.ones(257, 401)]
+    given = Inputs(models, None, [{}, {}], {}, [0, 0])
+    with pytest.raises(MethodError, match=r"^merge method 'mine' must give a float32 tensor of "):
+        run.merge(found, given, fuse=fuse)
 
 
 def test_method_that_cannot_run_is_a_bug_and_told_by_its_name():

@@ -8,7 +8,8 @@ import yaml
 from safetensors.torch import load_file
 
 from merge_core.api import merge
-from merge_core.errors import CheckpointError, NonFiniteError, ParameterError
+from merge_core.contract import Method
+from merge_core.errors import CheckpointError, MethodError, NonFiniteError, ParameterError
 from merge_core.merge.execute import Execution
 from merge_core.methods.registry import METHODS, method
 from merge_core.output import safetensors_writer
@@ -87,6 +88,23 @@ def test_whole_numbers_that_differ_are_refused(planned, own_family):
         CheckpointError, match=rf"^{NORM}: the parents' whole-number tensors differ and cannot"
     ):
         out_of(planned(LINEAR, root=root), NORM)
+
+
+def test_plugin_that_gives_another_shape_is_named_with_the_tensor_on_disk_and_live(
+    planned, tmp_path, monkeypatch
+):
+    narrow = Method("narrow", (), "none", (1, None), "by hand", merge=lambda x: x.models[0][:1])
+    monkeypatch.setitem(METHODS._added, "narrow", narrow)
+    made = planned("{merge_method: narrow, models: [{model: one}, {model: two}]}")
+    with pytest.raises(
+        MethodError, match=r"^[\w.]+: merge method 'narrow' must give .*got float32"
+    ):
+        made.write(tmp_path / "out")
+    with pytest.raises(
+        MethodError, match=r"^[\w.]+: merge method 'narrow' must give .*got float32"
+    ):
+        made.build()
+    assert not list(tmp_path.iterdir())
 
 
 def test_step_alone_gives_the_bits_it_gives_in_a_full_run(planned):
