@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from merge_core.errors import CheckpointError, ParameterError, hint
+from merge_core.errors import CheckpointError, ParameterError, hint, warn
 from merge_core.json_text import read_bytes, read_json
 from merge_core.parents.protocol import Parent
+from merge_core.tokenizer.insert import Added, insert
 
 STORED = ("tokenizer.json", "*.model", "vocab.*", "tekken.json", "*.tiktoken")
 TOKENS = ("added_tokens.json", "special_tokens_map.json")
 READ = (*STORED, *TOKENS, "tokenizer*", "chat_template*", "merges.txt", "config.json")
 FACTS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 LITERAL = dict.fromkeys(FACTS, False)  # an added token that is matched as it is written
-Added = Mapping[str, bool]
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,15 @@ class Lexicon:
     added: Mapping[str, Added]  # the added tokens among them, with the facts of ``FACTS``
 
 
-def read(name: str, parents: Mapping[str, Parent], indexed: Collection[str]) -> Lexicon:
+def read(
+    name: str,
+    parents: Mapping[str, Parent],
+    indexed: Collection[str],
+    instead: Callable[[], Lexicon] | None = None,
+) -> Lexicon:
     """Read the tokenizer of a parent; the first axes of its ``indexed`` tensors count tokens.
+
+    A parent that has none, as some uploads have not, gets that of ``instead``, with a warning.
 
     Raises:
         ParameterError: No parent has this reference.
@@ -50,7 +57,12 @@ def read(name: str, parents: Mapping[str, Parent], indexed: Collection[str]) -> 
     sizes = [parent.tensors[t].shape[0] for t in indexed if t in parent.tensors]
     if not sizes:
         raise CheckpointError(f"{parent.folder}: has none of {', '.join(sorted(indexed))}")
-    tokenizer = load(parent.folder)
+    if instead is not None and not _has_tokenizer(parent.folder):
+        taken = instead()
+        warn(f"{parent.folder}: no tokenizer; that of {taken.parent.reference} is taken for it")
+        tokenizer = taken.tokenizer
+    else:
+        tokenizer = load(parent.folder)
     rows = min(sizes)
     by_row = sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
     added = {
@@ -67,7 +79,7 @@ def load(folder: Path) -> Any:
     Raises:
         CheckpointError: There is none, or none that the tokenizers library can run.
     """
-    if not _stored(folder):  # else some classes give an empty
+    if not _has_tokenizer(folder):  # else some classes give an empty one
         raise CheckpointError(f"{folder}: no tokenizer.json; save the model's tokenizer there")
     found = open_tokenizer(folder)
     if not getattr(found, "is_fast", False):
@@ -76,6 +88,10 @@ def load(folder: Path) -> Any:
             f"tokenizer.json, or name another model's tokenizer as tokenizer source"
         )
     return found
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in STORED)
 
 
 def open_tokenizer(folder: Path) -> Any:
@@ -100,17 +116,13 @@ def open_tokenizer(folder: Path) -> Any:
                 "tokenizer_config.json or config.json), which is never run; save it as "
                 "tokenizer.json with a class of transformers"
             ) from error
-        if not _stored(folder):
+        if not _has_tokenizer(folder):
             raise CheckpointError(
                 f"{folder}: has no tokenizer; save the model's tokenizer there"
             ) from error
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{folder}: its tokenizer cannot be read: {first}") from error
     return found
-
-
-def _stored(folder: Path) -> bool:
-    return any(any(folder.glob(pattern)) for pattern in STORED)
 
 
 def _check_files(folder: Path) -> None:
@@ -144,7 +156,7 @@ def extended(start: Lexicon, new: Mapping[str, Added | None]) -> Any:
             _strip(document, stripped, start)
             _forget(folder / "tokenizer_config.json", stripped - new.keys())
         if new:
-            _insert(document, new, ids, start)
+            insert(document, new, ids, start.ids, start.parent.folder)
         (folder / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
         made = load(folder)
     check_kept(made, {**start.ids, **ids}, start.parent.folder)
@@ -198,25 +210,3 @@ def _forget(file: Path, gone: set[str]) -> None:
 
 def _content(token: Any) -> Any:
     return token.get("content") if isinstance(token, dict) else token
-
-
-def _insert(
-    document: dict[str, Any],
-    new: Mapping[str, Added | None],
-    ids: Mapping[str, int],
-    start: Lexicon,
-) -> None:
-    model, entries = document["model"], document["added_tokens"]
-    ordinary = [token for token, facts in new.items() if facts is None]
-    added = {token: facts for token, facts in new.items() if facts is not None}
-    entries += [{"id": ids[token], "content": token, **facts} for token, facts in added.items()]
-    if model["type"] in ("BPE", "WordLevel"):
-        # added tokens too: those that are not in it get ids by the library's own count
-        model["vocab"] |= {entry["content"]: entry["id"] for entry in entries}
-        model["vocab"] |= {token: ids[token] for token in ordinary}
-    elif ordinary:
-        raise CheckpointError(
-            f"{start.parent.folder}: a tokenizer of type {model['type']} cannot take in ordinary "
-            f"tokens of other models, such as {ordinary[0]!r} ({len(ordinary)} such); set "
-            f"tokenizer: {{source: base}}"
-        )

@@ -15,6 +15,7 @@ found now that they are tokens. Whoever wants another model's way to split text 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ from merge_core.errors import ParameterError
 from merge_core.parents.protocol import Parent
 from merge_core.recipe.tokenizer_schema import BASE, UNION, TokenizerSetting, TokenSource
 from merge_core.tokenizer import parent_tokenizer
-from merge_core.tokenizer.parent_tokenizer import LITERAL, Added, Lexicon
+from merge_core.tokenizer.insert import Added
+from merge_core.tokenizer.parent_tokenizer import LITERAL, Lexicon
 from merge_core.tokenizer.reindexed import Donors, Reindexed
 
 
@@ -87,13 +89,19 @@ def vocabulary(
         indexed: The tensors whose first axis counts tokens.
 
     Raises:
-        CheckpointError: A parent has no tokenizer, or none that the tokenizers library reads; its
-            embedding has too few rows; a tokenizer cannot take in another's tokens.
+        CheckpointError: The base has no tokenizer; a parent none that the tokenizers library reads;
+            its embedding has too few rows; a tokenizer cannot take in another's tokens.
         ParameterError: ``setting`` names a model or a token that is not there.
     """
-    named = dict.fromkeys([*order, *setting.references()])
-    lexicons = {name: parent_tokenizer.read(name, parents, indexed) for name in named}
-    start = lexicons[(base or order[0]) if setting.source in (UNION, BASE) else setting.source]
+    named, first = dict.fromkeys([*order, *setting.references()]), base or order[0]
+    one = functools.cache(lambda: parent_tokenizer.read(first, parents, indexed))
+    lexicons = {
+        name: one()
+        if name == first
+        else parent_tokenizer.read(name, parents, indexed, None if name == setting.source else one)
+        for name in named
+    }
+    start = lexicons[first if setting.source in (UNION, BASE) else setting.source]
     tokenizer = parent_tokenizer.extended(start, _additions(setting, start, order, lexicons))
     tokens: dict[str, int] = tokenizer.get_vocab()
     given = {token: _named_donors(token, source, lexicons) for token, source in setting.tokens}

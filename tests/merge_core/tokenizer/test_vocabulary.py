@@ -12,6 +12,7 @@ mergekit's, which appends tokens in the order of a hash map. Other differences:
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -21,10 +22,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from merge_core.errors import CheckpointError, ParameterError
+from merge_core.errors import CheckpointError, MergeWarning, ParameterError
 from merge_core.parents.open import open_parents
 from merge_core.recipe.tokenizer_schema import TokenizerSetting, TokenSource, with_references
 from merge_core.tokenizer import parent_tokenizer
+from merge_core.tokenizer.insert import insert
 from merge_core.tokenizer.vocabulary import vocabulary
 from tests.merge_core.tokenizer.tiny import (
     EXTRA,
@@ -253,11 +255,23 @@ def test_other_tokenizer_with_tokens_beyond_the_rows_is_refused(tmp_path):
         Case(tmp_path, order=("a",))
 
 
-def test_model_without_a_tokenizer_is_refused(models, tmp_path):
+def test_base_or_source_without_a_tokenizer_is_refused(models, tmp_path):
     root = copy(models, tmp_path, "a", "b")
     (root / "b" / "tokenizer.json").unlink()
-    with pytest.raises(CheckpointError, match=r"/b: no tokenizer\.json; save the model's"):
-        Case(root, order=("a", "b"))
+    for setting, base in ((TokenizerSetting("b"), "a"), (TokenizerSetting(), "b")):
+        with pytest.raises(CheckpointError, match=r"/b: no tokenizer\.json; save the model's"):
+            Case(root, setting, base=base, order=("a", "b"))
+
+
+def test_other_model_without_a_tokenizer_gets_that_of_the_base_with_a_warning(models, tmp_path):
+    root = copy(models, tmp_path, "a", "b")
+    (root / "b" / "tokenizer.json").unlink()
+    rows = len(load_file(root / "b" / "model.safetensors")[HEAD])
+    with pytest.warns(MergeWarning, match=r"/b: no tokenizer; that of a is taken for it$"):
+        case = Case(root, order=("a", "b"))
+    known = {token: i for token, i in case.tokenizer("a").get_vocab().items() if i < rows}
+    assert case.made.ids["b"] == known
+    assert case.made.token_ids == case.tokenizer("a").get_vocab()
 
 
 def test_damaged_tokenizer_is_refused(models, tmp_path):
@@ -330,17 +344,93 @@ def test_source_that_does_not_have_the_token_is_refused(models, source, lacking)
         Case(models, TokenizerSetting("union", (("<x>", source),)))
 
 
-def test_tokenizer_that_cannot_take_in_ordinary_tokens_is_refused(models, tmp_path):
-    from tokenizers import Tokenizer
+def unigram(texts, extra=()):
+    from tokenizers import Tokenizer, pre_tokenizers, trainers
     from tokenizers import models as kinds
     from transformers import PreTrainedTokenizerFast
 
+    core = Tokenizer(kinds.Unigram())
+    core.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<unk>", "<s>"]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=50, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    core.train_from_iterator(texts * 4, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", bos_token="<s>")
+    tokenizer.add_tokens([*extra])
+    return tokenizer
+
+
+def test_union_of_unigram_tokenizers_has_all_tokens_and_splits_text_as_before(tmp_path):
+    texts = {
+        "a": ["the cat sat on the mat", "then there the them"],
+        "b": ["that hen ate oats", "he has a moth"],
+    }
+    for i, name in enumerate("ab"):
+        make_model(tmp_path / name, unigram(texts[name], [f"<{name}>"]), i)
+    case = Case(tmp_path, order=("a", "b"))
+    before = case.tokenizer("a")
+    assert set(case.made.token_ids) == case.tokens("a") | case.tokens("b")
+    assert len(case.tokens("b") - case.tokens("a")) > 3
+    assert before.get_vocab().items() <= case.made.token_ids.items()
+    letters = [c for c in case.tokens("a") if len(c) == 1 and c.isalpha()]
+    stream = random.Random(0)
+    for _ in range(500):
+        text = " ".join("".join(stream.choices(letters, k=6)) for _ in range(3))
+        assert case.made.tokenizer.encode(text) == before.encode(text), text
+    for text in [*texts["a"], "<a>the", "cat<b>mat"]:
+        known = case.made.tokenizer.encode(text.replace("<b>", ""))
+        assert known == before.encode(text.replace("<b>", ""))
+
+
+def test_unigram_tokenizer_with_a_gap_in_its_ids_is_refused(models, tmp_path):
     root = copy(models, tmp_path, "b")
-    core = Tokenizer(kinds.Unigram([("<unk>", 0.0), ("a", -1.0)], unk_id=0))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
-    make_model(root / "a", tokenizer, 0)
-    with pytest.raises(CheckpointError, match=r"type Unigram cannot take in .*\{source: base\}"):
-        Case(root, order=("a", "b"))
+    make_model(root / "a", unigram(["the cat"], ["<x>", "<y>"]), 0)
+    edit_tokens = json.loads((root / "a" / "tokenizer.json").read_text())
+    start = insert_known(edit_tokens)
+    with pytest.raises(CheckpointError, match=r"no token of id \d+, and a Unigram .*source: base"):
+        insert(edit_tokens, {"new": None}, {"new": start + 3}, {"<x>": start}, root / "a")
+
+
+def insert_known(document):
+    """Return the first id beyond the entries of a document."""
+    return len(document["model"]["vocab"])
+
+
+def word_pieces(*pieces):
+    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers import models as kinds
+    from transformers import PreTrainedTokenizerFast
+
+    vocab = {piece: i for i, piece in enumerate(dict.fromkeys(["[UNK]", *pieces]))}
+    core = Tokenizer(kinds.WordPiece(vocab, unk_token="[UNK]"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="[UNK]")
+
+
+def test_union_of_word_pieces_splits_text_as_before_or_is_refused(tmp_path):
+    stream, taken = random.Random(1), 0
+    pieces = [
+        mark + "".join(word)
+        for mark in ("", "##")
+        for n in (1, 2, 3)
+        for word in itertools.product("ab", repeat=n)
+    ]
+    texts = ["".join(word) for n in range(1, 7) for word in itertools.product("ab", repeat=n)]
+    for i in range(40):
+        folder = tmp_path / str(i)
+        for j, name in enumerate("ab"):
+            make_model(folder / name, word_pieces(*stream.sample(pieces, 4 - j)), j)
+        try:
+            case = Case(folder, order=("a", "b"))
+        except CheckpointError:
+            continue
+        before = case.tokenizer("a")  # as it was; what was refused is counted, too
+        taken += len(case.made.token_ids) > len(before)
+        for text in texts:
+            ids = before.encode(text)
+            assert before.unk_token_id in ids or case.made.tokenizer.encode(text) == ids
+    assert 3 < taken < 40
 
 
 def test_unigram_tokenizer_takes_in_added_tokens(tmp_path):
