@@ -38,7 +38,7 @@ from evaluators.engines.stopping import (
 from evaluators.engines.token_engine import TokenEngine
 from evaluators.log_control import hushed, hushed_logs
 from evaluators.protocol import LiveModel
-from merge_core.errors import ParameterError
+from merge_core.errors import EvaluationError, ParameterError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -59,11 +59,24 @@ def live_model(
 
     Raises:
         ParameterError: ``batch_size`` is below 1.
+        EvaluationError: The model is no causal language model.
     """
     if batch_size < 1:
         raise ParameterError(f"batch_size must be at least 1, got {batch_size}")
+    _refuse_class(model)
     engine = HfEngine(model, copy.deepcopy(tokenizer), batch_size)
     return LiveModel(model, tokenizer, batch_size, engine)
+
+
+def _refuse_class(model: PreTrainedModel) -> None:
+    """Refuse what predicts no next token; what only looks ahead is seen by ``Forward.works``."""
+    encoder = getattr(model.config, "is_encoder_decoder", False)
+    if encoder or not model.can_generate():
+        what = "reads with an encoder and writes with a decoder" if encoder else "writes no text"
+        raise EvaluationError(
+            f"{type(model).__name__} cannot be scored: expected a causal language model, got one "
+            f"that {what}; search on models whose class ends in ForCausalLM"
+        )
 
 
 class HfEngine(TokenEngine):

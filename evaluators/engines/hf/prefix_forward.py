@@ -30,6 +30,7 @@ from transformers.cache_utils import Cache
 from evaluators.engines.encoding import Ids
 from evaluators.engines.hf.batching import filled
 from evaluators.engines.hf.kv_cache import Memory, RoomyLayer
+from merge_core.errors import EvaluationError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -113,6 +114,9 @@ class Forward:
 
         It does for models with attention, a cache, and places that can be given; not for some with
         a state. Tried once, on a few tokens, unless the weights are not finite.
+
+        Raises:
+            EvaluationError: What the model says of a token depends on those behind it.
         """
         if self._works is None:
             self._works = self._agrees()
@@ -216,22 +220,33 @@ class Forward:
         with torch.no_grad():
             whole = [self._tensor(np.concatenate([row, end]))[None] for row in rows]
             plain = [self._model(ids, use_cache=False).logits[0, -4:] for ids in whole]
+            before = self._model(whole[0][:, :-1], use_cache=False).logits[0, -1]
         expected = torch.stack(plain)
-        finite = torch.isfinite(expected)
         if not torch.isfinite(expected.amax(-1)).all():
             return None
+        if _apart(before, plain[0][-2], expected):
+            raise EvaluationError(
+                f"{type(self._model).__name__} cannot be scored: expected a causal language model, "
+                "but what it says of a token depends on those behind it"
+            )
         try:
             state, first = self.read(rows, 16, chunk=4)
             _, later = self.read_on(state, self._tensor(end).expand(len(first), -1))
         except (TypeError, ValueError, AttributeError, LookupError, RuntimeError, AssertionError):
             return False  # a model of another kind: it is not read in steps, but by HFLM
         found = torch.cat([first[:2, None], later[:2]], dim=1)
-        apart = float((found - expected)[finite].abs().amax())
-        scale = float(expected[finite].abs().amax())
-        return bool(apart <= torch.finfo(found.dtype).eps ** 0.5 * scale)
+        return not _apart(found, expected, expected)
 
     def _tensor(self, ids: Ids) -> Tensor:
         return torch.from_numpy(ids.astype(np.int64)).to(self.device)
+
+
+def _apart(found: Tensor, expected: Tensor, all_: Tensor) -> bool:
+    """Tell whether logits are further apart than by rounding, next to the largest of all."""
+    finite = torch.isfinite(expected)
+    apart = float((found - expected)[finite].abs().amax())
+    scale = float(all_[torch.isfinite(all_)].abs().amax())
+    return bool(apart > torch.finfo(found.dtype).eps ** 0.5 * scale)
 
 
 def _right_padded(rows: Sequence[Ids], width: int) -> Ids:
