@@ -9,7 +9,7 @@ from merge_core.contract import Inputs, Method, Prepared, Tensor, required, shar
 from merge_core.methods.shared.svd_merge import WEIGHT, entry, prepared
 from merge_core.methods.shared.task_vectors import LAMBDA
 from merge_core.methods.shared.weighted_sum import weighted
-from merge_core.numerics.svd import decomposed, isometry, product
+from merge_core.numerics.svd import decomposed, isometry, of_each, product
 
 SHARE = "share kept of the singular directions that fall to each model, min(m, n) / k"
 
@@ -30,7 +30,7 @@ def _directions(inputs: Inputs, share: float) -> list[Tensor]:
         return [delta / count for delta in deltas]
     rank = max(1, math.floor(share * min(deltas[0].shape) / count))
     u, values, vt = _side_by_side(deltas, rank)
-    u, vt = isometry(u), isometry(vt)
+    u, vt = of_each(isometry, [u, vt])
     found, start = [], 0
     for s in values:
         part = slice(start, start + len(s))
@@ -39,16 +39,15 @@ def _directions(inputs: Inputs, share: float) -> list[Tensor]:
     return found
 
 
-def _side_by_side(deltas: list[Tensor], rank: int) -> tuple[Tensor, list[Tensor], Tensor]:
+def _side_by_side(deltas: list[Tensor], rank: int) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
     """Return all models' columns of ``U``, values and rows of ``V^T``: (m, r), (r_i,), (r, n)."""
     import torch
 
-    us, values, vts = [], [], []
-    for delta in deltas:
+    def first(delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         u, s, vt = decomposed(delta)
-        us.append(u[:, :rank].clone())  # a slice would hold all columns
-        values.append(s[:rank])
-        vts.append(vt[:rank].clone())
+        return u[:, :rank].clone(), s[:rank], vt[:rank].clone()  # a slice would hold all columns
+
+    us, values, vts = zip(*of_each(first, deltas), strict=True)
     return torch.cat(us, 1), values, torch.cat(vts)
 
 

@@ -7,9 +7,16 @@ Both would make a merge depend on the machine.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
 from merge_core.contract import Tensor
 from merge_core.errors import NonFiniteError
 from merge_core.numerics.exact_sums import one_thread
+from merge_core.numerics.threads import share
+
+LARGE = 2**25  # entries of matrices that are decomposed one after the other: each takes 40 bytes
+Result = TypeVar("Result")
 
 
 def decomposed(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,3 +63,14 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     """Return the matrix product of ``(m, r)`` and ``(r, n)``, both float64."""
     with one_thread():
         return a @ b
+
+
+def of_each(work: Callable[[Tensor], Result], matrices: Sequence[Tensor]) -> list[Result]:
+    """Return ``work`` of each matrix: at once, by a thread each, unless they are large.
+
+    LAPACK divides by the rows and columns, first a tall or wide matrix into a triangle: time and
+    memory are linear in the longer side.
+    """
+    if any(x.numel() > LARGE for x in matrices):
+        return [work(x) for x in matrices]
+    return share(work, matrices)

@@ -21,6 +21,7 @@ from merge_core.numerics.bernoulli import WORD, shifted, signed, stirred
 
 _FAR_BLOCK = 2**22  # columns of eight words on an accelerator: 128 MiB
 LANES = 8  # words that are folded into one before they are mixed
+KEYS = 2**18  # tensors whose keys are kept: more than a model of many experts has
 FUSED = 2**10  # bytes from which a kernel call costs less than a few blocks
 BITS = {  # type -> which bits of a word are no sign; what carries an infinity into the sign
     "torch.bfloat16": (0x7FFF7FFF, 0x00800080),
@@ -75,7 +76,7 @@ def digest_and_finiteness(name: str, tensor: Tensor, *, fuse: bool = False) -> t
     return total % 2**64, not overflows
 
 
-@functools.lru_cache(2**14)
+@functools.lru_cache(KEYS)
 def _keyed(name: str, dtype: Any, shape: tuple[int, ...], device: Any) -> tuple[int, Tensor, int]:
     """Return a tensor's key, what :func:`_folded` is given, and the hash of no words left over."""
     import torch

@@ -1,8 +1,11 @@
+import threading
+
 import pytest
 import torch
 
 from merge_core.errors import NonFiniteError
-from merge_core.numerics.svd import decomposed, isometry, product
+from merge_core.numerics import svd
+from merge_core.numerics.svd import decomposed, isometry, of_each, product
 from merge_core.testing import threads
 
 STREAM = torch.Generator().manual_seed(7)
@@ -80,3 +83,21 @@ def test_thread_count_does_not_change_a_bit():
         with threads(n):
             results.append([*decomposed(x), isometry(x), product(x, y)])
     assert all(one.equal(two) for one, two in zip(*results, strict=True))
+
+
+def test_matrices_are_decomposed_at_once_with_the_bits_of_one_by_one():
+    matrices = [randn(401, 331).float(), randn(90, 401).float(), randn(331, 401).float()]
+    alone = [decomposed(x) for x in matrices]
+    for count in (1, 3):
+        with threads(count):
+            for one, other in zip(alone, of_each(decomposed, matrices), strict=True):
+                assert all(a.equal(b) for a, b in zip(one, other, strict=True))
+
+
+def test_large_matrices_are_taken_one_after_the_other(monkeypatch):
+    here = threading.get_ident()
+    small, large = torch.zeros(3, 3), torch.zeros(5, 5)
+    monkeypatch.setattr(svd, "LARGE", 24)
+    with threads(2):
+        assert here not in of_each(lambda _: threading.get_ident(), [small, small])
+        assert of_each(lambda _: threading.get_ident(), [small, large]) == [here, here]

@@ -5,7 +5,7 @@ import struct
 import pytest
 import torch
 
-from merge_core.numerics import words_on_cpu
+from merge_core.numerics import weights_hash, words_on_cpu
 from merge_core.numerics.weights_hash import (
     combined,
     content_digest,
@@ -156,6 +156,17 @@ def test_what_is_not_finite_is_found_wherever_it_is(dtype, broken):
         other = tensor.clone()
         other[place] = broken
         assert not digest_and_finiteness("w", other)[1]
+
+
+def test_keys_of_a_model_with_many_experts_are_made_once():
+    names = [f"model.layers.{i}.mlp.experts.{j}.w" for i in range(48) for j in range(3 * 128)]
+    before = weights_hash._keyed.cache_info()
+    for _ in range(2):
+        for name in names:
+            weights_hash._keyed(name, torch.bfloat16, (2, 3), torch.device("cpu"))
+    after = weights_hash._keyed.cache_info()
+    assert after.misses - before.misses == len(names)
+    assert after.hits - before.hits == len(names)
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool])
