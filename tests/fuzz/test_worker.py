@@ -15,6 +15,8 @@ from tests.fuzz import spoil
 from tests.fuzz.kinds import KINDS
 from tests.fuzz.worker import Outcome, Worker
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # all libraries are read first
+
 
 @pytest.fixture(scope="module")
 def worker(world):
@@ -90,7 +92,6 @@ def test_what_becomes_of_an_input_is_told_apart(worker, call, what):
     assert worker.run(reads, {"note": b"here"}) == Outcome("data")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("call", [works_for_ever, waits_for_ever])
 def test_input_that_does_not_end_is_ended(worker, call, monkeypatch):
     monkeypatch.setattr("tests.fuzz.worker.WAIT", 3.0)
