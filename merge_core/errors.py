@@ -118,8 +118,7 @@ class Notices:
 
     def lines(self) -> list[str]:
         """Return a line each, in the file's order: file, line, key path and why."""
-        ordered = sorted(self.found, key=lambda notice: notice.line)
-        return [f"{self.file}:{n.line}: {n.path}: {n.rule}" for n in ordered]
+        return _listed(self.file, self.found)
 
     def refuse(self) -> None:
         """Raise them as problems, if there are any.
@@ -142,18 +141,22 @@ class DocumentError(MergeError, ValueError):
     def __init__(self, file: str, problems: Sequence[Problem]) -> None:
         self.file = file
         self.problems = tuple(sorted(problems, key=lambda p: p.line))
-        lines = [
-            f"{file}:{p.line}: {p.path}: {p.rule}".replace("\n", "\\n")
-            for p in self.problems[:SHOWN]
-        ]
-        if len(self.problems) > SHOWN:
-            lines.append(f"{file}: and {len(self.problems) - SHOWN} more")
-        super().__init__("\n".join(lines))
+        super().__init__("\n".join(_listed(file, self.problems)))
+
+
+def _listed(file: str, found: Sequence[Problem]) -> list[str]:
+    """Return a line each, in the file's order: file, line, key path and rule; of many the first."""
+    ordered = sorted(found, key=lambda p: p.line)
+    lines = [f"{file}:{p.line}: {p.path}: {p.rule}".replace("\n", "\\n") for p in ordered[:SHOWN]]
+    if len(ordered) > SHOWN:
+        lines.append(f"{file}: and {len(ordered) - SHOWN} more")
+    return lines
 
 
 def hint(name: str, known: Iterable[str]) -> str:
     """Return ``, did you mean 'x'?`` for the nearest known name, or nothing."""
-    near = difflib.get_close_matches(name[:64], list(known), n=1)  # what is longer is like none
+    short, known = name[:64], list(known)  # what is longer is like none
+    near = [n for x in (short, short.lower()) for n in difflib.get_close_matches(x, known, n=1)]
     return f", did you mean {near[0]!r}?" if near else ""
 
 

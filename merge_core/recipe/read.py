@@ -13,7 +13,7 @@ from merge_core.recipe.model_reference import parse as parse_reference
 from merge_core.recipe.read_fields import Node, settings, whole_number
 from merge_core.recipe.schema import PART, ModulePart, Recipe, Slice, Source
 from merge_core.recipe.validate import check_method
-from merge_core.recipe.yaml_document import Document, read_all
+from merge_core.recipe.yaml_document import DEEPEST, Document, read_all
 
 OWN = ("base_model", "modules", "dtype", "out_dtype", "seed", "name")
 KEYS = ("merge_method", *PART, *OWN, *read_tokenizer.KEYS, "documents")
@@ -138,6 +138,8 @@ def _visit(
     for name in recipe.references():
         if name in above:
             raise ParameterError(f"documents refer to each other in a circle: {', '.join(above)}")
+        if len(above) >= DEEPEST:
+            raise ParameterError(f"documents refer to each other over more than {DEEPEST} levels")
         if name in named and name not in ordered:
             _visit(named[name], named, ordered, (*above, name))
             ordered[name] = named[name]

@@ -15,6 +15,7 @@ from merge_core.recipe.tokenizer_schema import (
 
 KEYS = ("tokenizer_source", "tokenizer", "chat_template")
 BLOCK = ("source", "tokens", "pad_to_multiple_of")
+WIDEST = 2**16  # rows that may be added for a multiple
 KINDS = ("model_token", "zero")
 
 
@@ -56,7 +57,7 @@ def _block(place: Node) -> TokenizerSetting | None:
         return None
     source = node.at("source").model() if "source" in node.data else UNION
     tokens = _tokens(node.at("tokens"))
-    multiple = node.whole("pad_to_multiple_of", 1, float("inf"), "1 on")
+    multiple = node.whole("pad_to_multiple_of", 1, WIDEST, f"1 to {WIDEST}")
     if len(node.problems) > before or source is None:
         return None
     return TokenizerSetting(source, tokens, multiple)

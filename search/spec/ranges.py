@@ -69,9 +69,9 @@ def _distinct(values: list[Any]) -> tuple[Any, ...]:
 class _Choices(StrictModel):
     choices: Annotated[
         list[bool | int | float | str],
-        Field(min_length=2),
+        Field(min_length=2, max_length=100),
         AfterValidator(_distinct),
-        Words("a list of two or more values"),
+        Words("a list of 2 to 100 values"),
     ]
 
 
@@ -85,7 +85,9 @@ class _Range(StrictModel):
         AfterValidator(lambda count: 1 if count == "layer" else count),
         Words("layer or a whole number of at least 1"),
     ] = None
-    gradient: Annotated[int | None, Field(ge=2), Words("a whole number of at least 2")] = None
+    gradient: Annotated[
+        int | None, Field(ge=2, le=1000), Words("a whole number from 2 to 1000")
+    ] = None
 
     @model_validator(mode="after")
     def _fit_each_other(self) -> _Range:

@@ -63,3 +63,14 @@ def test_lines_with_long_names_of_others_are_cut_and_keep_both_ends():
     assert str(error).endswith("xx': no such folder; give another")
     two = DocumentError("r.yaml", [Problem("a", "y" * 10**5, i) for i in (1, 2)])
     assert [len(line) <= errors.LONGEST for line in str(two).split("\n")] == [True, True]
+
+
+def test_near_name_is_found_in_small_letters_too():
+    assert hint("TIES", ["ties", "slerp"]) == ", did you mean 'ties'?"
+
+
+def test_of_many_notices_the_first_hundred_are_listed_in_the_files_order():
+    found = tuple(Problem("a", "in vain", line) for line in range(150, 0, -1))
+    lines = errors.Notices("f.yaml", found).lines()
+    assert (lines[0], lines[-1]) == ("f.yaml:1: a: in vain", "f.yaml: and 50 more")
+    assert len(lines) == 101

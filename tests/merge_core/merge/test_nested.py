@@ -191,6 +191,12 @@ def test_documents_without_one_result_are_refused(documents, rule):
         read_recipe("---\n".join(linear(*document) for document in documents))
 
 
+def test_documents_over_thousands_of_levels_are_refused():
+    links = [linear(f"a{i}", f"a{i + 1}") for i in range(3000)]
+    with pytest.raises(DocumentError, match="refer to each other over more than 64 levels"):
+        read_recipe("---\n".join([linear("", "a0"), *links]))
+
+
 def test_problems_of_all_documents_are_told_at_once_with_their_lines(tmp_path):
     (tmp_path / "r.yaml").write_text("name: a\nmerge_method: x\n---\nmerge_method: y\nmodles: []\n")
     with pytest.raises(

@@ -80,11 +80,15 @@ CASES = {
     "source that is a number": ({"source": 3}, "tokenizer.source: expected a model, got 3"),
     "padding of zero": (
         {"pad_to_multiple_of": 0},
-        "tokenizer.pad_to_multiple_of: expected a whole number from 1 on, got 0",
+        "tokenizer.pad_to_multiple_of: expected a whole number from 1 to 65536, got 0",
+    ),
+    "padding that no memory holds": (
+        {"pad_to_multiple_of": 10**18},
+        "tokenizer.pad_to_multiple_of: expected a whole number from 1 to 65536, got 1" + "0" * 18,
     ),
     "padding that is a flag": (
         {"pad_to_multiple_of": True},
-        "tokenizer.pad_to_multiple_of: expected a whole number from 1 on, got true",
+        "tokenizer.pad_to_multiple_of: expected a whole number from 1 to 65536, got true",
     ),
     "tokens that are a list": (
         {"tokens": ["x"]},

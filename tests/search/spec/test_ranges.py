@@ -52,8 +52,8 @@ def knob_of(data: dict[str, Any]) -> Knob:
         ),
         ({"per": True}, "here.per", "expected layer or a whole number of at least 1, got true"),
         ({"per": 2.0}, "here.per", "expected layer or a whole number of at least 1, got 2.0"),
-        ({"gradient": 1}, "here.gradient", "expected a whole number of at least 2, got 1"),
-        ({"gradient": "layer"}, "here.gradient", "expected a whole number of at least 2, got 'la"),
+        ({"gradient": 1}, "here.gradient", "expected a whole number from 2 to 1000, got 1"),
+        ({"gradient": "layer"}, "here.gradient", "expected a whole number from 2 to 1000, got 'la"),
         ({"per": 2, "gradient": 3}, "here", "has per and gradient; choose one"),
         ({"stepp": 0.1}, "here.stepp", "unknown key, did you mean 'step'?"),
         ({"colour": 1}, "here.colour", "unknown key"),
@@ -92,7 +92,7 @@ def test_a_step_as_wide_as_the_range_fits_whatever_floats_make_of_the_difference
 def test_choices_are_a_list_of_two_or_more_plain_values(values: Any) -> None:
     ((path, rule),) = problems_of({"choices": values})
     assert path == "here.choices"
-    assert rule.startswith("expected a list of two or more values, got ")
+    assert rule.startswith("expected a list of 2 to 100 values, got ")
 
 
 def test_a_value_listed_twice_is_a_problem() -> None:
