@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from merge_core.atomic_write import check_free
 from merge_core.errors import Notices
 from merge_core.merge.nested import plan, unmatched_filters
 from merge_core.output import model_folder
@@ -14,6 +15,7 @@ from merge_core.parents.open import open_parents
 from merge_core.plan.steps import Plan
 from merge_core.recipe.read import Reading, reading_of
 from merge_core.recipe.yaml_document import Document, parse_all, read_all
+from merge_core.tokenizer.chat_template import check_chat_templates
 
 Folder = str | Path
 Tell = Callable[[str], None]
@@ -39,6 +41,7 @@ def merge(
         DocumentError: The recipe breaks rules.
         MergeError: A parent cannot be used, or ``out`` is taken.
     """
+    check_free(Path(out), overwrite=overwrite)  # before hours of fetching models
     plan = planned(recipe, folder, tell=tell, strict=strict)
     return model_folder.write(plan, Path(out), overwrite=overwrite)
 
@@ -61,6 +64,7 @@ def planned(
     found, roots = read(recipe, folder)
     if strict:
         found.notices.refuse()
+    check_chat_templates(found.recipe)
     made = plan(found.recipe, open_parents(found.recipe.references(), roots))
     idle = Notices(found.notices.file, (*found.notices.found, *unmatched_filters(found, made)))
     if strict:

@@ -63,11 +63,7 @@ def fill_whole(target: Path, fill: Callable[[Path], None], *, overwrite: bool = 
     target = Path(os.path.realpath(target))
     with _told(target):
         part = _prepared(target)
-        taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
-        if taken and not overwrite:
-            raise OutputExistsError(f"{target}: exists; choose another place or pass --overwrite")
-        if os.path.ismount(target):
-            raise OutputError(f"{target}: is a disk of its own; name a folder in it")
+        taken = _is_taken(target, overwrite)
         part.mkdir()
         try:
             fill(part)
@@ -79,6 +75,28 @@ def fill_whole(target: Path, fill: Callable[[Path], None], *, overwrite: bool = 
             _synced(target.parent)
         finally:
             _remove(part)
+
+
+def check_free(target: Path, *, overwrite: bool = False) -> None:
+    """Raise what ``fill_whole`` would before it fills, as far as can be seen without writing."""
+    target = Path(os.path.realpath(target))
+    with _told(target):
+        _is_taken(target, overwrite)
+        above = next(folder for folder in target.parents if folder.exists())
+        if not above.is_dir():
+            raise OutputError(f"{target}: cannot be written: {above} is no folder")
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise OutputError(f"{target}: cannot be written: Permission denied ({above})")
+
+
+def _is_taken(target: Path, overwrite: bool) -> bool:
+    """Return whether there is something to replace; raise if that may not be."""
+    taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
+    if taken and not overwrite:
+        raise OutputExistsError(f"{target}: exists; choose another place or pass --overwrite")
+    if os.path.ismount(target):
+        raise OutputError(f"{target}: is a disk of its own; name a folder in it")
+    return taken
 
 
 def make_folder(folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import mergetune
+from merge_core.architecture import model_class
 from merge_core.architecture.model_class import config_of, shell
 from merge_core.errors import CheckpointError, MergeError
 from merge_core.tokenizer import parent_tokenizer
@@ -121,6 +122,12 @@ def test_model_type_that_is_code_is_refused_whoever_opens_it(evil, opened):
     change_config(evil, model_type="evil", auto_map={"AutoConfig": "evil.C"})
     with pytest.raises(MergeError):
         opened(evil)
+
+
+def test_model_class_that_is_code_is_refused_with_the_way_out():
+    config = {"model_type": "evil", "auto_map": {"AutoConfig": "evil.C"}}
+    with pytest.raises(CheckpointError, match=r"^x: .* never run: .*saved with a class of transf"):
+        model_class.read(config, "x")
 
 
 def test_own_class_beside_auto_map_is_that_of_transformers(evil):

@@ -226,12 +226,17 @@ def config_of(config: Mapping[str, Any]) -> Any:
     Infinite numbers are read in the form in which transformers writes them, too.
 
     Raises:
-        ValueError: Its ``model_type`` is not known, or missing.
+        ValueError: Its ``model_type`` is not known, is code of the folder, or missing.
     """
     from transformers import CONFIG_MAPPING
 
     kind = str(config.get("model_type"))
     if kind not in CONFIG_MAPPING:
+        if config.get("auto_map"):
+            raise ValueError(
+                f"model_type {kind!r} is code of the folder (auto_map), which is never run: there "
+                "is no --trust-remote-code; use a copy saved with a class of transformers"
+            )
         raise ValueError(f"model_type {kind!r} is not known")
     found = CONFIG_MAPPING[kind]
     return found.from_dict(found._decode_special_floats(without(config, ("auto_map",))))

@@ -58,13 +58,15 @@ def write(
     files = companions(plan.parents[plan.tokens_from].folder)
 
     def fill(folder: Path) -> None:
+        _write_shell(
+            plan, folder, files
+        )  # what can be wrong there is known before hours of merging
         made.append(weights_hash.combined(write_shards(plan, folder, shard_bytes)))
         if expected not in (None, made[0]):
             raise CheckpointError(
                 f"{out}: not written, the merge gives other weights ({made[0]}, was {expected}); "
                 f"a parent has changed since"
             )
-        _write_shell(plan, folder, files)
         recipe = portable(plan.recipe, plan.opened, out)
         record = _record(plan, made[0])
         (folder / "README.md").write_text(card(plan, recipe, record), encoding="utf-8")

@@ -10,6 +10,7 @@ from merge_core import templates
 from merge_core.errors import ParameterError, TemplateError
 from merge_core.json_text import read_json, read_text
 from merge_core.parents.protocol import Parent
+from merge_core.recipe.schema import Recipe
 from merge_core.recipe.tokenizer_schema import AUTO, TEMPLATES, template_rule
 
 FOLDER = Path(__file__).parent / "chat_templates"
@@ -41,11 +42,26 @@ def chat_template(setting: str, parents: Mapping[str, Parent], order: Sequence[s
         raise ParameterError(f"chat_template: {rule}")
     if setting in TEMPLATES:
         return (FOLDER / f"{setting}.jinja").read_text(encoding="utf-8")
+    _check(setting)
+    return setting
+
+
+def check_chat_templates(recipe: Recipe) -> None:
+    """Compile what a recipe and its documents have as Jinja text; no model is needed for that.
+
+    Raises:
+        ParameterError: One is no valid Jinja.
+    """
+    for one in (recipe, *recipe.documents):
+        if one.chat_template is not None and "{" in one.chat_template:
+            _check(one.chat_template)
+
+
+def _check(text: str) -> None:
     try:
-        templates.check(setting, "chat")
+        templates.check(text, "chat")
     except TemplateError as error:
         raise ParameterError(f"chat_template: no valid Jinja: {error}") from error
-    return setting
 
 
 def _template_of(folder: Path) -> str | None:

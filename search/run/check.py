@@ -13,6 +13,7 @@ from merge_core.parents.weight_files import tensor_shapes
 from merge_core.recipe.read import reading_of
 from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import Document, read_all
+from merge_core.tokenizer.chat_template import check_chat_templates
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from search.run.check_tasks import other_tokenizers, wrong_tasks
 from search.space.space import Space
@@ -82,6 +83,7 @@ def notices(spec: StudySpec) -> list[Notices]:
 
 
 def _recipe(file: Path, recipe: Recipe) -> Checked:
+    check_chat_templates(recipe)
     facts = {
         "recipe": str(file),
         "merge_method": recipe.merge_method,

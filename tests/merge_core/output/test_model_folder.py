@@ -10,8 +10,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from merge_core import api
 from merge_core.errors import MergeError, NonFiniteError, OutputExistsError
 from merge_core.merge.nested import plan
+from merge_core.output import model_folder
 from merge_core.output.live_model import Candidate
 from merge_core.output.model_folder import portable, write
 from merge_core.parents.checkpoint import Checkpoint
@@ -163,6 +165,43 @@ def test_files_of_the_processor_go_along_whatever_becomes_of_the_vocabulary(
     assert ("tekken.json" in found) == (not vocabulary)  # it holds for the old one only
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda base: (base / "chat_template.jinja").write_bytes(b"\xff"),
+        lambda base: (base / "tokenizer_config.json").write_text("{"),
+        lambda base: (base / "generation_config.json").write_text("[]"),
+    ],
+)
+def test_what_is_wrong_beside_the_weights_is_told_before_they_are_merged(
+    planned, own_family, tmp_path, monkeypatch, spoil
+):
+    root = own_family()
+    made = planned(f"{LINEAR}chat_template: auto\n", root=root)
+    spoil(root / "base")
+    monkeypatch.setattr(model_folder, "write_shards", lambda *_: pytest.fail("it was merged"))
+    with pytest.raises(MergeError, match=r"cannot be read|expected a JSON object"):
+        made.write(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "more", "message"),
+    [
+        ("taken", "", r"taken: exists; choose another place"),
+        ("file/out", "", r"file/out: cannot be written: .*file is no folder"),
+        ("new", "chat_template: '{% foo %}'", r"chat_template: no valid Jinja: line 1"),
+    ],
+)
+def test_what_needs_no_model_is_told_before_models_are_looked_for(tmp_path, out, more, message):
+    (tmp_path / "taken").mkdir()
+    for name in ("file", "taken/x"):
+        (tmp_path / name).touch()
+    recipe = f"merge_method: linear\nmodels: [{{model: ./gone, parameters: {{weight: 1}}}}]\n{more}"
+    with pytest.raises(MergeError, match=message):
+        api.merge(recipe, tmp_path / out)
+
+
 def test_record_names_recipe_weights_parents_and_versions(planned, tmp_path):
     made = planned(TIES, "pythia")
     digest = made.write(tmp_path / "out")
@@ -225,7 +264,7 @@ def test_crash_in_the_middle_leaves_nothing(planned, tmp_path, monkeypatch):
         assert list((tmp_path / "place").glob(".out*/model*")), "weights should be written by now"
         raise KeyboardInterrupt("stop")
 
-    monkeypatch.setattr("merge_core.output.model_folder._write_config", crash)
+    monkeypatch.setattr("merge_core.output.model_folder.card", crash)
     with pytest.raises(KeyboardInterrupt, match="stop"):
         planned(TIES).write(tmp_path / "place" / "out")
     assert names(tmp_path / "place") == []

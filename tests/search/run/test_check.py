@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from merge_core.errors import CheckpointError, DocumentError
+from merge_core.errors import CheckpointError, DocumentError, ParameterError
 from merge_core.methods.registry import method
 from search.run.check import check
 from search.spec.study_file import read
@@ -188,6 +188,12 @@ def test_a_bad_recipe_is_refused_as_a_recipe(tmp_path: Path) -> None:
 
 IDLE = RECIPE.replace("weight: 1", "weight: 1, density: 0.5")
 REASON = "models[0].parameters.density: changes nothing here; "
+
+
+def test_a_recipe_whose_chat_template_does_not_compile_is_refused(folder: Path) -> None:
+    (folder / "r.yaml").write_text(f"{RECIPE}chat_template: '{{% foo %}}'\n")
+    with pytest.raises(ParameterError, match=r"^chat_template: no valid Jinja: line 1: .*foo"):
+        check(folder / "r.yaml")
 
 
 def test_what_a_recipe_says_in_vain_is_a_warning_or_with_strict_an_error(folder: Path) -> None:
