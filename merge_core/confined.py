@@ -10,14 +10,15 @@ import atexit
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
-from merge_core import confined_process
-from merge_core.confined_process import SECONDS
-
+PROGRAM = Path(__file__).with_name("confined_process.py")  # not imported: it needs jinja2
+SECONDS = 1.0  # of processor time for one request; real ones take a thousandth
 # Names of what the process gets of the environment: no keys, no passwords.
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ", "VIRTUAL_ENV", "TMPDIR")
 
@@ -71,7 +72,7 @@ class _Process:
         assert self._running is not None
         code = self._running.wait()
         self.stop()
-        if code == -confined_process.SIGNAL:
+        if code == -signal.SIGPROF:
             return f"it takes more than {SECONDS:g} s of processor time"
         return f"the process for it ended (status {code})"
 
@@ -80,7 +81,7 @@ class _Process:
             kept = {k: v for k, v in os.environ.items() if k in KEPT or k.startswith("PYTHON")}
             self._owner = os.getpid()
             self._running = subprocess.Popen(
-                [sys.executable, str(confined_process.__file__)],
+                [sys.executable, str(PROGRAM), str(SECONDS)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -35,15 +35,14 @@ from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-SIGNAL = signal.SIGPROF
-SECONDS = 1.0  # of processor time for one request; real ones take a thousandth
 MEMORY = 2**28  # bytes beside what the process has at its start
 LENGTH = 2**24  # characters of a filled template
 STATUS = Path("/proc/self/statm")
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until there are no more; the argument is the time of one, in seconds."""
+    seconds = float(sys.argv[1])
     answers, sys.stdout = sys.stdout, sys.stderr
     _limit_memory()
     while True:
@@ -51,7 +50,7 @@ def main() -> None:
             kind, arguments = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        answers.write(json.dumps(_answer(kind, arguments)) + "\n")
+        answers.write(json.dumps(_answer(kind, arguments, seconds)) + "\n")
         answers.flush()
 
 
@@ -64,11 +63,11 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
 
 
-def _answer(kind: str, arguments: tuple[Any, ...]) -> dict[str, Any]:
+def _answer(kind: str, arguments: tuple[Any, ...], seconds: float) -> dict[str, Any]:
     work: Any = WORK[kind]
     if kind == "chat":
         _transformers()  # takes time, which is not the template's
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # ends the process by SIGNAL
+    signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF ends the process
     try:
         return {"result": work(*arguments)}
     except TemplateSyntaxError as error:
