@@ -19,7 +19,7 @@ from merge_core.atomic_write import write_whole
 from merge_core.errors import CheckpointError
 from merge_core.json_text import read_json
 
-FORMAT = 6
+FORMAT = 7
 FILES = re.compile(r"[0-9a-f]{32}\.json")
 
 

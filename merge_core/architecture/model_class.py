@@ -50,6 +50,7 @@ class Architecture:
     stacks: tuple[Layers, ...] = ()  # of layers
     float32: frozenset[str] = frozenset()  # tensors that the class keeps so, whatever its type is
     whole_numbers: frozenset[str] = frozenset()  # tensors that are no floats
+    not_causal: str = ""  # why it is no causal language model, if it is none
 
     def reason_to_drop(self, tensor: str, stored: Mapping[str, object]) -> str | None:
         """Return why a stored tensor does not go into a merge, or None if it does."""
@@ -122,6 +123,7 @@ def _kept(facts: Mapping[str, Any]) -> Architecture | None:
             tuple(Layers(**stack) for stack in facts["stacks"]),
             frozenset(facts["float32"]),
             frozenset(facts["whole_numbers"]),
+            str(facts["not_causal"]),
         )
     except (LookupError, TypeError, ValueError, AttributeError):
         return None
@@ -298,7 +300,22 @@ def _of_model(model: Any) -> Architecture:
         tuple(Layers(stack, count) for stack, count in names.layer_stacks().items()),
         frozenset(names.kept_in_float32()),
         frozenset(names.of(whole).values()),
+        _not_causal(model),
     )
+
+
+def _not_causal(model: Any) -> str:
+    """Return why a model does not predict each token from those before it alone, or nothing."""
+    name, parts = type(model).__name__, [*model.modules()]
+    if not model.can_generate():
+        return f"{name} has no head that predicts the next token"
+    if model.config.is_encoder_decoder:
+        return f"{name} is an encoder and a decoder"
+    decoder = [x.is_decoder for x in parts if isinstance(getattr(x, "is_decoder", None), bool)]
+    causal = any(getattr(x, "is_causal", None) is True for x in parts)
+    if decoder and not any(decoder) and not causal:
+        return f"{name} without is_decoder: true in its config reads in both directions"
+    return ""
 
 
 def _vocabulary(model: Any) -> Iterator[str]:

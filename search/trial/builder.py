@@ -8,7 +8,7 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from merge_core.errors import MergeError
+from merge_core.errors import CheckpointError, MergeError
 from merge_core.merge.nested import plan
 from merge_core.parents import ties
 from merge_core.parents.locate import locate
@@ -150,6 +150,8 @@ class Builder:
         extra = [name for recipe in spec.baselines.values() for name in recipe.references()]
         names = tuple(dict.fromkeys([*spec.template.references(), *extra]))
         parents = open_parents(names, spec.roots, store.open)
+        for parent in parents.values():
+            _check_causal(parent)
         entries = sum(math.prod(x.shape) for x in self._main(parents).tensors.values())
         placed = self._place(store, parents, entries)
         return _Opened(parents, placed, entries, Watch(parents.values()))
@@ -174,6 +176,14 @@ class Builder:
     def _host(self) -> Host:
         engine, folder, entries = self._spec.engine, self._spec.folder, self._opened.entries
         return open_host(engine, self.placement, folder, entries, lambda: self.tokenizer)
+
+
+def _check_causal(parent: Parent) -> None:
+    if parent.architecture.not_causal:
+        raise CheckpointError(
+            f"{parent.where}: {parent.architecture.not_causal}, and a study scores causal language "
+            f"models; merge such models to a folder with mergetune merge"
+        )
 
 
 def _set_threads(wanted: int | None) -> int:
