@@ -13,6 +13,7 @@ from merge_core.atomic_write import fill_whole
 from merge_core.errors import CheckpointError, OutputExistsError
 from merge_core.json_text import json_text, read_json, tagged
 from merge_core.numerics import weights_hash
+from merge_core.output.contents import RECORD, listed
 from merge_core.output.model_card import card
 from merge_core.output.safetensors_writer import SHARD_BYTES, write_shards
 from merge_core.parents.companions import companions, is_of_tokenizer
@@ -21,7 +22,6 @@ from merge_core.plan.steps import Plan
 from merge_core.recipe.schema import Recipe
 from merge_core.tokenizer.chat_template import chat_template
 
-RECORD = "mergetune.json"  # the last file of a folder: its presence says that it is complete
 STUDY = ("study.yaml", "study.db", ".writer.lock")  # what a study's folder holds one of
 
 
@@ -30,6 +30,7 @@ def write(
     out: Path,
     *,
     overwrite: bool = False,
+    ours: bool = False,
     expected: str | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> str:
@@ -39,6 +40,7 @@ def write(
         plan: What to compute.
         out: The folder to make; a link is followed to the folder it names.
         overwrite: Replace ``out`` if it is there and mergetune wrote it.
+        ours: Whether only mergetune writes to that place, so that its record may be gone.
         expected: The ``weights_digest`` that the result must have; None takes any.
         shard_bytes: Greatest size of one weights file; a larger tensor gets a file of its own.
 
@@ -53,7 +55,7 @@ def write(
     made: list[str] = []
     out = out.resolve()
     if overwrite:
-        _check_replaceable(out, plan.opened.values())
+        _check_replaceable(out, plan.opened.values(), ours)
 
     files = companions(plan.parents[plan.tokens_from].folder)
 
@@ -71,18 +73,20 @@ def write(
         record = _record(plan, made[0])
         (folder / "README.md").write_text(card(plan, recipe, record), encoding="utf-8")
         (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-        (folder / RECORD).write_text(json_text(record) + "\n")
+        record["files"] = listed(folder)
+        (folder / RECORD).write_text(json_text(record) + "\n", encoding="utf-8")
 
     fill_whole(out, fill, overwrite=overwrite)
     return made[0]
 
 
-def _check_replaceable(out: Path, parents: Iterable[Parent]) -> None:
+def _check_replaceable(out: Path, parents: Iterable[Parent], ours: bool) -> None:
     """Refuse to replace a folder that mergetune did not write, or that holds what must stay.
 
     Args:
         out: What would go; links resolved. It need not exist.
         parents: Models that must stay.
+        ours: Whether a record is not asked for.
 
     Raises:
         OutputExistsError: It must not go.
@@ -98,7 +102,7 @@ def _check_replaceable(out: Path, parents: Iterable[Parent]) -> None:
         why = "a model that is merged is in it"
     elif any(file for name in STUDY for file in out.rglob(name)):
         why = "a study is in it"
-    elif not (out / RECORD).is_file():
+    elif not ours and not (out / RECORD).is_file():
         why = f"mergetune did not write it (it has no {RECORD})"
     else:
         return

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 from merge_core.atomic_write import write_whole
+from merge_core.errors import OutputExistsError
 from merge_core.json_text import json_text
 from merge_core.output import model_folder
+from merge_core.output.contents import is_whole
 from search.report.summary import Report
 from search.trial.builder import Builder
 from search.trial.trial import Trial
@@ -15,8 +17,25 @@ from search.trial.trial import Trial
 SUMMARY, RECIPE, MODEL = "summary.json", "best.yaml", "best-model"
 
 
+def check_owner(folder: Path, study: str) -> None:
+    """Refuse to write over what another study found.
+
+    Raises:
+        OutputExistsError: The summary in the folder is another's.
+    """
+    try:
+        owner = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["study"]
+    except (OSError, ValueError, LookupError, TypeError):  # none, or not whole: nobody's
+        return
+    if owner != study:
+        raise OutputExistsError(
+            f"{folder}: holds what study {owner!r} found; give study {study!r} a folder of its "
+            "own, or a study file with another file name, or move that away"
+        )
+
+
 def write(folder: Path, builder: Builder, winner: Trial, report: Report) -> None:
-    """Write the three results into a folder; those that are there and right are left alone."""
+    """Write the three results into a folder; a model that is whole is left alone."""
     write_whole(folder / SUMMARY, json_text(report.to_json()) + "\n")
     head = (
         f"# Winner of the mergetune study {report.study!r}: trial {winner.number}, seed "
@@ -24,12 +43,14 @@ def write(folder: Path, builder: Builder, winner: Trial, report: Report) -> None
     )
     recipe = model_folder.portable(winner.recipe, builder.parents, folder).to_yaml()
     write_whole(folder / RECIPE, head + recipe)
-    if _digest_of(folder / MODEL) != winner.weights_digest:
-        export(builder, winner, folder / MODEL, overwrite=True)
+    if not is_whole(folder / MODEL, winner.weights_digest):
+        export(builder, winner, folder / MODEL, overwrite=True, ours=True)
 
 
-def export(builder: Builder, trial: Trial, out: Path, *, overwrite: bool = False) -> str:
-    """Write a trial's model folder; returns its weights digest.
+def export(
+    builder: Builder, trial: Trial, out: Path, *, overwrite: bool = False, ours: bool = False
+) -> str:
+    """Write a trial's model folder; returns its weights digest. See ``model_folder.write``.
 
     Raises:
         CheckpointError: The parents no longer give the weights that the trial had.
@@ -37,12 +58,4 @@ def export(builder: Builder, trial: Trial, out: Path, *, overwrite: bool = False
     """
     expected = trial.weights_digest or None  # a failed trial may have none
     plan = builder.plan(trial.recipe)
-    return model_folder.write(plan, out, overwrite=overwrite, expected=expected)
-
-
-def _digest_of(folder: Path) -> str | None:
-    record = folder / model_folder.RECORD
-    if not record.is_file():
-        return None
-    found: str = json.loads(record.read_text(encoding="utf-8"))["weights_digest"]
-    return found
+    return model_folder.write(plan, out, overwrite=overwrite, ours=ours, expected=expected)

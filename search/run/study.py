@@ -52,6 +52,7 @@ def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> Report | No
 def _run(spec: StudySpec, progress: Progress, stop: Callable[[], bool]) -> Report | None:
     progress.stage("opening models and tasks")
     record = open_for(spec)
+    results.check_owner(spec.results, record.name)
     with record.writing():
         return _search_and_report(spec, record, progress, stop)
 

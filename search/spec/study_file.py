@@ -112,18 +112,16 @@ class StudySpec(StudyFile):
 
     Args:
         folder: Of the study file; relative paths start there.
+        results: The folder that holds what the study finds: ``results``, and in it one with the
+            file's name where that is not ``study.yaml``.
         data: The whole file as plain data, what is stored and compared on resume; no passwords.
         notices: What its recipe says in vain, and where.
     """
 
     folder: Path
+    results: Path
     data: Mapping[str, Any]
     notices: Notices = Field(exclude=True)
-
-    @property
-    def results(self) -> Path:
-        """The folder that holds what the study finds."""
-        return self.folder / "results"
 
     @property
     def unnamed(self) -> bool:
@@ -148,7 +146,10 @@ def read(path: Path) -> StudySpec:
         DocumentError: It breaks rules; all problems at once.
     """
     file = path / FILE if path.is_dir() else path
-    return of_document(read_document(file), Path(os.path.abspath(file)).parent)
+    spec = of_document(read_document(file), Path(os.path.abspath(file)).parent)
+    if file.name == FILE:
+        return spec
+    return spec.model_copy(update={"results": spec.results / file.stem})
 
 
 def of_document(
@@ -179,6 +180,7 @@ def of_document(
     if isinstance(data.get("storage"), str):
         data = {**data, "storage": masked(data["storage"])}
     found = {**dict(said or ()), "folder": folder, "data": data}
+    found["results"] = folder / "results"
     idle = [(join("recipe", where), rule) for where, rule in found["template"].notices]
     found["notices"] = Notices(document.file, document.placed(idle))
     found["name"] = found["name"] or folder.name

@@ -1,11 +1,12 @@
 import json
+import shutil
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from merge_core.errors import CheckpointError, MergeError
+from merge_core.errors import CheckpointError, MergeError, OutputExistsError
 from merge_core.recipe import read as recipe_reader
 from search.report import files as results
 from search.report.reproduce import reproduce
@@ -69,6 +70,38 @@ def test_run_of_a_finished_study_changes_nothing_and_gives_the_same_summary(fini
     assert (
         study.parent / "results" / "best-model" / "model.safetensors"
     ).stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("damage", ["weights", "record", "no record"])
+def test_a_best_model_that_is_not_whole_is_mended_by_the_next_run(finished, tmp_path, damage):
+    study = tmp_path / "small"
+    shutil.copytree(finished[0].parent, study)
+    folder = study / "results" / "best-model"
+    before = (folder / "model.safetensors").read_bytes()
+    if damage == "weights":
+        (folder / "model.safetensors").unlink()
+    elif damage == "record":
+        (folder / "mergetune.json").write_text("{")
+    else:
+        (folder / "mergetune.json").unlink()
+    assert run_whole(study) == finished[1]
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert json.loads((folder / "mergetune.json").read_text())["files"]
+
+
+def test_a_second_study_in_a_folder_leaves_the_first_ones_results(finished, tmp_path):
+    study = tmp_path / "small"
+    shutil.copytree(finished[0].parent, study)
+    before = (study / "results" / "summary.json").read_bytes()
+    other = (study / "study.yaml").read_text().replace("name: small", "name: other")
+    (study / "study.yaml").write_text(other)
+    with pytest.raises(OutputExistsError, match="holds what study 'small' found"):
+        run_whole(study)
+    (study / "study.yaml").rename(study / "other.yaml")
+    found = run_whole(study / "other.yaml")
+    assert found["study"] == "other"
+    assert (study / "results" / "summary.json").read_bytes() == before
+    assert json.loads((study / "results" / "other" / "summary.json").read_text()) == found
 
 
 def test_best_model_loads_with_transformers_and_is_the_winner(finished):
