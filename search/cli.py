@@ -70,7 +70,7 @@ SendKeys = Annotated[
         "--send-key",
         metavar="NAME=HOST",
         callback=lambda pairs: send_keys(pairs or ()),
-        help="Send a judge's key (api_key_env) to this host.",
+        help="Send a judge's key (api_key_env), or a variable of `storage:`, to this host.",
     ),
 ]
 Strict = Annotated[
@@ -143,7 +143,9 @@ def run(
 
 
 @app.command()
-def trials(study: Study, plugin: Plugins = None, as_json: Json = False) -> None:
+def trials(
+    study: Study, plugin: Plugins = None, send_key: SendKeys = None, as_json: Json = False
+) -> None:
     """List a study's trials."""
     spec, record = open_study(study)
     best = front({t.number: t.values for t in record.trials if t.values})
@@ -152,7 +154,9 @@ def trials(study: Study, plugin: Plugins = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def best(study: Study, plugin: Plugins = None, as_json: Json = False) -> None:
+def best(
+    study: Study, plugin: Plugins = None, send_key: SendKeys = None, as_json: Json = False
+) -> None:
     """Show a finished study's report and its winning recipe."""
     _, record = open_study(study)
     trial, summary = winner(record)
@@ -198,6 +202,7 @@ def export(
     trial: Annotated[str, typer.Option(help="A trial's number, or best.")] = "best",
     overwrite: Overwrite = False,
     plugin: Plugins = None,
+    send_key: SendKeys = None,
     as_json: Json = False,
 ) -> None:
     """Write the model folder of one trial."""

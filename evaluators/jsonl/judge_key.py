@@ -21,7 +21,7 @@ _KEY_NAME = re.compile(r"[A-Z0-9_]*API_KEY")
 _ADDRESS = re.compile(
     r"https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?"
 )
-_PAIR = re.compile(r"([A-Z0-9_]*API_KEY)=([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])")
+_PAIR = re.compile(r"(\w+)=([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])")
 _sent: set[tuple[str, str]] = set()  # of this process: a variable and a host
 
 
@@ -42,6 +42,11 @@ def send_keys(pairs: Iterable[str]) -> None:
                 f"got {'another text' if '=' in pair else repr(pair)}"
             )
         _sent.add((found[1], found[2].strip("[]").lower()))
+
+
+def may_go(variable: str, host: str) -> bool:
+    """Return whether the user has said that a variable's value may go to a host."""
+    return (variable, host.lower()) in _sent
 
 
 @contextmanager
@@ -109,7 +114,7 @@ def key_for(variable: str | None, base_url: str) -> str:
 
 
 def _check_host(variable: str, host: str, base_url: str) -> None:
-    if (variable, host) not in _sent:
+    if not may_go(variable, host):
         raise EvaluationError(
             f"the key in {variable} goes only to hosts that you name, and the study sends it to "
             f"{host}; add --send-key {variable}={host} if you trust that host with it"

@@ -30,7 +30,12 @@ def open_for(spec: StudySpec) -> Record:
     """
     objectives = len(spec.scores) if spec.aggregate == "apart" else 1
     record = open_record(
-        spec.storage, spec.name, create=True, objectives=objectives, unnamed=spec.unnamed
+        spec.storage,
+        spec.name,
+        create=True,
+        objectives=objectives,
+        unnamed=spec.unnamed,
+        variables=spec.variables,
     )
     about = record.about
     if about is not None:

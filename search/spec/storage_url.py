@@ -37,6 +37,11 @@ def filled(text: str) -> str:
     return checked(url, hidden=url != text)
 
 
+def variables(text: str) -> tuple[str, ...]:
+    """Return the environment variables that a storage's text names."""
+    return tuple(dict.fromkeys(_ENV.findall(text)))
+
+
 def checked(url: str, *, hidden: bool = False) -> str:
     """Return a URL in its plain form; ``${NAME}`` in it is no variable any more.
 

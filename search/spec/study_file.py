@@ -24,7 +24,7 @@ from search.spec.recipe_template import Template
 from search.spec.recipe_template import parse as parse_template
 from search.spec.score import Kind, Scores, refusal
 from search.spec.sections import Engine, Items, Search
-from search.spec.storage_url import filled, in_folder, masked
+from search.spec.storage_url import filled, in_folder, masked, variables
 
 FILE = "study.yaml"
 # names in the report, and what others there begin with
@@ -114,12 +114,14 @@ class StudySpec(StudyFile):
         folder: Of the study file; relative paths start there.
         results: The folder that holds what the study finds: ``results``, and in it one with the
             file's name where that is not ``study.yaml``.
+        variables: Environment variables whose values stand in ``storage``.
         data: The whole file as plain data, what is stored and compared on resume; no passwords.
         notices: What its recipe says in vain, and where.
     """
 
     folder: Path
     results: Path
+    variables: tuple[str, ...]
     data: Mapping[str, Any]
     notices: Notices = Field(exclude=True)
 
@@ -177,9 +179,11 @@ def of_document(
         read.pop("storage", None)
     said = read_model(StudyFile, read, "", problems)
     document.fail(problems)
-    if isinstance(data.get("storage"), str):
-        data = {**data, "storage": masked(data["storage"])}
-    found = {**dict(said or ()), "folder": folder, "data": data}
+    text = data.get("storage")
+    named = variables(text) if isinstance(text, str) else ()
+    if isinstance(text, str):
+        data = {**data, "storage": masked(text)}
+    found = {**dict(said or ()), "folder": folder, "data": data, "variables": named}
     found["results"] = folder / "results"
     idle = [(join("recipe", where), rule) for where, rule in found["template"].notices]
     found["notices"] = Notices(document.file, document.placed(idle))

@@ -31,7 +31,9 @@ def open_study(study: str) -> tuple[StudySpec, Record]:
         record = open_record(_filled(study))
     else:
         spec = study_file.read(Path(study))
-        record = open_record(spec.storage, spec.name, unnamed=spec.unnamed)
+        record = open_record(
+            spec.storage, spec.name, unnamed=spec.unnamed, variables=spec.variables
+        )
     about = record.about
     if about is None:
         raise MergeError(f"study {record.name!r} in {record.url} has not begun: run it first")

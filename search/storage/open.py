@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
+import ipaddress
+import os
 import re
 import sqlite3
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from evaluators.jsonl.judge_key import may_go
 from merge_core.atomic_write import make_folder
 from merge_core.errors import MergeError, StorageError, UnknownNameError
 from search.spec.storage_url import SQLITE, checked, masked, secrets, sqlite_file
@@ -16,6 +20,7 @@ from search.storage.study_record import Record
 if TYPE_CHECKING:
     import optuna
 
+OPTIONS = ("sslmode", "connect_timeout", "charset", "application_name")  # that name no host
 PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}
 
 
@@ -26,6 +31,7 @@ def open_record(
     create: bool = False,
     objectives: int = 1,
     unnamed: bool = False,
+    variables: Sequence[str] = (),
 ) -> Record:
     """Open a study.
 
@@ -36,9 +42,11 @@ def open_record(
         objectives: How many a study has that is made.
         unnamed: ``name`` is only what the folder of the database is called now: where it holds
             one study, named after its folder too, it is that one.
+        variables: Environment variables that a study file has put into ``url``.
 
     Raises:
-        MergeError: The storage cannot be opened.
+        MergeError: The storage cannot be opened, or the user has not said that the variables'
+            values may go to its host.
         UnknownNameError: There is no such storage or study, or several to choose from.
     """
     import optuna
@@ -46,6 +54,7 @@ def open_record(
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # warnings would stand beside our one line
     url = _checked(url)
     shown = masked(url)
+    _check_sent(url, variables)
     _check_file(url, create)
     storage = _opened(url)  # once: it reads Optuna's migrations each time
     with told(shown, "opened"):
@@ -71,6 +80,45 @@ def _checked(url: str) -> str:
         return checked(url)
     except ValueError as error:
         raise MergeError(f"storage: {error}") from error
+
+
+def _check_sent(url: str, variables: Sequence[str]) -> None:
+    """Refuse to send a variable's value to a host that the user has not named.
+
+    A study file may come from a stranger, and names both the variable and the host.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    if not variables or sqlite_file(url) is not None:
+        return
+    try:
+        parsed = make_url(url)  # what a driver is given
+    except (ArgumentError, ValueError):
+        return  # nor can it be opened
+    leading = sorted(set(parsed.query) - set(OPTIONS))
+    if leading:
+        raise MergeError(
+            f"storage: the option {leading[0]!r} may lead to another host, so it does not go with "
+            f"${{{variables[0]}}}; expected {', '.join(OPTIONS)} at most"
+        )
+    host = parsed.host or "localhost"  # without one: a socket of this machine
+    unsaid = [name for name in variables if not may_go(name, host)]
+    if unsaid and not _is_this_machine(host):
+        secret = any(os.environ.get(name, "") in host for name in variables)
+        shown = "HOST" if secret else host
+        raise MergeError(
+            f"storage: the value of {unsaid[0]} goes only to hosts that you name, and the study "
+            f"sends it to {'one that its variables name' if secret else host}; add --send-key "
+            f"{unsaid[0]}={shown} if you trust that host with it"
+        )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _check_file(url: str, create: bool) -> None:

@@ -157,7 +157,7 @@ def test_address_that_two_readers_could_read_otherwise_is_refused(url, opened):
     assert "SECRET" not in str(refused.value)
 
 
-@pytest.mark.parametrize("pair", ["x", "HOME=h.com", "A_API_KEY=", "A_API_KEY=h.com/v1", "=h", KEY])
+@pytest.mark.parametrize("pair", ["x", "A B=h.com", "A_API_KEY=", "A_API_KEY=h.com/v1", "=h", KEY])
 def test_pair_that_is_no_name_and_host_is_refused(pair):
     with pytest.raises(ParameterError, match="--send-key: expected NAME=host"):
         send_keys([pair])

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from evaluators.consent import consent
 from merge_core.errors import DocumentError, MergeError
 from search.run.check import check
 from search.run.resume import open_for
@@ -128,20 +129,57 @@ def test_password_in_a_study_file_is_neither_shown_nor_stored(form, remote, tmp_
 
 def test_variable_in_storage_is_stored_by_its_name(remote, tmp_path, monkeypatch):
     monkeypatch.setenv("DB_PASSWORD", SECRET)
-    file = remote("postgresql://u:${DB_PASSWORD}@h/db")
+    file = remote("postgresql://u:${DB_PASSWORD}@localhost/db")
     record = toy.searched(study_file.read(file))
-    assert record.about["study"]["storage"] == "postgresql://u:${DB_PASSWORD}@h/db"
+    assert record.about["study"]["storage"] == "postgresql://u:${DB_PASSWORD}@localhost/db"
     assert SECRET.encode() not in everything(tmp_path)
-    assert record.url == "postgresql://u:***@h/db"
+    assert record.url == "postgresql://u:***@localhost/db"
     monkeypatch.setenv("DB_PASSWORD", "another")  # a password that changed is no other study
     assert open_for(study_file.read(file)).trials == record.trials
 
 
 def test_database_is_read_without_the_variables_of_its_study(remote, monkeypatch):
     monkeypatch.setenv("DB_PASSWORD", SECRET)
-    record = toy.searched(study_file.read(remote("postgresql://u:${DB_PASSWORD}@h/db")))
+    record = toy.searched(study_file.read(remote("postgresql://u:${DB_PASSWORD}@localhost/db")))
     monkeypatch.delenv("DB_PASSWORD")
     assert open_study("postgresql://other@h/db")[1].trials == record.trials
+
+
+URLS = {  # a stranger's text of storage -> the host that a variable goes to; None: this machine
+    "postgresql://u:${DB_PASSWORD}@evil.example/db": "evil.example",
+    "postgresql://${DB_PASSWORD}@evil.example:99/db": "evil.example",
+    "mysql+pymysql://u:p@Evil.Example/${DB_PASSWORD}": "Evil.Example",
+    "postgresql://u:${DB_PASSWORD}@127.0.0.1@evil.example/db": None,
+    "postgresql://u:${DB_PASSWORD}@evil.example\\@127.0.0.1/db": None,
+    "postgresql://u:${DB_PASSWORD}@127.0.0.1,evil.example/db": None,
+    "postgresql://u:${DB_PASSWORD}@[2001:db8::1]/db": "2001:db8::1",
+    "postgresql://u:p@${DB_PASSWORD}.evil.example/db": None,
+    "postgresql://u:${DB_PASSWORD}@/db?host=evil.example": None,
+    "postgresql://u:${DB_PASSWORD}@localhost/db?service=evil": None,
+}
+
+
+@pytest.mark.parametrize(("url", "host"), URLS.items())
+def test_a_variable_of_a_study_file_goes_only_to_hosts_that_the_user_names(
+    url, host, remote, monkeypatch
+):
+    monkeypatch.setenv("DB_PASSWORD", SECRET)
+    file = remote(url.replace("\\", "\\\\"))
+    for use in (lambda: open_for(study_file.read(file)), lambda: open_study(str(file))):
+        with pytest.raises(MergeError, match=r"(goes only to hosts|may lead to another)") as told:
+            use()
+        assert SECRET not in str(told.value)
+    if host is not None:
+        assert f"--send-key DB_PASSWORD={host} if" in str(told.value)
+        with consent(send_keys=[f"DB_PASSWORD={host if ':' not in host else f'[{host}]'}"]):
+            assert open_for(study_file.read(file)).trials == []
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", ""])
+def test_to_this_machine_every_variable_may_go(host, remote, monkeypatch):
+    monkeypatch.setenv("DB_PASSWORD", SECRET)
+    file = remote(f"postgresql://u:${{DB_PASSWORD}}@{host}/db?sslmode=require")
+    assert open_for(study_file.read(file)).trials == []
 
 
 def test_other_keys_do_not_take_variables(tmp_path, monkeypatch):
