@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from evaluators.engines.stopping import samples
+from evaluators.engines.stopping import LIMITS, samples
 from merge_core.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def refuse_task(name: str, task: Task, given: Sequence[str]) -> None:
 def refuse_requests(name: str, documents: Sequence[Sequence[Instance]]) -> None:
     """Refuse requests that have no one score per item, or another one each time.
 
-    Nor may a text be empty: lm-eval gives it the log-likelihood of a perfect model.
+    Nor may a text or a choice be empty: lm-eval gives it the log-likelihood of a perfect model.
     """
     requests = [request for document in documents for request in document]
     others = sorted({r.request_type for r in requests} - set(ANSWERABLE))
@@ -52,7 +52,24 @@ def refuse_requests(name: str, documents: Sequence[Sequence[Instance]]) -> None:
             "so a score could not be repeated; use a greedy variant of it"
         )
     for place, document in enumerate(documents):
-        if any(r.request_type == "loglikelihood_rolling" and not r.args[0] for r in document):
-            raise EvaluationError(
-                f"lm-eval task {name!r}: document {place} is empty; leave it out of the task's data"
-            )
+        for request in document:
+            rule = _cannot_be_asked(request)
+            if rule:
+                raise EvaluationError(f"lm-eval task {name!r}: document {place} {rule}")
+
+
+def _cannot_be_asked(request: Instance) -> str:
+    """Return why no model has an answer to a request, or nothing."""
+    if request.request_type == "loglikelihood_rolling":
+        return "" if request.args[0] else "is empty; leave it out of the task's data"
+    if request.request_type == "loglikelihood":
+        return "" if request.args[1] else "has an empty choice or continuation; leave it out"
+    how = request.args[1]
+    for key in LIMITS:
+        most = how.get(key)
+        if most is not None and (not isinstance(most, int) or most < 1):
+            return f"asks for an answer of {key}: {most!r}, expected a whole number of at least 1"
+    stops = how.get("until") or []
+    if not isinstance(stops, str) and not all(isinstance(stop, str) for stop in stops):
+        return f"stops an answer at until: {stops!r}, expected texts"
+    return ""

@@ -120,23 +120,22 @@ class LmEvalTask(Evaluator):
         return self._reduction.score(task.process_results(doc, answers))
 
     def unfit(self, model: LiveModel, which: Sequence[int]) -> dict[int, str]:
-        """Return why items do not fit the window; rolling texts are read in windows and do."""
-        if self._cut:
-            return {}
+        """Return why items do not fit the window; rolling texts are read in windows and do.
+
+        With ``too_long: cut`` only what comes after the prompt must fit.
+        """
         window = window_of(model)
         new = [i for i in dict.fromkeys(which) if i not in self._lengths]
         some = [(i, r) for i in new for r in self._prepared.requests[i]]
-        asked = [(i, *_prompt(r)) for i, r in some if r.request_type != "loglikelihood_rolling"]
+        kinds = [(i, r) for i, r in some if r.request_type != "loglikelihood_rolling"]
+        asked = [(i, *_prompt(r, self._cut)) for i, r in kinds]
         counts = count_tokens(model.tokenizer, [prompt for _, prompt, _ in asked])
         self._lengths.update(dict.fromkeys(new, (0, 0)))
         for (i, _, answer), tokens in zip(asked, counts, strict=True):
             self._lengths[i] = max(self._lengths[i], (tokens, answer), key=sum)
         reasons = {i: too_long(*self._lengths[i], window) for i in which}
-        return {
-            i: f"{reason}; or say `too_long: cut`, as lm-eval does"
-            for i, reason in reasons.items()
-            if reason
-        }
+        more = "" if self._cut else "; or say `too_long: cut`, as lm-eval does"
+        return {i: f"{reason}{more}" for i, reason in reasons.items() if reason}
 
 
 def _facts(prepared: Prepared, by: Reduction) -> TaskFacts:
@@ -167,11 +166,15 @@ def _refuse_filter(task: str, chosen: FilterEnsemble) -> None:
             ) from error
 
 
-def _prompt(request: Instance) -> tuple[str, int]:
-    """Return what must fit the window, and how many tokens its answer may have."""
+def _prompt(request: Instance, cut: bool) -> tuple[str, int]:
+    """Return what must fit the window, and how many tokens its answer may have.
+
+    Where a prompt is ``cut``, one token of it must be left.
+    """
     if request.request_type == "generate_until":
-        return request.args[0], most_tokens(request.args[1])
-    return "".join(request.args), 0
+        most = most_tokens(request.args[1])
+        return ("", most + 1) if cut else (request.args[0], most)
+    return request.args[1] if cut else "".join(request.args), 0
 
 
 def _chosen(kind: str, wanted: str | None, known: list[str], task: str) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from merge_core.errors import EvaluationError
+from tests.evaluators.conftest import CHOICE
 
 DOCS = [{"q": f"say {c}:", "a": c} for c in "abcdef"]
 
@@ -31,6 +32,29 @@ def test_generation_settings_of_a_task_without_generation_are_refused(standard):
 def test_prompts_of_whole_texts_are_refused(option, standard):
     with pytest.raises(EvaluationError, match=f"no prompts; omit {next(iter(option))}"):
         standard.open("texts", **option)
+
+
+@pytest.mark.parametrize(
+    ("how", "rule"),
+    [
+        ({"max_gen_toks": 0}, "asks for an answer of max_gen_toks: 0, expected a whole number of"),
+        ({"max_new_tokens": -5}, "asks for an answer of max_new_tokens: -5, expected a whole"),
+        ({"max_gen_toks": "many"}, "asks for an answer of max_gen_toks: 'many', expected a whole"),
+        ({"until": [1]}, r"stops an answer at until: \[1\], expected texts"),
+    ],
+)
+def test_generation_settings_that_no_answer_has_are_refused(how, rule, tasks):
+    tasks.write("odd", DOCS, generation_kwargs=how)
+    with pytest.raises(EvaluationError, match=f"'odd': document 0 {rule}"):
+        tasks.open("odd")
+
+
+def test_an_empty_choice_is_refused_with_its_document(tasks):
+    docs = [{"q": "say a:", "choices": ["a", "b"], "a": 0}]
+    docs += [{"q": "say b:", "choices": ["a", ""], "a": 0}]
+    tasks.write("pick", docs, **CHOICE | {"target_delimiter": ""})
+    with pytest.raises(EvaluationError, match="'pick': document 1 has an empty choice"):
+        tasks.open("pick")
 
 
 def test_unsafe_code_is_refused(tasks):

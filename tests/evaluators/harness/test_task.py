@@ -304,6 +304,16 @@ def test_what_is_cut_on_request_is_what_lm_eval_cuts(tasks, live, lm_eval_says):
     assert scores.tolist() == lm_eval_says(live, tasks, "long").items("acc_norm", "none")
 
 
+def test_what_cutting_does_not_help_is_said_without_scoring(tasks, live):
+    docs = [{"q": "say a:", "choices": ["a", "b" * n], "a": 0} for n in (9, 600)]
+    tasks.write("long", docs, **CHOICE)
+    unfit = tasks.open("long", too_long="cut").unfit(live, [0, 1])
+    assert [*unfit] == [1]
+    assert re.match(r"60\d tokens do not fit the model's window of 512; shorten", unfit[1])
+    tasks.write("gen", [{"q": "a", "a": "a"}], generation_kwargs={"max_gen_toks": 512})
+    assert [*tasks.open("gen", too_long="cut").unfit(live, [0])] == [0]
+
+
 # Tasks written out
 
 
