@@ -154,9 +154,9 @@ def test_study_makes_each_product_once_as_far_as_there_is_room(
     plan, digests = planned(root / "r.yaml"), []
     for weight in (0.5, 0.6, 0.7):
         (root / "r.yaml").write_text(text.replace("weight: 0.5", f"weight: {weight}"))
-        recipe, _ = api.read(root / "r.yaml", None)
+        reading, _ = api.read(root / "r.yaml", None)
         made.clear()
-        digests.append(candidate.build(nested.plan(recipe, plan.opened)))
+        digests.append(candidate.build(nested.plan(reading.recipe, plan.opened)))
         counts.append(len(made))
     assert counts == [first, again, again]
     assert digests[-1] == Candidate(room=0).build(planned(root / "r.yaml"))
