@@ -15,9 +15,10 @@ from collections.abc import Callable
 
 import torch
 
-from merge_core.merge.statistics_cache import Known
+from merge_core.merge.statistics_cache import OF_A_NAME, Known
 
-SIZE = 40  # bytes of a value
+ENTRIES = 10
+SIZE = 4 * ENTRIES + OF_A_NAME  # bytes of a value and its name
 ROOMS = (0.1, 0.5, 0.9, 0.99, 0.999, 1.0)
 
 
@@ -27,7 +28,7 @@ def known(room: int) -> tuple[Callable[[], object], Callable[[int], bool]]:
 
     def ask(name: int) -> bool:
         missed.clear()
-        cache.get(name, lambda: missed.append(name) or torch.zeros(SIZE // 4))
+        cache.get(name, lambda: missed.append(name) or torch.zeros(ENTRIES))
         return not missed
 
     return lambda: cache.of({}), ask

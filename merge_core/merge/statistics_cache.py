@@ -20,6 +20,7 @@ from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.parents.residency import host_room
 from merge_core.plan.steps import Operand
 
+OF_A_NAME = 500  # bytes, roughly, of a value's name, beside the value
 OF_A_NUMBER = 200  # bytes, roughly, of what is no tensor
 MUCH = 0.1  # seconds of computing, after which memory is given back
 LONG = 8  # candidates that have not asked for a value, after which it may go
@@ -112,7 +113,8 @@ class Known:
             self._depth -= 1
             if self._depth == 0:
                 self.seconds += time.perf_counter() - start
-        self._keep(name, _Kept(value, _bytes(value), version, self._candidate), cheap)
+        size = _bytes(value) + OF_A_NAME
+        self._keep(name, _Kept(value, size, version, self._candidate), cheap)
         return value
 
     def _keep(self, name: Hashable, new: _Kept, cheap: bool) -> None:

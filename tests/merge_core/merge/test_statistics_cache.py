@@ -1,4 +1,5 @@
 import re
+import tracemalloc
 from functools import partial
 from pathlib import Path
 
@@ -7,6 +8,26 @@ import torch
 
 from merge_core.merge import statistics_cache as module
 from merge_core.merge.statistics_cache import OF_A_NUMBER, Known
+from merge_core.plan.steps import Operand
+
+
+@pytest.fixture(autouse=True)
+def nameless(monkeypatch):
+    """Let names take no room, so that sizes are those of the values."""
+    monkeypatch.setattr(module, "OF_A_NAME", 0)
+
+
+def test_names_take_room_of_which_a_study_with_many_numbers_needs_most(monkeypatch):
+    monkeypatch.undo()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    known = Known(room=2**30)
+    for i in range(2000):
+        operands = (Operand("base", "a.weight"), Operand("one", "a.weight"))
+        known.of_tensors(("kept", 0.5 + i / 10_000, None, i), operands, lambda i=i: i / 7)
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.5 < known.used / (after - before) < 2
 
 
 def test_value_is_computed_once():

@@ -11,6 +11,7 @@ from merge_core import api
 from merge_core.api import merge, planned
 from merge_core.errors import CheckpointError, MergeError
 from merge_core.merge import nested
+from merge_core.merge.statistics_cache import OF_A_NAME
 from merge_core.output.live_model import Candidate
 from merge_core.parents import lora
 from merge_core.parents.weight_files import SINGLE
@@ -141,7 +142,7 @@ WHOLE = RECIPE.replace("{density: 0.5}", "{density: 0.5, trim: global}")
     [
         (RECIPE, 2**30, 8, 0),
         (WHOLE, 2**30, 8, 0),
-        (ADDED, 5 * 16 * 16 * 4, 8, 3),
+        (ADDED, 5 * (16 * 16 * 4 + OF_A_NAME), 8, 3),
         (ADDED, 0, 8, 8),
     ],
     ids=["tensor", "global", "room for five", "no room"],
