@@ -37,6 +37,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MEMORY = 2**28  # bytes beside what the process has at its start
 LENGTH = 2**24  # characters of a filled template
+LIMIT = resource.RLIMIT_AS
+HARD = resource.getrlimit(LIMIT)[1]  # what whoever started this allows; nothing can raise it
 STATUS = Path("/proc/self/statm")
 
 
@@ -60,7 +62,7 @@ def _limit_memory() -> None:
         return
     pages = int(STATUS.read_text().split()[0])
     most = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+    resource.setrlimit(LIMIT, (most if HARD == resource.RLIM_INFINITY else min(most, HARD), HARD))
 
 
 def _answer(kind: str, arguments: tuple[Any, ...], seconds: float) -> dict[str, Any]:
@@ -125,7 +127,7 @@ def _checked(text: str) -> str:
 
 @functools.cache
 def _transformers() -> Any:
-    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    resource.setrlimit(LIMIT, (HARD, HARD))
     from transformers.utils.chat_template_utils import render_jinja_template
 
     _limit_memory()

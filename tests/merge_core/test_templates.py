@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -88,3 +90,13 @@ def test_process_sees_no_keys_and_goes_on_after_an_interruption(
         assert process._owner == os.getpid()
     finally:
         process.stop()
+
+
+def test_templates_are_filled_where_the_system_bounds_all_memory() -> None:
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**34, 2**34));"
+        "from merge_core import templates; print(templates.fill('{{ a }}', {'a': 'b'}));"
+        "print(templates.fill_chat('{{ messages[0].content }}', [{'role': 'user', 'content': 'c'}]))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (run.stdout, run.returncode) == ("b\nc\n", 0), run.stderr
