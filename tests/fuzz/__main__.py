@@ -63,6 +63,9 @@ def _fuzz(job: Job, world: Path) -> Counter[str]:
     found: Counter[str] = Counter()
     seen: Counter[str] = Counter()
     with Worker(world) as worker:
+        valid = worker.run(job.kind.call, {})
+        if valid.what != "data":  # then all else would be an error for the same reason
+            raise SystemExit(f"{job.kind.name}: what is not spoilt is no data: {valid}")
         for number in range(job.first, job.first + job.count):
             files = job.kind.spoilt(Random(f"{job.kind.name} {job.seed} {number}"), world)
             outcome = worker.run(job.kind.call, files)

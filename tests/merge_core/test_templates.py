@@ -96,7 +96,7 @@ def test_templates_are_filled_where_the_system_bounds_all_memory() -> None:
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**34, 2**34));"
         "from merge_core import templates; print(templates.fill('{{ a }}', {'a': 'b'}));"
-        "print(templates.fill_chat('{{ messages[0].content }}', [{'role': 'user', 'content': 'c'}]))"
+        "print(templates.fill_chat('{{ messages[0].role }}', [{'role': 'c', 'content': ''}]))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (run.stdout, run.returncode) == ("b\nc\n", 0), run.stderr
