@@ -1,4 +1,4 @@
-"""Recipe + parents' headers -> what to compute for every tensor. No tensor is read here."""
+"""Recipe + parents' headers -> what to compute for every tensor; only tied tensors are read here."""
 
 from __future__ import annotations
 
@@ -50,21 +50,15 @@ def plan_document(
     listed = tuple(dict.fromkeys(source.model for source in recipe.sources()))
     config_from, used = recipe.base_model or listed[0], recipe.names() if with_base else listed
     parents = ties.aligned(parents, [*used, config_from])
-    tokens, tokens_from = None, config_from
-    if recipe.tokenizer is not None:
-        if recipe.tokenizer.source not in (UNION, BASE):
-            tokens_from = recipe.tokenizer.source
-        indexed = parents[config_from].architecture.vocabulary
-        tokens = vocabulary(recipe.tokenizer, parents, recipe.base_model, used, indexed)
+    tokens, tokens_from = _tokens(recipe, parents, config_from, used)
+    if tokens is not None:
         parents = {**parents, **{name: tokens.reindexed(name) for name in used}}
     unloaded = {name: _unloaded(parents[name]) for name in dict.fromkeys([*used, config_from])}
-    names = {
-        name: parents[name].architecture.in_order(parents[name].tensors.keys() - left.keys())
-        for name, left in unloaded.items()
-    }
-    stacks = parents[config_from].architecture.stacks
-    for name in names:
+    names = {}
+    for name, left in unloaded.items():
         _check_whole(parents[name])
+        names[name] = parents[name].architecture.in_order(parents[name].tensors.keys() - left)
+    stacks = parents[config_from].architecture.stacks
     layout = lay_out(recipe, config_from, names, stacks, with_base=with_base)
     _check_fit(layout, parents)
     left_out = [{**parents[name].left_out, **unloaded[name]} for name in used]
@@ -86,6 +80,18 @@ def plan_document(
         dropped=dropped,
         vocabulary=tokens,
     )
+
+
+def _tokens(
+    recipe: Recipe, parents: Mapping[str, Parent], config_from: str, used: Sequence[str]
+) -> tuple[Vocabulary | None, str]:
+    """Return the result's vocabulary where the recipe makes one, and whose token ids it has."""
+    setting = recipe.tokenizer
+    if setting is None:
+        return None, config_from
+    indexed = parents[config_from].architecture.vocabulary
+    made = vocabulary(setting, parents, recipe.base_model, used, indexed)
+    return made, config_from if setting.source in (UNION, BASE) else setting.source
 
 
 def _unloaded(parent: Parent) -> dict[str, str]:
