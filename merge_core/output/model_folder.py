@@ -57,12 +57,8 @@ def write(
     if overwrite:
         _check_replaceable(out, plan.opened.values(), ours)
 
-    files = companions(plan.parents[plan.tokens_from].folder)
-
     def fill(folder: Path) -> None:
-        _write_shell(
-            plan, folder, files
-        )  # what can be wrong there is known before hours of merging
+        write_shell(plan, folder)  # first: what can be wrong there is known before hours of merging
         made.append(weights_hash.combined(write_shards(plan, folder, shard_bytes)))
         if expected not in (None, made[0]):
             raise CheckpointError(
@@ -113,12 +109,8 @@ def _check_replaceable(out: Path, parents: Iterable[Parent], ours: bool) -> None
 
 def write_shell(plan: Plan, folder: Path) -> None:
     """Write all that a model folder has beside its weights: config, tokenizer, processor, ..."""
-    _write_shell(plan, folder, companions(plan.parents[plan.tokens_from].folder))
-
-
-def _write_shell(plan: Plan, folder: Path, files: Iterable[Path]) -> None:
     _write_config(plan, folder)
-    _copy(plan, files, folder)
+    _copy(plan, folder)
     _write_tokenizer(plan, folder)
 
 
@@ -143,10 +135,10 @@ def _write_tokenizer(plan: Plan, folder: Path) -> None:
         _set_chat_template(folder, text)
 
 
-def _copy(plan: Plan, files: Iterable[Path], folder: Path) -> None:
+def _copy(plan: Plan, folder: Path) -> None:
     """Copy what lies beside the weights; the files of a vocabulary that is another now stay."""
     source = plan.parents[plan.tokens_from].folder
-    for file in files:
+    for file in companions(source):
         if plan.vocabulary is None or not is_of_tokenizer(file):
             place = folder / file.relative_to(source)
             place.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Recipe + parents' headers -> what to compute for every tensor; only tied tensors are read here."""
+"""Recipe + parents' headers -> what to compute for every tensor. Only tied tensors are read."""
 
 from __future__ import annotations
 
@@ -31,17 +31,16 @@ SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 def plan_document(
     recipe: Recipe, parents: Mapping[str, Parent], opened: Mapping[str, Parent]
 ) -> Plan:
-    """Resolve every parameter for every tensor and check that the parents fit together.
+    """Resolve every parameter for every tensor, and check that the parents fit.
 
     Args:
         recipe: A valid recipe; its ``documents`` aside.
-        parents: All that it refers to: parents, and other documents by their names.
+        parents: All that it refers to, also other documents, by name.
         opened: The parents among them.
 
     Raises:
-        CheckpointError: A parent lacks a tensor that its class or another parent has, or stores
-            another kind of number; a layer that is asked for is not there; the result's config
-            makes other tensors.
+        CheckpointError: A parent lacks a tensor that its class or another parent has, stores
+            another kind of number, or has no such layer; the result's config makes other tensors.
         ShapeError: Two parents have different shapes for one tensor.
         ParameterError: A parameter has no value for some tensor.
     """
@@ -51,19 +50,18 @@ def plan_document(
     config_from, used = recipe.base_model or listed[0], recipe.names() if with_base else listed
     parents = ties.aligned(parents, [*used, config_from])
     tokens, tokens_from = _tokens(recipe, parents, config_from, used)
-    if tokens is not None:
-        parents = {**parents, **{name: tokens.reindexed(name) for name in used}}
-    unloaded = {name: _unloaded(parents[name]) for name in dict.fromkeys([*used, config_from])}
-    names = {}
-    for name, left in unloaded.items():
+    parents |= {} if tokens is None else {name: tokens.reindexed(name) for name in used}
+    unloaded, names = {}, {}
+    for name in dict.fromkeys([*used, config_from]):
+        left = unloaded[name] = _unloaded(parents[name])
         _check_whole(parents[name])
         names[name] = parents[name].architecture.in_order(parents[name].tensors.keys() - left)
-    stacks = parents[config_from].architecture.stacks
-    layout = lay_out(recipe, config_from, names, stacks, with_base=with_base)
+    facts = parents[config_from].architecture
+    layout = lay_out(recipe, config_from, names, facts.stacks, with_base=with_base)
     _check_fit(layout, parents)
-    left_out = [{**parents[name].left_out, **unloaded[name]} for name in used]
-    dropped = {tensor: why for left in left_out for tensor, why in left.items()}
-    dropped |= _left_out(layout, used, names)
+    dropped = _left_out(layout, used, names)
+    for name in used:
+        dropped |= {**parents[name].left_out, **unloaded[name]}
     steps = [_step(placed, recipe, found, parents) for placed in layout.placed]
     config = _config(parents, config_from, layout, tokens, tokens_from)
     check_result(config, config_from, {step.tensor: step.shape for step in steps})
