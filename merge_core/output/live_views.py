@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from merge_core.architecture.stored_names import stored_form
@@ -16,19 +17,36 @@ def stored_views(model: Any) -> Iterator[tuple[str, Tensor]]:
     """Yield stored tensor names, each with the view of the live weights that it fills.
 
     transformers stores some classes under other names than their modules have, and fused weights
-    one by one; its own reverse conversion tells which. Where that copies, the places of the copy's
-    entries are read off by converting numbers instead of weights.
+    one by one; its own reverse conversion tells which. It makes parts contiguous, which is left
+    out here. Where it still copies, the places of the copy's entries are read off by converting
+    numbers instead of weights. So a fused weight is gone through once, however many parts it has.
     """
     for name, live in model.state_dict().items():
         memory = live.untyped_storage().data_ptr()
-        stored = stored_form(model, name, live)
+        with _without_copies():
+            stored = stored_form(model, name, live)
         if all(x.untyped_storage().data_ptr() == memory for _, x in stored):
             yield from stored
             continue
-        for part, places in stored_form(model, name, _numbered(live)):
-            view = _view(live, places)
+        numbers = _numbered(live)
+        for part, places in stored_form(model, name, numbers):
+            view = _view(live, numbers, places)
             if view is not None:
                 yield part, view
+
+
+def _without_copies() -> AbstractContextManager[Any]:
+    """Leave tensors where they are when they are asked to be contiguous."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Mode(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:  # torch's own signature
+            return args[0] if func is torch.Tensor.contiguous else func(*args, **(kwargs or {}))
+
+    return Mode()
 
 
 def _numbered(live: Tensor) -> Tensor:
@@ -37,11 +55,13 @@ def _numbered(live: Tensor) -> Tensor:
     return torch.arange(live.numel(), device=live.device).reshape(live.shape)
 
 
-def _view(live: Tensor, places: Tensor) -> Tensor | None:
+def _view(live: Tensor, numbers: Tensor, places: Tensor) -> Tensor | None:
     """Return the view of ``live`` whose entries stand at ``places``, or None if there is none.
 
-    ``places`` are flat indices into ``live``, of the view's shape.
+    ``numbers`` are the flat indices of ``live``, ``places`` those of the view's entries.
     """
+    if not places.numel():
+        return live.new_empty(places.shape)
     flat = places.flatten()
     start = int(flat[0])
     steps = [math.prod(places.shape[i + 1 :]) for i in range(places.dim())]  # to the next in axis i
@@ -50,9 +70,10 @@ def _view(live: Tensor, places: Tensor) -> Tensor | None:
     ]
     if any(step < 0 for step in strides) or not live.is_contiguous():
         return None
-    view = live.as_strided(places.shape, strides, live.storage_offset() + start)
-    expected = _numbered(live).as_strided(places.shape, strides, start)
-    return view if bool(expected.equal(places)) else None
+    expected = numbers.as_strided(places.shape, strides, start)
+    if not expected.equal(places):
+        return None
+    return live.as_strided(places.shape, strides, live.storage_offset() + start)
 
 
 def check_filled(plan: Plan, places: Mapping[str, Tensor]) -> None:
