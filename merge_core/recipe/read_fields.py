@@ -203,6 +203,7 @@ def _conditional(node: Node) -> Conditional | None:
     part = given.data.get("filter")
     if part is not None and not isinstance(part, str):
         node.at("filter").expected("a part of a name")
+        return None
     value = _value(given.at("value"))
     if value is None:
         return None

@@ -231,6 +231,10 @@ CASES = {
         ties("{filter: 3, value: 1}"),
         [f"{WEIGHT}.filter: expected a part of a name, got 3"],
     ),
+    "filter that is a mapping": (
+        ties("{filter: {mlp: 1}, value: 1}"),
+        [f"{WEIGHT}.filter: expected a part of a name, got a mapping"],
+    ),
     "value out of its hard limits": (
         ties(more="      density: 1.5\n"),
         ["8: models[1].parameters.density: must be in (0, 1], got 1.5"],
