@@ -7,6 +7,7 @@ tokenizers library can only append added tokens, which match anywhere in a text.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -122,7 +123,33 @@ def open_tokenizer(folder: Path) -> Any:
             ) from error
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{folder}: its tokenizer cannot be read: {first}") from error
+    _check_chat_templates(found, folder)
     return found
+
+
+def _check_chat_templates(tokenizer: Any, folder: Path) -> None:
+    """Refuse templates that are no texts, and names that would be other files when saved."""
+    given = getattr(tokenizer, "chat_template", None)
+    named = given if isinstance(given, dict) else {"default": "" if given is None else given}
+    for name, text in named.items():
+        if not isinstance(text, str) or not re.fullmatch(r"\w[\w.-]*", str(name)):
+            raise CheckpointError(
+                f"{folder}: its tokenizer's chat_template {str(name)[:80]!r}: expected a plain "
+                f"name and a text"
+            )
+
+
+def save(tokenizer: Any, folder: Path, where: Path) -> None:
+    """Write a tokenizer's files into ``folder``; it is of the model in ``where``, for messages.
+
+    Raises:
+        CheckpointError: transformers cannot write it.
+    """
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:  # what a stranger's settings lead to is of any class
+        said = " ".join((str(error) or type(error).__name__).split())
+        raise CheckpointError(f"{where}: its tokenizer cannot be saved: {said}") from error
 
 
 def _check_files(folder: Path) -> None:
@@ -149,7 +176,7 @@ def extended(start: Lexicon, new: Mapping[str, Added | None]) -> Any:
     ids = {token: end + i for i, token in enumerate(new)}
     with TemporaryDirectory() as name:
         folder = Path(name)
-        start.tokenizer.save_pretrained(folder)
+        save(start.tokenizer, folder, start.parent.folder)
         shutil.copyfile(start.parent.folder / "config.json", folder / "config.json")
         document = read_json(folder / "tokenizer.json")
         if stripped:

@@ -56,7 +56,7 @@ class Vocabulary:
         Raises:
             CheckpointError: What is read from ``folder`` has other tokens or ids.
         """
-        self.tokenizer.save_pretrained(folder)
+        parent_tokenizer.save(self.tokenizer, folder, folder)
         parent_tokenizer.check_kept(parent_tokenizer.load(folder), self.token_ids, folder)
 
     def reindexed(self, parent: str) -> Reindexed:

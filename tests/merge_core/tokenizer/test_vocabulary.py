@@ -308,6 +308,33 @@ def test_pipe_among_the_tokenizer_files_is_refused_and_not_waited_for(models, tm
         Case(root, order=("a",))
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        [{"name": "default", "template": 1}],
+        [{"name": "../../x", "template": "x"}],
+        [{"name": "/x", "template": "x"}],
+        1,
+    ],
+)
+def test_chat_template_that_is_no_text_or_would_be_another_file_is_refused(models, tmp_path, given):
+    root = copy(models, tmp_path, "a")
+    edit(root / "a" / "tokenizer_config.json", chat_template=given)
+    with pytest.raises(CheckpointError, match=r"/a: its tokenizer"):
+        Case(root, order=("a",))
+
+
+def test_tokenizer_that_cannot_be_saved_is_one_clear_error(models, tmp_path, monkeypatch):
+    case = Case(models, order=("a",))
+
+    def fail(folder):
+        raise TypeError("write() argument\nmust be str")
+
+    monkeypatch.setattr(case.made.tokenizer, "save_pretrained", fail)
+    with pytest.raises(CheckpointError, match=r"cannot be saved: write\(\) argument must be str$"):
+        case.made.save(tmp_path)
+
+
 def test_slow_tokenizer_is_refused(models, tmp_path):
     root = copy(models, tmp_path, "a")
     (root / "a" / "tokenizer.json").unlink()
