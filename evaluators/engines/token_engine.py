@@ -7,6 +7,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from evaluators.engines.encoding import Ask, TokenIds
@@ -72,8 +73,15 @@ class TokenEngine(ABC):
         return answers
 
     def fingerprint(self) -> str:
-        """Return a JSON object: versions, dtype, device, batch size, and so on."""
-        own = {"max_length": self._max_length, "tokenizer": self._tokenizer_digest}
+        """Return a JSON object: versions, dtype, device, batch size, and so on.
+
+        It is the same in every run on one machine, where packages, model folder and settings are.
+        """
+        own = {
+            "max_length": self._max_length,
+            "tokenizer": self._tokenizer_digest,
+            "tokenizers": version("tokenizers"),
+        }
         return json.dumps({**own, **self._facts()}, sort_keys=True)
 
     @abstractmethod
@@ -86,8 +94,12 @@ class TokenEngine(ABC):
 
 
 def _digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash what decides a text's token ids; padding is set anew at every call and left out."""
+    """Hash what decides a text's token ids, and the text of an answer's ids.
+
+    Padding is set anew at every call and left out.
+    """
     facts: list[object] = [sorted(tokenizer.get_vocab().items()), tokenizer.special_tokens_map]
+    facts += [type(tokenizer).__name__, getattr(tokenizer, "clean_up_tokenization_spaces", None)]
     core = getattr(tokenizer, "backend_tokenizer", None)  # absent in tokenizers written in Python
     if core is not None:
         rules = json.loads(core.to_str())

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import platform
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -161,15 +162,20 @@ class HfEngine(TokenEngine):
     def _facts(self) -> dict[str, Any]:
         device, generation = self._model.device, self._model.generation_config
         settings = generation.to_diff_dict() if generation else {}
-        cuda = device.type == "cuda"
+        cuda, config = device.type == "cuda", self._model.config
+        machine = [platform.machine(), torch.backends.cpu.get_cpu_capability()]
         return {
             "engine": "hf",
             "torch": torch.__version__,
             "transformers": transformers.__version__,
             "dtype": str(self._model.dtype).removeprefix("torch."),
             "device": torch.cuda.get_device_name(device) if cuda else device.type,
+            "cuda": torch.version.cuda if cuda else None,
+            "processor": machine if device.type == "cpu" else None,  # decides its kernels
             "threads": torch.get_num_threads() if device.type == "cpu" else None,
-            "attention": self._model.config._attn_implementation,
+            "products": torch.get_float32_matmul_precision(),
+            "attention": config._attn_implementation,
+            "experts": getattr(config, "_experts_implementation", None),
             "batch_size": self._batch_size,
             "generation": {k: v for k, v in settings.items() if k != "transformers_version"},
         }

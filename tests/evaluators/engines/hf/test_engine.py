@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from evaluators.engines.hf.engine import live_model
 from merge_core.errors import EvaluationError, NonFiniteError, ParameterError
@@ -71,7 +75,6 @@ MODELS = {
 @pytest.fixture(scope="module", params=MODELS)
 def small(request, make_tokenizer):
     """Two layers with 128 places, so that long prompts are cut."""
-    import torch
     import transformers
 
     name = request.param
@@ -130,8 +133,6 @@ def test_more_than_greedy_choice_is_left_to_hflm(fresh_live, make_tokenizer):
 
 
 def test_weights_changed_in_place_change_the_next_answer(fresh_live):
-    import torch
-
     before = fresh_live.engine.loglikelihood(PAIRS[:3])
     with torch.no_grad():
         fresh_live.model.model.layers[0].mlp.down_proj.weight.mul_(-3)
@@ -150,8 +151,6 @@ def test_more_new_tokens_than_the_model_takes_are_refused(live):
 
 
 def test_loglikelihood_is_what_the_definition_gives(live, tokenizer):
-    import torch
-
     prompt, answer = tokenizer("say a:")["input_ids"], tokenizer("bc")["input_ids"]
     with torch.no_grad():
         logits = live.model(torch.tensor([prompt + answer])).logits[0].double()
@@ -175,8 +174,6 @@ def test_tokenizer_given_is_left_as_it_was(live, make_tokenizer):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_spoilt_weights_raise_while_generating(value, fresh_live):
-    import torch
-
     with torch.no_grad():
         fresh_live.model.model.norm.weight[0] = value
     with pytest.raises(NonFiniteError, match="logits of the next token are NaN or infinite"):
@@ -184,8 +181,6 @@ def test_spoilt_weights_raise_while_generating(value, fresh_live):
 
 
 def test_spoilt_weights_raise_in_a_loglikelihood(fresh_live):
-    import torch
-
     with torch.no_grad():
         fresh_live.model.model.norm.weight[0] = float("nan")
     with pytest.raises(NonFiniteError, match=r"log-likelihood of 'b' after 'say a:' is nan"):
@@ -193,8 +188,6 @@ def test_spoilt_weights_raise_in_a_loglikelihood(fresh_live):
 
 
 def test_spoilt_weights_leave_nothing_behind(fresh_live):
-    import torch
-
     pairs = [(SHOTS * 3 + p, c) for p, c in PAIRS[:9]]
     before = fresh_live.engine.loglikelihood(pairs)
     with torch.no_grad():
@@ -208,8 +201,6 @@ def test_spoilt_weights_leave_nothing_behind(fresh_live):
 
 
 def test_a_masked_token_is_no_error(fresh_live, make_tokenizer):
-    import torch
-
     # Padded vocabularies have logits of -inf; a finite maximum is all that a choice needs.
     head = fresh_live.model.lm_head
     masked = torch.nn.Parameter(torch.full((48,), 0.0))
@@ -228,6 +219,57 @@ def test_fingerprint_names_dtype_device_and_batch(live):
     facts = json.loads(live.engine.fingerprint())
     assert facts["dtype"] == "float32"
     assert (facts["engine"], facts["device"], facts["batch_size"]) == ("hf", "cpu", 8)
+
+
+def test_fingerprint_is_the_same_in_every_process(model_folder):
+    code = (
+        "import sys, torch\n"
+        "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T\n"
+        "from evaluators.engines.hf.engine import live_model; torch.set_num_threads(1)\n"
+        "where = sys.argv[1]; model = M.from_pretrained(where, trust_remote_code=False)\n"
+        "tokenizer = T.from_pretrained(where, trust_remote_code=False)\n"
+        "print(live_model(model, tokenizer, batch_size=8).engine.fingerprint())"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", code, str(model_folder)],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert told[0] == told[1]
+    wanted = {"torch", "transformers", "tokenizers", "device", "processor", "dtype", "threads"}
+    assert wanted | {"attention", "experts", "products", "cuda"} <= json.loads(told[0]).keys()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda live: torch.set_float32_matmul_precision("medium"),
+        lambda live: torch.set_num_threads(2),
+        lambda live: live.model.set_attn_implementation("eager"),
+        lambda live: live.model.half(),
+    ],
+    ids=["products", "threads", "attention", "dtype"],
+)
+def test_fingerprint_changes_with_what_moves_the_bits(change, fresh_live):
+    before = fresh_live.engine.fingerprint()
+    try:
+        change(fresh_live)
+        assert fresh_live.engine.fingerprint() != before
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.set_num_threads(1)
+
+
+def test_fingerprint_changes_with_how_answers_are_cleaned(live, make_tokenizer):
+    tokenizer = make_tokenizer()
+    tokenizer.clean_up_tokenization_spaces = True
+    other = live_model(live.model, tokenizer, batch_size=8)
+    assert other.engine.fingerprint() != live.engine.fingerprint()
 
 
 def test_fingerprint_does_not_depend_on_what_a_tokenizer_was_used_for(live, make_tokenizer):
@@ -295,8 +337,6 @@ def test_long_prompts_that_part_anywhere_change_no_bit(live, make_tokenizer):
 
 
 def test_of_equal_logits_the_first_token_is_the_greedy_one(fresh_live, make_tokenizer):
-    import torch
-
     with torch.no_grad():
         fresh_live.model.lm_head.weight[2::2] = fresh_live.model.lm_head.weight[3::2]
     asked = [(p, c) for p in PROMPTS[:3] for c in "abcdefghijklmnopqrstuvwxyz0123456789"]
@@ -311,8 +351,6 @@ def test_of_equal_logits_the_first_token_is_the_greedy_one(fresh_live, make_toke
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_the_most_likely_token_is_the_first_of_the_highest(dtype):
-    import torch
-
     from evaluators.engines.hf.prefix_forward import most_likely
 
     logits = torch.randint(4, (50, 3, 77), generator=torch.Generator().manual_seed(0)).float()
