@@ -21,6 +21,7 @@ from merge_core.errors import ParameterError
 BOUND = "MERGETUNE_CACHE_GIB"  # the environment variable; of one folder
 DEFAULT = 50.0  # GiB
 FILES = re.compile(r"[0-9a-f]{64}\.pt|\.[0-9a-f]{64}\.pt\.\d+\.part")
+PAGE = 4096  # bytes: a disk gives whole ones
 MAGIC = b"mergetune cache 1\n"
 HEAD = len(MAGIC) + hashlib.sha256().digest_size
 
@@ -94,7 +95,7 @@ class CacheFolder:
         Raises:
             OSError: By the system.
         """
-        size = HEAD + len(payload)
+        size = _taken(HEAD + len(payload))
         if not self._made_room(size):
             return
         file = self._file(name)
@@ -168,8 +169,13 @@ def _files(folder: Path, names: re.Pattern[str] = FILES) -> list[tuple[Path, int
         for entry in os.scandir(folder):
             if names.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 about = entry.stat(follow_symlinks=False)
-                found.append((folder / entry.name, about.st_size, about.st_mtime))
+                found.append((folder / entry.name, _taken(about.st_size), about.st_mtime))
     return found
+
+
+def _taken(size: int) -> int:
+    """Return the bytes of a disk that a file of so many takes."""
+    return -(-size // PAGE) * PAGE
 
 
 def _head(name: str, payload: bytes) -> bytes:

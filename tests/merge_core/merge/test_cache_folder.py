@@ -4,10 +4,10 @@ import pytest
 
 from merge_core.errors import ParameterError
 from merge_core.merge import cache_folder
-from merge_core.merge.cache_folder import BOUND, HEAD, CacheFolder, Held, clear, held
+from merge_core.merge.cache_folder import BOUND, HEAD, PAGE, CacheFolder, Held, clear, held
 
 NAMES = [f"{i:064x}" for i in range(20)]
-SIZE = 1000  # bytes of a file, its head included
+SIZE = 2 * PAGE  # bytes of a file, its head included
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_clearing_removes_our_files_and_no_other(folder):
     (folder / f".{NAMES[4]}.pt.123.part").write_bytes(b"left by a kill")
     (folder / "model.safetensors").write_bytes(b"a user's")
     (folder / f"{NAMES[5]}.pt").symlink_to(folder / "model.safetensors")
-    assert clear(folder) == Held(4, 3 * SIZE + 14)
+    assert clear(folder) == Held(4, 3 * SIZE + PAGE)
     assert held(folder) == Held(0, 0)
     assert sorted(x.name for x in folder.iterdir()) == [f"{NAMES[5]}.pt", "model.safetensors"]
     assert clear(folder / "none") == Held(0, 0)
@@ -120,3 +120,11 @@ def test_bound_that_is_no_number_is_refused(monkeypatch, text):
     monkeypatch.setenv(BOUND, text)
     with pytest.raises(ParameterError, match=f"^{BOUND}: expected a number of GiB, 0 or more, got"):
         CacheFolder("x")
+
+
+def test_small_files_count_as_what_a_disk_gives_them(folder, bounded):
+    bounded(5)  # ten pages
+    cache = CacheFolder(folder)
+    for name in NAMES:
+        cache.write(name, b"some")
+    assert held(folder) == Held(10, 10 * PAGE)

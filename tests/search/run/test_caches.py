@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from merge_core.architecture import class_facts_cache
 from merge_core.errors import MergeError
-from merge_core.merge.cache_folder import HEAD, CacheFolder
+from merge_core.merge.cache_folder import PAGE, CacheFolder
 from search.cli import app
 from search.run import caches
 from tests.search.real import write_study
@@ -34,7 +34,7 @@ def test_cache_of_a_study_is_shown_and_cleared(study, monkeypatch):
     monkeypatch.setenv("MERGETUNE_CACHE_GIB", "2")
     place = study.parent / "kept"
     shown = {"holds": "statistics of parents", "place": str(place), "entries": 1}
-    shown |= {"bytes": HEAD + 4, "bound": 2**31}
+    shown |= {"bytes": PAGE, "bound": 2**31}
     assert json.loads(called(study, "--json")) == shown
     assert json.loads(called(place, "--json")) == shown
     text = called(study.parent, "--clear")
