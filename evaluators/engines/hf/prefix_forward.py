@@ -219,12 +219,12 @@ class Forward:
         rows, end = [ids[:5], ids[:12]], ids[12:]
         with torch.no_grad():
             whole = [self._tensor(np.concatenate([row, end]))[None] for row in rows]
-            plain = [self._model(ids, use_cache=False).logits[0, -4:] for ids in whole]
-            before = self._model(whole[0][:, :-1], use_cache=False).logits[0, -1]
-        expected = torch.stack(plain)
+            plain = [self._model(ids, use_cache=False).logits[0] for ids in whole]
+            before = self._model(whole[1][:, :-1], use_cache=False).logits[0]
+        expected = torch.stack([logits[-4:] for logits in plain])
         if not torch.isfinite(expected.amax(-1)).all():
             return None
-        if _apart(before, plain[0][-2], expected):
+        if _apart(before, plain[1][:-1], expected):
             raise EvaluationError(
                 f"{type(self._model).__name__} cannot be scored: expected a causal language model, "
                 "but what it says of a token depends on those behind it"
