@@ -12,6 +12,7 @@ from typing import Any
 from merge_core.architecture.stored_names import stored_form
 from merge_core.errors import CheckpointError
 
+PLAIN = (str, bool, int, type(None))
 Kind = Mapping[str, str | bool | int | None]  # place of an attribute in the layer -> its value
 
 
@@ -63,5 +64,5 @@ def _kind(layer: Any) -> Kind:
         f"{name}.{key}".removeprefix("."): value
         for name, module in layer.named_modules()
         for key, value in vars(module).items()
-        if not key.startswith("_") and type(value) in (str, bool, int, type(None))
+        if not key.startswith("_") and key != "training" and type(value) in PLAIN
     }

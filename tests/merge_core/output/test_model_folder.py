@@ -438,3 +438,18 @@ def test_hub_parents_are_pinned_in_what_is_written(planned, tmp_path):
     recipe = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())
     assert recipe["models"][0]["model"] == "one@c0ffee"
     assert card_head(tmp_path / "out")["base_model"] == ["one"]
+
+
+@pytest.mark.parametrize(
+    "more", ["chat_template: '{% for'", "tokenizer: {source: union}"], ids=["template", "tokenizer"]
+)
+def test_what_is_wrong_beside_the_weights_is_told_before_a_tensor_is_merged(
+    planned, own_family, tmp_path, monkeypatch, more
+):
+    made = planned(f"{SLERP}{more}\n", root=own_family())
+    monkeypatch.setattr(Checkpoint, "tensor", lambda *_: pytest.fail("a tensor was read"))
+    if made.plan.vocabulary is not None:
+        monkeypatch.setattr(made.plan.vocabulary.tokenizer, "save_pretrained", lambda _: None)
+    with pytest.raises(MergeError):
+        made.write(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
