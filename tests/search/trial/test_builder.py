@@ -7,10 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import mergetune
 from merge_core.errors import CheckpointError
+from merge_core.parents.weight_files import SINGLE
 from search.trial.builder import Builder
+from tests.merge_core.conftest import change
 from tests.search.toy import spec_of
 
 RECIPE = """
@@ -70,3 +74,20 @@ def test_models_that_are_not_causal_are_merged_to_a_folder(
 ) -> None:
     mergetune.merge(RECIPE.format(models=family(kind), weight=1), tmp_path / "out")
     assert (tmp_path / "out" / "mergetune.json").is_file()
+
+
+def test_knobs_of_a_study_of_tied_and_untied_models_reach_the_head(
+    own_family: Callable[..., Path], tmp_path: Path
+) -> None:
+    models = own_family()
+    weights = load_file(models / "one" / SINGLE)
+    head = torch.ones_like(weights["model.embed_tokens.weight"])
+    change(models / "one", lm_head__weight=head)
+    recipe = RECIPE.format(models=models, weight="{low: 0.0, high: 1.0, per: layer}")
+    builder = Builder(spec_of(STUDY.format(recipe=recipe), tmp_path))
+    drawn = {x.name: i / 4 for i, x in enumerate(builder.space.dimensions)}
+    plan = builder.plan(builder.space.recipe(drawn))
+    values = {step.tensor: step.values[0]["weight"] for step in plan.steps}
+    last = values["model.layers.3.mlp.up_proj.weight"]
+    assert values["lm_head.weight"] == values["model.norm.weight"] == last
+    assert values["model.embed_tokens.weight"] == values["model.layers.0.mlp.up_proj.weight"]
