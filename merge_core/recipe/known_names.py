@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from merge_core.methods.registry import METHODS, method
 
 _RECIPE = "the recipe itself"
@@ -29,11 +31,21 @@ _ONCE = (
 _NOW = {"random_seed": "; the seed of random masks is `seed`"}
 
 
+@lru_cache(maxsize=1)
+def _owners(methods: tuple[str, ...]) -> dict[str, list[str]]:
+    """Return parameter -> the methods that have it."""
+    owners: dict[str, list[str]] = {}
+    for owner in methods:
+        for param in method(owner).params:
+            owners.setdefault(param.name, []).append(owner)
+    return owners
+
+
 def why_idle(name: str) -> str | None:
     """Return why a key changes nothing where it stands, ``rule``; None for a name never known."""
     if name in _PLACES:
         return f"changes nothing here; it belongs to {_PLACES[name]}"
-    owners = [owner for owner in METHODS.names() if method(owner).param(name) is not None]
+    owners = _owners(METHODS.names()).get(name)
     if owners:
         shown = ", ".join(owners[:3]) + (", ..." if len(owners) > 3 else "")
         return f"changes nothing here; {shown} read it under parameters"

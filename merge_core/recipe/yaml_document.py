@@ -23,6 +23,7 @@ SEXAGESIMAL = re.compile(r"[-+]?\d+(:[0-5]?\d)+(\.\d*)?")
 LARGEST = 2**20  # bytes of a file: a few seconds; the recipe of a large model has a quarter of that
 DEEPEST = 64  # levels, aliases followed
 MOST = 50_000  # values and keys: as they stand, and values where aliases are followed
+MOST_DOCUMENTS = 1000
 ROOM = 2**26  # characters of all values and key paths, aliases followed
 MERGE = "tag:yaml.org,2002:merge"
 LONGEST_KEY = 256  # characters
@@ -149,7 +150,13 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self._depth = self._count = 0
+        self._depth = self._count = self._documents = 0
+
+    def compose_document(self) -> yaml.Node | None:
+        self._documents += 1
+        if self._documents > MOST_DOCUMENTS:
+            raise _TooLargeError(f"has more than {MOST_DOCUMENTS} documents", self.get_mark())
+        return super().compose_document()
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self._depth, self._count = self._depth + 1, self._count + 1
@@ -258,7 +265,8 @@ class _Reader:
             yield key_node, value_node, True
 
     def _scalar(self, node: yaml.ScalarNode, path: str) -> Any:
-        if node.style is None and EXPONENT.fullmatch(node.value):
+        short = len(node.value) < LONGEST_KEY  # matching takes time by the square of the length
+        if node.style is None and short and EXPONENT.fullmatch(node.value):
             return float(node.value)
         if node.style is None and SEXAGESIMAL.fullmatch(node.value):
             self.problems.append(

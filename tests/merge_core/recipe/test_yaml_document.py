@@ -188,6 +188,17 @@ def test_key_that_is_too_long_or_cannot_be_printed_is_refused():
     assert "has the character U+001B" in message('"\\e": 1\n')
 
 
+def test_number_of_a_hundred_thousand_digits_is_read_at_once():
+    start = time.process_time()
+    assert parse(f"a: {'1' * 100_000}.0\n").data == {"a": float("inf")}
+    assert time.process_time() - start < 5  # it was minutes
+
+
+def test_more_than_a_thousand_documents_are_refused():
+    with pytest.raises(DocumentError, match=r"f.yaml:\d+: \(file\): has more than 1000 documents"):
+        yaml_document.parse_all("---\na: 1\n" * 1001, "f.yaml")
+
+
 def test_line_breaks_and_tabs_are_text():
     assert parse('a: "1\\n\\t2\\r\\n"\n').data == {"a": "1\n\t2\r\n"}
 
