@@ -54,7 +54,8 @@ def planned(
     Args:
         recipe: See :func:`read`.
         folder: See there, too.
-        tell: Is called with a line for all that the recipe says in vain; else Python warns.
+        tell: Is called with a line for all that the recipe says in vain, and one for what is left
+            out of the parents; else Python warns.
         strict: That is an error.
 
     Raises:
@@ -71,6 +72,8 @@ def planned(
         idle.refuse()
     for line in idle.lines():
         tell(line)
+    if lost := made.lost():
+        tell(lost)
     return made
 
 

@@ -66,6 +66,18 @@ class Plan:
     dropped: Mapping[str, str]
     vocabulary: Vocabulary | None = None  # the result's tokenizer where the recipe has one
 
+    def lost(self) -> str | None:
+        """Return a line on parents' tensors that are in no class or no file, if there are any.
+
+        Twins of tied tensors, buffers that classes compute, and layers in no slice are not told.
+        """
+        usual = ("tied to ", "not loaded", "its layer is", "other models'")
+        found = {name: why for name, why in self.dropped.items() if not why.startswith(usual)}
+        if not found:
+            return None
+        name, why = min(found.items())
+        return f"{name}: left out: {why} ({len(found)} such, in `dropped` of mergetune.json)"
+
     def stored_type(self, step: Step) -> str:
         """Return the type of a step's result, in the words of safetensors."""
         if not step.copied:

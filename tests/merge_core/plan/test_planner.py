@@ -167,6 +167,16 @@ def test_tensors_that_the_class_does_not_have_are_dropped_with_the_reason(
     made = planned(TIES, root=root)
     assert made.plan.dropped["v_head.summary.weight"] == "not in the model class"
     assert "v_head.summary.weight" not in steps_of(made)
+    assert made.plan.lost() == (
+        "v_head.summary.weight: left out: not in the model class (1 such, in `dropped` of "
+        "mergetune.json)"
+    )
+
+
+def test_tied_heads_and_old_buffers_are_left_out_without_a_word(planned):
+    made = planned(TIES, "pythia")
+    assert made.plan.dropped
+    assert made.plan.lost() is None
 
 
 def test_float_in_one_parent_and_whole_number_in_another_are_refused(planned, own_family):
