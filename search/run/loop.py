@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 ALIKE = 8  # candidates of the search that fail for one reason, one after the other: an end
 OWN_FAULTS = (NonFiniteError.__name__, ItemError.__name__)  # that always come again
+MEMORY = ("MemoryError", "DefaultCPUAllocator")  # words of what comes again on the same machine
 
 
 def search(
@@ -173,11 +174,16 @@ def _pending(first: list[Baseline], record: Record) -> list[Baseline]:
     tried = [by_name[b.name] for b in first if b.name in by_name]
     failed = [t for t in tried if t.state == "failed"]
     if len(tried) < len(first) or not _without_parents(tried):
-        failed = [t for t in failed if kind_of(t.error) not in OWN_FAULTS]
+        failed = [t for t in failed if not _is_own_fault(t)]
     if record.summary is not None:
         failed = []
     again = {t.baseline for t in failed}
     return [b for b in first if b.name not in by_name or b.name in again]
+
+
+def _is_own_fault(trial: Trial) -> bool:
+    text = trial.error or ""
+    return kind_of(text) in OWN_FAULTS or any(word in text for word in MEMORY)
 
 
 def _without_parents(trials: list[Trial]) -> bool:

@@ -62,18 +62,34 @@ class Stored:
         self._done("written", lambda: self._study.set_user_attr(key, value))
 
     def add(self, trial: optuna.trial.FrozenTrial, number: int) -> None:
-        """Store a trial in one commit.
+        """Store a trial in one commit, and once where the answer to a commit was lost.
 
         Args:
             trial: What to store.
-            number: That it gets; it is there already where a commit's answer was lost.
+            number: That it must get.
+
+        Raises:
+            MergeError: Another process has written the study, so the number is another's.
         """
+        tried: list[bool] = []
 
         def add() -> None:
-            if len(self._study.get_trials(deepcopy=False)) == number:
-                self._study.add_trial(trial)
+            if tried and len(self.trials()) == number + 1:
+                return  # what seemed to fail had not
+            self._check_count(number)
+            tried.append(True)
+            self._study.add_trial(trial)
 
         self._done("written", add)
+        self._check_count(number + 1)  # two that added at once have one number
+
+    def _check_count(self, number: int) -> None:
+        stored = len(self.trials())
+        if stored != number:
+            raise MergeError(
+                f"study {self.name!r} in {self._url} has {stored} trials where this run has stored "
+                f"{number}: another process writes it, too. Stop that one and run again to go on"
+            )
 
     def _done(self, what: str, work: Callable[[], T]) -> T:
         until = time.monotonic() + PATIENCE

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict
 
-from merge_core.errors import MergeError, Problems, StorageError, UnknownNameError
+from merge_core.errors import Problems, StorageError, UnknownNameError
 from merge_core.validation import StrictModel, read
 from search.spec.storage_url import sqlite_file
 from search.storage.lease import Lease
@@ -142,9 +142,8 @@ class Record:
             MergeError: Another process has written the study, so the number is another's.
         """
         assert trial.number == len(self.trials)
-        self._check_alone(trial.number)
+        self._check_lease()
         self._stored.add(frozen(trial, distributions), trial.number)
-        self._check_alone(trial.number + 1)
         self.trials.append(trial)
 
     def add_measured(self, pool: str, number: int, found: Measurement) -> None:
@@ -177,15 +176,6 @@ class Record:
     def _check_lease(self) -> None:
         if self._lease is not None:
             self._lease.check()
-
-    def _check_alone(self, expected: int) -> None:
-        self._check_lease()
-        stored = len(self._stored.trials())
-        if stored != expected:
-            raise MergeError(
-                f"study {self.name!r} in {self.url} has {stored} trials where this run has stored "
-                f"{expected}: another process writes it, too. Stop that one and run again to go on"
-            )
 
     def _store_measured(self, pool: str, number: int, found: Measurement) -> None:
         self._check_lease()

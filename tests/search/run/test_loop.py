@@ -239,7 +239,9 @@ def failed_at(trials: list[Trial], names: tuple[str, ...], error: str) -> list[T
     ("names", "error", "tried"),
     [
         (("base", "uniform"), "merge_core.errors.EvaluationError: the judge was down", 2),
-        (("base", "uniform"), "torch.OutOfMemoryError: CUDA out of memory", 2),
+        (("base", "uniform"), "torch.OutOfMemoryError: CUDA out of memory", 0),
+        (("base",), "RuntimeError: [enforce fail] DefaultCPUAllocator: not enough", 0),
+        (toy.BASELINES[:3], "MemoryError: no memory", 3),
         (("base", "uniform"), "merge_core.errors.NonFiniteError: a.weight", 0),
         (("base", "parent:org/one"), "merge_core.errors.ItemError: too long", 0),
         (toy.BASELINES[:3], "merge_core.errors.ItemError: too long", 3),  # else no report

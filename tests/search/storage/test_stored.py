@@ -23,7 +23,6 @@ from search.storage import open as opening
 from search.storage import stored
 from search.storage.locate import open_study, winner
 from search.storage.open import open_record
-from search.storage.stored import Stored
 from tests.search import toy
 
 Change = Callable[[sqlite3.Connection], object]
@@ -153,13 +152,22 @@ def test_a_commit_that_meets_a_lock_is_tried_again(
     assert record._stored.attributes()["key"] == 1
 
 
-def test_a_commit_whose_answer_was_lost_is_not_done_twice(spec: StudySpec) -> None:
+def test_a_commit_whose_answer_was_lost_is_not_done_twice(
+    spec: StudySpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record = open_for(spec)
-    study = record._stored._study
-    trial = optuna.trial.create_trial(value=1.0)
-    record._stored.add(trial, 0)
-    Stored(study, "url").add(trial, 0)
+    study, add = record._stored._study, record._stored._study.add_trial
+
+    def lost(trial: optuna.trial.FrozenTrial) -> None:
+        add(trial)
+        locked()
+
+    monkeypatch.setattr(stored, "PAUSE", 0)
+    monkeypatch.setattr(study, "add_trial", lost)
+    record._stored.add(optuna.trial.create_trial(value=1.0), 0)
     assert len(study.trials) == 1
+    with pytest.raises(MergeError, match="another process writes it"):
+        record._stored.add(optuna.trial.create_trial(value=1.0), 0)
 
 
 def test_a_lock_that_stays_is_one_line_that_says_so(
