@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # request types that give one score per item
 ANSWERABLE = ("loglikelihood", "loglikelihood_rolling", "generate_until")
+MOST_REPEATS = 1000
 
 
 def refuse_task(name: str, task: Task, given: Sequence[str]) -> None:
@@ -28,6 +29,12 @@ def refuse_task(name: str, task: Task, given: Sequence[str]) -> None:
         raise EvaluationError(f"lm-eval task {name!r} runs code that the model writes; not done")
     if getattr(task, "MULTIMODAL", False):
         raise EvaluationError(f"lm-eval task {name!r} needs images or sound; only text is scored")
+    repeats = task.get_config("repeats") or 1
+    if not isinstance(repeats, int) or not 1 <= repeats <= MOST_REPEATS:
+        raise EvaluationError(
+            f"lm-eval task {name!r}: repeats: expected 1 to {MOST_REPEATS}, got {repeats!r}; "
+            "greedy answers are the same each time"
+        )
     if given and task.get_config("output_type") == "loglikelihood_rolling":
         raise EvaluationError(
             f"lm-eval task {name!r} scores whole texts and has no prompts; omit {', '.join(given)}"

@@ -59,9 +59,9 @@ class JudgeOptions(FreeAnswerOptions):
     low: Number = Field(0, description="least score")
     high: Number = Field(10, description="greatest score")
     reply_tokens: int = Field(512, ge=1, description="most tokens of a reply")
-    timeout: Number = Field(60, gt=0, description="seconds until a try has failed")
-    retries: int = Field(3, ge=0, description="further tries after the first")
-    concurrency: int = Field(4, ge=1, description="most questions at a time")
+    timeout: Number = Field(60, gt=0, le=3600, description="seconds until a try has failed")
+    retries: int = Field(3, ge=0, le=100, description="further tries after the first")
+    concurrency: int = Field(4, ge=1, le=256, description="most questions at a time")
 
 
 class Judge(AnswerEvaluator):

@@ -20,6 +20,7 @@ from evaluators.json_rows import Row, read_rows
 from evaluators.protocol import Item, Tokenizer, canonical, items_of
 from merge_core import templates
 from merge_core.errors import EvaluationError, TemplateError
+from merge_core.json_text import BYTES
 from merge_core.validation import File, StrictModel
 
 SEPARATOR = "\n\n"  # between the system prompt, the examples and the question, as in lm-eval
@@ -97,7 +98,16 @@ def prepare(
             ) from error
 
     items = items_of(file.stem, [row.values for row in rows])
-    return Prompts(file.stem, rows, items, tuple(map(text, rows)))
+    texts, size = [], 0
+    for row in rows:
+        texts.append(text(row))
+        size += len(texts[-1])
+        if size > BYTES:
+            raise EvaluationError(
+                f"{row.place}: the prompts up to here have more than {BYTES} characters; ask for "
+                "fewer examples, or shorten the prompt"
+            )
+    return Prompts(file.stem, rows, items, tuple(texts))
 
 
 def template(text: str, name: str) -> Render:

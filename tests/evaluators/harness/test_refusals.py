@@ -57,6 +57,15 @@ def test_an_empty_choice_is_refused_with_its_document(tasks):
         tasks.open("pick")
 
 
+@pytest.mark.parametrize("repeats", [10**9, -1, "many"])
+def test_endless_repeats_are_refused(repeats, tasks):
+    tasks.write("again", DOCS, repeats=repeats)
+    with pytest.raises(
+        EvaluationError, match=f"'again': repeats: expected 1 to 1000, got .?{repeats}"
+    ):
+        tasks.open("again")
+
+
 def test_unsafe_code_is_refused(tasks):
     tasks.write("code", DOCS, unsafe_code=True)
     with pytest.raises(EvaluationError, match="runs code that the model writes"):

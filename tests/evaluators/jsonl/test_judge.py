@@ -328,9 +328,17 @@ def test_settings_that_do_not_do_are_refused(settings, rule, opened):
         opened(**{"url": "http://127.0.0.1:9", **settings})
 
 
-def test_a_timeout_of_nothing_is_refused_with_the_file():
-    (rule,) = [p.rule for p in EVALUATOR.problems({"timeout": 0}) if p.path == "timeout"]
-    assert rule == "must be above 0, got 0"
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [
+        ("timeout", 0, "must be above 0, got 0"),
+        ("timeout", 1e300, "must be at most 3600, got 1e+300"),
+        ("retries", 10**9, "must be at most 100, got 1000000000"),
+        ("concurrency", 10**6, "must be at most 256, got 1000000"),
+    ],
+)
+def test_settings_out_of_bounds_are_refused_with_the_file(key, value, rule):
+    assert rule in [p.rule for p in EVALUATOR.problems({key: value}) if p.path == key]
 
 
 def test_a_rubric_over_an_unknown_key_is_refused_at_opening(opened):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from evaluators.jsonl import prompts as made
 from evaluators.jsonl.prompts import PromptOptions, prepare
 from merge_core.errors import EvaluationError
 from tests.evaluators.own_files import write_lines
@@ -87,6 +88,12 @@ def test_every_row_is_drawn_about_as_often(prompts):
 def test_what_gives_no_prompt_is_refused(entry, rule, prompts):
     with pytest.raises(EvaluationError, match=rule):
         prompts(**entry)
+
+
+def test_prompts_that_fill_the_memory_are_refused(prompts, monkeypatch):
+    monkeypatch.setattr(made, "BYTES", 1000)
+    with pytest.raises(EvaluationError, match=r"quiz.jsonl:3: .* more than 1000 characters"):
+        prompts(prompt="{{ 'x' * 400 }}")
 
 
 def test_a_prompt_cannot_change_its_row(prompts):
