@@ -113,7 +113,7 @@ def vocabulary(
         has,
         {row: given[t] if t in given else _usual_donors(t, has, base) for t, row in tokens.items()},
         frozenset(tokens[token] for token, source in setting.tokens if source.force),
-        parents,
+        dict(parents),  # as they are now: a planner puts re-indexed ones in their places
         indexed,
     )
 

@@ -29,6 +29,7 @@ from merge_core.tokenizer import parent_tokenizer
 from merge_core.tokenizer.insert import insert
 from merge_core.tokenizer.vocabulary import vocabulary
 from tests.merge_core.tokenizer.tiny import (
+    EMBED,
     EXTRA,
     HEAD,
     INDEXED,
@@ -333,6 +334,14 @@ def test_tokenizer_that_cannot_be_saved_is_one_clear_error(models, tmp_path, mon
     monkeypatch.setattr(case.made.tokenizer, "save_pretrained", fail)
     with pytest.raises(CheckpointError, match=r"cannot be saved: write\(\) argument must be str$"):
         case.made.save(tmp_path)
+
+
+def test_rows_come_from_the_parents_as_they_were_when_reindexed_ones_take_their_places(models):
+    case = Case(models)
+    wanted = {name: case.made.reindexed(name).tensor(EMBED) for name in ORDER}
+    case.parents |= {name: case.made.reindexed(name) for name in ORDER}  # as a planner does
+    for name in ORDER:
+        assert case.parents[name].tensor(EMBED).equal(wanted[name])
 
 
 def test_slow_tokenizer_is_refused(models, tmp_path):
