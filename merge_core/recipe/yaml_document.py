@@ -18,7 +18,7 @@ import yaml
 from merge_core.errors import DocumentError, MergeError, Problem, Problems, join
 from merge_core.json_text import read_text
 
-EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
 SEXAGESIMAL = re.compile(r"[-+]?\d+(:[0-5]?\d)+(\.\d*)?")
 LARGEST = 2**20  # bytes of a file: a few seconds; the recipe of a large model has a quarter of that
 DEEPEST = 64  # levels, aliases followed

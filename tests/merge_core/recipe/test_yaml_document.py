@@ -244,3 +244,16 @@ def test_file_is_named_as_it_was_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = yaml_document.read(Path("r.yaml"))
     assert (found.file, found.data) == ("r.yaml", {"a": "\u00e4"})
+
+
+@pytest.mark.parametrize(
+    "text", ["9" * 200_000, "1" * 100_000 + "e", "1:" * 50_000, "." + "1" * 99_999]
+)
+def test_long_number_is_read_in_linear_time(text):
+    start = time.process_time()
+    with pytest.raises(DocumentError):
+        yaml_document.parse(f"a: {text}\nb: [", "r.yaml")
+    assert time.process_time() - start < 10
+    assert yaml_document.EXPONENT.fullmatch(text) is None
+    assert yaml_document.SEXAGESIMAL.fullmatch(text) is None
+    assert time.process_time() - start < 10
