@@ -25,16 +25,17 @@ def warn(text: str) -> None:
 class MergeError(Exception):
     """Something the user can mend; the command line prints it without a traceback.
 
-    A line is at most ``LONGEST`` characters long, whatever names and values of others are in it.
+    It is one line of at most ``LONGEST`` characters, whatever names and values of others are in it.
     """
 
     def __str__(self) -> str:
-        lines = super().__str__().split("\n")
-        return "\n".join(line if len(line) <= LONGEST else _cut(line) for line in lines)
+        return _cut(super().__str__().replace("\n", "\\n"))
 
 
 def _cut(line: str) -> str:
-    """Return where a line starts, and its end, which says what to do."""
+    """Return a line, or where a long one starts, and its end, which says what to do."""
+    if len(line) <= LONGEST:
+        return line
     return f"{line[: LONGEST - 350]} ... ({len(line)} characters) ... {line[-300:]}"
 
 
@@ -142,6 +143,9 @@ class DocumentError(MergeError, ValueError):
         self.file = file
         self.problems = tuple(sorted(problems, key=lambda p: p.line))
         super().__init__("\n".join(_listed(file, self.problems)))
+
+    def __str__(self) -> str:
+        return "\n".join(map(_cut, Exception.__str__(self).split("\n")))
 
 
 def _listed(file: str, found: Sequence[Problem]) -> list[str]:

@@ -74,7 +74,7 @@ class Space:
         problems: list[tuple[str, str]] = []
         recipe = recipe_reader.parse(data, "recipe", problems)
         if recipe is None:
-            raise MergeError("\n".join(f"{path}: {rule}" for path, rule in problems))
+            raise MergeError("; ".join(f"{path}: {rule}" for path, rule in problems))
         return recipe
 
     def distributions(self) -> dict[str, BaseDistribution]:

@@ -74,3 +74,9 @@ def test_of_many_notices_the_first_hundred_are_listed_in_the_files_order():
     lines = errors.Notices("f.yaml", found).lines()
     assert (lines[0], lines[-1]) == ("f.yaml:1: a: in vain", "f.yaml: and 50 more")
     assert len(lines) == 101
+
+
+def test_line_breaks_in_names_of_others_make_no_second_line():
+    assert (
+        str(errors.CheckpointError("a\nb: the shard is missing")) == "a\\nb: the shard is missing"
+    )
