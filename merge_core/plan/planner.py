@@ -50,7 +50,7 @@ def plan_document(
     config_from, used = recipe.base_model or listed[0], recipe.names() if with_base else listed
     parents = ties.aligned(parents, [*used, config_from])
     tokens, tokens_from = _tokens(recipe, parents, config_from, used)
-    parents |= {} if tokens is None else {name: tokens.reindexed(name) for name in used}
+    parents = {**parents, **({} if tokens is None else {x: tokens.reindexed(x) for x in used})}
     unloaded, names = {}, {}
     for name in dict.fromkeys([*used, config_from]):
         left = unloaded[name] = _unloaded(parents[name])
