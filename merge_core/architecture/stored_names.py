@@ -12,6 +12,7 @@ from typing import Any
 
 from merge_core.architecture.layers import numbered
 from merge_core.contract import Tensor
+from merge_core.errors import CheckpointError
 
 Target = tuple[str, str | None]  # live tensor, and the pattern of what is converted into it
 
@@ -115,10 +116,20 @@ def stored_form(model: Any, name: str, tensor: Tensor) -> list[tuple[str, Tensor
     """Return what transformers stores for one tensor of a live model: names and tensors.
 
     Mostly the tensor itself; fused experts are stored one by one.
+
+    Raises:
+        CheckpointError: transformers stores it only together with others.
     """
     from transformers.core_model_loading import revert_weight_conversion
 
-    return list(revert_weight_conversion(model, {name: tensor}).items())
+    try:
+        return list(revert_weight_conversion(model, {name: tensor}).items())
+    except ValueError as error:
+        raise CheckpointError(
+            f"{name}: {type(model).__name__} stores it only together with others "
+            f"({' '.join(str(error).split())}), so candidates of it cannot be built in memory; "
+            f"merge to a folder with mergetune merge"
+        ) from error
 
 
 def _paired(given: list[str], stored: list[str]) -> dict[str, str]:

@@ -68,7 +68,8 @@ def _view(live: Tensor, numbers: Tensor, places: Tensor) -> Tensor | None:
     strides = [
         int(flat[step]) - start if n > 1 else 0 for n, step in zip(places.shape, steps, strict=True)
     ]
-    if any(step < 0 for step in strides) or not live.is_contiguous():
+    last = start + sum((n - 1) * step for n, step in zip(places.shape, strides, strict=True))
+    if min(strides, default=0) < 0 or last >= live.numel() or not live.is_contiguous():
         return None
     expected = numbers.as_strided(places.shape, strides, start)
     if not expected.equal(places):

@@ -3,6 +3,7 @@ import torch
 import transformers
 
 from merge_core.architecture.stored_names import StoredNames, fix_conversions, stored_form
+from merge_core.errors import CheckpointError
 from merge_core.output import live_views
 from merge_core.output.live_views import stored_views
 
@@ -68,3 +69,22 @@ def test_places_of_experts_are_read_off_without_a_copy(kind, monkeypatch):
 def test_tensors_without_entries_have_a_view_too(monkeypatch):
     live = torch.zeros(0, 4)
     assert live_views._view(live, live_views._numbered(live), torch.zeros(2, 0)).shape == (2, 0)
+
+
+def test_places_that_are_no_view_of_the_weights_have_none():
+    live = torch.zeros(4, 3)
+    numbers = torch.arange(12).reshape(4, 3)
+    odd = torch.tensor([[0, 7], [6, 11]])  # evenly spaced at first, which would lead past the end
+    assert live_views._view(live, numbers, odd) is None
+    assert live_views._view(live, numbers, numbers[1:]).data_ptr() == live[1:].data_ptr()
+
+
+def test_a_tensor_that_is_stored_only_with_others_is_refused_by_name(monkeypatch):
+    def raises(model, state):
+        raise ValueError("Expected pattern x in\ncollected tensors")
+
+    monkeypatch.setattr("transformers.core_model_loading.revert_weight_conversion", raises)
+    with pytest.raises(
+        CheckpointError, match=r"^a: Linear stores it only together .*mergetune mer"
+    ):
+        stored_form(torch.nn.Linear(1, 1), "a", torch.zeros(1))
