@@ -3,6 +3,7 @@
 # make test-vllm    set up .venv-vllm with vLLM for CPUs and run the evaluators' tests against it
 # make fuzz         13,000 spoilt files of strangers (ARGS="--help")
 # make sweep        live = exported for every model class that can be made tiny (ARGS="--only Qwen2")
+# make soak         a study killed 100 times, on full disks and doubled, ends as an unbroken one (ARGS="--kills 9")
 # make zoo          train the quickstart's models anew            make bench   print the benchmarks' ratios
 PYTHON ?= python3
 VLLM_PYTHON ?= $(PYTHON)
@@ -12,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist wo
 export HF_HUB_OFFLINE ?= 1
 export HF_DATASETS_OFFLINE ?= 1
 
-.PHONY: quickstart test test-vllm check lint fast fuzz sweep zoo bench clean
+.PHONY: quickstart test test-vllm check lint fast fuzz sweep soak zoo bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed" if sys.version_info < (3, 10) else 0)'
@@ -61,6 +62,9 @@ fuzz: .venv/ready-dev
 
 sweep: .venv/ready-dev
 	$(BIN)/python -W ignore -m tests.sweep $(ARGS)
+
+soak: .venv/ready-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.soak $(ARGS)
 
 zoo: .venv/ready
 	$(BIN)/python studies/quickstart/train.py

@@ -85,6 +85,7 @@ class _Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                cwd=Path(os.sep),  # the folder that we are in may go while it runs
                 env={**kept, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
                 start_new_session=True,  # Ctrl-C is not for it
             )

@@ -98,6 +98,11 @@ def prepare(
             ) from error
 
     items = items_of(file.stem, [row.values for row in rows])
+    return Prompts(file.stem, rows, items, _bounded(rows, text))
+
+
+def _bounded(rows: Sequence[Row], text: Callable[[Row], str]) -> tuple[str, ...]:
+    """Return the prompts of all rows, which have a bounded length together."""
     texts, size = [], 0
     for row in rows:
         texts.append(text(row))
@@ -107,7 +112,7 @@ def prepare(
                 f"{row.place}: the prompts up to here have more than {BYTES} characters; ask for "
                 "fewer examples, or shorten the prompt"
             )
-    return Prompts(file.stem, rows, items, tuple(texts))
+    return tuple(texts)
 
 
 def template(text: str, name: str) -> Render:

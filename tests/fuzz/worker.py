@@ -136,7 +136,8 @@ def _serve(pipe: Connection, template: Path, stack: Path) -> None:
     home = Path(tempfile.mkdtemp(prefix="mergetune-fuzz-"))
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     room = pages * os.sysconf("SC_PAGE_SIZE") + ROOM
-    resource.setrlimit(resource.RLIMIT_AS, (room, room))
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]  # stays: what it starts bounds itself
+    resource.setrlimit(resource.RLIMIT_AS, (room, hard))
     with stack.open("w") as where, contextlib.suppress(EOFError):  # whoever asks has gone
         faulthandler.register(signal.SIGUSR1, where)
         pipe.send("ready")

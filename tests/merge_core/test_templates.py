@@ -100,3 +100,17 @@ def test_templates_are_filled_where_the_system_bounds_all_memory() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (run.stdout, run.returncode) == ("b\nc\n", 0), run.stderr
+
+
+def test_the_folder_that_one_is_in_may_be_gone(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    process = confined._Process()
+    try:
+        turns = {"conversations": [[{"role": "user", "content": "x"}]]}
+        answer = process.ask("chat", "{{ messages[0].content }}", turns)
+    finally:
+        process.stop()
+    assert answer == {"result": "x"}

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from merge_core.contract import Method, Param
+from merge_core.errors import MethodError
 from merge_core.methods import dare_linear, linear, slerp
 from merge_core.testing import MethodContract, assert_same_bits, threads
 
@@ -60,11 +61,11 @@ BROKEN = {
         "test_output_is_a_new_finite_float32_tensor_of_the_same_shape",
         suite(lambda x: x.models[0].float()),
     ),
-    "the output is torch.float64": (
+    "got float64 of shape": (
         "test_output_is_a_new_finite_float32_tensor_of_the_same_shape",
         suite(lambda x: x.models[0].double()),
     ),
-    "the inputs are": (
+    "got float32 of shape": (
         "test_output_is_a_new_finite_float32_tensor_of_the_same_shape",
         suite(lambda x: x.models[0].float().reshape(-1)[None]),
     ),
@@ -82,7 +83,7 @@ BROKEN = {
 @pytest.mark.parametrize("message", BROKEN)
 def test_broken_method_is_told_what_it_breaks(message):
     law, broken = BROKEN[message]
-    with pytest.raises(AssertionError, match=message):
+    with pytest.raises((AssertionError, MethodError), match=message):
         getattr(broken, law)((16, 33))
 
 

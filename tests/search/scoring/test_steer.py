@@ -94,7 +94,7 @@ def test_search_scores_are_the_graded_ones_and_others_the_standard_ones(
 
 
 def test_baselines_and_sampled_trials_have_the_graded_value(record: Record, bench: toy.Toy) -> None:
-    told = [t.value for t in record._study.get_trials()]
+    told = [t.value for t in record._stored.trials()]
     for trial, value in zip(record.trials, told, strict=True):
         graded = np.mean(direct(bench, Slope(), trial, "search"))  # chance does not apply to it
         loss = np.mean(direct(bench, toy.Task("loss"), trial, "search"))

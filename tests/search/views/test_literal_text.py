@@ -20,6 +20,7 @@ from merge_core.recipe.schema import Recipe
 from merge_core.validation import StrictModel, Words
 from search import views
 from search.report.summary import Report
+from search.run.caches import Cache
 from search.run.check import Checked
 from search.storage.study_record import Record
 from search.trial.trial import Trial
@@ -122,11 +123,16 @@ def show_stage(_: pytest.MonkeyPatch) -> None:
     progress_line.ProgressLine().stage(BAD)
 
 
+def show_cache(_: pytest.MonkeyPatch) -> None:
+    tables.cache(Cache(BAD, BAD, 1, 2, 3), cleared=True)
+
+
 SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "tables.report": show_report,
     "tables.trials": show_trials,
     "tables.checked": show_facts,
     "tables.verdict": show_verdict,
+    "tables.cache": show_cache,
     "tables.table": show_table,
     "tables.numbers": show_table,
     "plugin_table.methods": show_methods,

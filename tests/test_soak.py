@@ -1,0 +1,18 @@
+"""A study that is killed, filled up and doubled at random ends as an unbroken one; see soak."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.soak import soak
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_study_that_is_broken_at_random_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+    counts = soak(tmp_path, kills=1, full=1, seed=1)
+    assert counts["killed"] >= 1
+    assert counts["full"] >= 1
+    assert counts["ended"]
