@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     import optuna
 
 OPTIONS = ("sslmode", "connect_timeout", "charset", "application_name")  # that name no host
-PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}
+PACKAGES = {  # driver -> what to install; two of them are extras of ours
+    "psycopg": "'mergetune[postgres]'",
+    "pymysql": "'mergetune[mysql]'",
+    "psycopg2": "psycopg2-binary",
+    "MySQLdb": "mysqlclient",
+}
 
 
 def open_record(

@@ -44,8 +44,8 @@ def one_line(url, **how):
     ("scheme", "module", "package"),
     [
         ("postgresql+psycopg2", "psycopg2", "psycopg2-binary"),
-        ("postgresql+psycopg", "psycopg", r"psycopg[binary]"),
-        ("mysql+pymysql", "pymysql", "pymysql"),
+        ("postgresql+psycopg", "psycopg", "'mergetune[postgres]'"),
+        ("mysql+pymysql", "pymysql", "'mergetune[mysql]'"),
         ("mysql", "MySQLdb", "mysqlclient"),
     ],
 )
