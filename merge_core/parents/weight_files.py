@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -204,6 +205,19 @@ class _Safetensors(WeightFile):
         return self._views[name]
 
 
+class _Whole(io.BufferedReader):
+    """A file of which no more is asked than it has: for a length in it memory would be taken."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = path.stat().st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read so many bytes, or as many as there are."""
+        left = self._size - self.tell()
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 class _Pickle(WeightFile):
     """Read by ``torch.load`` with ``weights_only``: it refuses everything but plain data."""
 
@@ -211,9 +225,11 @@ class _Pickle(WeightFile):
         import torch
 
         try:  # files of torch before 1.6 are no zip archives and cannot be mapped
-            with path.open("rb") as stream:
+            with _Whole(path) as stream:
                 mmap = stream.read(len(ZIP)) == ZIP
-            data = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+                stream.seek(0)
+                source = path if mmap else stream
+                data = torch.load(source, map_location="cpu", weights_only=True, mmap=mmap)
         except Exception as error:  # it raises whatever the bytes lead to
             first = (str(error) or repr(error)).splitlines()[0]
             raise CheckpointError(

@@ -1,6 +1,8 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -374,3 +376,25 @@ def test_type_that_cannot_be_merged_is_refused(tmp_path):
     tensors = {"w": torch.zeros(2, dtype=torch.float8_e4m3fn)}
     with pytest.raises(CheckpointError, match=r"model\.safetensors: w is F8_E4M3, not mergeable"):
         opened(folder_with(tmp_path / "f8", {SINGLE: tensors}))
+
+
+def test_length_in_a_pickle_takes_no_memory_that_the_file_does_not_fill(tmp_path):
+    (tmp_path / "w.bin").write_bytes(b"X" + (2**30 + 2**29).to_bytes(4, "little") + b"name")
+    code = f"""
+import resource
+import torch
+from pathlib import Path
+from merge_core.errors import CheckpointError
+from merge_core.parents.weight_files import open_file
+
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+room = pages * resource.getpagesize() + 2**29
+resource.setrlimit(resource.RLIMIT_AS, (room, room))
+try:
+    open_file(Path({str(tmp_path / "w.bin")!r}))
+except CheckpointError as error:
+    print(error)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "not a pickle of plain weights" in run.stdout, run.stderr
+    assert "Memory" not in run.stdout
