@@ -172,10 +172,12 @@ def _blamed(name: str) -> Iterator[None]:
     except MergeError:
         raise
     except Exception as error:
+        # with a StopIteration as its cause contextlib would take ours for Python's own and drop it
+        cause = None if isinstance(error, StopIteration) else error
         raise EvaluationError(
             f"lm-eval task {name!r} cannot be loaded: {type(error).__name__}: "
             f"{' '.join(str(error).split())}"
-        ) from error
+        ) from cause
 
 
 def _chat_template(name: str, tokenizer: PreTrainedTokenizerBase) -> Callable[..., str]:

@@ -85,3 +85,10 @@ def only_local(monkeypatch, tasks):
 
     local = TaskManager(include_path=str(tasks.folder), include_defaults=False)
     monkeypatch.setattr(index, "_own_tasks", lambda: local)
+
+
+def test_data_file_without_a_row_is_an_error_of_the_task(tasks):
+    tasks.write("bare", DOCS)
+    (tasks.folder / "bare.jsonl").write_text("")
+    with pytest.raises(EvaluationError, match=r"lm-eval task 'bare' cannot be loaded: "):
+        tasks.open("bare")
