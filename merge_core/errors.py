@@ -159,7 +159,8 @@ def _listed(file: str, found: Sequence[Problem]) -> list[str]:
 
 def hint(name: str, known: Iterable[str]) -> str:
     """Return ``, did you mean 'x'?`` for the nearest known name, or nothing."""
-    short, known = name[:64], list(known)  # what is longer is like none
+    known = [x for x in known if isinstance(x, str)]  # YAML has keys of other kinds, too
+    short = name[:64]  # what is longer is like none
     near = [n for x in (short, short.lower()) for n in difflib.get_close_matches(x, known, n=1)]
     return f", did you mean {near[0]!r}?" if near else ""
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from merge_core.errors import CheckpointError, ParameterError, hint, warn
+from merge_core.errors import CheckpointError, ParameterError, hint, shown, warn
 from merge_core.json_text import read_bytes, read_json
 from merge_core.parents.protocol import Parent
 from merge_core.tokenizer.insert import Added, insert
 
+MOST_IDS = 2**22  # the largest vocabularies of today have 2**20
 STORED = ("tokenizer.json", "*.model", "vocab.*", "tekken.json", "*.tiktoken")
 TOKENS = ("added_tokens.json", "special_tokens_map.json")
 READ = (*STORED, *TOKENS, "tokenizer*", "chat_template*", "merges.txt", "config.json")
@@ -155,7 +156,28 @@ def save(tokenizer: Any, folder: Path, where: Path) -> None:
 def _check_files(folder: Path) -> None:
     """Read what transformers will read, within bounds: it has none, and waits for a pipe."""
     for file in sorted({file for pattern in READ for file in folder.glob(pattern)}):
-        read_json(file) if file.suffix == ".json" else read_bytes(file)
+        if file.suffix != ".json":
+            read_bytes(file)
+            continue
+        for found in _ids(file.name, read_json(file)):
+            if isinstance(found, int) and found > MOST_IDS:
+                raise CheckpointError(
+                    f"{file}: expected token ids of at most {MOST_IDS}, got {shown(found)}; fetch "
+                    f"it again"
+                )
+
+
+def _ids(name: str, data: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield what a file calls token ids; the library takes memory for each id up to the highest."""
+    if name == "tokenizer.json":
+        model, added = data.get("model"), data.get("added_tokens")
+        tokens = model.get("vocab") if isinstance(model, dict) else None
+        entries = added if isinstance(added, list) else ()
+        yield from (entry.get("id") for entry in entries if isinstance(entry, dict))
+    else:
+        tokens = data if name in ("vocab.json", "added_tokens.json") else None
+    if isinstance(tokens, dict):
+        yield from tokens.values()
 
 
 def extended(start: Lexicon, new: Mapping[str, Added | None]) -> Any:

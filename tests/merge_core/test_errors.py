@@ -48,6 +48,7 @@ def test_problems_of_one_line_keep_the_order_they_were_found_in():
 def test_hint_names_the_nearest_known_name_or_nothing():
     assert hint("slrp", ["linear", "slerp"]) == ", did you mean 'slerp'?"
     assert hint("qqq", ["linear", "slerp"]) == ""
+    assert hint("slrp", [1.5, "slerp", None]) == ", did you mean 'slerp'?"
 
 
 def test_join_makes_key_paths():
