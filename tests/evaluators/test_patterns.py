@@ -20,6 +20,7 @@ TEXT = "a" * 60 + "b"
     ],
     ids=["search", "findall", "sub"],
 )
+@pytest.mark.slow
 def test_a_match_that_does_not_end_is_an_error_of_the_item(work):
     with pytest.raises(ItemError, match=r"'\(a\|aa\)\+\$' fails on 'aaa.*: it takes more than 1 s"):
         work()

@@ -38,6 +38,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("case", ENDLESS)
+@pytest.mark.slow
 def test_template_without_end_is_one_clear_error_and_the_next_one_is_filled(case: str) -> None:
     template, rule = ENDLESS[case]
     for fill in (templates.fill, lambda text, _: templates.fill_chat(text, TURNS)):

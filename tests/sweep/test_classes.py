@@ -32,6 +32,7 @@ def test_live_candidate_is_the_exported_model_of_a_class(name, dtype, tmp_path):
     same.check(name, tiny.config(name), dtype, tmp_path)
 
 
+@pytest.mark.slow
 def test_classes_are_those_of_transformers_that_write_text():
     found = tiny.classes()
     assert set(CLASSES) <= set(found)

@@ -33,6 +33,7 @@ def saying(live):
     return dataclasses.replace(live, engine=Says())
 
 
+@pytest.mark.slow
 def test_a_filter_that_does_not_end_fails_the_item_and_is_named(tasks, saying):
     filters = by(function="regex", regex_pattern=ENDLESS)
     task = tasks.open(tasks.write("gen", DOCS, **GENERATION | {"filter_list": filters}))

@@ -43,6 +43,7 @@ def test_candidate_is_to_the_bit_the_model_that_is_exported(planned, tmp_path, k
 
 
 @pytest.mark.parametrize("kind", DECODERS)
+@pytest.mark.slow
 def test_stacked_layers_are_those_of_the_parents_and_load_in_transformers(
     planned, family, tmp_path, kind
 ):

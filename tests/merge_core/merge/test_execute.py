@@ -135,6 +135,7 @@ def recipe_of(name, base, *models):
 
 
 @pytest.mark.parametrize("name", METHODS.names())
+@pytest.mark.slow
 def test_names_of_the_folders_do_not_change_a_bit(planned, family, tmp_path, name):
     for new, old in {"z": "one", "y": "two", "x": "three", "w": "base"}.items():
         (tmp_path / new).symlink_to(family() / old)

@@ -153,6 +153,7 @@ def unusable(kind, folder, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["file", "full", "read-only"])
+@pytest.mark.slow
 def test_folder_that_cannot_be_used_is_told_once_and_fails_nothing(
     folder, planned, monkeypatch, kind
 ):

@@ -111,6 +111,7 @@ def assert_is_the_reference(found: Method, inputs: Inputs, fuse: bool = False) -
 @pytest.mark.parametrize(("spread", "moved"), [(0.1, 1.0), (0.1, 2 / 3), (2.0, 2 / 3)])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.slow
 def test_blocks_give_what_the_reference_gives(
     name: str, shape: tuple[int, ...], spread: float, moved: float
 ) -> None:

@@ -378,6 +378,7 @@ def test_type_that_cannot_be_merged_is_refused(tmp_path):
         opened(folder_with(tmp_path / "f8", {SINGLE: tensors}))
 
 
+@pytest.mark.slow
 def test_length_in_a_pickle_takes_no_memory_that_the_file_does_not_fill(tmp_path):
     (tmp_path / "w.bin").write_bytes(b"X" + (2**30 + 2**29).to_bytes(4, "little") + b"name")
     code = f"""

@@ -138,6 +138,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
+@pytest.mark.slow
 def test_small_file_that_stands_for_much_is_refused_at_once(name):
     start = time.process_time()
     assert "has more than 50000 values" in message(BOMBS[name])

@@ -41,6 +41,7 @@ class TestAuto(SamplerContract):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("name", "tolerance"), [("tpe", 0.08), ("cma-es", 0.03)])
+@pytest.mark.slow
 def test_finds_the_known_optimum_of_a_toy_landscape(name: str, tolerance: float, seed: int) -> None:
     study, maker = optuna.create_study(direction="maximize"), SAMPLERS.get(name)
     for number in range(80):

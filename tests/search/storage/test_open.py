@@ -23,6 +23,7 @@ SECRET = "hunter2-SECRET"
         *("q'uo\"te", "[x]*", "a\\b", "~t", "new\nline"),
     ],
 )
+@pytest.mark.slow
 def test_study_in_a_folder_of_any_name_is_run_and_found(name, tmp_path):
     spec = toy.spec_of(toy.SHORT, tmp_path / name)
     before = len(toy.searched(spec).trials)

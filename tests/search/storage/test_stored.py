@@ -81,6 +81,7 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize(("of", "key", "value"), DAMAGED)
+@pytest.mark.slow
 def test_damaged_attribute_is_one_line_for_reading_and_for_going_on(
     spec: StudySpec, file: Path, of: str, key: str, value: Any
 ) -> None:

@@ -221,6 +221,7 @@ def test_fingerprint_names_dtype_device_and_batch(live):
     assert (facts["engine"], facts["device"], facts["batch_size"]) == ("hf", "cpu", 8)
 
 
+@pytest.mark.slow
 def test_fingerprint_is_the_same_in_every_process(model_folder):
     code = (
         "import sys, torch\n"

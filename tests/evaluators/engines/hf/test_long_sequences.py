@@ -83,6 +83,7 @@ def test_rolling_loglikelihoods_are_those_of_one_plain_pass(long):
         assert nats == pytest.approx(expected, abs=4e-5, rel=5e-7)
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_plain_passes(long):
     prompts = [TEXT[:n] for n in LENGTHS]
     how = {"until": [], "max_gen_toks": 10}
