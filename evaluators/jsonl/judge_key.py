@@ -63,7 +63,11 @@ def keys_sent(pairs: Iterable[str]) -> Iterator[None]:
 
 def is_local(base_url: str) -> bool:
     """Return whether an address is on this machine."""
-    host = urlsplit(base_url).hostname or ""
+    return is_this_machine(urlsplit(base_url).hostname or "")
+
+
+def is_this_machine(host: str) -> bool:
+    """Return whether a host's name or address is this machine's own."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -94,10 +95,8 @@ def read(config: Mapping[str, Any], where: str, tensors: int | None = None) -> A
     Raises:
         CheckpointError: transformers makes no model of it, or one with far more tensors.
     """
-    try:
+    with _of(where):
         return _read(_text(config), tensors)
-    except CheckpointError as error:
-        raise CheckpointError(f"{where}: {error}") from error
 
 
 @lru_cache(maxsize=64)
@@ -144,8 +143,15 @@ def stored_names(
     left = [name for name in names if name not in facts.shapes]
     if all(facts.matches(facts.not_loaded, name) for name in left):
         return dict(zip(names, names, strict=True))
-    try:
+    with _of(where):
         return _names(_text(config), tensors).of(names)
+
+
+@contextmanager
+def _of(where: str) -> Iterator[None]:
+    """Say in an error about a config what holds it."""
+    try:
+        yield
     except CheckpointError as error:
         raise CheckpointError(f"{where}: {error}") from error
 
@@ -198,10 +204,8 @@ def ask(
     Raises:
         CheckpointError: transformers makes no model of it.
     """
-    try:
+    with _of(where):
         return _asked(_text(config), question, tensors)
-    except CheckpointError as error:
-        raise CheckpointError(f"{where}: {error}") from error
 
 
 def checked(config: Mapping[str, Any], where: str) -> Any:
@@ -215,10 +219,8 @@ def checked(config: Mapping[str, Any], where: str) -> Any:
         shell(found := config_of(data))
         return found
 
-    try:
+    with _of(where):
         return refused_config.tried(config, made)
-    except CheckpointError as error:
-        raise CheckpointError(f"{where}: {error}") from error
 
 
 def config_of(config: Mapping[str, Any]) -> Any:

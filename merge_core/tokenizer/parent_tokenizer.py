@@ -59,7 +59,7 @@ def read(
     sizes = [parent.tensors[t].shape[0] for t in indexed if t in parent.tensors]
     if not sizes:
         raise CheckpointError(f"{parent.folder}: has none of {', '.join(sorted(indexed))}")
-    if instead is not None and not _has_tokenizer(parent.folder):
+    if instead is not None and not has_tokenizer(parent.folder):
         taken = instead()
         warn(f"{parent.folder}: no tokenizer; that of {taken.parent.reference} is taken for it")
         tokenizer = taken.tokenizer
@@ -81,7 +81,7 @@ def load(folder: Path) -> Any:
     Raises:
         CheckpointError: There is none, or none that the tokenizers library can run.
     """
-    if not _has_tokenizer(folder):  # else some classes give an empty one
+    if not has_tokenizer(folder):  # else some classes give an empty one
         raise CheckpointError(f"{folder}: no tokenizer.json; save the model's tokenizer there")
     found = open_tokenizer(folder)
     if not getattr(found, "is_fast", False):
@@ -92,7 +92,8 @@ def load(folder: Path) -> Any:
     return found
 
 
-def _has_tokenizer(folder: Path) -> bool:
+def has_tokenizer(folder: Path) -> bool:
+    """Return whether a model's folder holds a tokenizer of any kind."""
     return any(any(folder.glob(pattern)) for pattern in STORED)
 
 
@@ -118,7 +119,7 @@ def open_tokenizer(folder: Path) -> Any:
                 "tokenizer_config.json or config.json), which is never run; save it as "
                 "tokenizer.json with a class of transformers"
             ) from error
-        if not _has_tokenizer(folder):
+        if not has_tokenizer(folder):
             raise CheckpointError(
                 f"{folder}: has no tokenizer; save the model's tokenizer there"
             ) from error

@@ -6,7 +6,7 @@ from typing import Any
 
 from merge_core.errors import MergeError, Problems
 from merge_core.parents.locate import locate_here
-from merge_core.tokenizer.parent_tokenizer import STORED, open_tokenizer
+from merge_core.tokenizer.parent_tokenizer import has_tokenizer, open_tokenizer
 from search.scoring.objectives import named, opened_entry
 from search.spec.study_file import StudySpec
 from search.trial.tasks import Tasks
@@ -48,7 +48,7 @@ def other_tokenizers(spec: StudySpec, tokenizer: Any) -> list[str]:
     found = []
     for name in spec.template.references():
         folder = locate_here(name, spec.roots)
-        if folder is None or not any(any(folder.glob(pattern)) for pattern in STORED):
+        if folder is None or not has_tokenizer(folder):
             continue
         try:
             theirs = open_tokenizer(folder).get_vocab()

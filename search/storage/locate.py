@@ -10,7 +10,7 @@ from merge_core.recipe.yaml_document import Document
 from search.spec import study_file
 from search.spec.storage_url import filled
 from search.spec.study_file import StudySpec
-from search.storage.open import open_record
+from search.storage.open import open_record, plain_url
 from search.storage.study_record import Record
 from search.trial.trial import Trial
 
@@ -28,7 +28,7 @@ def open_study(study: str) -> tuple[StudySpec, Record]:
         MergeError: There is no such study, or it has not begun.
     """
     if "://" in study and not Path(study).exists():
-        record = open_record(_filled(study))
+        record = open_record(plain_url(filled, study))
     else:
         spec = study_file.read(Path(study))
         record = open_record(
@@ -40,13 +40,6 @@ def open_study(study: str) -> tuple[StudySpec, Record]:
     document = Document(f"study {record.name!r} in {record.url}", about["study"], {})
     stored = study_file.of_document(document, record.folder(), about["baselines"])
     return stored, record
-
-
-def _filled(url: str) -> str:
-    try:
-        return filled(url)
-    except ValueError as error:
-        raise MergeError(f"storage: {error}") from error
 
 
 def winner(record: Record) -> tuple[Trial, dict[str, Any]]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import ipaddress
 import os
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from evaluators.jsonl.judge_key import may_go
+from evaluators.jsonl.judge_key import is_this_machine, may_go
 from merge_core.atomic_write import make_folder
 from merge_core.errors import MergeError, StorageError, UnknownNameError
 from search.spec.storage_url import SQLITE, checked, masked, secrets, sqlite_file
@@ -57,7 +56,7 @@ def open_record(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # warnings would stand beside our one line
-    url = _checked(url)
+    url = plain_url(checked, url)
     shown = masked(url)
     _check_sent(url, variables)
     _check_file(url, create)
@@ -80,9 +79,14 @@ def open_record(
         return Record(load(study_name=name), shown)
 
 
-def _checked(url: str) -> str:
+def plain_url(read: Callable[[str], str], url: str) -> str:
+    """Return a URL as ``storage_url.checked`` or ``filled`` reads it.
+
+    Raises:
+        MergeError: It is none.
+    """
     try:
-        return checked(url)
+        return read(url)
     except ValueError as error:
         raise MergeError(f"storage: {error}") from error
 
@@ -109,7 +113,7 @@ def _check_sent(url: str, variables: Sequence[str]) -> None:
         )
     host = parsed.host or "localhost"  # without one: a socket of this machine
     unsaid = [name for name in variables if not may_go(name, host)]
-    if unsaid and not _is_this_machine(host):
+    if unsaid and not is_this_machine(host):
         secret = any(os.environ.get(name, "") in host for name in variables)
         shown = "HOST" if secret else host
         raise MergeError(
@@ -117,13 +121,6 @@ def _check_sent(url: str, variables: Sequence[str]) -> None:
             f"sends it to {'one that its variables name' if secret else host}; add --send-key "
             f"{unsaid[0]}={shown} if you trust that host with it"
         )
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _check_file(url: str, create: bool) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import time
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -26,17 +24,6 @@ RECIPE = Recipe("linear", (Source("one", (("weight", 1.0),)),))
 
 def trial(number: int) -> Trial:
     return Trial(number, "complete", RECIPE, value=0.5)
-
-
-@pytest.fixture
-def url(tmp_path: Path, empty_database: Path) -> str:
-    shutil.copy(empty_database, tmp_path / "study.db")
-    return f"sqlite:///{tmp_path / 'study.db'}"
-
-
-@pytest.fixture
-def record(url: str) -> Record:
-    return open_record(url, "toy", create=True)
 
 
 def stored(record: Record) -> optuna.Study:

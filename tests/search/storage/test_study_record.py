@@ -69,17 +69,6 @@ ABOUT = {
 
 
 @pytest.fixture
-def url(tmp_path: Path, empty_database: Path) -> str:
-    shutil.copy(empty_database, tmp_path / "study.db")
-    return f"sqlite:///{tmp_path / 'study.db'}"
-
-
-@pytest.fixture
-def record(url: str) -> Record:
-    return open_record(url, "toy", create=True)
-
-
-@pytest.fixture
 def heard() -> Iterator[list[str]]:
     """Collects the first word of every statement, and every commit."""
     words: list[str] = []
