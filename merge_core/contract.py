@@ -41,6 +41,8 @@ class Param:
     above: float = -math.inf  # a hard limit, excluded
     choices: tuple[Value, ...] = ()  # allowed values of what is not a number; flags: True, False
     start: Value | None = None  # where an unsearched recipe would put it, if not at ``default``
+    # whether the result has a derivative by it, with masks, cuts and elected signs held fixed
+    smooth: bool = False
 
     def meant_by(self, value: Value) -> Value:
         """Return a value in its plain form: flags for 0, 1 and their words, numbers for their text.

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from merge_core.contract import Inputs, Method, Param, Value
 from merge_core.errors import MergeError
+from merge_core.kernels.gradients import of_parameters
 from merge_core.kernels.run import merge
 
 SHAPES = [  # where slices and counts go wrong
@@ -33,6 +34,7 @@ SHAPES = [  # where slices and counts go wrong
 ]
 FINITE = (0.0, -0.0, 1.4e-45, 1.2e-38, 1.0, -1.0, 1e30, -1e30)  # zeros, subnormal, smallest, large
 BROKEN = (math.nan, math.inf, -math.inf)
+SIDE = 0.002  # of a parameter: a step to either side, for finite differences
 LARGE = (401, 331)  # 132,731 entries: torch splits its work over threads from 32,768
 
 
@@ -181,6 +183,34 @@ class MethodContract:
             f"{'change nothing' if self.method.draws else 'change the result'}"
         )
 
+    @pytest.mark.parametrize("shape", [(16, 33), (3, 4, 5)])
+    def test_gradients_are_those_of_finite_differences(self, shape: tuple[int, ...]) -> None:
+        """In all parameters that are declared as smooth, with each choice of each flag."""
+        smooth = [param for param in self.method.params if param.smooth]
+        choices = [{p.name: value} for p in self.method.params for value in p.choices]
+        gradient = torch.randn(shape, generator=torch.Generator().manual_seed(7))
+        for choice in choices or [{}]:
+            inputs = unequal(given(self.inputs(shape), choice))
+            for param in smooth:
+                for i in range(len(inputs.models)) if param.scope == "model" else [None]:
+                    self._check_slope(inputs, param.name, i, gradient)
+
+    def _check_slope(self, inputs: Inputs, name: str, i: int | None, gradient: Tensor) -> None:
+        """Compare where no elected sign flips on the way: there both sides have one slope."""
+        below, here, above = (
+            merge(self.method, moved(inputs, name, i, x)).double() for x in (-SIDE, 0.0, SIDE)
+        )
+        slope, bend = (above - below) / (2 * SIDE), (above + below - 2 * here).abs()
+        flips = bend > 0.1 * float((above - below).abs().flatten().quantile(0.9))
+        assert float(flips.double().mean()) < 0.3, f"{name}: no slope at too many entries"
+        gradient = gradient.masked_fill(flips, 0.0)
+        found = of_parameters(self.method, inputs, gradient)
+        got = found.shared[name] if i is None else found.values[i][name]
+        terms, rounding = gradient.double() * slope, gradient.double() * here * 2**-24 / SIDE
+        most = 1e-3 * float(terms.norm()) + float(rounding.norm())
+        want = float(terms.sum())
+        assert abs(got - want) <= most, f"{name} of model {i}: {got}, not {want}"
+
     def test_every_product_of_special_values_is_merged_to_finite_values(self) -> None:
         inputs = self.inputs((1,))
         columns = [torch.tensor(FINITE)] * len(tensors(inputs))
@@ -255,6 +285,24 @@ def given(inputs: Inputs, settings: dict[str, Value]) -> Inputs:
     values = [{name: settings.get(name, was[name]) for name in was} for was in inputs.values]
     shared = {name: settings.get(name, was) for name, was in inputs.shared.items()}
     return replace(inputs, values=values, shared=shared)
+
+
+def moved(inputs: Inputs, name: str, i: int | None, side: float) -> Inputs:
+    """Return the inputs with a parameter moved: of model ``i``, or the shared one."""
+    if i is None:
+        return replace(inputs, shared={**inputs.shared, name: inputs.number(name) + side})
+    values = [dict(was) for was in inputs.values]
+    values[i][name] = float(values[i][name]) + side
+    return replace(inputs, values=values)
+
+
+def unequal(inputs: Inputs) -> Inputs:
+    """Return the inputs with weights that differ between the models."""
+    values: list[dict[str, Value]] = [dict(was) for was in inputs.values]
+    for i, own in enumerate(values):
+        if "weight" in own:
+            own["weight"] = 0.3 + 0.25 * i
+    return replace(inputs, values=values)
 
 
 def assert_same_bits(a: Tensor, b: Tensor, otherwise: str) -> None:

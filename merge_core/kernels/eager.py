@@ -119,16 +119,20 @@ def _size(like: Tensor) -> int:
 def _numbers(named: Mapping[str, Sequence[Any]], like: Tensor) -> Mapping[str, Sequence[Any]]:
     """Return numbers as an entry function takes them on a device: elsewhere than on a CPU float32.
 
-    CUDA multiplies by the reciprocal of a plain number instead of dividing by it.
+    CUDA multiplies by the reciprocal of a plain number instead of dividing by it. Those that are
+    tensors already stay the same ones.
     """
     import torch
 
     if like.device.type == "cpu":
         return named
-    return {
-        name: torch.tensor(list(many), dtype=torch.float32, device=like.device).unbind()
-        for name, many in named.items()
-    }
+
+    def there(many: Sequence[Any]) -> Sequence[Any]:
+        if any(isinstance(x, torch.Tensor) for x in many):
+            return [torch.as_tensor(x, dtype=torch.float32, device=like.device) for x in many]
+        return torch.tensor(list(many), dtype=torch.float32, device=like.device).unbind()
+
+    return {name: there(many) for name, many in named.items()}
 
 
 def table_shape(prepared: Prepared, shape: Sequence[int]) -> tuple[int, int]:

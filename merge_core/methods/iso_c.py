@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from merge_core.contract import Inputs, Method, Prepared, Tensor, required
 from merge_core.methods.shared.svd_merge import WEIGHT, entry, prepared
 from merge_core.methods.shared.task_vectors import LAMBDA
@@ -51,7 +53,7 @@ METHOD = Method(
     "becomes equally strong. It decomposes matrices anew for every set of weights, which is slow.",
     prepare=_prepare,
     entry=entry,
-    params=(LAMBDA, WEIGHT),
+    params=(LAMBDA, replace(WEIGHT, smooth=False)),
     base="required",
     models=(2, None),
     source="arXiv:2502.04959",

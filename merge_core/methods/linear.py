@@ -40,7 +40,7 @@ METHOD = Method(
     prepare=_prepare,
     entry=_entry,
     params=(
-        Param("weight", "factor on the model's weights", low=0, high=1, start=1),
+        Param("weight", "factor on the model's weights", low=0, high=1, start=1, smooth=True),
         flag("normalize", "divide by the sum of the weights", default=True),
     ),
     base="none",

@@ -77,7 +77,7 @@ METHOD = Method(
     prepare=_prepare,
     entry=vector_sum,
     params=(
-        Param("weight", "share of the model", low=0, high=1, start=1),
+        Param("weight", "share of the model", low=0, high=1, start=1, smooth=True),
         flag("normalize_weights", "divide the weights by their sum", default=True),
         shared("eps", "added to norms before dividing by them", 1e-10, 1e-4, above=0, default=1e-8),
     ),

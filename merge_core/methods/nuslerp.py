@@ -67,7 +67,14 @@ METHOD = Method(
     prepare=_prepare,
     entry=vector_sum,
     params=(
-        Param("weight", "share of the model, relative to the other's", low=0, high=1, start=0.5),
+        Param(
+            "weight",
+            "share of the model, relative to the other's",
+            low=0,
+            high=1,
+            start=0.5,
+            smooth=True,
+        ),
         flag("nuslerp_flatten", "the tensor as one vector instead of many", default=True),
         flag(
             "nuslerp_row_wise", "without flatten: columns as vectors instead of rows", default=False

@@ -51,7 +51,7 @@ METHOD = Method(
     "tuned from one base are mostly so near that it is linear with weights 1 - t and t.",
     prepare=_prepare,
     entry=_entry,
-    params=(shared("t", "0 is the base, 1 the other model", 0, 1, start=0.5),),
+    params=(shared("t", "0 is the base, 1 the other model", 0, 1, start=0.5, smooth=True),),
     base="required",
     models=(2, 2),
     source="doi:10.1145/325334.325242",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 from merge_core.contract import Inputs, Method, Prepared, Tensor, required, shared
@@ -79,7 +80,7 @@ METHOD = Method(
     entry=entry,
     params=(
         LAMBDA,
-        WEIGHT,
+        replace(WEIGHT, smooth=False),  # the decomposition depends on it
         shared("rank_share", SHARE, 0.1, 1, above=0, maximum=1, default=1.0),
     ),
     base="required",

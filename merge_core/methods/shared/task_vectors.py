@@ -12,8 +12,8 @@ from merge_core.methods.shared.sparsify.rescale import rescale, rescaled, scale
 from merge_core.methods.shared.sparsify.rule import Rule, terms
 from merge_core.methods.shared.weighted_sum import summed
 
-WEIGHT = Param("weight", "factor on the model's task vector", low=0, high=1.5, start=1)
-LAMBDA = shared("lambda", "factor on the merged task vector", 0, 2, default=1.0)
+WEIGHT = Param("weight", "factor on the model's task vector", low=0, high=1.5, start=1, smooth=True)
+LAMBDA = shared("lambda", "factor on the merged task vector", 0, 2, default=1.0, smooth=True)
 ADDED = "out = W_b + lambda sum_i weight_i x_i (normalize: / sum_i weight_i)"
 INT8_MASK = flag(
     "int8_mask", "read for the dialect's sake; it never changed a number", default=False
