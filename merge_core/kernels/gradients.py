@@ -28,6 +28,14 @@ class Gradients:
     values: Sequence[Mapping[str, float]]  # of scope ``model``: one mapping per model
     shared: Mapping[str, float]  # of scope ``shared``
 
+    def __add__(self, other: Gradients) -> Gradients:
+        """Return the gradients of the sum of two losses."""
+        pairs = zip(self.values, other.values, strict=True)
+        return Gradients(
+            [{name: x + b[name] for name, x in a.items()} for a, b in pairs],
+            {name: x + other.shared[name] for name, x in self.shared.items()},
+        )
+
 
 def of_parameters(method: Method, inputs: Inputs, gradient: Tensor) -> Gradients:
     """Return how a loss changes with the smooth parameters of one tensor.

@@ -6,7 +6,8 @@ Nothing else in mergetune writes to it, and nothing goes to disk.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from merge_core.architecture.stored_names import fix_conversions, stored_form
 from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError
 from merge_core.json_text import read_json
+from merge_core.kernels.gradients import Gradients
 from merge_core.merge.execute import Execution, Merging
 from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.numerics import weights_hash
+from merge_core.output.live_gradients import collected
 from merge_core.output.live_views import check_filled, stored_views
 from merge_core.plan.steps import Plan, Step
 
@@ -45,6 +48,7 @@ class Candidate(Merging):
         self._places: dict[str, Tensor] = {}  # of the stored tensors, by name
         self._held: dict[str, Any] = {}  # what every live tensor was made from
         self._digests: dict[str, int] = {}
+        self._built: Plan | None = None  # whose weights are live
 
     @property
     def model(self) -> Any:
@@ -70,6 +74,7 @@ class Candidate(Merging):
                 and new weights, and the next build overwrites all of it.
             CheckpointError: The model class cannot be filled from the parents' tensors.
         """
+        self._built = None
         self._prepare(plan)
         with self.execution(plan) as execution:
             wanted = {step.tensor: _origin(plan, execution, step) for step in plan.steps}
@@ -81,7 +86,25 @@ class Candidate(Merging):
                 self._fill(execution, step, plan.dtype)
                 self._digests[step.tensor] = execution.digests[step.tensor]
                 self._held[step.tensor] = wanted[step.tensor]
+        self._built = plan
         return weights_hash.combined(self._digests[step.tensor] for step in plan.steps)
+
+    @contextmanager
+    def slopes(self) -> Iterator[dict[str, Gradients]]:
+        """Collect the gradients of losses by the values of the plan that was built last.
+
+        Inside, every ``backward`` of a loss of ``model`` adds to what is given: stored tensor ->
+        gradients by its values; see ``live_gradients``.
+
+        Raises:
+            ParameterError: The plan's method has no smooth parameters.
+        """
+        plan = self._built
+        assert plan is not None, "build first"
+        execution = Execution(plan, self.known.of(plan.parents))
+        with collected(self._model, self._places, plan, execution) as found:
+            yield found
+        self.known.settle()
 
     def _fill(self, execution: Execution, step: Step, dtype: str) -> None:
         """Write one tensor to its place, rounded to what a folder of this type would hold.

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from merge_core.contract import Method, Param
-from merge_core.errors import MethodError
+from merge_core.contract import Method, Param, Prepared
+from merge_core.errors import MergeError
 from merge_core.methods import dare_linear, linear, slerp
 from merge_core.testing import MethodContract, assert_same_bits, threads
 
@@ -20,7 +20,8 @@ def mean(inputs):
 
 def suite(merge=None, **changes):
     """The contract of a method that is fine but for ``merge`` and ``changes``."""
-    fine = Method("mean", (WEIGHT,), "none", (1, None), "by hand", merge=mean)
+    whole = None if "prepare" in changes else mean
+    fine = Method("mean", (WEIGHT,), "none", (1, None), "by hand", merge=whole)
 
     class Suite(MethodContract):
         method = replace(fine, **changes, **({"merge": merge} if merge else {}))
@@ -53,6 +54,13 @@ def squaring(inputs):
     return inputs.models[0].float() ** 2
 
 
+def hidden_slope(block):
+    """The weighted sum, but torch sees one and a half times its slopes."""
+    weights = [torch.as_tensor(w) for w in block.numbers["weight"]]
+    pairs = zip(block.models, weights, strict=True)
+    return sum(x * (w + 0.5 * (w - w.detach())) for x, w in pairs)
+
+
 BROKEN = {
     "an input tensor was changed": ("test_inputs_are_left_as_they_were", suite(in_place)),
     "a parameter was changed": ("test_inputs_are_left_as_they_were", suite(forgetful)),
@@ -73,6 +81,18 @@ BROKEN = {
         "test_output_is_a_new_finite_float32_tensor_of_the_same_shape",
         suite(lambda x: x.models[0] / 0),
     ),
+    "weight of model 0": (
+        "test_gradients_are_those_of_finite_differences",
+        suite(
+            prepare=lambda x: Prepared({"weight": x.numbers("weight")}),
+            entry=hidden_slope,
+            params=(replace(WEIGHT, smooth=True),),
+        ),
+    ),
+    "no parameter of 'mean' has a derivative": (
+        "test_gradients_are_those_of_finite_differences",
+        suite(mean, params=(replace(WEIGHT, smooth=True),)),
+    ),
     "Tensor-likes are not close": (
         "test_sources_equal_to_the_base_give_the_base",
         suite(lambda x: x.models[0] * 1.00001),
@@ -83,7 +103,7 @@ BROKEN = {
 @pytest.mark.parametrize("message", BROKEN)
 def test_broken_method_is_told_what_it_breaks(message):
     law, broken = BROKEN[message]
-    with pytest.raises((AssertionError, MethodError), match=message):
+    with pytest.raises((AssertionError, MergeError), match=message):
         getattr(broken, law)((16, 33))
 
 
