@@ -1,27 +1,42 @@
-"""A knob that is spread over the layers: several numbers, and one list of values in the recipe.
+"""Where the values of a spread knob stand in a recipe: lists over the layers, and names.
 
-A knob ``per`` layer becomes a list with one value for each layer, which the dialect's interpolation
-reproduces exactly. For tensors outside the layers the dialect takes a list's first value: right for
-embeddings, and for the final norm and the head the *last* value is written out with a filter.
+Values over the layers become a list with one for each layer, which the dialect's interpolation
+reproduces exactly. For tensors outside the layers the dialect takes a list's first value; here each
+is stated by its name: the embeddings have the first layer's value, what stands behind the layers
+(final norm, head) the last one's. With ``per: tensor`` each has its own.
+
+A filter of the dialect is a part of a name, and the first that matches holds. So longer names stand
+first, and where a stated name is a part of another tensor's name, that one is stated too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from merge_core.architecture import layers
-from merge_core.errors import MergeError
-from merge_core.validation import Place
 from search.spec.ranges import Knob
-from search.spec.recipe_template import Template
 
-Drawn = bool | float | str
+Filter = str | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """An entry that a recipe gets: a filter, and the position of its value, or of each layer's."""
+
+    filter: Filter
+    at: int | tuple[int, ...]
+
+    def filled(self, values: Sequence[Any]) -> dict[str, Any]:
+        """Return it with the values that stand at the positions."""
+        found = values[self.at] if isinstance(self.at, int) else [values[i] for i in self.at]
+        return {"value": found} if self.filter is None else {"filter": self.filter, "value": found}
 
 
 class OverLayers:
-    """The layers of a study's models, and what stands after them.
+    """The layers of a study's models, and what stands around them.
 
     Args:
         tensors: Names of all tensors of the models.
@@ -32,77 +47,107 @@ class OverLayers:
 
     @cached_property
     def _layers(self) -> layers.Layers:
-        return layers.of(self._names)
+        found = layers.stacks(self._names)
+        return found[0] if len(found) == 1 else layers.Layers(None, 0)
 
     @cached_property
-    def _after(self) -> list[str]:
-        outside = [name for name in self._names if self._layers.index(name) is None]
-        return [name for name in outside if not _is_embedding(name)]
-
-    def check(self, place: str) -> None:
-        """Make sure that a knob can be spread.
+    def count(self) -> int:
+        """Number of layers.
 
         Raises:
-            MergeError: There are no layers, or a filter for what stands after them hits others.
+            CheckpointError: There are several stacks of them.
         """
-        if self._layers.count == 0:
-            raise MergeError(f"{place}: per and gradient need a model with layers")
-        for name in self._after:
-            for other in self._names:
-                if name in other and other not in self._after:
-                    raise MergeError(
-                        f"{place}: per and gradient need a filter for {name}, which is a part of "
-                        f"the name {other} too; use a plain range"
-                    )
+        return layers.of(self._names).count
 
-    def parts(self, knob: Knob) -> list[str]:
-        """Return the name of each number of a knob: ``layer 3``, ``layers 0-7``, ``anchor 1``."""
-        count, per = self._layers.count, knob.per
-        if per is None:
-            return [f"anchor {i}" for i in range(knob.gradient or 1)]
-        spans = [(first, min(first + per, count) - 1) for first in range(0, count, per)]
-        return [f"layer {a}" if a == b else f"layers {a}-{b}" for a, b in spans]
+    def rule_broken_by(self, knob: Knob) -> str | None:
+        """Return why a knob cannot be spread over these layers, or None."""
+        if knob.per == "tensor":
+            return None
+        if self.count == 0:
+            return f"{knob.unit} needs a model with layers"
+        if isinstance(knob.per, tuple) and knob.per[-1][1] != self.count - 1:
+            last = knob.per[-1][1]
+            what = "has no such layer" if last >= self.count else "they must reach the last one"
+            return f"the bands end at layer {last}, the model's layers at {self.count - 1}; {what}"
+        if knob.cosine is not None and knob.cosine > self.count:
+            return f"cosine: {knob.cosine} needs as many layers, the model has {self.count}"
+        return None
 
-    def spread(self, knob: Knob, numbers: list[Drawn]) -> list[Drawn]:
-        """Return the list that goes into the recipe: a value for each layer, or the anchors."""
-        if knob.per is None:
-            return numbers
-        return [numbers[i // knob.per] for i in range(self._layers.count)]
-
-    def write_filters(
-        self, data: dict[str, Any], place: Place, ours: list[Drawn], template: Template
-    ) -> None:
-        """Give final norm and head the last value of ``ours``, the list at ``place``, by name."""
-        at = place.index("parameters")
-        owner: Any = data
-        if at > 0:  # by its name, not its position: the base may have been left out before it
-            model = template.data["models"][place[1]]["model"]
-            owner = next(source for source in data["models"] if source["model"] == model)
-        parameters = owner["parameters"]
-        name = place[at + 1]
-        if name not in parameters:  # left out: another method was chosen
-            return
-        setting = parameters[name]
-        if len(place) == at + 2:
-            cases = [{"value": setting}]
-        elif isinstance(setting, dict):
-            cases = [setting]
-        else:
-            cases = setting
-        i = next(i for i, case in enumerate(cases) if case["value"] is ours)
-        parameters[name] = [*cases[:i], *self._filters_before(cases, i), *cases[i:]]
-
-    def _filters_before(self, cases: list[dict[str, Any]], i: int) -> list[dict[str, Any]]:
-        earlier = [case.get("filter") for case in cases[:i]]
-        return [
-            {"filter": name, "value": cases[i]["value"][-1]}
-            for name in self._after
-            if _matches(cases[i].get("filter"), name)
-            and not any(_matches(wanted, name) for wanted in earlier)
+    def hits(self, wanted: Filter, earlier: Sequence[Filter]) -> list[str]:
+        """Return the tensors that a filter decides after earlier ones, in the model's order."""
+        found = [
+            name
+            for name in self._names
+            if matches(wanted, name) and not any(matches(other, name) for other in earlier)
         ]
+        return sorted(found, key=self._depth)
+
+    def cases(self, knob: Knob, wanted: Filter, earlier: Sequence[Filter]) -> list[Case]:
+        """Return what stands in the recipe in place of a spread knob's own entry.
+
+        Args:
+            knob: Can be spread over these layers.
+            wanted: The filter of its entry.
+            earlier: The filters of the entries before it.
+        """
+        hits = self.hits(wanted, earlier)
+        if knob.per == "tensor":
+            rest = [x for x in self._names if not any(matches(e, x) for e in (*earlier, wanted))]
+            kinds = self._kinds(hits)
+            return kinds if self._hold(kinds, hits, rest) else _by_length(hits, range(len(hits)))
+        outside = [name for name in hits if self._layers.index(name) is None]
+        named = [name for name in hits if any(other in name for other in outside)]
+        over_all = Case(wanted, tuple(range(self.count)))
+        return [*_by_length(named, map(self._layer_of, named)), over_all]
+
+    def _layer_of(self, tensor: str) -> int:
+        """Return the layer whose value a tensor has."""
+        index = self._layers.index(tensor)
+        if index is None:
+            return 0 if _is_embedding(tensor) else self.count - 1
+        return index
+
+    def _depth(self, tensor: str) -> tuple[int, int, str]:
+        index = self._layers.index(tensor)
+        if index is None:
+            return (0 if _is_embedding(tensor) else 2), 0, tensor
+        return 1, index, tensor
+
+    def _kinds(self, hits: Sequence[str]) -> list[Case]:
+        """Return one case for all layers' tensors of one kind, such as ``mlp.up_proj.weight``."""
+        outside, kinds = {}, dict[str, dict[int, int]]()
+        for position, name in enumerate(hits):
+            index = self._layers.index(name)
+            if index is None:
+                outside[name] = position
+            else:
+                kind = name.removeprefix(self._layers.start(index))
+                kinds.setdefault(kind, {})[index] = position
+        cases = [Case(name, position) for name, position in outside.items()]
+        for kind, at in kinds.items():  # a layer without one gets a value that nothing reads
+            cases.append(
+                Case(kind, tuple(at.get(i, min(at.values())) for i in range(self._layers.count)))
+            )
+        return sorted(cases, key=lambda case: -len(str(case.filter)))
+
+    def _hold(self, cases: Sequence[Case], hits: Sequence[str], rest: Sequence[str]) -> bool:
+        """Return whether cases give each hit its own position, and the rest nothing."""
+        return [self._position(cases, name) for name in hits] == [*range(len(hits))] and all(
+            self._position(cases, name) is None for name in rest
+        )
+
+    def _position(self, cases: Sequence[Case], tensor: str) -> int | None:
+        first = next((case.at for case in cases if matches(case.filter, tensor)), None)
+        return first[self._layers.index(tensor) or 0] if isinstance(first, tuple) else first
 
 
-def _matches(wanted: str | None, tensor: str) -> bool:
+def _by_length(names: Iterable[str], positions: Iterable[int]) -> list[Case]:
+    found = [Case(name, position) for name, position in zip(names, positions, strict=True)]
+    return sorted(found, key=lambda case: -len(str(case.filter)))
+
+
+def matches(wanted: Filter, tensor: str) -> bool:
+    """Return whether a filter of the dialect takes in a tensor."""
     return wanted in (None, "*") or str(wanted) in tensor
 
 

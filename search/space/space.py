@@ -5,7 +5,7 @@ Plain data: Optuna's distributions are made from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,11 @@ from merge_core.errors import MergeError, join
 from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.schema import Recipe
 from merge_core.validation import Place
-from search.space.over_layers import Drawn, OverLayers
+from search.space import units
+from search.space.over_layers import Case, OverLayers
+from search.space.units import Drawn, Number
 from search.spec.ranges import Knob
-from search.spec.recipe_template import Template
+from search.spec.recipe_template import Cases, Template
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -30,6 +32,7 @@ class Dimension:
     name: str
     knob: Knob
     param: Param | None  # None for the choice of a method
+    number: Number | None = None  # its range; None for choices
 
 
 class Space:
@@ -40,15 +43,21 @@ class Space:
         tensors: Names of all tensors of the models.
 
     Raises:
-        MergeError: A knob cannot be spread over the layers of such a model.
+        MergeError: Knobs cannot be spread over the layers of such a model; all of them at once.
     """
 
     def __init__(self, template: Template, tensors: Iterable[str]) -> None:
         self.template = template
         self._over_layers = OverLayers(tensors)
+        problems: list[str] = []
         self._of: dict[Place, list[Dimension]] = {}
+        self._cases: dict[Place, list[Case]] = {}
         for knob in template.knobs:
-            self._of[knob.place] = self._dimensions(knob)
+            rule = self._add(knob)
+            if rule is not None:
+                problems.append(f"{reduce(join, knob.place, 'recipe')}: {rule}")
+        if problems:
+            raise MergeError("; ".join(problems))
         self.dimensions = tuple(self._all())
 
     def recipe(self, drawn: Mapping[str, Drawn]) -> Recipe:
@@ -60,22 +69,26 @@ class Space:
         Raises:
             MergeError: The values do not make a valid recipe.
         """
-        values: dict[Place, Any] = {}
-        for place, members in self._of.items():
-            numbers = [_on_grid(member.knob, drawn[member.name]) for member in members]
-            if members[0].knob.spread:
-                values[place] = self._over_layers.spread(members[0].knob, numbers)
-            else:
-                values[place] = numbers[0]
-        data = self.template.filled(values)
-        for place, members in self._of.items():
-            if members[0].knob.spread:
-                self._over_layers.write_filters(data, place, values[place], self.template)
+        values = {place: self._value(place, drawn) for place in self._of}
         problems: list[tuple[str, str]] = []
-        recipe = recipe_reader.parse(data, "recipe", problems)
+        recipe = recipe_reader.parse(self.template.filled(values), "recipe", problems)
         if recipe is None:
             raise MergeError("; ".join(f"{path}: {rule}" for path, rule in problems))
         return recipe
+
+    def point(self, level: Callable[[Knob, Param | None], Drawn]) -> dict[str, Drawn]:
+        """Return the point where every knob has one value at all its positions.
+
+        Args:
+            level: Knob and parameter -> the value, in the knob's range, or one of its choices.
+        """
+        found: dict[str, Drawn] = {}
+        for members in self._of.values():
+            value = level(members[0].knob, members[0].param)
+            drawn = [d.number for d in members if d.number is not None]
+            levels = units.level(members[0].knob, float(value), drawn) if drawn else [value]
+            found |= zip((d.name for d in members), levels, strict=True)
+        return found
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """Return Optuna's distribution for the name of every dimension."""
@@ -83,24 +96,66 @@ class Space:
 
         return {
             d.name: CategoricalDistribution(d.knob.choices)
-            if d.knob.choices
-            else FloatDistribution(d.knob.low, d.knob.high, step=d.knob.step, log=d.knob.log)
+            if d.number is None
+            else FloatDistribution(
+                d.number.low, d.number.high, step=d.number.step, log=d.number.log
+            )
             for d in self.dimensions
         }
+
+    def _value(self, place: Place, drawn: Mapping[str, Drawn]) -> Any:
+        """Return what goes into the recipe at a place."""
+        members = self._of[place]
+        knob, found = members[0].knob, [_on_grid(d, drawn[d.name]) for d in members]
+        if not knob.spread:
+            return found[0]
+        over = units.values(knob, found, 0 if knob.per == "tensor" else self._over_layers.count)
+        return Cases(case.filled(over) for case in self._cases[place])
+
+    def _add(self, knob: Knob) -> str | None:
+        """Add a knob's dimensions, or return why it cannot be spread."""
+        wanted, earlier = self._filters(knob.place) if knob.spread else (None, [])
+        tensors: list[str] = []
+        if knob.spread:
+            rule = self._over_layers.rule_broken_by(knob)
+            if rule is not None:
+                return rule
+            self._cases[knob.place] = self._over_layers.cases(knob, wanted, earlier)
+        if knob.per == "tensor":
+            tensors = self._over_layers.hits(wanted, earlier)
+            if not tensors:
+                return f"no tensor is left for filter {wanted!r}, after those before it"
+        self._of[knob.place] = self._dimensions(knob, tensors)
+        return None
+
+    def _filters(self, place: Place) -> tuple[str | None, list[str | None]]:
+        """Return the filter of the entry that a knob is the value of, and those before it."""
+        at = place.index("parameters") + 2
+        setting: Any = self.template.data
+        for key in place[:at]:
+            setting = setting[key]
+        if len(place) == at:  # the knob is the whole setting
+            return None, []
+        cases = setting if isinstance(setting, list) else [setting]
+        filters = [case.get("filter") for case in cases]
+        i = int(place[at]) if isinstance(setting, list) else 0
+        return filters[i], filters[:i]
 
     def _all(self) -> list[Dimension]:
         return [member for members in self._of.values() for member in members]
 
-    def _dimensions(self, knob: Knob) -> list[Dimension]:
-        path = reduce(join, knob.place, "recipe")
-        if knob.spread:
-            self._over_layers.check(path)
+    def _dimensions(self, knob: Knob, tensors: list[str]) -> list[Dimension]:
         name, taken = self._name(knob.place), {d.name for d in self._all()}
-        parts = [f"/{part}" for part in self._over_layers.parts(knob)] if knob.spread else [""]
+        layers = self._over_layers.count if knob.spread and knob.per != "tensor" else 0
+        drawn = [None] if knob.choices else units.numbers(knob, layers, tensors)
+        parts = [f"/{number.name}" if number and number.name else "" for number in drawn]
         if not taken.isdisjoint(f"{name}{part}" for part in parts):
-            name = f"{name} ({path})"
+            name = f"{name} ({reduce(join, knob.place, 'recipe')})"
         param = self._param(knob.place)
-        return [Dimension(f"{name}{part}", knob, param) for part in parts]
+        return [
+            Dimension(f"{name}{part}", knob, param, number)
+            for part, number in zip(parts, drawn, strict=True)
+        ]
 
     def _param(self, place: Place) -> Param | None:
         if place == ("merge_method",):
@@ -130,6 +185,8 @@ class Space:
         return "/".join(parts)
 
 
-def _on_grid(knob: Knob, value: Drawn) -> Drawn:
+def _on_grid(dimension: Dimension, value: Drawn) -> Drawn:
     """Return a drawn value as it goes into the recipe: free of the grid's float noise."""
-    return value if knob.step is None else knob.snapped(float(value))
+    if dimension.number is None or dimension.number.step is None:
+        return value
+    return dimension.knob.snapped(float(value))

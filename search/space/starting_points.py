@@ -7,13 +7,15 @@ learns from them, and CMA-ES starts at the best of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from merge_core.contract import Param
 from merge_core.recipe.schema import Recipe, Source
-from search.space.over_layers import Drawn
-from search.space.space import Dimension, Space
+from search.space.space import Space
+from search.space.units import Drawn
+from search.spec.ranges import Knob
 from search.spec.study_file import StudySpec
 
 BASE, UNIFORM, DEFAULTS = "base", "uniform", "defaults"
@@ -47,7 +49,7 @@ def baselines(spec: StudySpec, space: Space) -> list[Baseline]:
 
 def defaults(space: Space) -> dict[str, Drawn]:
     """Return the method's own defaults, each moved into its range; of choices the first."""
-    return {d.name: _default(d) for d in space.dimensions}
+    return space.point(_default)
 
 
 def levels(
@@ -62,18 +64,23 @@ def levels(
         Name such as ``weight=0.6`` -> point. Empty if no knob turns that parameter.
     """
     lead = space.template.methods()[0].params[0].name
-    turned = [d for d in space.dimensions if d.param is not None and d.param.name == lead]
-    turned = [d for d in turned if not d.knob.choices]
-    low = max((d.knob.low for d in turned), default=0.0)
-    high = min((d.knob.high for d in turned), default=0.0)
+    turned = [d.knob for d in space.dimensions if d.param is not None and d.param.name == lead]
+    turned = [knob for knob in turned if not knob.choices]
+    low = max((knob.low for knob in turned), default=0.0)
+    high = min((knob.high for knob in turned), default=0.0)
     if not low < high:
         return {}
-    points = {}
-    for share in shares:
-        level = low + share * (high - low)
-        point = defaults(space) | {d.name: d.knob.snapped(level) for d in turned}
-        points[f"{lead}={level:g}"] = point
-    return points
+    found = [low + share * (high - low) for share in shares]
+    return {f"{lead}={level:g}": _turned(space, turned, level) for level in found}
+
+
+def _turned(space: Space, turned: Collection[Knob], level: float) -> dict[str, Drawn]:
+    """Return the defaults, with one value for the knobs that are turned."""
+
+    def value(knob: Knob, param: Param | None) -> Drawn:
+        return knob.snapped(level) if knob in turned else _default(knob, param)
+
+    return space.point(value)
 
 
 def _mean(models: list[str], types: Mapping[str, Any]) -> Recipe:
@@ -82,8 +89,7 @@ def _mean(models: list[str], types: Mapping[str, Any]) -> Recipe:
     return Recipe("linear", sources, **types)
 
 
-def _default(dimension: Dimension) -> Drawn:
-    knob, param = dimension.knob, dimension.param
+def _default(knob: Knob, param: Param | None) -> Drawn:
     wanted = None if param is None else param.default if param.start is None else param.start
     if knob.choices:
         return wanted if wanted in knob.choices else knob.choices[0]

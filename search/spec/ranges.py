@@ -6,10 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from merge_core.errors import Problems
+from merge_core.errors import Problems, hint, shown
 from merge_core.validation import Place, StrictModel, Words, failed, read
+
+Per = int | Literal["tensor"] | tuple[tuple[int, int], ...]
+UNITS = ("per", "gradient", "cosine", "shape")  # keys of which a range has at most one
+_PER = "layer, tensor, a whole number of at least 1, or bands such as [[0, 3], [4, 11]]"
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,11 @@ class Knob:
         step: Grid of the range from ``low``, or None.
         log: Whether the range is searched on a logarithmic scale.
         choices: The values of a knob without a range.
-        per: Number of neighbouring layers that share one number, or None.
+        per: What shares one number: so many neighbouring layers, the layers of each band (first
+            and last, included), or ``tensor``: nothing, each tensor has its own.
         gradient: Number of anchors that are interpolated over the layers, or None.
+        cosine: Number of coefficients of a smooth curve over the layers, or None.
+        shape: Of a curve over the layers that few numbers describe, or None.
     """
 
     place: Place
@@ -32,13 +39,20 @@ class Knob:
     step: float | None = None
     log: bool = False
     choices: tuple[bool | float | str, ...] = ()
-    per: int | None = None
+    per: Per | None = None
     gradient: int | None = None
+    cosine: int | None = None
+    shape: Literal["line", "kernel"] | None = None
 
     @property
     def spread(self) -> bool:
-        """Whether the knob stands for several numbers, spread over the layers."""
-        return self.per is not None or self.gradient is not None
+        """Whether the knob stands for several values, spread over layers or tensors."""
+        return self.unit is not None
+
+    @property
+    def unit(self) -> str | None:
+        """The key that says how it is spread, or None."""
+        return next((key for key in UNITS if getattr(self, key) is not None), None)
 
     def snapped(self, value: float) -> float:
         """Return the value of the range that is nearest to ``value``."""
@@ -66,6 +80,43 @@ def _distinct(values: list[Any]) -> tuple[Any, ...]:
     return tuple(values)
 
 
+def _per(data: Any) -> Any:
+    """Read what ``per`` says: ``layer`` is one layer, a list are bands."""
+    if data is None or data == "tensor":
+        return data
+    if data == "layer":
+        return 1
+    if isinstance(data, int) and not isinstance(data, bool) and data >= 1:
+        return data
+    if not isinstance(data, list) or not data:
+        near = hint(data, ("layer", "tensor")) if isinstance(data, str) else ""
+        raise ValueError(f"expected {_PER}, got {shown(data)}{near}")
+    return _bands(data)
+
+
+def _bands(data: list[Any]) -> tuple[tuple[int, int], ...]:
+    found: list[tuple[Place, str]] = []
+    after = 0  # the layer that the next band begins with
+    for i, band in enumerate(data):
+        if not (isinstance(band, list) and len(band) == 2 and all(type(x) is int for x in band)):
+            raise failed([((i,), f"expected [first layer, last layer], got {shown(band)}")])
+        first, last = band
+        if first > last:
+            found.append(((i,), f"the first layer of a band comes before the last, got {band}"))
+        elif first < after:
+            found.append(((i,), f"begins at layer {first}, which a band before it has"))
+        elif first > after:
+            found.append(((i,), f"begins at layer {first}; {_span(after, first - 1)} in no band"))
+        after = max(after, last + 1)
+    if found:
+        raise failed(found)
+    return tuple((first, last) for first, last in data)
+
+
+def _span(first: int, last: int) -> str:
+    return f"layer {first} is" if first == last else f"layers {first} to {last} are"
+
+
 class _Choices(StrictModel):
     choices: Annotated[
         list[bool | int | float | str],
@@ -80,17 +131,23 @@ class _Range(StrictModel):
     high: float = Field(title="required in a range")
     step: float | None = None
     log: bool = False
-    per: Annotated[
-        Annotated[int, Field(ge=1)] | Literal["layer"] | None,
-        AfterValidator(lambda count: 1 if count == "layer" else count),
-        Words("layer or a whole number of at least 1"),
-    ] = None
+    per: Annotated[Any, BeforeValidator(_per), Words(_PER)] = None
     gradient: Annotated[
         int | None, Field(ge=2, le=1000), Words("a whole number from 2 to 1000")
     ] = None
+    cosine: Annotated[int | None, Field(ge=1, le=1000), Words("a whole number from 1 to 1000")] = (
+        None
+    )
+    shape: Literal["line", "kernel"] | None = None
 
     @model_validator(mode="after")
     def _fit_each_other(self) -> _Range:
+        found = [*self._wrong_range(), *self._wrong_unit()]
+        if found:
+            raise failed(found)
+        return self
+
+    def _wrong_range(self) -> list[tuple[Place, str]]:
         low, width, step = self.low, self.high - self.low, self.step
         found: list[tuple[Place, str]] = []
         if not width > 0:
@@ -101,8 +158,14 @@ class _Range(StrictModel):
             found.append(((), f"high must be low plus a whole number of steps of {step:g}"))
         if self.log and (low <= 0 or step is not None):
             found.append((("log",), "needs low above 0 and no step"))
-        if self.per is not None and self.gradient is not None:
-            found.append(((), "has per and gradient; choose one"))
-        if found:
-            raise failed(found)
-        return self
+        return found
+
+    def _wrong_unit(self) -> list[tuple[Place, str]]:
+        units = [key for key in UNITS if getattr(self, key) is not None]
+        found: list[tuple[Place, str]] = []
+        if len(units) > 1:
+            found.append(((), f"has {' and '.join(units)}; choose one"))
+        for key, given in (("step", self.step is not None), ("log", self.log)):
+            if given and self.cosine is not None:
+                found.append(((key,), "a sum of cosines has none; omit it, or use gradient"))
+        return found

@@ -23,6 +23,10 @@ NOT_SEARCHED = ("slices", "modules", "documents", "tokenizer", "tokenizer_source
 _POSITION = re.compile(r"(?<=models\[)\d+")
 
 
+class Cases(list[dict[str, Any]]):
+    """Entries ``{filter, value}`` that stand in place of the one that a knob is the value of."""
+
+
 @dataclass(frozen=True)
 class Template:
     """A recipe with knobs.
@@ -40,8 +44,8 @@ class Template:
     def filled(self, values: Mapping[Place, Any]) -> dict[str, Any]:
         """Return the plain data of the recipe that has ``values`` at the places of its knobs.
 
-        Where the method is one of the choices, what only the others have use for is left out:
-        their parameters, and the base for a method that has none.
+        A value may be :class:`Cases`. Where the method is one of the choices, what only the others
+        have use for is left out: their parameters, and the base for a method that has none.
         """
         data = copy.deepcopy(dict(self.data))
         for place, value in values.items():
@@ -49,6 +53,8 @@ class Template:
             for key in place[:-1]:
                 owner = owner[key]
             owner[place[-1]] = value
+        for place in [place for place, value in values.items() if isinstance(value, Cases)]:
+            _put_in_place(data, place[: place.index("parameters") + 2])
         if ("merge_method",) in values:
             _leave_out(data, method(data["merge_method"]), self.methods())
         return data
@@ -138,8 +144,10 @@ def _check_place(place: Place, node: Node) -> None:
         _check_methods(node)
     elif "parameters" not in place[:-1] or place[-1] == "filter":
         node.refuse("ranges and choices go in parameters and merge_method only")
-    elif isinstance(place[-1], int) and ({"per", "gradient"} & set(node.data)):
-        node.refuse("per and gradient cannot stand inside a list")
+    elif isinstance(place[-1], int) and (
+        given := [key for key in ranges.UNITS if key in node.data]
+    ):
+        node.refuse(f"{' and '.join(given)} cannot stand inside a list")
 
 
 def _check_methods(node: Node) -> None:
@@ -176,6 +184,17 @@ def _leave_out(data: dict[str, Any], chosen: Method, others: tuple[Method, ...])
         given = owner.get("parameters") if isinstance(owner, dict) else None
         if isinstance(given, dict):
             owner["parameters"] = {k: v for k, v in given.items() if k not in useless}
+
+
+def _put_in_place(data: Any, place: Place) -> None:
+    """Replace the entries of the setting at a place whose value are entries by these."""
+    owner = reduce(lambda x, key: x[key], place[:-1], data)
+    setting = owner[place[-1]]
+    cases = setting if isinstance(setting, list) else [setting]
+    if isinstance(setting, Cases):
+        cases = [{"value": setting}]
+    inner = [c["value"] if isinstance(c["value"], Cases) else [c] for c in cases]
+    owner[place[-1]] = [case for several in inner for case in several]
 
 
 def _reference(data: Any) -> str:

@@ -170,12 +170,11 @@ def test_what_stands_before_and_after_the_layers_is_read_from_the_names(
     assert {name: found[name] for name in last} == dict.fromkeys(last, 0.75)
 
 
-def test_a_final_norm_whose_name_is_part_of_a_layers_tensor_is_refused() -> None:
-    tensors = ["norm.weight", "layers.0.input_norm.weight"]
-    rule = r"need a filter for norm\.weight, which is a part of the name layers\.0\.input_norm\.we"
-    with pytest.raises(MergeError, match=rule):
-        space_of({**RANGE, "per": "layer"}, tensors=tensors)
-    assert names(space_of(RANGE, tensors=tensors)) == ["weight/one"]
+def test_a_final_norm_whose_name_is_part_of_a_layers_tensor_takes_nothing_from_it() -> None:
+    tensors = ["norm.weight", "embed.weight", *(f"layers.{i}.input_norm.weight" for i in (0, 1))]
+    space = space_of({**RANGE, "per": "layer"}, tensors=tensors)
+    found = values(space.recipe({"weight/one/layer 0": 0.25, "weight/one/layer 1": 0.75}), tensors)
+    assert list(found.values()) == [0.75, 0.25, 0.25, 0.75]
 
 
 def test_the_first_filter_that_matches_keeps_its_tensors() -> None:
@@ -200,6 +199,7 @@ def test_no_filter_is_written_that_never_holds() -> None:
     (source, _) = space_of(weight).recipe({"weight/one/layers 0-3": 0.5}).plain()["models"]
     assert source["parameters"]["weight"] == [
         {"filter": "norm", "value": 0.125},
+        {"filter": "model.embed_tokens.weight", "value": 0.5},
         {"filter": "lm_head.weight", "value": 0.5},
         {"value": [0.5] * 4},
     ]
@@ -438,7 +438,7 @@ def test_the_same_point_gives_the_same_recipe_whatever_the_order_of_tensors() ->
 
 
 def test_a_spread_knob_needs_a_model_with_layers() -> None:
-    rule = r"recipe\.models\[0\]\.parameters\.weight: per and gradient need a model with layers"
+    rule = r"recipe\.models\[0\]\.parameters\.weight: per needs a model with layers"
     with pytest.raises(MergeError, match=rule):
         space_of({**RANGE, "per": 2}, tensors=["embed.weight", "head.weight"])
 

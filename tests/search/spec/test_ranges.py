@@ -10,6 +10,7 @@ from search.spec import ranges
 from search.spec.ranges import Knob
 
 PLACE = ("parameters", "t")
+PER = "layer, tensor, a whole number of at least 1, or bands such as [[0, 3], [4, 11]]"
 
 
 def problems_of(data: dict[str, Any]) -> list[tuple[str, str]]:
@@ -44,17 +45,44 @@ def knob_of(data: dict[str, Any]) -> Knob:
         ({"log": True, "low": 0}, "here.log", "needs low above 0 and no step"),
         ({"log": True, "low": -1}, "here.log", "needs low above 0 and no step"),
         ({"log": True, "step": 0.1}, "here.log", "needs low above 0 and no step"),
-        ({"per": 0}, "here.per", "expected layer or a whole number of at least 1, got 0"),
+        ({"per": 0}, "here.per", f"expected {PER}, got 0"),
         (
             {"per": "layers"},
             "here.per",
-            "expected layer or a whole number of at least 1, got 'layers', did you mean 'layer'?",
+            f"expected {PER}, got 'layers', did you mean 'layer'?",
         ),
-        ({"per": True}, "here.per", "expected layer or a whole number of at least 1, got true"),
-        ({"per": 2.0}, "here.per", "expected layer or a whole number of at least 1, got 2.0"),
+        ({"per": True}, "here.per", f"expected {PER}, got true"),
+        ({"per": 2.0}, "here.per", f"expected {PER}, got 2.0"),
         ({"gradient": 1}, "here.gradient", "expected a whole number from 2 to 1000, got 1"),
         ({"gradient": "layer"}, "here.gradient", "expected a whole number from 2 to 1000, got 'la"),
+        ({"per": []}, "here.per", f"expected {PER}, got a list"),
+        ({"per": [0, 3]}, "here.per[0]", "expected [first layer, last layer], got 0"),
+        ({"per": [[0, 1.0]]}, "here.per[0]", "expected [first layer, last layer], got a list"),
+        (
+            {"per": [[0, 3], [4, True]]},
+            "here.per[1]",
+            "expected [first layer, last layer], got a l",
+        ),
+        ({"per": [[1, 3]]}, "here.per[0]", "begins at layer 1; layer 0 is in no band"),
+        ({"per": [[0, 3], [6, 9]]}, "here.per[1]", "begins at layer 6; layers 4 to 5 are in no ba"),
+        ({"per": [[0, 3], [3, 9]]}, "here.per[1]", "begins at layer 3, which a band before it has"),
+        (
+            {"per": [[0, 3], [5, 4]]},
+            "here.per[1]",
+            "the first layer of a band comes before the last, got [5, 4]",
+        ),
+        ({"cosine": 0}, "here.cosine", "expected a whole number from 1 to 1000, got 0"),
+        ({"cosine": "mean"}, "here.cosine", "expected a whole number from 1 to 1000, got 'mean'"),
+        ({"cosine": 3, "log": True}, "here.log", "a sum of cosines has none; omit it, or use grad"),
+        ({"cosine": 3, "step": 0.9}, "here.step", "a sum of cosines has none; omit it, or use gra"),
+        ({"shape": "curve"}, "here.shape", "expected one of line, kernel, got 'curve'"),
+        ({"shape": 3}, "here.shape", "expected one of line, kernel, got 3"),
         ({"per": 2, "gradient": 3}, "here", "has per and gradient; choose one"),
+        (
+            {"per": "tensor", "cosine": 2, "shape": "line"},
+            "here",
+            "has per and cosine and shape; choose one",
+        ),
         ({"stepp": 0.1}, "here.stepp", "unknown key, did you mean 'step'?"),
         ({"colour": 1}, "here.colour", "unknown key"),
     ],
@@ -65,7 +93,7 @@ def test_one_wrong_key_of_a_range_is_one_problem_at_its_path(
     ((where, words),) = problems_of({"low": 0.1, "high": 1.0, **change})
     assert where == path
     assert words.startswith(rule)
-    assert len(words) - len(rule) < 10  # nothing but the tail that was cut off above
+    assert len(words) - len(rule) < 20  # nothing but the tail that was cut off above
 
 
 @pytest.mark.parametrize(("missing", "given"), [("low", "high"), ("high", "low")])
@@ -81,6 +109,11 @@ def test_all_wrong_keys_of_one_range_come_at_once() -> None:
 def test_all_values_that_do_not_fit_each_other_come_at_once() -> None:
     found = problems_of({"low": 0, "high": -1, "step": 0, "log": True, "per": 2, "gradient": 2})
     assert [path for path, _ in found] == ["here", "here.step", "here.log", "here"]
+
+
+def test_all_bands_that_leave_layers_out_or_share_some_come_at_once() -> None:
+    found = problems_of({"low": 0, "high": 1, "per": [[0, 3], [2, 5], [9, 8], [12, 15]]})
+    assert [path for path, _ in found] == ["here.per[1]", "here.per[2]", "here.per[3]"]
 
 
 def test_a_step_as_wide_as_the_range_fits_whatever_floats_make_of_the_difference() -> None:
@@ -126,10 +159,12 @@ def test_other_data_is_no_knob(data: Any) -> None:
     assert not ranges.is_knob(data)
 
 
-def test_only_per_and_gradient_spread_over_the_layers() -> None:
+def test_units_and_shapes_spread_over_the_layers() -> None:
     assert not knob_of({"low": 0, "high": 1, "step": 0.1}).spread
     assert knob_of({"low": 0, "high": 1, "per": 3}).spread
     assert knob_of({"low": 0, "high": 1, "gradient": 3}).spread
+    assert knob_of({"low": 0, "high": 1, "shape": "line"}).unit == "shape"
+    assert knob_of({"low": 0, "high": 1, "per": [[0, 1], [2, 3]]}).per == ((0, 1), (2, 3))
 
 
 @pytest.mark.parametrize(("value", "snapped"), [(-1, 0.1), (0.1, 0.1), (0.37, 0.37), (7, 0.9)])

@@ -106,14 +106,14 @@ def test_a_range_of_methods_is_a_problem() -> None:
     ]
 
 
-@pytest.mark.parametrize("spread", [{"per": "layer"}, {"per": 2}, {"gradient": 3}])
+@pytest.mark.parametrize("spread", [{"per": "layer"}, {"per": 2}, {"gradient": 3}, {"cosine": 3}])
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_spread_knob_cannot_stand_inside_a_list(spread: dict[str, Any], nested: bool) -> None:
     values = [{**RANGE, **spread}, 0.5]
     setting = [{"filter": "mlp", "value": values}, {"value": 1}] if nested else values
     path = "recipe.models[1].parameters.weight" + ("[0].value[0]" if nested else "[0]")
     assert problems_of(data_of(TIES, "models", 1, "parameters", "weight", setting)) == [
-        (path, "per and gradient cannot stand inside a list")
+        (path, f"{next(iter(spread))} cannot stand inside a list")
     ]
 
 
