@@ -59,6 +59,18 @@ class OverLayers:
         """
         return layers.of(self._names).count
 
+    def depth(self, tensor: str) -> float:
+        """Return a tensor's place in [0, 1], as the dialect's interpolation takes it."""
+        stack = next((s for s in self._sliced if s.index(tensor) is not None), None)
+        if stack is None:
+            return 0.0
+        return (stack.index(tensor) or 0) / (stack.count - 1) if stack.count > 1 else 1.0
+
+    @cached_property
+    def _sliced(self) -> list[layers.Layers]:
+        modules = layers.modules_of(self._names, layers.stacks(self._names))
+        return [module.layers for module in modules]
+
     def rule_broken_by(self, knob: Knob) -> str | None:
         """Return why a knob cannot be spread over these layers, or None."""
         if knob.per == "tensor":

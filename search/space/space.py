@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any
 
 from merge_core.contract import Param
@@ -17,12 +17,16 @@ from merge_core.recipe.schema import Recipe
 from merge_core.validation import Place
 from search.space import units
 from search.space.over_layers import Case, OverLayers
+from search.space.pull_back import pulled_back
+from search.space.traced import Traced
 from search.space.units import Drawn, Number
 from search.spec.ranges import Knob
 from search.spec.recipe_template import Cases, Template
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+
+    from merge_core.kernels.gradients import Gradients
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,40 @@ class Space:
         if recipe is None:
             raise MergeError("; ".join(f"{path}: {rule}" for path, rule in problems))
         return recipe
+
+    @cached_property
+    def smooth(self) -> frozenset[str]:
+        """Names of the dimensions that a loss has a derivative by: ranges without a grid."""
+        methods = self.template.methods()
+        smooth = {param.name for one in methods for param in one.params if param.smooth}
+        return frozenset(
+            d.name
+            for d in self.dimensions
+            if d.number is not None and d.knob.step is None and d.param and d.param.name in smooth
+        )
+
+    def pull_back(
+        self, drawn: Mapping[str, Drawn], slopes: Mapping[str, Gradients]
+    ) -> dict[str, float]:
+        """Return how a loss changes with drawn values, from how it changes with tensors' values.
+
+        Args:
+            drawn: One value for the name of every dimension.
+            slopes: Stored tensor -> derivatives by its parameters, models in the recipe's order.
+
+        Returns:
+            Name of each smooth dimension -> ``dL / d drawn`` (of a log range by the value itself);
+            0 where units move values into the range.
+
+        Raises:
+            MergeError: The values do not make a valid recipe, or the derivatives are of another.
+        """
+        carried = {
+            name: Traced(float(value), {name: 1.0}) if name in self.smooth else value
+            for name, value in drawn.items()
+        }
+        found = pulled_back(self.recipe(carried), slopes, self._over_layers.depth)
+        return {d.name: found.get(d.name, 0.0) for d in self.dimensions if d.name in self.smooth}
 
     def point(self, level: Callable[[Knob, Param | None], Drawn]) -> dict[str, Drawn]:
         """Return the point where every knob has one value at all its positions.

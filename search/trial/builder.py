@@ -15,6 +15,7 @@ from merge_core.parents.locate import locate
 from merge_core.parents.open import open_parents
 from merge_core.parents.protocol import Parent
 from merge_core.parents.residency import Placement, Store, decide, memories, sizes
+from merge_core.parents.weight_files import FLOATS
 from merge_core.plan.steps import Plan
 from merge_core.recipe.schema import Recipe
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
@@ -70,8 +71,13 @@ class Builder:
     @cached_property
     def space(self) -> Space:
         """The study's dimensions."""
-        parents = ties.aligned(self.parents, self._spec.template.references())
-        return Space(self._spec.template, self._main(parents).tensors)
+        main = self._main(ties.aligned(self.parents, self._spec.template.references()))
+        merged = [
+            name
+            for name, found in main.tensors.items()
+            if found.dtype in FLOATS and not main.architecture.reason_to_drop(name, main.tensors)
+        ]
+        return Space(self._spec.template, merged)
 
     @property
     def live(self) -> LiveModel:

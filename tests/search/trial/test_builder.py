@@ -91,3 +91,17 @@ def test_knobs_of_a_study_of_tied_and_untied_models_reach_the_head(
     last = values["model.layers.3.mlp.up_proj.weight"]
     assert values["lm_head.weight"] == values["model.norm.weight"] == last
     assert values["model.embed_tokens.weight"] == values["model.layers.0.mlp.up_proj.weight"]
+
+
+def test_each_tensor_that_is_merged_has_a_number_and_no_other(
+    own_family: Callable[..., Path], tmp_path: Path
+) -> None:
+    models = own_family("llama")
+    for name in ("base", "one"):
+        change(models / name, model__layers__0__self_attn__rotary_emb__inv_freq=torch.ones(4))
+    recipe = RECIPE.format(models=models, weight="{low: 0.0, high: 1.0, per: tensor}")
+    builder = Builder(spec_of(STUDY.format(recipe=recipe), tmp_path))
+    drawn = {x.name: i / 100 for i, x in enumerate(builder.space.dimensions)}
+    plan = builder.plan(builder.space.recipe(drawn))
+    values = {f"weight/base/{step.tensor}": step.values[0]["weight"] for step in plan.steps}
+    assert values == drawn
