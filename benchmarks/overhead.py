@@ -36,7 +36,7 @@ class Stopwatch:
         self.walls: list[float] = []
         self.trials: list[Trial] = []
 
-    def begin(self, total: int, settled: list[Trial]) -> None:
+    def begin(self, total: int, settled: list[Trial], hours: float | None = None) -> None:
         """Start the first trial's time."""
         self._last = time.perf_counter()
 
@@ -48,7 +48,7 @@ class Stopwatch:
             self.trials.append(trial)
         self._last = now
 
-    def stage(self, text: str) -> None:
+    def stage(self, text: str, left: float | None = None) -> None:
         """Nothing to note."""
 
     def notice(self, text: str) -> None:

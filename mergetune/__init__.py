@@ -1,10 +1,9 @@
 """mergetune from Python: merge recipes, build and score models, run and read studies.
 
-What ``__all__`` names is public; all else, the three packages below included, is private.
-A recipe is a file, YAML text or a mapping in the mergekit dialect. Its relative model paths are
-tried from ``folder`` (if not given, that of the file), then from the working directory.
-Every function raises ``MergeError``, a builtin error besides, with what to do about it; of what a
-recipe says in vain Python warns.
+What ``__all__`` names is public, all else private. A recipe is a file, YAML text or a mapping in
+the mergekit dialect. Its relative model paths are tried from ``folder`` (if not given, that of the
+file), then from the working directory. Every function raises ``MergeError``, a builtin error
+besides, with what to do about it; of what a recipe says in vain Python warns.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from mergetune import frames
 from mergetune.frames import Study
 from search.run import study as studies
+from search.trial.budget import Change
 from search.views.progress_line import ProgressLine, hush_libraries
 
 if TYPE_CHECKING:
@@ -92,9 +92,9 @@ def open_study(study: str | Path) -> Study:
     return Study(study)
 
 
-def run(study: str | Path) -> Study:
-    """Start or resume a study; Ctrl-C ends it at once, and settled trials stay stored."""
+def run(study: str | Path, **budget: float | None) -> Study:
+    """Start or resume a study; ``budget``: ``trials``, ``more``, ``hours``. Ctrl-C ends it."""
     hush_libraries()
     with ProgressLine() as progress:
-        studies.run(Path(study), progress, lambda: False)
+        studies.run(Path(study), progress, lambda: False, Change.of(**budget))
     return Study(study)

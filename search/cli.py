@@ -15,7 +15,7 @@ from evaluators.harness import task_files
 from evaluators.jsonl.judge_key import send_keys
 from merge_core import api
 from merge_core.atomic_write import write_whole
-from merge_core.errors import MergeError
+from merge_core.errors import MergeError, ParameterError
 from merge_core.inspect import report as inspection
 from merge_core.json_text import json_text
 from search.report import files
@@ -27,6 +27,7 @@ from search.run import study as studies
 from search.run.unforeseen import traceback_kept
 from search.scoring.pareto import front
 from search.storage.locate import chosen, open_study, winner
+from search.trial.budget import Change
 from search.trial.builder import Builder
 from search.trial.worker import Worker
 from search.views import inspection_html, inspection_table, plugin_table, tables
@@ -128,14 +129,27 @@ def check(
 @app.command()
 def run(
     study: Annotated[Path, typer.Argument(help="A study file or its folder.")],
+    trials: Annotated[
+        int | None, typer.Option(help="End after so many in all, instead of search.trials.")
+    ] = None,
+    more: Annotated[
+        int | None, typer.Option(help="Search so many more, whatever ended the search before.")
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option(help="All trials may take so long, instead of search.hours.")
+    ] = None,
     plugin: Plugins = None,
     trust_tasks: TrustTasks = False,
     send_key: SendKeys = None,
     as_json: Json = False,
 ) -> None:
-    """Start a study, or resume it, and report its winner."""
+    """Start a study, or resume it, and report its winner; the budget given here is this run's."""
+    try:
+        change = Change.of(trials=trials, more=more, hours=hours)
+    except ParameterError as error:
+        raise typer.BadParameter(str(error)) from error
     with ProgressLine() as progress:
-        report = studies.run(study, progress, Stopper())
+        report = studies.run(study, progress, Stopper(), change)
     if report is None:
         print("stopped; run it again to go on", file=sys.stderr)
         raise typer.Exit(1)

@@ -9,6 +9,8 @@ from merge_core.recipe.yaml_document import Document
 from search import cli
 from search.run.check import check
 from search.spec import sections, study_file
+from search.spec.changes import MAY_CHANGE
+from search.spec.study_file import StudyFile
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,12 +58,22 @@ def test_defaults_in_the_readme_are_the_defaults():
     rows = {row[0]: row[2] for row in re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", README, re.M)}
     items, search, engine = sections.Items(), sections.Search(), sections.Engine()
     assert rows["items"] == f"{items.search}, {items.select}, {items.report}"
-    assert rows["search"] == (
-        f"{search.sampler}, {search.seed}, {search.trials}, no limit, {search.finalists}"
-    )
+    first = f"{search.sampler}, {search.seed}, {search.trials}"
+    assert rows["search"] == f"{first}, no limit, none, none, {search.finalists}"
+    assert search.hours is search.patience is search.target is None
     named = [engine.device, engine.batch_size, "torch's own", engine.kernels, engine.parents]
     assert rows["engine"] == f"{', '.join(map(str, named))}, none"
     assert engine.threads is engine.cache is None
+
+
+def test_what_may_change_in_the_readme_is_what_may_change():
+    rows = dict(re.findall(r"^\| (may|may not) \| (.*?) \|", README, re.M))
+    named = {kind: re.findall(r"`([\w.]+)`", text) for kind, text in rows.items()}
+    assert tuple(named["may"]) == MAY_CHANGE
+    keys = {f"search.{key}" for key in sections.Search.declared()}
+    keys |= StudyFile.declared().keys() - {"search"}
+    assert set(named["may not"]) == keys - set(MAY_CHANGE)
+    assert "all else of `engine`" in rows["may not"]
 
 
 SHIPPED = [*ROOT.glob("studies/*/study.yaml"), *ROOT.glob("studies/examples/**/*.yaml")]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from statistics import median
 
 from merge_core.errors import MergeError, NonFiniteError
 from search.scoring.pareto import front, thinned
@@ -115,12 +116,16 @@ def measure(
     known = {t.weights_digest: t.measured[pool] for t in record.trials if pool in t.measured}
     trials = [record.trial(number) for number in dict.fromkeys(numbers)]
     todo = [trial for trial in trials if pool not in trial.measured]
+    fresh = len({trial.weights_digest for trial in todo} - set(known))
+    spent: list[float] = []
     for i, trial in enumerate(todo):
         if stop():
             raise StopRequested
-        progress.stage(f"{pool} pool: candidate {i + 1} of {len(todo)}")
+        left = median(spent) * (fresh - len(spent)) if spent else None
+        progress.stage(f"{pool} pool: candidate {i + 1} of {len(todo)}", left)
         if trial.weights_digest not in known:
             known[trial.weights_digest] = _measured(worker, pool, trial)
+            spent.append(sum(known[trial.weights_digest].seconds.values()))
         found = known[trial.weights_digest]
         record.add_measured(pool, trial.number, found)
         if found.error is not None:

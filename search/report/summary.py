@@ -17,6 +17,7 @@ from search.scoring.intervals import Estimate, combined
 from search.space.starting_points import BASE, UNIFORM
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
+from search.trial.budget import End
 from search.trial.tasks import Tasks
 from search.trial.trial import Trial
 
@@ -92,11 +93,13 @@ class Report(_Part):
     study: str
     seed: int
     trials: dict[str, int]  # by how they ended
+    ended: End | None = None  # why no more were searched
     pools: dict[str, int]  # number of items
     score: dict[str, Any]  # see ``Aggregate.plain``
     notices: list[str]
     candidates: list[Candidate]
     best_parent: str
+    earlier_winners: list[int] | None = None  # of reports before this one, if the search went on
     winner: Winner
     cost: Cost
 
@@ -143,26 +146,54 @@ def _with_limits(data: Any) -> Any:
     }
 
 
-def summarize(record: Record, spec: StudySpec, tasks: Tasks, selection: Selection) -> Report:
-    """Return the report of a study, from the stored scores alone."""
+def summarize(
+    record: Record, spec: StudySpec, tasks: Tasks, selection: Selection, end: End | None = None
+) -> Report:
+    """Return the report of a study, from the stored scores alone; ``end``: why it ended."""
     trials = {name: record.trial(number) for name, number in selection.named.items()}
+    earlier = _earlier_winners(record, selection.winner)
     complete = sum(trial.state == "complete" for trial in record.trials)
     failed = len(record.trials) - complete
     return Report(
         study=record.name,
         seed=spec.search.seed,
         trials={"complete": complete, "stopped": 0, "failed": failed},
+        ended=end,
         pools={name: len(pool) for name, pool in tasks.pools.items()},
         score=tasks.aggregate.plain(),
-        notices=[*tasks.notices, *(drop_notice(t) for t in record.trials if t.dropped)],
+        notices=[
+            *tasks.notices,
+            *(drop_notice(t) for t in record.trials if t.dropped),
+            *_several_reports(earlier),
+        ],
         candidates=[
             Candidate(name=name, trial=t.number, report=_scored(tasks, t, REPORT))
             for name, t in trials.items()
         ],
         best_parent=selection.best_parent,
+        earlier_winners=earlier or None,
         winner=_winner(tasks, trials, selection),
         cost=_cost(record.trials, tasks),
     )
+
+
+def _earlier_winners(record: Record, now: int) -> list[int]:
+    """Return the other trials that won when the study was finished before."""
+    before = record.summary or {}
+    winner, others = before.get("winner"), before.get("earlier_winners")
+    found = [*others] if isinstance(others, list) else []
+    found.append(winner.get("trial") if isinstance(winner, Mapping) else None)
+    return [n for n in dict.fromkeys(found) if isinstance(n, int) and n != now]
+
+
+def _several_reports(earlier: Sequence[int]) -> list[str]:
+    trials = ", ".join(map(str, earlier))
+    said = (
+        f"The search went on after a report; trials that won earlier: {trials}. The report items "
+        "chose no winner, but if what they showed decided when to stop, read the intervals as "
+        f"those of the best of {len(earlier) + 1} reports."
+    )
+    return [said] if earlier else []
 
 
 def _winner(tasks: Tasks, trials: Mapping[str, Trial], selection: Selection) -> Winner:

@@ -8,6 +8,7 @@ so a run that was killed and started again draws what an unbroken one draws.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from merge_core.errors import ItemError, MergeError, NonFiniteError
@@ -15,10 +16,12 @@ from merge_core.recipe.schema import Recipe
 from search.run.resume import begin_or_check
 from search.samplers.ask import ask
 from search.samplers.registry import SAMPLERS
+from search.space.space import Space
 from search.space.starting_points import PARENT, Baseline, baselines
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
 from search.storage.trial_codec import frozen
+from search.trial.budget import NO_CHANGE, Budget, Change, End, searched
 from search.trial.progress import Progress
 from search.trial.settle import settle
 from search.trial.trial import Trial, kind_of
@@ -38,7 +41,8 @@ def search(
     worker: Worker,
     progress: Progress,
     stop: Callable[[], bool],
-) -> bool:
+    change: Change = NO_CHANGE,
+) -> End | None:
     """Settle the trials that are still to be done.
 
     Args:
@@ -47,9 +51,10 @@ def search(
         worker: Builds and scores its candidates.
         progress: Is told of every settled trial.
         stop: Asked between two trials.
+        change: What this run has instead of the study file's budget.
 
     Returns:
-        Whether the budget was used up; False if ``stop`` ended the search.
+        Which part of the budget ended the search; None if ``stop`` did.
 
     Raises:
         MergeError: Parents or tasks are not those that the study began with, no parent works, or
@@ -60,24 +65,46 @@ def search(
         progress.notice(notice)
     space = worker.builder.space
     pending = _pending(baselines(spec, space), record)
-    budget = spec.search.trials if space.dimensions else 0
-    left = max(0, budget - sum(trial.baseline is None for trial in record.trials))
-    progress.begin(len(record.trials) + len(pending) + left, record.trials)
+    budget = _budget(spec, record.trials, space, change, progress)
+    left = max(0, budget.trials - searched(record.trials))
+    progress.begin(len(record.trials) + len(pending) + left, record.trials, budget.hours)
     loop = _Loop(spec, record, worker)
     for baseline in pending:
         if stop():
-            return False
+            return None
         progress.settled(loop.baseline(baseline))
     if pending:
         progress.stage(f"computed once for all candidates so far: {worker.builder.once}")
     _check_baselines(record.trials)
-    for _ in range(left):
-        if _out_of_time(spec, record.trials):
-            break
+    end = _searched(loop, record, budget, progress, stop)
+    if end is not None and end.by != "trials":
+        progress.notice(f"the search ends by search.{end.by}: {end.why}")
+    return end
+
+
+def _budget(
+    spec: StudySpec, settled: list[Trial], space: Space, change: Change, progress: Progress
+) -> Budget:
+    budget = Budget.of(spec.search, change, settled)
+    if not space.dimensions:
+        return replace(budget, trials=0)
+    if change.more is not None:
+        progress.notice(
+            f"--more {change.more}: the search will have {budget.trials} trials, baselines not "
+            "counted; after a stop, --more takes what is then missing of them"
+        )
+    return budget
+
+
+def _searched(
+    loop: _Loop, record: Record, budget: Budget, progress: Progress, stop: Callable[[], bool]
+) -> End | None:
+    """Search until the budget ends, or, with None, until ``stop`` says so."""
+    while (end := budget.end(record.trials)) is None:
         if stop():
-            return False
+            return None
         progress.settled(loop.asked())
-    return True
+    return end
 
 
 class _Loop:
@@ -156,12 +183,6 @@ def _start(trials: list[Trial]) -> Mapping[str, Any] | None:
     points = [t for t in trials if t.baseline and t.params and t.value is not None]
     best = max(points, key=lambda t: t.value or 0.0, default=None)
     return None if best is None else best.params
-
-
-def _out_of_time(spec: StudySpec, trials: list[Trial]) -> bool:
-    hours = spec.search.hours
-    spent = sum(sum(trial.search.seconds.values()) for trial in trials)
-    return hours is not None and spent >= hours * 3600
 
 
 def _pending(first: list[Baseline], record: Record) -> list[Baseline]:

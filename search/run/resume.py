@@ -79,6 +79,7 @@ def begin_or_check(spec: StudySpec, record: Record, worker: Worker) -> list[str]
     if about is None:
         record.begin({**now, "folder": record.path_to(spec.folder)})
         return []
+    folder = record.path_to(spec.folder)
     changed = worker.builder.changed_parents(about)
     if changed:
         raise MergeError(
@@ -98,6 +99,8 @@ def begin_or_check(spec: StudySpec, record: Record, worker: Worker) -> list[str]
                 f"the {what} of study {record.name!r} are not those it began with; "
                 f"put them back, or start a new study"
             )
+    if about["folder"] != folder:  # the database, or the study file, lies elsewhere now
+        record.begin({**about, "folder": folder})
     return _told(about, now)
 
 

@@ -18,17 +18,21 @@ from search.run.unforeseen import traceback_kept
 from search.spec import study_file
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
+from search.trial.budget import NO_CHANGE, Change
 from search.trial.progress import Progress, StopRequested
 from search.trial.worker import Worker
 
 
-def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> Report | None:
+def run(
+    path: Path, progress: Progress, stop: Callable[[], bool], change: Change = NO_CHANGE
+) -> Report | None:
     """Start or resume a study and write its results.
 
     Args:
         path: The study file or its folder.
         progress: Is told how it goes.
         stop: Asked between candidates whether to end.
+        change: What this run has instead of the study file's budget.
 
     Returns:
         What it found, or None if ``stop`` ended the run.
@@ -46,19 +50,25 @@ def run(path: Path, progress: Progress, stop: Callable[[], bool]) -> Report | No
     except OSError as error:
         raise OutputError(f"{lock.lock_file}: cannot be written: {error.strerror}") from error
     with held, traceback_kept(spec.results):
-        return _run(spec, progress, stop)
+        return _run(spec, progress, stop, change)
 
 
-def _run(spec: StudySpec, progress: Progress, stop: Callable[[], bool]) -> Report | None:
+def _run(
+    spec: StudySpec, progress: Progress, stop: Callable[[], bool], change: Change
+) -> Report | None:
     progress.stage("opening models and tasks")
     record = open_for(spec)
     results.check_owner(spec.results, record.name)
     with record.writing():
-        return _search_and_report(spec, record, progress, stop)
+        return _search_and_report(spec, record, progress, stop, change)
 
 
 def _search_and_report(
-    spec: StudySpec, record: Record, progress: Progress, stop: Callable[[], bool]
+    spec: StudySpec,
+    record: Record,
+    progress: Progress,
+    stop: Callable[[], bool],
+    change: Change,
 ) -> Report | None:
     worker = Worker(spec.data, spec.folder, record.about)
     builder, tasks = worker.builder, worker.tasks
@@ -66,14 +76,15 @@ def _search_and_report(
     progress.notice(f"parents: {builder.placement.where}: {builder.placement.reason}")
     for notice in (*spec.notices.lines(), *tasks.notices):
         progress.notice(notice)
-    if not search(spec, record, worker, progress, stop):
+    end = search(spec, record, worker, progress, stop, change)
+    if end is None:
         return None
     progress.stage(f"computed once for all candidates: {builder.once}")
     try:
         chosen = choose(record, worker, progress, stop)
     except StopRequested:
         return None
-    report = summarize(record, spec, tasks, chosen)
+    report = summarize(record, spec, tasks, chosen, end)
     progress.stage("writing results")
     record.finish(report.to_json())
     results.write(spec.results, builder, record.trial(chosen.winner), report)

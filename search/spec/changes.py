@@ -6,7 +6,12 @@ from typing import Any
 
 from merge_core.errors import join
 
-MAY_CHANGE = ("search.trials", "search.hours")  # in a study that has begun: only its length
+MAY_CHANGE = (  # in a study that has begun: what no score depends on, and no draw of a sampler
+    *("name", "storage"),  # by which it was found
+    *("search.trials", "search.hours", "search.patience", "search.target"),  # its length
+    "search.finalists",  # chosen when the search is over
+    *("engine.cache", "engine.kernels"),  # the same bits, sooner or later
+)
 
 
 def changed_paths(old: Any, new: Any, path: str = "") -> list[str]:

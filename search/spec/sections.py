@@ -29,12 +29,19 @@ class Items(StrictModel):
 
 
 class Search(StrictModel):
-    """How candidates are proposed and when that ends."""
+    """How candidates are proposed and when that ends.
+
+    It ends after ``trials``, baselines not counted; when all trials together took ``hours``; after
+    ``patience`` trials in a row that are no better than the best before; or when a search value
+    reaches ``target``.
+    """
 
     sampler: str = "auto"
     seed: int = Field(0, ge=0, lt=2**63)
     trials: int = Field(100, ge=1)
     hours: float | None = Field(None, gt=0)
+    patience: int | None = Field(None, ge=1)
+    target: float | None = None
     finalists: int = Field(8, ge=1)
 
     @field_validator("sampler")

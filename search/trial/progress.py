@@ -14,16 +14,16 @@ class StopRequested(Exception):
 class Progress(Protocol):
     """Who is told how the run goes."""
 
-    def begin(self, total: int, settled: list[Trial]) -> None:
-        """The search starts or resumes; ``total`` trials are planned."""
+    def begin(self, total: int, settled: list[Trial], hours: float | None = None) -> None:
+        """The search starts or resumes; ``total`` trials are planned, and may take ``hours``."""
         ...
 
     def settled(self, trial: Trial) -> None:
         """One more trial is stored."""
         ...
 
-    def stage(self, text: str) -> None:
-        """Something else goes on now."""
+    def stage(self, text: str, left: float | None = None) -> None:
+        """Something else goes on now, for about ``left`` seconds, if that is known."""
         ...
 
     def notice(self, text: str) -> None:

@@ -11,6 +11,7 @@ from types import FrameType
 from rich.live import Live
 from rich.text import Text
 
+from search.trial.budget import seconds_left
 from search.trial.trial import Trial
 from search.views.terminal import ERR
 
@@ -43,9 +44,11 @@ class ProgressLine:
 
     def __init__(self) -> None:
         self._live = Live(console=ERR, auto_refresh=False, transient=True, redirect_stdout=False)
-        self._total, self._done, self._items = 0, 0, 0
+        self._total, self._items = 0, 0
         self._best: Trial | None = None
-        self._start, self._fresh, self._last = time.monotonic(), 0, -math.inf
+        self._trials: list[Trial] = []
+        self._hours: float | None = None
+        self._last = -math.inf
 
     def __enter__(self) -> ProgressLine:
         if ERR.is_interactive:
@@ -55,27 +58,25 @@ class ProgressLine:
     def __exit__(self, *error: object) -> None:
         self._live.stop()
 
-    def begin(self, total: int, settled: list[Trial]) -> None:
+    def begin(self, total: int, settled: list[Trial], hours: float | None = None) -> None:
         """Start counting from the trials that are stored."""
-        self._total, self._done = total, len(settled)
-        self._start = time.monotonic()
+        self._total, self._hours = total, hours
         for trial in settled:
             self._take(trial)
         if settled:
-            self.notice(f"resuming: {self._done} of {total} trials are stored")
+            self.notice(f"resuming: {len(settled)} of {total} trials are stored")
 
     def settled(self, trial: Trial) -> None:
         """Count a trial and show the line."""
-        self._done += 1
-        self._fresh += 1
         self._take(trial)
         if trial.state == "failed":
             self.notice(f"trial {trial.number} failed: {trial.reason}")
-        show = self.notice if self._done == self._total else self.stage
+        show = self.notice if len(self._trials) == self._total else self.stage
         show(self._line())
 
-    def stage(self, text: str) -> None:
+    def stage(self, text: str, left: float | None = None) -> None:
         """Show what goes on now."""
+        text = text if left is None else f"{text}  {_duration(left)} left"
         if self._live.is_started:
             self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
         elif time.monotonic() - self._last > PAUSE:
@@ -88,6 +89,7 @@ class ProgressLine:
         ERR.print(text, soft_wrap=True)
 
     def _take(self, trial: Trial) -> None:
+        self._trials.append(trial)
         self._items += trial.search.items if trial.same_as is None else 0
         best = None if self._best is None else self._best.value
         if trial.value is not None and (best is None or trial.value > best):
@@ -96,10 +98,10 @@ class ProgressLine:
     def _line(self) -> str:
         best = self._best
         found = "none yet" if best is None else f"{best.value:.4f} (trial {best.number})"
-        pace = (time.monotonic() - self._start) / max(self._fresh, 1)
-        left = _duration(pace * (self._total - self._done))
+        done = len(self._trials)
+        left = _duration(seconds_left(self._trials, self._total - done, self._hours))
         return (
-            f"trial {self._done} of {self._total}  best search score {found}  "
+            f"trial {done} of {self._total}  best search score {found}  "
             f"{self._items} items scored  {left} left"
         )
 

@@ -106,6 +106,8 @@ def report(found: Report) -> None:
             )
     for notice in found.notices:
         OUT.print(notice)
+    if found.ended is not None and found.ended.by != "trials":
+        OUT.print(f"The search ended by search.{found.ended.by}: {found.ended.why}.")
     metrics = ", ".join(dict.fromkeys((winner.search.steered_by or {}).values()))
     by = f" by {metrics}, another unit," if metrics else ""
     OUT.print(

@@ -13,7 +13,7 @@ import yaml
 
 import mergetune
 from evaluators.protocol import Evaluator, Suite, TaskFacts, items_of
-from merge_core.errors import CheckpointError, DocumentError, EvaluationError
+from merge_core.errors import CheckpointError, DocumentError, EvaluationError, ParameterError
 from tests.search.real import write_study
 
 Family = Callable[..., Path]
@@ -177,8 +177,10 @@ def test_mistake_in_an_entry_is_named() -> None:
 def test_study_is_run_and_read_as_frames(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = write_study(tmp_path / "small", trials=1)
-    study = mergetune.run(file)
+    file = write_study(tmp_path / "small", trials=9)
+    with pytest.raises(ParameterError, match=r"^--trial: unknown key"):
+        mergetune.run(file, trial=1)
+    study = mergetune.run(file, trials=1)
     assert study.report.index[-1] == "winner"
     again = mergetune.open_study(file.parent)
     assert again.trials.equals(study.trials)

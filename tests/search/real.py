@@ -43,13 +43,13 @@ class Bench(Worker):
 class Quiet:
     """Progress that nobody reads."""
 
-    def begin(self, total, settled):
+    def begin(self, total, settled, hours=None):
         self.total = total
 
     def settled(self, trial):
         pass
 
-    def stage(self, text):
+    def stage(self, text, left=None):
         pass
 
     def notice(self, text):

@@ -56,6 +56,31 @@ def test_run_json_prints_the_summary(mergetune, study):
     assert json.loads(out) == json.loads((study.parent / "results" / "summary.json").read_text())
 
 
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (["--trials", 0], "--trials: must be at least 1, got 0"),
+        (["--hours", "-1"], "--hours: must be above 0, got -1.0"),
+        (["--more", 1, "--trials", 2], "cannot go with --more"),
+        (["--more", "x"], "Invalid value for '--more'"),
+    ],
+)
+def test_options_that_make_no_budget_are_bad_usage(mergetune, study, options, rule):
+    code, _, err = mergetune("run", study, *options)
+    assert code == 2
+    assert rule in " ".join(err.replace("│", " ").split())
+
+
+def test_run_with_more_trials_goes_on_with_a_finished_study(mergetune, tmp_path):
+    path = write_study(tmp_path / "small", trials=1)
+    run_whole(path)
+    before = len(open_study(str(path))[1].trials)
+    code, out, _ = mergetune("run", path, "--more", 2, "--json")
+    assert code == 0
+    assert json.loads(out)["ended"] == {"by": "trials", "why": "3 trials are searched"}
+    assert len(open_study(str(path))[1].trials) == before + 2
+
+
 def test_trials_json_has_the_keys_that_scripts_rely_on(mergetune, study):
     code, out, _ = mergetune("trials", study, "--json")
     rows = json.loads(out)

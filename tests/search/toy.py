@@ -252,18 +252,21 @@ class Listener:
 
     total: int = 0
     resumed: int = 0
+    hours: float | None = None
     trials: list[Any] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
+    left: list[float | None] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
-    def begin(self, total: int, settled: list[Any]) -> None:
-        self.total, self.resumed = total, len(settled)
+    def begin(self, total: int, settled: list[Any], hours: float | None = None) -> None:
+        self.total, self.resumed, self.hours = total, len(settled), hours
 
     def settled(self, trial: Any) -> None:
         self.trials.append(trial)
 
-    def stage(self, text: str) -> None:
+    def stage(self, text: str, left: float | None = None) -> None:
         self.stages.append(text)
+        self.left.append(left)
 
     def notice(self, text: str) -> None:
         self.notices.append(text)

@@ -25,7 +25,13 @@ from tests.search.spec.test_study_file import data_of
         (("score", 1, "weight"), 0.25, ["score[1].weight"]),
         (("score", 0), None, ["score[0].evaluator", "score[0].task"]),
         (("engine",), {"batch_size": 1}, ["engine.batch_size"]),
-        (("name",), "toys", ["name"]),
+        (("engine",), {"kernels": "blocked", "cache": "elsewhere"}, []),
+        (("engine",), {"parents": "pinned"}, ["engine.parents"]),
+        (("search", "patience"), 9, []),
+        (("search", "target"), 0.8, []),
+        (("search", "finalists"), 9, []),
+        (("name",), "toys", []),
+        (("storage",), "sqlite:///moved.db", []),
     ],
 )
 def test_changed_paths_names_each_difference_once(place: Any, value: Any, paths: Any) -> None:
@@ -40,12 +46,10 @@ def test_changed_paths_names_each_difference_once(place: Any, value: Any, paths:
 def test_all_differences_are_named() -> None:
     new = data_of(name="toys", items={"search": 1}, search={"seed": 3, "trials": 7})
     assert changed_paths(data_of(), new) == [
-        "name",
         "items.search",
         "items.select",
         "items.report",
         "search.sampler",
-        "search.finalists",
     ]
 
 

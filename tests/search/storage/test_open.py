@@ -123,7 +123,9 @@ def test_password_in_a_study_file_is_neither_shown_nor_stored(form, remote, tmp_
     shown = [repr(spec), str(spec), str(check(file).facts), record.url, repr(spec.data)]
     assert not [text for text in shown if SECRET in text]
     with pytest.raises(MergeError) as refused:
-        open_for(study_file.read(file).model_copy(update={"data": {**spec.data, "name": "other"}}))
+        open_for(
+            study_file.read(file).model_copy(update={"data": {**spec.data, "items": {"search": 9}}})
+        )
     assert SECRET not in str(refused.value)
     assert open_for(study_file.read(file)).trials == record.trials
 

@@ -68,7 +68,7 @@ def test_a_run_says_what_must_be_known_before_its_first_trial(
         def notice(self, text: str) -> None:
             heard.append(text)
 
-        def begin(self, total: int, settled: list[Trial]) -> None:
+        def begin(self, total: int, settled: list[Trial], hours: float | None = None) -> None:
             heard.append("begin")
 
     monkeypatch.setattr(whole, "Worker", lambda *_: bench)

@@ -17,10 +17,10 @@ from search.views.progress_line import ProgressLine, Stopper
 CLEAR = "\x1b[2K"  # what a terminal does to a line that is rewritten
 
 
-def trial(number: int, value: float | None = 0.5, **facts: Any) -> Trial:
+def trial(number: int, value: float | None = 0.5, took: float = 0.1, **facts: Any) -> Trial:
     state = "failed" if value is None else "complete"
     scores: dict[str, list[float]] = {} if value is None else {"task": [value, value]}
-    recipe, measured = Recipe("linear", ()), {"search": Measurement(scores)}
+    recipe, measured = Recipe("linear", ()), {"search": Measurement(scores, {"model": took})}
     return Trial(number, state, recipe, measured=measured, value=value, **facts)  # type: ignore[arg-type]
 
 
@@ -75,6 +75,26 @@ def test_best_score_of_0_is_better_than_one_below(said: io.StringIO) -> None:
         progress.settled(trial(0, 0.0))
         progress.settled(trial(1, -5.0))
     assert said.getvalue().splitlines()[-1].startswith("trial 2 of 2  best search score 0.0000 (t")
+
+
+def test_time_left_is_that_of_recent_trials_also_of_stored_ones(said: io.StringIO) -> None:
+    with ProgressLine() as progress:
+        progress.begin(100, [trial(i, took=30.0) for i in range(60)])
+        progress.settled(trial(60, took=45.0))
+    assert said.getvalue().splitlines()[-1].endswith("122 items scored  19m30s left")
+
+
+def test_time_left_is_no_more_than_the_hours_leave(said: io.StringIO) -> None:
+    with ProgressLine() as progress:
+        progress.begin(100, [trial(i, took=30.0) for i in range(60)], hours=0.6)
+        progress.settled(trial(60, took=60.0))
+    assert said.getvalue().splitlines()[-1].endswith("5m00s left")
+
+
+def test_a_stage_says_its_time_left_where_that_is_known(said: io.StringIO) -> None:
+    with ProgressLine() as progress:
+        progress.stage("select pool: candidate 2 of 9", 3725.0)
+    assert said.getvalue() == "select pool: candidate 2 of 9  1h02m left\n"
 
 
 def test_scores_that_were_taken_over_are_no_items_scored(said: io.StringIO) -> None:
