@@ -1,33 +1,34 @@
 """CMA-ES whose state is the study itself: every ask replays the generations from the trials.
 
 Optuna's ``CmaEsSampler`` was rejected: it pickles its state into trial attributes (3 MB per
-generation at 256 knobs), starts at a random point, and draws other trials after a restart. Replay
-costs 0.1 s for 1,000 trials of 64 knobs (``dev/LOG.md``). The arithmetic is
-that of the ``cmaes`` package: Hansen, The CMA Evolution Strategy: A Tutorial, arXiv:1604.00772.
+generation at 256 knobs), starts at a random point, and draws other trials after a restart. The
+arithmetic is that of the ``cmaes`` package: Hansen, The CMA Evolution Strategy: A Tutorial,
+arXiv:1604.00772; where knobs have a grid, with margin: Hamano et al., arXiv:2205.13482; above 200
+knobs the covariance is diagonal: Ros & Hansen, PPSN 2008.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Any
 
 import cmaes
 import numpy as np
-import numpy.typing as npt
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
-from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from merge_core.errors import ParameterError
+from search.samplers.cube import Cube, Number, Vector
 from search.samplers.registry import Space, Start
+from search.samplers.replay import LOCK, Replay, losses, searched
 
 SIGMA_AT_START = 0.1  # of a knob's range, around a recipe that is known to be good
 SIGMA_IN_MIDDLE = 1 / 6  # Optuna's choice; 0.1 is slower where nothing is known
-BASELINE = "baseline"  # user attribute of trials that nobody searched
-
-Vector = npt.NDArray[np.float64]
+SEPARABLE_ABOVE = 200  # knobs: beyond, a full covariance costs more than trials can teach it
 
 
 class CmaSampler(BaseSampler):
@@ -35,9 +36,9 @@ class CmaSampler(BaseSampler):
 
     Trials that are complete, have exactly this space's parameters and no user attribute "baseline"
     are cut, in the order of their numbers, into generations of ``4 + floor(3 ln d)`` for d knobs;
-    the rest of an unfinished generation waits. After a generation of equal points (a grid leaves no
-    smaller step) the search starts again. So the draw depends on nothing but the arguments and the
-    trials.
+    the rest of an unfinished generation waits. A search that has converged, or sees no difference,
+    starts again with twice the generation at another place (``replay.Replay``). So the draw depends
+    on nothing but the arguments and the trials.
 
     Args:
         space: Knob name -> distribution, log and step included. One must have more than one value.
@@ -53,29 +54,34 @@ class CmaSampler(BaseSampler):
 
     def __init__(self, space: Space, start: Start, seed: int, sigma: float | None = None) -> None:
         self._names = space.keys()
-        self._cube = _Cube({name: d for name, d in space.items() if not d.single()})
-        middle = np.full(len(self._cube.space), 0.5)
-        self._fresh = partial(
-            cmaes.CMA,
-            mean=middle if start is None else self._cube.points([start])[0],
-            sigma=sigma or (SIGMA_AT_START if start else SIGMA_IN_MIDDLE),
-            bounds=np.array([[0.0, 1.0]] * len(middle)),
-        )
+        self._free = _numbers({name: d for name, d in space.items() if not d.single()})
+        self._cube = Cube(self._free)
+        mean = np.full(len(self._cube), 0.5) if start is None else self._cube.point(start)
+        sigma = sigma or (SIGMA_AT_START if start else SIGMA_IN_MIDDLE)
+        self._replay = _replay(tuple(self._free.items()), tuple(mean.tolist()), sigma)
         self._seed = seed
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """Return the knobs that have more than one value; the arguments are not looked at."""
-        return dict(self._cube.space)
+        return dict(self._free)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, float | int]:
-        """Draw one value of every free knob; of the arguments only the study is looked at."""
-        optimizer = self._replayed(study)
-        optimizer.reseed_rng(self._seed)
-        return self._cube.values(optimizer.ask())
+        """Draw one value of every free knob; of the arguments only the study is looked at.
+
+        Raises:
+            ParameterError: The study has several objectives.
+        """
+        one_objective(study, "cma-es")
+        trials = searched(study, self._names, all_of_them=True)
+        row = itemgetter(*self._cube.names)
+        points = self._cube.points(row(t.params) for t in trials)
+        with LOCK:
+            run = self._replay.caught_up(points, losses(study, trials))
+            return self._cube.values(run.ask(self._seed))
 
     def sample_independent(
         self,
@@ -90,66 +96,82 @@ class CmaSampler(BaseSampler):
             ParameterError: Always.
         """
         raise ParameterError(
-            f"{param_name}: cma-es was made for the knobs {', '.join(self._cube.space)} "
+            f"{param_name}: cma-es was made for the knobs {', '.join(self._cube.names)} "
             f"and cannot draw {param_distribution}"
         )
 
-    def _replayed(self, study: Study) -> cmaes.CMA:
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        told = [t for t in complete if t.params.keys() == self._names]
-        told = sorted((t for t in told if BASELINE not in t.user_attrs), key=lambda t: t.number)
-        sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
-        points = self._cube.points([t.params for t in told])
-        optimizer = self._fresh()
-        size = optimizer.population_size
-        for first in range(0, len(told) - size + 1, size):
-            group = slice(first, first + size)
-            if (points[group] == points[first]).all():  # shrunk onto one grid value: start again
-                optimizer = self._fresh()
-                continue
-            losses = [sign * t.values[0] for t in told[group]]
-            optimizer.tell(list(zip(points[group], losses, strict=True)))
-        return optimizer
+
+def one_objective(study: Study, sampler: str) -> None:
+    """Raise ParameterError if a study has several objectives."""
+    if len(study.directions) > 1:
+        raise ParameterError(
+            f"{sampler} has one objective, the study {len(study.directions)}; use tpe"
+        )
 
 
-class _Cube:
-    """Numeric knobs as the unit cube: log knobs by their logarithm, grid values in equal cells."""
+def _numbers(space: Mapping[str, BaseDistribution]) -> dict[str, Number]:
+    found = {n: d for n, d in space.items() if isinstance(d, FloatDistribution | IntDistribution)}
+    if other := [name for name in space if name not in found]:
+        raise ParameterError(
+            f"cma-es draws numbers only, got choices for {', '.join(other)}; "
+            "use the sampler tpe or auto"
+        )
+    if not space:
+        raise ParameterError("cma-es needs a knob with more than one value, got none")
+    return found
 
-    def __init__(self, space: Space) -> None:
-        self.space = {
-            n: d for n, d in space.items() if isinstance(d, FloatDistribution | IntDistribution)
-        }
-        if other := [name for name in space if name not in self.space]:
-            raise ParameterError(
-                f"cma-es draws numbers only, got choices for {', '.join(other)}; "
-                "use the sampler tpe or auto"
-            )
-        if not space:
-            raise ParameterError("cma-es needs a knob with more than one value, got none")
-        rows = [(d.low, d.high, d.step or 0.0, d.log) for d in self.space.values()]
-        self._low, self._high, self._step, log = np.array(rows, dtype=np.float64).T
-        self._log = log == 1
-        self._from = self._flat(self._low - self._step / 2)  # half a cell beyond the last value
-        self._to = self._flat(self._high + self._step / 2)
 
-    def points(self, rows: Sequence[Mapping[str, Any]]) -> Vector:  # (n, d) in [0, 1]
-        values = np.array([[row[name] for name in self.space] for row in rows], dtype=np.float64)
-        flat = self._flat(values.reshape(len(rows), len(self.space)))
-        return np.clip((flat - self._from) / (self._to - self._from), 0.0, 1.0)
+@lru_cache(maxsize=4)
+def _replay(space: tuple[tuple[str, Number], ...], mean: tuple[float, ...], sigma: float) -> Any:
+    cube, centre = Cube(dict(space)), np.array(mean)
+    return Replay(partial(_Run.begun, cube, centre, sigma))
 
-    def values(self, point: Vector) -> dict[str, float | int]:
-        x = self._from + point * (self._to - self._from)
-        x[self._log] = np.exp(x[self._log])
-        grid = self._step > 0
-        low, step = self._low[grid], self._step[grid]
-        x[grid] = low + np.round((x[grid] - low) / step) * step
-        x = np.clip(x, self._low, self._high)
-        return {
-            name: int(value) if isinstance(d, IntDistribution) else float(value)
-            for (name, d), value in zip(self.space.items(), x, strict=True)
-        }
 
-    def _flat(self, values: Vector) -> Vector:  # (..., d)
-        flat = values.copy()
-        flat[..., self._log] = np.log(flat[..., self._log])
-        return flat
+class _Run:
+    """One of the three strategies of ``cmaes``, from a start to a restart.
+
+    A trial keeps the grid value that a drawn number fell on, not the number. CMA-ES with margin is
+    told the middle of the cell, by the scale that it draws with (``_A``, which has no public name):
+    at some hundred trials that is as good as the number itself, or better (``tests``).
+    """
+
+    def __init__(self, cube: Cube, mean: Vector, sigma: float, doublings: int) -> None:
+        self.size = int(4 + np.floor(3 * np.log(len(cube)))) * 2**doublings
+        bounds = np.array([[0.0, 1.0]] * len(cube))
+        settings: dict[str, Any] = {"sigma": sigma, "population_size": self.size}
+        self._with_margin = bool(cube.grid.any()) and len(cube) <= SEPARABLE_ABOVE
+        if len(cube) > SEPARABLE_ABOVE:
+            self._cmaes: Any = cmaes.SepCMA(mean.copy(), bounds=bounds, **settings)
+        elif self._with_margin:
+            edge = cube.cells / 2  # the first value of a grid is the middle of its cell
+            bounds += np.stack([edge, -edge], axis=1)
+            mean = np.clip(mean, *bounds.T)
+            self._cmaes = cmaes.CMAwM(mean, bounds=bounds, steps=cube.cells, **settings)
+        else:
+            self._cmaes = cmaes.CMA(mean, bounds=bounds, **settings)
+
+    @classmethod
+    def begun(cls, cube: Cube, mean: Vector, sigma: float, number: int, seed: int) -> _Run:
+        """Return the run of that number: the first at the mean, others anywhere."""
+        if number == 0:
+            return cls(cube, mean, sigma, 0)
+        anywhere = np.random.RandomState(seed).random_sample(len(cube))
+        return cls(cube, anywhere, SIGMA_IN_MIDDLE, number)
+
+    def ask(self, seed: int) -> Vector:
+        """Draw a (d,) point; the run does not change."""
+        self._cmaes.reseed_rng(seed)
+        drawn = self._cmaes.ask()
+        point: Vector = drawn[0] if self._with_margin else drawn
+        return point
+
+    def tell(self, points: Vector, losses: Vector) -> None:
+        """Learn from a generation; see ``replay.Strategy``."""
+        if self._with_margin:
+            mean = self._cmaes.mean
+            points = mean + (points - mean) / self._cmaes._A
+        self._cmaes.tell(list(zip(points, losses.tolist(), strict=True)))
+
+    def broken(self) -> bool:
+        """Return whether numbers are at the end of their precision."""
+        return bool(self._cmaes.should_stop())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Iterable
+from statistics import NormalDist
 from typing import Any
 
 import cmaes
@@ -13,6 +15,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 
 from merge_core.errors import ParameterError
+from search.samplers import cma
 from search.samplers.cma import CmaSampler
 
 UNIT = {f"x{i}": FloatDistribution(0.0, 1.0) for i in range(6)}
@@ -170,12 +173,14 @@ def test_every_grid_value_survives_the_way_into_the_cube_and_back(
         assert box.sample_relative(optuna.create_study(), None, {}) == {"k": value}
 
 
-def test_every_value_of_a_grid_is_drawn_from_a_cell_of_equal_width() -> None:
-    # sigma so wide that draws in the box are nearly uniform: sd of a count sqrt(400 3/16) = 8.7.
+def test_every_value_of_a_grid_is_drawn_as_often_as_its_cell_of_equal_width_says() -> None:
+    # Closed form: a normal draw around the middle, sd a quarter of the range, cells of a quarter.
     space, study = {"k": IntDistribution(0, 3)}, optuna.create_study()
-    rows = [CmaSampler(space, None, s, 5.0).sample_relative(study, None, {}) for s in range(400)]
+    rows = [CmaSampler(space, None, s, 0.25).sample_relative(study, None, {}) for s in range(2000)]
     counts = np.bincount([row["k"] for row in rows], minlength=4)
-    assert abs(counts - 100).max() < 4 * 8.7
+    edges = NormalDist(0.5, 0.25)
+    share = np.diff([0, *(edges.cdf(x) for x in (0.25, 0.5, 0.75)), 1])
+    assert abs(counts - 2000 * share).max() < 4 * np.sqrt(2000 / 4)
 
 
 def test_a_single_value_is_left_to_optuna() -> None:
@@ -185,12 +190,78 @@ def test_a_single_value_is_left_to_optuna() -> None:
     assert trial.params.keys() == space.keys()
 
 
-def test_a_generation_on_one_grid_value_starts_the_search_again() -> None:
-    space = {"k": IntDistribution(0, 9)}
-    study = optuna.create_study()
-    for _ in range(4):  # the generation of one knob
-        study.add_trial(create_trial(params={"k": 3}, distributions=space, value=0))
-    assert drawn(study, space, seed=5) == drawn(optuna.create_study(), space, seed=5)
+def test_a_grid_value_is_left_as_often_as_the_margin_says_however_small_the_step_size() -> None:
+    # arXiv:2205.13482: every knob leaves its value with probability of at least 1 / (d * size).
+    space = {"k": IntDistribution(0, 9), "x": FloatDistribution(0.0, 1.0)}
+    study = searched(space, 150, value=lambda p: -((p["k"] - 7) ** 2) - p["x"])
+    last = [t.params["k"] for t in study.trials[-30:]]
+    assert np.median(last) == 7
+    left = np.mean([drawn(study, space, seed)["k"] != 7 for seed in range(1500)])
+    assert left > 1 / (2 * 6) - 4 * np.sqrt(1 / 12 / 1500)
+
+
+def test_above_200_knobs_the_draws_are_those_of_the_separable_strategy_bit_for_bit() -> None:
+    space = {f"x{i}": FloatDistribution(0.0, 1.0) for i in range(201)}
+    plain = cmaes.SepCMA(np.full(201, 0.5), SIGMA, bounds=np.array([[0.0, 1.0]] * 201))
+    generation = []
+    ours = searched(space, 60, value=lambda p: -sum(p.values())).trials
+    for number in range(60):
+        plain.reseed_rng(number)
+        x = plain.ask()
+        assert list(ours[number].params.values()) == x.tolist()
+        generation.append((x, sum(x.tolist())))
+        if len(generation) == 19:  # 4 + floor(3 ln 201), by hand
+            plain.tell(generation)
+            generation = []
+
+
+def filled(rows: Iterable[float], value: Callable[[float], float]) -> optuna.Study:
+    """Return a study of one knob."""
+    space, study = {"k": FloatDistribution(0.0, 1.0)}, optuna.create_study()
+    for x in rows:
+        study.add_trial(create_trial(params={"k": x}, distributions=space, value=value(x)))
+    return study
+
+
+def test_without_any_difference_the_search_starts_again_elsewhere_with_twice_the_generation() -> (
+    None
+):
+    space, rows = {"k": FloatDistribution(0.0, 1.0)}, [0.4, 0.5, 0.6, 0.7] * 3
+
+    def place(study: optuna.Study) -> float:  # its standard error: 1.25 / 6 / sqrt(400) = 0.01
+        return statistics.median(drawn(study, space, seed)["k"] for seed in range(400))
+
+    flat = filled(rows, lambda x: 1.0)
+    assert 0.4 < place(filled(rows[:8], lambda x: 1.0)) < 0.6  # not yet: among what was drawn
+    places = [place(flat), place(filled([0.3, *rows[1:-1], 0.2], lambda x: 1.0))]
+    assert abs(places[0] - places[1]) > 0.05  # seeded by the trials
+    for more, moved in ((7, False), (8, True)):  # a generation of one knob is 4
+        later = [0.11 * (i + 1) for i in range(more)]
+        longer = filled([*rows, *later], lambda x: 1.0 if x in rows else x)
+        assert (place(longer) != places[0]) is moved
+
+
+def test_a_search_that_has_converged_starts_again() -> None:
+    space = {"k": FloatDistribution(0.0, 1.0)}
+    tight = filled((0.5 + 1e-6 * i for i in range(4)), lambda x: x)
+    draws = [drawn(tight, space, seed)["k"] for seed in range(400)]
+    assert statistics.stdev(draws) > 0.05  # one more generation would draw within 1e-3
+
+
+def test_what_a_process_remembers_is_what_a_replay_from_the_first_trial_gives() -> None:
+    def asked_in_turn(fresh: bool) -> list[dict[str, float]]:
+        one, two = (searched(UNIT, 40, value=f) for f in (score, lambda p: -score(p)))
+        shorter = optuna.create_study(direction="maximize")
+        for trial in one.trials[:25]:
+            shorter.add_trial(trial)
+        answers = []
+        for study in (one, two, one, shorter, one):
+            if fresh:
+                cma._replay.cache_clear()
+            answers.append(drawn(study))
+        return answers
+
+    assert asked_in_turn(fresh=False) == asked_in_turn(fresh=True)
 
 
 def test_a_long_search_on_a_coarse_grid_raises_no_warning() -> None:

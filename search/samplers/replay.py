@@ -1,0 +1,116 @@
+"""What a study has told a strategy, replayed before every ask, generation by generation.
+
+A process that has replayed a study remembers where it was: the next ask of the same study only adds
+what is new. The memory is used if all that it was made of is there unchanged, number by number, so
+it is what a replay from the first trial would give.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from hashlib import blake2b
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from search.samplers.cube import Vector
+
+BASELINE = "baseline"  # user attribute of trials that nobody searched
+LOCK = threading.RLock()  # a remembered state is advanced by one thread at a time
+FLAT = 3  # generations in which all scores are equal, one after the other: nothing to learn here
+CONVERGED = 1e-4  # of every knob's range: points of a generation that differ by less are one merge
+
+
+class Strategy(Protocol):
+    """What is learnt from generations: a distribution of points."""
+
+    size: int  # of a generation
+
+    def tell(self, points: Vector, losses: Vector) -> None:
+        """Learn from a generation: (size, d) points and (size,) losses."""
+        ...
+
+    def broken(self) -> bool:
+        """Return whether its arithmetic has come to an end."""
+        ...
+
+
+S = TypeVar("S", bound=Strategy)
+
+
+def searched(study: Study, names: Collection[str], all_of_them: bool) -> list[FrozenTrial]:
+    """Return the complete trials that a sampler drew, by number; what one drew has these names.
+
+    Args:
+        study: Trials with a user attribute "baseline" are left out, those without parameters, too.
+        names: Of the knobs.
+        all_of_them: Whether a trial must have every knob; else some of them are enough.
+    """
+    wanted = frozenset(names)
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    told = [t for t in complete if t.params and BASELINE not in t.user_attrs]
+    if all_of_them:
+        told = [t for t in told if t.params.keys() == wanted]
+    return sorted((t for t in told if t.params.keys() <= wanted), key=lambda t: t.number)
+
+
+def losses(study: Study, trials: list[FrozenTrial]) -> Vector:
+    """Return (n,) values to be minimised."""
+    sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+    return sign * np.array([t.values[0] for t in trials], dtype=np.float64)
+
+
+class Replay(Generic[S]):
+    """A strategy after all whole generations that it was told, with its restarts.
+
+    When a generation's points are within ``CONVERGED`` of each other, or after ``FLAT`` generations
+    of equal scores, the search starts again with twice the generation, at another place (IPOP:
+    Auger & Hansen, CEC 2005; compared with others in arXiv:1207.0206).
+
+    Args:
+        start: Makes the strategy of a run: takes its number from 0, and a seed for its place that
+            is another for other trials.
+    """
+
+    def __init__(self, start: Callable[[int, int], S]) -> None:
+        self._start = start
+        self._points, self._losses = np.empty((0, 0)), np.empty(0)
+        self._begin()
+
+    def caught_up(self, points: Vector, losses: Vector) -> S:
+        """Return the strategy after all trials; the rest of an unfinished generation waits.
+
+        Args:
+            points: (n, d), of all trials from the first.
+            losses: (n,).
+        """
+        used = len(self._losses)
+        if not (
+            np.array_equal(points[:used], self._points, equal_nan=True)
+            and np.array_equal(losses[:used], self._losses)
+        ):
+            self._begin()
+            used = 0
+        while len(losses) - used >= self._strategy.size:
+            group = slice(used, used + self._strategy.size)
+            used = group.stop
+            self._learn(points[group], losses[group])
+        self._points, self._losses = points[:used].copy(), losses[:used].copy()
+        return self._strategy
+
+    def _begin(self) -> None:
+        self._strategy = self._start(0, 0)
+        self._runs, self._flat = 0, 0
+
+    def _learn(self, points: Vector, losses: Vector) -> None:
+        self._flat = self._flat + 1 if losses.min() == losses.max() else 0
+        self._strategy.tell(points, losses)
+        spread = np.ptp(points, axis=0)
+        converged = spread.any() and spread.max() < CONVERGED  # equal points on a grid: flat
+        if converged or self._flat == FLAT or self._strategy.broken():
+            digest = blake2b(points.tobytes() + losses.tobytes(), digest_size=4).digest()
+            self._runs, self._flat = self._runs + 1, 0
+            self._strategy = self._start(self._runs, int.from_bytes(digest, "big"))
