@@ -18,6 +18,10 @@ from merge_core.atomic_write import write_whole
 from merge_core.errors import MergeError, ParameterError
 from merge_core.inspect import report as inspection
 from merge_core.json_text import json_text
+from search.draft.init import Given
+from search.draft.init import init as first_study
+from search.draft.tasks import Asked
+from search.draft.write import Written
 from search.report import files
 from search.report import reproduce as reproduction
 from search.report.summary import Report
@@ -81,6 +85,20 @@ NoTasks = Annotated[
     bool, typer.Option("--no-tasks", help="Do not open tokenizers and tasks; needs no torch.")
 ]
 Out = Annotated[Path, typer.Argument(help="The model folder to make.")]
+StudyOut = Annotated[
+    Path, typer.Option("--out", help="The study file to write (.yaml), or its folder.")
+]
+Asks = Annotated[
+    list[str] | None, typer.Option("--task", help="An lm-eval task or group; may be repeated.")
+]
+Files = Annotated[
+    list[Path] | None,
+    typer.Option("--file", help="JSON lines with questions or texts of yours; may be repeated."),
+]
+IncludePath = Annotated[
+    Path | None, typer.Option("--include-path", help="A folder of lm-eval task files of yours.")
+]
+HERE = Path("study.yaml")
 
 
 @printable_output()
@@ -109,6 +127,12 @@ def _answer(as_json: bool, data: Any, show: Callable[[], None]) -> None:
         show()
 
 
+def _written(found: Written, as_json: bool) -> None:
+    _answer(as_json, found.plain(), lambda: tables.written(found))
+    for line in found.warnings:
+        _warn(line)
+
+
 @app.command()
 def check(
     study: Annotated[Path, typer.Argument(help="A study file, its folder, or a recipe file.")],
@@ -124,6 +148,30 @@ def check(
     _answer(as_json, found.facts, lambda: tables.checked(found))
     for line in found.warnings:
         _warn(line)
+
+
+@app.command()
+def init(
+    models: Annotated[list[str], typer.Argument(help="What is merged: folders or hub ids.")],
+    base: Annotated[
+        str | None, typer.Option("--base", help="The model that all others were tuned from.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="A merge method; see `mergetune methods`.")
+    ] = None,
+    task: Asks = None,
+    file: Files = None,
+    include_path: IncludePath = None,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="How long to search.")] = 100,
+    out: StudyOut = HERE,
+    no_tasks: NoTasks = False,
+    trust_tasks: TrustTasks = False,
+    as_json: Json = False,
+) -> None:
+    """Write a first study file for some models and tasks, with comments that say why."""
+    asked = Asked(task or (), file or (), include_path)
+    given = Given(models, base, method, trials)
+    _written(first_study(given, asked, out, tasks=not no_tasks), as_json)
 
 
 @app.command()

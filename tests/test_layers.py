@@ -136,7 +136,7 @@ FLOORS = {
     ),
     "search": (
         *({"samplers"}, {"spec"}, {"space", "scoring"}, {"trial"}, {"storage"}),
-        *({"report"}, {"run"}, {"views"}, {"cli"}),
+        *({"report"}, {"run"}, {"draft"}, {"views"}, {"cli"}),
     ),
 }
 HEAVY = {"torch", "transformers", "lm_eval", "optuna", "datasets", "vllm"}  # seconds to import

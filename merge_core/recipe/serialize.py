@@ -21,6 +21,20 @@ def to_yaml(documents: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def inline(data: Any) -> str:
+    """Return plain data as YAML on one line, which may stand after a key or a dash."""
+    shown = str(data).isprintable()  # else what is not is written out, such as line ends
+    text = yaml.dump(
+        data,
+        Dumper=_OneLine,
+        sort_keys=False,
+        default_flow_style=True,
+        width=2**31,
+        allow_unicode=shown,
+    )
+    return text.removesuffix("\n").removesuffix("\n...").removesuffix("\n")
+
+
 def digest(data: Any) -> str:
     """Return the SHA-256 of the canonical JSON, hex; 1 and 1.0 are the same number."""
     text = json.dumps(_canonical(data), sort_keys=True, separators=(",", ":"))
@@ -35,6 +49,21 @@ for _pattern in (EXPONENT, SEXAGESIMAL):
     _Dumper.add_implicit_resolver(
         "tag:yaml.org,2002:float", re.compile(f"^(?:{_pattern.pattern})$"), list("-+.0123456789")
     )
+
+
+class _OneLine(_Dumper):
+    """Writes out the line ends of texts, repeats what stands in two places."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text_on_one_line(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_OneLine.add_representer(str, _text_on_one_line)
 
 
 def _canonical(data: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from search.draft.write import Written
 from search.report.summary import Report
 from search.run.caches import Cache
 from search.run.check import Checked
@@ -36,6 +37,17 @@ def checked(found: Checked) -> None:
     """Print what a file would do."""
     for key, value in found.facts.items():
         print(f"{key}: {', '.join(value) if isinstance(value, list) else value}")
+
+
+def written(found: Written) -> None:
+    """Print which files a command wrote, what is not in them, and what comes next."""
+    for file in found.files:
+        print(f"{file}: written")
+    for key, text in found.notes.items():
+        print(f"{key}: {text}")
+    dimensions = found.facts.get("dimensions")
+    many = "" if dimensions is None else f" of {dimensions} numbers"
+    print(f"next: mergetune run {found.files[0]}  (a search{many}, {found.facts['trials']} trials)")
 
 
 def cache(found: Cache, *, cleared: bool) -> None:

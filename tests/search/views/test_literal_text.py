@@ -8,6 +8,7 @@ import json
 import pkgutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -19,6 +20,7 @@ from merge_core.methods.registry import METHODS
 from merge_core.recipe.schema import Recipe
 from merge_core.validation import StrictModel, Words
 from search import views
+from search.draft.write import Written
 from search.report.summary import Report
 from search.run.caches import Cache
 from search.run.check import Checked
@@ -127,12 +129,17 @@ def show_cache(_: pytest.MonkeyPatch) -> None:
     tables.cache(Cache(BAD, BAD, 1, 2, 3), cleared=True)
 
 
+def show_written(_: pytest.MonkeyPatch) -> None:
+    tables.written(Written((Path(BAD),), {"trials": 1}, [BAD], {BAD: BAD}))
+
+
 SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "tables.report": show_report,
     "tables.trials": show_trials,
     "tables.checked": show_facts,
     "tables.verdict": show_verdict,
     "tables.cache": show_cache,
+    "tables.written": show_written,
     "tables.table": show_table,
     "tables.numbers": show_table,
     "plugin_table.methods": show_methods,
