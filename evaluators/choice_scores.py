@@ -6,6 +6,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
+SIZES: Mapping[str, Callable[[str], int]] = MappingProxyType(
+    {"acc": lambda _: 1, "acc_norm": len, "acc_bytes": lambda choice: len(choice.encode())}
+)  # what a metric divides a choice's nats by
+
+
+def mean_sized(metric: str, choices: Sequence[str]) -> list[float]:
+    """Return what a loss divides each choice's nats by: what the metric does, next to the mean.
+
+    So they are in the order that the metric compares them in, and still nats: by the softmax of
+    nats per character all choices would be nearly alike, and an item of long ones weigh little.
+    """
+    sizes = [SIZES.get(metric, SIZES["acc"])(choice) for choice in choices]
+    return [size * len(sizes) / sum(sizes) for size in sizes]
+
 
 def margin(nats: Sequence[float], right: int) -> float:
     """Return the log-probability of the right choice minus that of the best other one, in nats."""

@@ -22,6 +22,7 @@ from pydantic import Field
 
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, items_of
 from evaluators.registry import EvaluatorPlugin
+from evaluators.target import Target
 from merge_core.validation import StrictModel
 
 _PROMPT = "Once upon a time"
@@ -74,6 +75,14 @@ class Cost(Evaluator):
             _written(model, _WARM_UP)
             return np.array([self._speed(model, i) for i in which], dtype=np.float64)
         return np.full(len(which), _size(model, self._options.metric), dtype=np.float64)
+
+    def targets(self, which: Sequence[int]) -> list[Target]:
+        """There are none. See ``protocol.Evaluator.targets``.
+
+        Raises:
+            NoTargetsError: Always.
+        """
+        raise self.no_targets("a cost is a number of the model, whatever it answers")
 
     def _speed(self, model: LiveModel, i: int) -> float:
         start = time.perf_counter()

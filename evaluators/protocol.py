@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from merge_core.errors import EvaluationError
+from evaluators.target import Target
+from merge_core.errors import EvaluationError, NoTargetsError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -63,6 +64,30 @@ class Engine(Protocol):
 
         Raises:
             NonFiniteError: A token was to be chosen from logits that are NaN.
+        """
+        ...
+
+    def losses(self, targets: Sequence[Target]) -> list[float]:
+        """Return the loss of each target on the weights that the model has now. See ``target``.
+
+        Raises:
+            NonFiniteError: A loss is NaN or infinite.
+            ParameterError: The engine has no gradients.
+        """
+        ...
+
+    def backward(self, targets: Sequence[Target], weights: Sequence[float]) -> list[float]:
+        """Add the gradient of ``sum_i weights[i] * losses[i]`` to the parameters' ``grad``.
+
+        Batch by batch: hooks on the parameters see the gradient of one batch after the other. Which
+        parameters have gradients is the caller's affair.
+
+        Returns:
+            The losses.
+
+        Raises:
+            NonFiniteError: A loss is NaN or infinite.
+            ParameterError: The engine has no gradients, or not for this model.
         """
         ...
 
@@ -190,6 +215,24 @@ class Evaluator(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Name everything but the model and its engine that could change a score."""
+
+    def targets(self, which: Sequence[int]) -> Sequence[Target]:
+        """Return what some items want said, so that the score may be followed by gradient.
+
+        Known without a model. Asked for no items it raises, too, if it would for others.
+
+        Args:
+            which: Positions in ``items``, any order, repeats allowed.
+
+        Raises:
+            NoTargetsError: The task does not say which answers are right; the default.
+            IndexError: A position is outside ``items``.
+        """
+        raise self.no_targets("its evaluator does not say which answers are right")
+
+    def no_targets(self, reason: str) -> NoTargetsError:
+        """Return the error that there are no targets, and why."""
+        return NoTargetsError(f"{self.task} has no gradient: {reason}")
 
     def unfit(self, model: LiveModel, which: Sequence[int]) -> Mapping[int, str]:
         """Return which of some items the model cannot take, and why; where that is not known, none.

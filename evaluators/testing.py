@@ -17,6 +17,7 @@ class TestMine(EvaluatorContract):
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
@@ -27,7 +28,7 @@ import pytest
 import torch
 
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, score_items
-from merge_core.errors import NonFiniteError
+from merge_core.errors import NonFiniteError, NoTargetsError, ParameterError
 
 Build = Callable[[], Evaluator]
 Score = Callable[[Sequence[int]], ScoreVector]
@@ -107,6 +108,42 @@ class EvaluatorContract:
     ) -> None:
         assert build_other().fingerprint() != evaluator.fingerprint()
 
+    def test_targets_are_one_per_position_or_refused_at_once(self, evaluator: Evaluator) -> None:
+        """Also for no positions: `mergetune check` asks so whether there is a gradient."""
+        try:
+            evaluator.targets([])
+        except NoTargetsError:
+            with pytest.raises(NoTargetsError, match=re.escape(evaluator.task)):
+                evaluator.targets([0])
+            return
+        one, other = evaluator.targets([0]), evaluator.targets([1])
+        assert [*evaluator.targets([1, 0, 1])] == [*other, *one, *other]
+        for position in (-1, len(evaluator.items)):
+            with pytest.raises(IndexError, match=str(position)):
+                evaluator.targets([position])
+
+    def test_losses_fall_along_the_gradient_as_it_says(
+        self, evaluator: Evaluator, live_model: LiveModel
+    ) -> None:
+        """A small step against the gradient lowers the mean loss by its length times the step."""
+        try:
+            targets = evaluator.targets(range(len(evaluator.items)))
+            before = live_model.engine.losses(targets)
+        except (NoTargetsError, ParameterError):  # no right answers, or another engine
+            return
+        kept = deepcopy(live_model.model.state_dict())
+        weights = [1 / len(targets)] * len(targets)
+        try:
+            found = live_model.engine.backward(targets, weights)
+            expected = _step(live_model, fall=1e-3)
+            after = live_model.engine.losses(targets)
+        finally:
+            live_model.model.load_state_dict(kept)
+            live_model.model.zero_grad(set_to_none=True)
+        assert np.isfinite(before).all()
+        assert found == pytest.approx(before, rel=1e-4, abs=1e-4)
+        assert np.mean(before) - np.mean(after) == pytest.approx(expected, rel=0.2)
+
     def test_global_random_state_is_left_alone(self, build: Build, live_model: LiveModel) -> None:
         """Neither building nor scoring seeds or draws."""
         random.random(), np.random.random(), torch.rand(1)  # noqa: NPY002  no fresh seed's state
@@ -132,6 +169,19 @@ class EvaluatorContract:
         finally:
             live_model.model.load_state_dict(kept)
         assert np.isnan(scores).all()
+
+
+def _step(live_model: LiveModel, fall: float) -> float:
+    """Go down the gradient until a loss should have fallen so far, and return how far it should."""
+    moved = [p for p in live_model.model.parameters() if p.grad is not None]
+    steepness = sum(float(p.grad.square().sum()) for p in moved if p.grad is not None)
+    if not steepness:  # such as of an item with one choice
+        return 0.0
+    with torch.no_grad():
+        for p in moved:
+            assert p.grad is not None
+            p.sub_(p.grad, alpha=fall / steepness)
+    return fall
 
 
 def _random_states() -> tuple[object, ...]:

@@ -75,6 +75,10 @@ class ItemError(CandidateError, EvaluationError):
     """An item has no score: the model cannot take it, or its answer cannot be scored."""
 
 
+class NoTargetsError(MergeError, NotImplementedError):
+    """A task does not say which answers are right, so its score has no gradient."""
+
+
 class TemplateError(MergeError, ValueError):
     """A Jinja template is none, cannot be filled, or not within its bounds.
 

@@ -129,6 +129,7 @@ FLOORS = {
         *({"plan"}, {"merge"}, {"output"}, {"inspect", "api", "testing"}),
     ),
     "evaluators": (
+        {"target"},
         {"protocol", "choice_scores", "json_rows", "log_control", "patterns"},
         {"earlier_plugins", "chat_prompts"},
         *({"registry", "engines", "testing"}, {"harness", "jsonl", "text", "cost"}),

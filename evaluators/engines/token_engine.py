@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from evaluators.engines.encoding import Ask, TokenIds
 from evaluators.log_control import hushed_logs
 from evaluators.protocol import canonical
-from merge_core.errors import NonFiniteError
+from evaluators.target import Target
+from merge_core.errors import NonFiniteError, ParameterError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_NO_GRADIENTS = "gradients need the engine hf, whose model is a live one; say `engine: {name: hf}`"
 NO_CHOICE = "the logits of the next token are NaN or infinite, not finite"
 
 
@@ -71,6 +73,22 @@ class TokenEngine(ABC):
                     f"the log-likelihood of the text {text[:40]!r} is {nats}; it must be finite"
                 )
         return answers
+
+    def losses(self, targets: Sequence[Target]) -> list[float]:
+        """Return the loss of each target. See ``protocol.Engine.losses``.
+
+        Raises:
+            ParameterError: This engine has no gradients; the default.
+        """
+        raise ParameterError(_NO_GRADIENTS)
+
+    def backward(self, targets: Sequence[Target], weights: Sequence[float]) -> list[float]:
+        """Add the gradient of a weighted sum of losses. See ``protocol.Engine.backward``.
+
+        Raises:
+            ParameterError: This engine has no gradients; the default.
+        """
+        raise ParameterError(_NO_GRADIENTS)
 
     def fingerprint(self) -> str:
         """Return a JSON object: versions, dtype, device, batch size, and so on.

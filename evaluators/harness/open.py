@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evaluators.chat_prompts import end_of_turn, end_token
 from evaluators.harness.groups import shares_of
 from evaluators.harness.options import LmEvalOptions
 from evaluators.harness.requests import Prepared, prepare
+from evaluators.harness.targets import Ending
 from evaluators.harness.task import LmEvalTask
 from evaluators.protocol import Suite
 from evaluators.registry import EvaluatorPlugin
@@ -32,13 +35,20 @@ def open_task(
     """
     chosen = options.model_dump(include=_CHOSEN)
     prepared = prepare(options, folder, tokenizer)
+    ending = partial(_ending, tokenizer, options.apply_chat_template)
     if isinstance(prepared, Prepared):
-        return LmEvalTask(prepared, options.metric, options.filter, chosen)
+        return LmEvalTask(prepared, options.metric, options.filter, chosen, ending)
 
     def opened(member: Prepared, metric: str | None, filter: str | None) -> LmEvalTask:
-        return LmEvalTask(member, options.metric or metric, options.filter or filter, chosen)
+        return LmEvalTask(
+            member, options.metric or metric, options.filter or filter, chosen, ending
+        )
 
     return Suite(prepared.name, tuple(shares_of(prepared, opened)))
+
+
+def _ending(tokenizer: PreTrainedTokenizerBase, chat: bool) -> Ending:
+    return Ending(end_of_turn(tokenizer) if chat else end_token(tokenizer), chat)
 
 
 EVALUATOR = EvaluatorPlugin(

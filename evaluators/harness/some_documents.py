@@ -31,7 +31,7 @@ def with_metric(prepared: Prepared, filter: FilterEnsemble, metric: str) -> Prep
         EvaluationError: It has the metric for some answers only, or for no document.
     """
     task = prepared.task
-    if metric not in task.aggregation() or not _has_own_results(task):
+    if metric not in task.aggregation() or not has_own_results(task):
         return prepared
 
     def lacking(documents: Sequence[Sequence[Instance]]) -> list[set[int]]:
@@ -59,7 +59,8 @@ def with_metric(prepared: Prepared, filter: FilterEnsemble, metric: str) -> Prep
     return replace(prepared, requests=tuple(kept))
 
 
-def _has_own_results(task: Any) -> bool:
+def has_own_results(task: Any) -> bool:
+    """Tell whether a task scores answers by code of its own."""
     from lm_eval.api.task import ConfigurableTask
 
     theirs = ConfigurableTask.process_results

@@ -16,7 +16,8 @@ fails, unless the score entry says ``too_long: cut``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,9 @@ from evaluators.harness.public_data import notice_of
 from evaluators.harness.refusals import ANSWERABLE
 from evaluators.harness.requests import Prepared
 from evaluators.harness.some_documents import with_metric
+from evaluators.harness.targets import Ending, NoTarget, targets_of
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, items_of
+from evaluators.target import Target
 from merge_core.errors import EvaluationError, ItemError, MergeError, UnknownNameError, hint
 
 if TYPE_CHECKING:
@@ -48,6 +51,7 @@ class LmEvalTask(Evaluator):
         prepared: The task with its requests.
         metric, filter: Their names; None is the task's first.
         chosen: What else was chosen, as JSON values: ``too_long``, and how prompts were made.
+        ending: Tells what ends a right answer, for ``targets``; asks the tokenizer.
 
     Raises:
         UnknownNameError: The metric or filter does not exist.
@@ -60,7 +64,9 @@ class LmEvalTask(Evaluator):
         metric: str | None,
         filter: str | None,
         chosen: Mapping[str, Any],
+        ending: Callable[[], Ending],
     ) -> None:
+        self._ending = ending
         self._cut = chosen["too_long"] == "cut"
         unit = _chosen("metric", metric, metrics_of(prepared), prepared.name)
         filters = {f.name: f for f in prepared.task._filters}
@@ -96,6 +102,19 @@ class LmEvalTask(Evaluator):
             raise EvaluationError(f"{self.task}: {type(error).__name__}: {error}") from error
         scores = [np.nan if i in reasons else next(values) for i in which]
         return np.array(scores, dtype=np.float64)
+
+    def targets(self, which: Sequence[int]) -> list[Target]:
+        """Return what documents want said. See ``protocol.Evaluator.targets``."""
+        self.check_positions(which)
+        every = self._targets
+        return [every[i] for i in which]
+
+    @functools.cached_property
+    def _targets(self) -> tuple[Target, ...]:
+        try:
+            return targets_of(self._prepared, self._reduction, self._ending())
+        except NoTarget as reason:
+            raise self.no_targets(str(reason)) from reason
 
     def _answer(self, requests: list[Instance], model: LiveModel) -> None:
         for kind in ANSWERABLE:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from evaluators.chat_prompts import end_of_turn, end_token
 from evaluators.engines.context_window import count_tokens, unfit, window_of
 from evaluators.json_rows import Row
 from evaluators.jsonl.prompts import SEPARATOR, PromptOptions, Prompts
@@ -59,6 +60,9 @@ class AnswerEvaluator(Evaluator):
         unit, higher_is_better: See ``protocol.TaskFacts``.
         settings: What else decides a score, as JSON values.
         known: Per prompt, what an answer is compared to.
+
+    ``texts`` are the prompts; ``ending`` is what a right answer ends with: in a chat the end of its
+    turn, else the first stop string, or the end token where there is none.
     """
 
     def __init__(
@@ -79,12 +83,13 @@ class AnswerEvaluator(Evaluator):
             )
         )
         self.rows = prompts.rows
-        self._texts = prompts.texts
+        self.texts = prompts.texts
         self._tokens = count_tokens(tokenizer, prompts.texts)
         stops = [] if options.apply_chat_template else [SEPARATOR]
         if options.stop is not None:
             stops = [options.stop] if isinstance(options.stop, str) else list(options.stop)
         self._most = options.max_tokens
+        self.ending = _ending(options, stops, tokenizer)
         self._how = {"until": stops, "max_gen_toks": options.max_tokens, "do_sample": False}
         asked = zip(prompts.texts, known, strict=True)
         self._fingerprint = fingerprint(name, {**settings, **self._how}, asked)
@@ -101,7 +106,7 @@ class AnswerEvaluator(Evaluator):
         """Score some items. See ``protocol.Evaluator.score``; nan where a prompt is too long."""
         reasons = self.note_unfit(model, which)
         asked = [i for i in which if i not in reasons]
-        said = model.engine.generate_until([(self._texts[i], self._how) for i in asked])
+        said = model.engine.generate_until([(self.texts[i], self._how) for i in asked])
         found = iter(self.values(list(zip(asked, said, strict=True))))
         values = [math.nan if i in reasons else next(found) for i in which]
         return np.array(values, dtype=np.float64)
@@ -109,3 +114,9 @@ class AnswerEvaluator(Evaluator):
     def unfit(self, model: LiveModel, which: Sequence[int]) -> dict[int, str]:
         """Return why prompts do not fit the window. See ``protocol.Evaluator.unfit``."""
         return unfit({i: self._tokens[i] for i in which}, self._most, window_of(model))
+
+
+def _ending(options: GenerationOptions, stops: Sequence[str], tokenizer: Tokenizer) -> str:
+    if options.apply_chat_template:
+        return end_of_turn(tokenizer)
+    return next(filter(None, stops), end_token(tokenizer))

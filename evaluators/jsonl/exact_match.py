@@ -22,9 +22,10 @@ from pydantic import Field
 from evaluators.json_rows import Row, written
 from evaluators.jsonl.answers import AnswerEvaluator, GenerationOptions
 from evaluators.jsonl.compare import finder, number_of, token_f1
-from evaluators.jsonl.prompts import prepare
+from evaluators.jsonl.prompts import gap, prepare
 from evaluators.protocol import Tokenizer
 from evaluators.registry import EvaluatorPlugin
+from evaluators.target import Target
 from merge_core.errors import EvaluationError, ParameterError
 
 
@@ -72,6 +73,16 @@ class ExactMatch(AnswerEvaluator):
     def values(self, answers: Sequence[tuple[int, str]]) -> list[float]:
         """Compare answers to the right ones."""
         return [self._value(self._cut(text), self._right[i]) for i, text in answers]
+
+    def targets(self, which: Sequence[int]) -> list[Target]:
+        """Return right answers as they would be written. See ``protocol.Evaluator.targets``."""
+        self.check_positions(which)
+        return [self._target(i) for i in which]
+
+    def _target(self, i: int) -> Target:
+        text = self.texts[i]
+        before = gap(self._options, text)
+        return Target.written(text, [f"{before}{x}{self.ending}" for x in self._right[i]])
 
     def _value(self, answer: str | None, right: Sequence[str]) -> float:
         if answer is None:

@@ -37,6 +37,7 @@ from evaluators.jsonl.judge_key import check_address, key_for
 from evaluators.jsonl.prompts import prepare, template
 from evaluators.protocol import Tokenizer
 from evaluators.registry import EvaluatorPlugin
+from evaluators.target import Target
 from merge_core.errors import ParameterError
 from merge_core.validation import Number
 
@@ -108,6 +109,14 @@ class Judge(AnswerEvaluator):
                 self.failures[self.items[i].id] = reply.failure or failure
             values.append(value)
         return values
+
+    def targets(self, which: Sequence[int]) -> list[Target]:
+        """There are none. See ``protocol.Evaluator.targets``.
+
+        Raises:
+            NoTargetsError: Always.
+        """
+        raise self.no_targets("a judge scores what the model writes; no answer is the right one")
 
     def _question(self, i: int, answer: str) -> str:
         row = self.rows[i]

@@ -14,20 +14,20 @@ choices; ``margin``, its log-probability minus that of the best other one, in na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from evaluators.choice_scores import GRADED
+from evaluators.choice_scores import GRADED, SIZES, mean_sized
 from evaluators.engines.context_window import count_tokens, unfit, window_of
 from evaluators.json_rows import Row, written
 from evaluators.jsonl.prompts import PromptOptions, gap, prepare
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, Tokenizer, fingerprint
 from evaluators.registry import EvaluatorPlugin
+from evaluators.target import Choice, Target
 from merge_core.errors import EvaluationError
 from merge_core.validation import Texts
 
@@ -44,11 +44,6 @@ class MultipleChoiceOptions(PromptOptions):
     metric: Literal["acc", "acc_norm", "acc_bytes", "margin", "probability"] = Field(
         "acc", description="what to count"
     )
-
-
-SIZES: Mapping[str, Callable[[str], int]] = MappingProxyType(
-    {"acc": lambda _: 1, "acc_norm": len, "acc_bytes": lambda choice: len(choice.encode())}
-)
 
 
 class MultipleChoice(Evaluator):
@@ -100,6 +95,18 @@ class MultipleChoice(Evaluator):
             for i in which
         ]
         return np.array(values, dtype=np.float64)
+
+    def targets(self, which: Sequence[int]) -> list[Target]:
+        """Return the right choices among all. See ``protocol.Evaluator.targets``."""
+        self.check_positions(which)
+        return [self._target(i) for i in which]
+
+    def _target(self, i: int) -> Target:
+        choices, gold = self._questions[i]
+        pairs = zip(self._pairs[i], mean_sized(self._metric, choices), strict=True)
+        return Target(
+            tuple(Choice((pair,), size=size) for pair, size in pairs), (gold,), competing=True
+        )
 
     def unfit(self, model: LiveModel, which: Sequence[int]) -> dict[int, str]:
         """Return why questions do not fit the window. See ``protocol.Evaluator.unfit``."""

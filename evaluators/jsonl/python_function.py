@@ -33,6 +33,7 @@ from evaluators.jsonl.answers import AnswerEvaluator, FreeAnswerOptions, example
 from evaluators.jsonl.prompts import prepare
 from evaluators.protocol import Tokenizer
 from evaluators.registry import EvaluatorPlugin
+from evaluators.target import Target
 from merge_core.errors import EvaluationError
 from merge_core.plugins import Registry
 
@@ -104,6 +105,17 @@ class PythonFunction(AnswerEvaluator):
             EvaluationError: It raises, or returns something else than a finite number or nan.
         """
         return [self._value(i, text) for i, text in answers]
+
+    def targets(self, which: Sequence[int]) -> list[Target]:
+        """There are none. See ``protocol.Evaluator.targets``.
+
+        Raises:
+            NoTargetsError: Always.
+        """
+        raise self.no_targets(
+            f"the scorer {self._scorer.name!r} judges what the model writes; no answer is the "
+            "right one"
+        )
 
     def _value(self, i: int, answer: str) -> float:
         row = self.rows[i]

@@ -36,6 +36,7 @@ from evaluators.protocol import (
     items_of,
 )
 from evaluators.registry import EvaluatorPlugin
+from evaluators.target import Choice, Target
 from evaluators.text.documents import read_documents
 from evaluators.text.windows import pieces, spans_of
 from merge_core.errors import EvaluationError, ParameterError
@@ -96,6 +97,22 @@ class BitsPerByte(Evaluator):
             nats = self._sliding(model, which)
         bits = [-x / math.log(2) / self._bytes[i] for i, x in zip(which, nats, strict=True)]
         return np.array(bits, dtype=np.float64)
+
+    def targets(self, which: Sequence[int]) -> list[Target]:
+        """Return the documents themselves. See ``protocol.Evaluator.targets``.
+
+        Raises:
+            NoTargetsError: ``stride`` goes without ``window``, which only a model knows.
+        """
+        self.check_positions(which)
+        stride, window = self._options.stride, self._options.window
+        if stride and not window:
+            raise self.no_targets("`stride` needs a `window` here; say how many tokens are seen")
+        return [self._target(i, window) for i in which]
+
+    def _target(self, i: int, window: int | None) -> Target:
+        texts = (self._texts[i],) if window is None else tuple(self._pieces(i, window))
+        return Target((Choice(texts, size=math.log(2) * self._bytes[i]),))
 
     def _sliding(self, model: LiveModel, which: Sequence[int]) -> list[float]:
         window = self._window(model)

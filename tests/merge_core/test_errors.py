@@ -13,6 +13,7 @@ EXPECTED = {
     "NonFiniteError": ArithmeticError,
     "UnknownNameError": LookupError,
     "EvaluationError": RuntimeError,
+    "NoTargetsError": NotImplementedError,
     "TemplateError": ValueError,
     "OutputExistsError": FileExistsError,
     "OutputError": OSError,

@@ -26,6 +26,7 @@ from evaluators.engines.encoding import Ask, Ids, longest_input
 from evaluators.engines.hf import alone
 from evaluators.engines.hf.batching import Budget
 from evaluators.engines.hf.greedy import greedy_answers
+from evaluators.engines.hf.learning import Learning
 from evaluators.engines.hf.loglikelihood import loglikelihoods
 from evaluators.engines.hf.prefix_forward import Forward
 from evaluators.engines.stopping import (
@@ -39,6 +40,7 @@ from evaluators.engines.stopping import (
 from evaluators.engines.token_engine import TokenEngine
 from evaluators.log_control import hushed, hushed_logs
 from evaluators.protocol import LiveModel
+from evaluators.target import Target
 from merge_core.errors import EvaluationError, ParameterError
 
 if TYPE_CHECKING:
@@ -93,6 +95,14 @@ class HfEngine(TokenEngine):
         self._limit = alone.step_limit(model.config)
         places = self._max_length if self._limit is None else min(self._max_length, self._limit)
         self._forward = Forward(model, places)
+        self._learning = Learning(
+            model,
+            self._ids,
+            max_length=places,
+            most_rows=batch_size,
+            limit=self._limit,
+            in_steps=self._forward.works,
+        )
         self._ends = end_tokens(tokenizer, model.generation_config)
         with hushed():
             model.eval()  # type: ignore[no-untyped-call]
@@ -114,6 +124,28 @@ class HfEngine(TokenEngine):
             requests = [SimpleNamespace(args=(text, dict(how))) for text, how in prompts]
             answers: list[str] = self._hflm.generate_until(requests, disable_tqdm=True)
         return answers
+
+    def losses(self, targets: Sequence[Target]) -> list[float]:
+        """Return the loss of each target. See ``protocol.Engine.losses``.
+
+        Raises:
+            NonFiniteError: A loss is NaN or infinite.
+            ItemError: A continuation has no tokens, or more than the model takes.
+        """
+        with hushed_logs():
+            return self._learning.run(targets, None)
+
+    def backward(self, targets: Sequence[Target], weights: Sequence[float]) -> list[float]:
+        """Add the gradient of a weighted sum of losses. See ``protocol.Engine.backward``.
+
+        Raises:
+            NonFiniteError: A loss is NaN or infinite.
+            ParameterError: The model is quantised, or there is not one finite weight per target.
+            ItemError: A continuation has no tokens, or more than the model takes.
+            EvaluationError: The memory is too small for one sequence.
+        """
+        with hushed_logs():
+            return self._learning.run(targets, weights)
 
     def _written(self, rows: Sequence[tuple[Ids, Stopping]]) -> list[str]:
         """Write greedy answers to prompts; what may grow too long for steps, each alone."""

@@ -188,3 +188,37 @@ def test_settings_that_do_not_do_are_refused(settings, rule, opened):
 def test_fingerprint_changes_with_a_right_answer(opened):
     first, second = (opened([{"q": "x", "answer": a}]).fingerprint() for a in "yz")
     assert first != second
+
+
+def written(opened_quiz):
+    return [choice.texts[0] for target in opened_quiz.targets([0]) for choice in target.choices]
+
+
+def test_target_is_the_right_answer_with_its_gap_and_the_first_stop_string(opened):
+    rows = [{"q": "2+2?", "answer": 4}]
+    assert written(opened(rows)) == [("2+2?", " 4\n\n")]
+    assert written(opened(rows, stop=["", "e", "x"])) == [("2+2?", " 4e")]
+    assert written(opened(rows, stop="")) == [("2+2?", " 4<eos>")]
+    assert written(opened(rows, delimiter=": ")) == [("2+2?", ": 4\n\n")]
+    assert written(opened(rows, prompt="{{ q }}\n")) == [("2+2?\n", "4\n\n")]
+
+
+def test_target_of_several_right_answers_is_each_of_them(opened):
+    rows = [{"q": "half?", "answer": ["0.5", ".5", "0.5"]}]
+    assert written(opened(rows, stop="e")) == [("half?", " 0.5e"), ("half?", " .5e")]
+
+
+@pytest.mark.parametrize(
+    ("turn", "ending"), [("<end>\n", "<end>"), ("\n <end><eos>", "\n <end>"), ("\n", "<eos>")]
+)
+def test_target_in_a_chat_ends_with_what_ends_a_turn(turn, ending, tmp_path, make_tokenizer):
+    chatty = make_tokenizer()
+    chatty.add_special_tokens({"additional_special_tokens": ["<end>"]})
+    chatty.chat_template = (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}" + turn + "{% endfor %}<assistant>"
+    )
+    file = write_lines(tmp_path / "quiz.jsonl", [{"q": "2?", "answer": "4"}])
+    entry = {"file": file, "prompt": "{{ q }}", "apply_chat_template": True, "stop": "x"}
+    ((prompt, answer),) = written(open_entry("exact_match", tmp_path, chatty, **entry))
+    assert prompt.endswith(f"<user>2?{turn}<assistant>")
+    assert answer == f"4{ending}"

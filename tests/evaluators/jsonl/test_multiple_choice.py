@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import pytest
 
+from evaluators.target import Choice, Target
 from evaluators.testing import EvaluatorContract
 from merge_core.errors import EvaluationError
 from tests.evaluators.own_files import open_entry, score_all, scripted, write_lines
@@ -219,3 +220,22 @@ def test_a_blank_stands_before_a_choice_where_nothing_else_is_said(entry, pair, 
 def test_fingerprint_changes_with_a_row(change, opened):
     before = opened([row()]).fingerprint()
     assert opened([{**row(), **change}]).fingerprint() != before
+
+
+def test_targets_are_the_right_choices_among_all_as_the_metric_compares_them(tmp_path, tokenizer):
+    rows = [{"q": "2?", "options": ["3", "four"], "answer": "B"}]
+    entry = {"file": write_lines(tmp_path / "q.jsonl", rows), "prompt": "{{ q }}"}
+    entry |= {"choices": "options"}
+    sizes = {"acc": (1, 1), "margin": (1, 1), "acc_norm": (0.4, 1.6), "acc_bytes": (0.4, 1.6)}
+    for metric, (one, other) in sizes.items():
+        quiz = open_entry("multiple_choice", tmp_path, tokenizer, **entry, metric=metric)
+        choices = Choice((("2?", " 3"),), size=one), Choice((("2?", " four"),), size=other)
+        assert quiz.targets([0]) == [Target(choices, (1,), competing=True)]
+
+
+def test_loss_of_a_question_is_the_log_of_what_probability_scores(standard, tokenizer, live):
+    entry = {"file": "choice.jsonl", "prompt": "{{ q }}", "choices": "choices", "gold": "a"}
+    quiz = open_entry("multiple_choice", standard.folder, tokenizer, **entry, metric="probability")
+    shares = score_all(quiz, live)
+    losses = live.engine.losses(quiz.targets(range(len(shares))))
+    assert [math.exp(-x) for x in losses] == pytest.approx(shares, rel=1e-4)

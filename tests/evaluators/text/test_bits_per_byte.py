@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 
 from evaluators.testing import EvaluatorContract
-from merge_core.errors import EvaluationError, ParameterError
+from merge_core.errors import EvaluationError, NoTargetsError, ParameterError
 from tests.evaluators.own_files import open_entry, score_all, scripted, write_lines
 
 DOCS = [f"say {'abc de ' * i}{i}." for i in (1, 40, 3, 100, 7, 12)]  # up to 708 tokens, model 512
@@ -145,3 +145,19 @@ def test_a_stride_alone_takes_the_models_window(opened, tokenizer):
 def test_an_empty_document_is_refused_at_opening(opened):
     with pytest.raises(EvaluationError, match=r"held-out.jsonl:2: the document is empty"):
         opened(["x", ""])
+
+
+@pytest.mark.parametrize("options", [{}, {"window": 64}, {"window": 64, "stride": 20}], ids=str)
+def test_loss_of_a_document_is_its_score(options, tmp_path, tokenizer, live):
+    texts = ["abc", "say abc 0123: " * 50, "de f"]
+    file = write_lines(tmp_path / "own.jsonl", [{"text": text} for text in texts])
+    task = open_entry("bits_per_byte", tmp_path, tokenizer, file=file, **options)
+    losses = live.engine.losses(task.targets(range(3)))
+    assert losses == pytest.approx(score_all(task, live), rel=1e-5)
+
+
+def test_targets_need_a_window_that_is_written_down(tmp_path, tokenizer):
+    file = write_lines(tmp_path / "own.jsonl", [{"text": "abc"}])
+    task = open_entry("bits_per_byte", tmp_path, tokenizer, file=file, stride=20)
+    with pytest.raises(NoTargetsError, match="own has no gradient: `stride` needs a `window`"):
+        task.targets([])
