@@ -140,6 +140,7 @@ class _Loop:
             _start(done),
             study_seed=seed,
             settled=len(done),
+            conditions=self._space,
         )
         trial = self._settle(self._space.recipe(running.params), params=running.params)
         self._check_alike(trial)

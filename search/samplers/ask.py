@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from search.samplers.registry import Maker, Space, Start
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
+    from optuna.distributions import BaseDistribution
 
 
 def seed_for(study_seed: int, number: int) -> int:
@@ -17,8 +19,27 @@ def seed_for(study_seed: int, number: int) -> int:
     return int.from_bytes(digest, "big")
 
 
+class Conditions(Protocol):
+    """Says which knobs hang on which; see ``search.space.space.Space``."""
+
+    @property
+    def deciding(self) -> Sequence[str]:
+        """Knobs that decide which others there are."""
+        ...
+
+    def active(self, drawn: Mapping[str, Any]) -> Collection[str]:
+        """Return the knobs that there are, given the values of those that decide."""
+        ...
+
+
 def ask(
-    study: Study, space: Space, maker: Maker, start: Start, study_seed: int, settled: int
+    study: Study,
+    space: Space,
+    maker: Maker,
+    start: Start,
+    study_seed: int,
+    settled: int,
+    conditions: Conditions | None = None,
 ) -> Trial:
     """Ask for the next trial; BLAS keeps to one thread meanwhile, as torch needs the others.
 
@@ -26,16 +47,17 @@ def ask(
     added to ``settled``, so that several asks before the first tell do not draw the same values.
 
     Args:
-        study: In memory; its finished trials have the full space. Its sampler is replaced, and it
-            gets one running trial.
+        study: In memory; its finished trials have the full space, or what is active of it. Its
+            sampler is replaced, and it gets one running trial.
         space: Knob name -> distribution.
         maker: See ``SAMPLERS``.
         start: See ``Maker``.
         study_seed: The study's seed, any whole number.
         settled: How many trials of the study are over, failed ones and baselines included.
+        conditions: Where some knobs are there for some trials only.
 
     Returns:
-        The running trial; ``.params`` has a value for every knob of the space.
+        The running trial; ``.params`` has a value for every active knob of the space.
 
     Raises:
         ParameterError: The sampler cannot draw from this space.
@@ -46,4 +68,26 @@ def ask(
     in_flight = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
     study.sampler = maker(space, start, seed_for(study_seed, settled + in_flight))
     with threadpool_limits(limits=1, user_api="blas"):
-        return study.ask(fixed_distributions=dict(space))
+        if conditions is None or not conditions.deciding:
+            return study.ask(fixed_distributions=dict(space))
+        running = study.ask()
+        for name in conditions.deciding:
+            _draw(running, name, space[name])
+        active = conditions.active(running.params)
+        for name in space:
+            if name in active and name not in running.params:
+                _draw(running, name, space[name])
+        return running
+
+
+def _draw(running: Trial, name: str, distribution: BaseDistribution) -> None:
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        running.suggest_categorical(name, distribution.choices)
+        return
+    suggest = (
+        running.suggest_int if isinstance(distribution, IntDistribution) else running.suggest_float
+    )
+    ends: Any = (distribution.low, distribution.high)  # type: ignore[attr-defined]
+    suggest(name, *ends, step=distribution.step, log=distribution.log)  # type: ignore[attr-defined]

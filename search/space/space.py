@@ -20,6 +20,7 @@ from search.space.over_layers import Case, OverLayers
 from search.space.pull_back import pulled_back
 from search.space.traced import Traced
 from search.space.units import Drawn, Number
+from search.spec.knob_places import METHOD, SEED, TAKE_PART, sum_of
 from search.spec.ranges import Knob
 from search.spec.recipe_template import Cases, Template
 
@@ -35,7 +36,7 @@ class Dimension:
 
     name: str
     knob: Knob
-    param: Param | None  # None for the choice of a method
+    param: Param | None  # None for the choice of a method, of who takes part, and for seeds
     number: Number | None = None  # its range; None for choices
 
 
@@ -60,20 +61,47 @@ class Space:
             rule = self._add(knob)
             if rule is not None:
                 problems.append(f"{reduce(join, knob.place, 'recipe')}: {rule}")
+        self._sums = self._sums_of(problems)
         if problems:
             raise MergeError("; ".join(problems))
-        self.dimensions = tuple(self._all())
+        self.dimensions = tuple(dict.fromkeys(self._all()))
+
+    @cached_property
+    def deciding(self) -> tuple[str, ...]:
+        """Names of the choices on which it hangs what else is drawn: method, who takes part."""
+        return tuple(self._of[place][0].name for place in self._of if _decides(place))
+
+    def active(self, drawn: Mapping[str, Drawn]) -> frozenset[str]:
+        """Return the names of the dimensions that change something.
+
+        The others belong to methods that are not chosen or to models that do not take part. They
+        need no value, and a trial has none of them.
+
+        Args:
+            drawn: At least the values of what is ``deciding``.
+        """
+        return frozenset(d.name for place in self._used(drawn) for d in self._of[place])
+
+    def _used(self, drawn: Mapping[str, Drawn]) -> list[Place]:
+        chosen = {p: drawn[self._of[p][0].name] for p in self._of if _decides(p)}
+        return [place for place in self._of if self.template.used(place, chosen)]
 
     def recipe(self, drawn: Mapping[str, Drawn]) -> Recipe:
         """Return the recipe that the drawn values stand for.
 
         Args:
-            drawn: One value for the name of every dimension.
+            drawn: One value for the name of every active dimension.
 
         Raises:
             MergeError: The values do not make a valid recipe.
         """
-        values = {place: self._value(place, drawn) for place in self._of}
+        over = {place: self._over(place, drawn) for place in self._used(drawn)}
+        for together in self._sums:
+            there = [place for place in together if place in over]
+            logits = [over[place] for place in there]
+            total = self._of[together[0]][0].knob.sum or 1.0
+            over |= zip(there, units.shared_out(total, logits), strict=True)
+        values = {place: self._put(place, found) for place, found in over.items()}
         problems: list[tuple[str, str]] = []
         recipe = recipe_reader.parse(self.template.filled(values), "recipe", problems)
         if recipe is None:
@@ -97,12 +125,12 @@ class Space:
         """Return how a loss changes with drawn values, from how it changes with tensors' values.
 
         Args:
-            drawn: One value for the name of every dimension.
+            drawn: One value for the name of every active dimension.
             slopes: Stored tensor -> derivatives by its parameters, models in the recipe's order.
 
         Returns:
-            Name of each smooth dimension -> ``dL / d drawn`` (of a log range by the value itself);
-            0 where units move values into the range.
+            Name of each smooth dimension that is active -> ``dL / d drawn`` (of a log range by the
+            value itself); 0 where units move values into the range.
 
         Raises:
             MergeError: The values do not make a valid recipe, or the derivatives are of another.
@@ -112,7 +140,8 @@ class Space:
             for name, value in drawn.items()
         }
         found = pulled_back(self.recipe(carried), slopes, self._over_layers.depth)
-        return {d.name: found.get(d.name, 0.0) for d in self.dimensions if d.name in self.smooth}
+        there = self.smooth & self.active(drawn)
+        return {d.name: found.get(d.name, 0.0) for d in self.dimensions if d.name in there}
 
     def point(self, level: Callable[[Knob, Param | None], Drawn]) -> dict[str, Drawn]:
         """Return the point where every knob has one value at all its positions.
@@ -141,14 +170,32 @@ class Space:
             for d in self.dimensions
         }
 
-    def _value(self, place: Place, drawn: Mapping[str, Drawn]) -> Any:
-        """Return what goes into the recipe at a place."""
+    def _over(self, place: Place, drawn: Mapping[str, Drawn]) -> list[Any]:
+        """Return the values of a knob at its positions; of a sum, logits."""
         members = self._of[place]
         knob, found = members[0].knob, [_on_grid(d, drawn[d.name]) for d in members]
-        if not knob.spread:
-            return found[0]
-        over = units.values(knob, found, 0 if knob.per == "tensor" else self._over_layers.count)
-        return Cases(case.filled(over) for case in self._cases[place])
+        layered = knob.spread and knob.per != "tensor"
+        return units.values(knob, found, self._over_layers.count if layered else 0)
+
+    def _put(self, place: Place, over: list[Any]) -> Any:
+        """Return what goes into the recipe at a place, from the values at its positions."""
+        if place in self._cases:
+            return Cases(case.filled(over) for case in self._cases[place])
+        return int(over[0]) if place == SEED else over[0]
+
+    def _sums_of(self, problems: list[str]) -> list[list[Place]]:
+        """Return the places of each sum; add a problem where they do not decide the same."""
+        found: dict[Any, list[Place]] = {}
+        for place, members in self._of.items():
+            if members[0].knob.sum is not None:
+                key = sum_of(self.template.data, members[0].knob)
+                found.setdefault(key, []).append(place)
+        for first, *others in found.values():
+            for other in others:
+                if len(self._of[first]) != len(self._of[other]):
+                    path, at = (reduce(join, place, "recipe") for place in (other, first))
+                    problems.append(f"{path}: decides other tensors than {at}, with which it sums")
+        return list(found.values())
 
     def _add(self, knob: Knob) -> str | None:
         """Add a knob's dimensions, or return why it cannot be spread."""
@@ -183,36 +230,42 @@ class Space:
         return [member for members in self._of.values() for member in members]
 
     def _dimensions(self, knob: Knob, tensors: list[str]) -> list[Dimension]:
-        name, taken = self._name(knob.place), {d.name for d in self._all()}
+        name, known = knob.tied or self._name(knob.place), {d.name: d for d in self._all()}
         layers = self._over_layers.count if knob.spread and knob.per != "tensor" else 0
         drawn = [None] if knob.choices else units.numbers(knob, layers, tensors)
         parts = [f"/{number.name}" if number and number.name else "" for number in drawn]
-        if not taken.isdisjoint(f"{name}{part}" for part in parts):
+        taken = [d for part in parts if (d := known.get(f"{name}{part}")) is not None]
+        if any(knob.tied is None or d.knob.tied != knob.tied for d in taken):
             name = f"{name} ({reduce(join, knob.place, 'recipe')})"
         param = self._param(knob.place)
-        return [
+        found = [
             Dimension(f"{name}{part}", knob, param, number)
             for part, number in zip(parts, drawn, strict=True)
         ]
+        return [known.get(d.name, d) for d in found]
 
     def _param(self, place: Place) -> Param | None:
-        if place == ("merge_method",):
+        if "parameters" not in place:
             return None
         name = place[place.index("parameters") + 1]
         found = (m.param(str(name)) for m in self.template.methods())
         return next(param for param in found if param is not None)
 
+    def _model(self, place: Place) -> str:
+        model = self.template.data["models"][place[1]]["model"]
+        return str(model).rstrip("/").rsplit("/", 1)[-1]
+
     def _name(self, place: Place) -> str:
         """Return ``weight/model/filter`` for a place; the study's own words, no key paths."""
-        if place == ("merge_method",):
-            return "merge_method"
+        if "parameters" not in place:
+            return str(place[0]) if len(place) == 1 else f"{place[-1]}/{self._model(place)}"
         at = place.index("parameters")
         parts = [str(place[at + 1])]
         owner: Any = self.template.data
         for key in place[:at]:
             owner = owner[key]
         if at > 0:
-            parts.append(str(owner["model"]).rstrip("/").rsplit("/", 1)[-1])
+            parts.append(self._model(place))
         setting = owner["parameters"]
         for key in place[at + 1 :]:
             setting = setting[key]
@@ -221,6 +274,10 @@ class Space:
         if isinstance(place[-1], int):
             parts.append(f"value {place[-1]}")
         return "/".join(parts)
+
+
+def _decides(place: Place) -> bool:
+    return place == METHOD or place[-1] == TAKE_PART
 
 
 def _on_grid(dimension: Dimension, value: Drawn) -> Drawn:

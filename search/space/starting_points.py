@@ -15,6 +15,7 @@ from merge_core.contract import Param
 from merge_core.recipe.schema import Recipe, Source
 from search.space.space import Space
 from search.space.units import Drawn
+from search.spec.knob_places import SEED, TAKE_PART
 from search.spec.ranges import Knob
 from search.spec.study_file import StudySpec
 
@@ -43,8 +44,16 @@ def baselines(spec: StudySpec, space: Space) -> list[Baseline]:
     found.append(Baseline(UNIFORM, _mean(models, types)))
     simple = {f"{SIMPLE}{name}": point for name, point in levels(space).items()}
     points = {DEFAULTS: defaults(space), **simple}
-    found += [Baseline(name, space.recipe(point), point) for name, point in points.items()]
+    found += [_inside(name, space, point) for name, point in points.items()]
     return found + [Baseline(name, recipe) for name, recipe in spec.baselines.items()]
+
+
+def _inside(name: str, space: Space, point: Mapping[str, Drawn]) -> Baseline:
+    """Return a baseline that lies in the space; its params are those that change something."""
+    active = space.active(point)
+    return Baseline(
+        name, space.recipe(point), {key: x for key, x in point.items() if key in active}
+    )
 
 
 def defaults(space: Space) -> dict[str, Drawn]:
@@ -65,7 +74,7 @@ def levels(
     """
     lead = space.template.methods()[0].params[0].name
     turned = [d.knob for d in space.dimensions if d.param is not None and d.param.name == lead]
-    turned = [knob for knob in turned if not knob.choices]
+    turned = [knob for knob in turned if not knob.choices and knob.sum is None]
     low = max((knob.low for knob in turned), default=0.0)
     high = min((knob.high for knob in turned), default=0.0)
     if not low < high:
@@ -91,6 +100,10 @@ def _mean(models: list[str], types: Mapping[str, Any]) -> Recipe:
 
 def _default(knob: Knob, param: Param | None) -> Drawn:
     wanted = None if param is None else param.default if param.start is None else param.start
+    if knob.place[-1] == TAKE_PART:
+        return True
+    if knob.place == SEED:
+        wanted = 0
     if knob.choices:
         return wanted if wanted in knob.choices else knob.choices[0]
     middle = (knob.low + knob.high) / 2

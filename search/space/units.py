@@ -12,19 +12,26 @@ range from ``low`` to ``high`` and ``n`` layers:
   its values at the first and the last layer, each in ``[low, high]``. A single layer has the last.
 - ``kernel``: ``floor + (peak - floor) * max(0, 1 - |layer - peak layer| / reach)``: peak and floor
   in ``[low, high]``, the peak's layer in ``[0, n - 1]``, the reach in ``[1, n]`` layers.
+
+With ``ordered`` each number of ``per`` or ``gradient`` is the share, in [0, 1], of the way from the
+value before it (``low`` before the first) to ``high``, so values never fall and each such sequence
+has its numbers. With ``sum`` the values are logits, in [-3, 3], of a softmax over the models: one
+model can have e^6 = 400 times another's share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import cos, pi
 from typing import Any
 
 from merge_core.recipe.interpolate import at
+from search.space.traced import exp
 from search.spec.ranges import Knob
 
 Drawn = bool | float | str
+LOGIT = 3.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,9 @@ def numbers(knob: Knob, layers: int, tensors: Sequence[str]) -> list[Number]:
         layers: How many layers the model has.
         tensors: Those that the knob decides, in the order of their positions.
     """
+    knob = _of_logits(knob)
+    if knob.ordered:
+        return [Number(f"{name} share", 0.0, 1.0) for name in _names(knob, layers, tensors)]
     if knob.cosine is not None:
         half = (knob.high - knob.low) / 2
         rest = [Number(f"cosine {k}", -half, half) for k in range(1, knob.cosine)]
@@ -80,15 +90,18 @@ def bands(knob: Knob, layers: int) -> list[tuple[int, int]]:
 
 
 def values(knob: Knob, drawn: Sequence[Any], layers: int) -> list[Any]:
-    """Return the value at every position of a spread knob.
+    """Return the value at every position of a knob; of a knob that is not spread, its one value.
 
     Args:
-        knob: Has a unit.
+        knob: With a range; with a sum the values are logits.
         drawn: One for each of :func:`numbers`; derivatives that they carry are carried on.
         layers: How many layers the model has.
     """
-    if knob.per == "tensor":
+    knob = _of_logits(knob)
+    if knob.per == "tensor" or not knob.spread:
         return list(drawn)
+    if knob.ordered:
+        drawn = _cumulated(knob, drawn)
     if knob.per is not None:
         spans = bands(knob, layers)
         return [x for x, (a, b) in zip(drawn, spans, strict=True) for _ in range(a, b + 1)]
@@ -102,6 +115,24 @@ def values(knob: Knob, drawn: Sequence[Any], layers: int) -> list[Any]:
     return [min(max(x, knob.low), knob.high) for x in found]
 
 
+def _of_logits(knob: Knob) -> Knob:
+    return knob if knob.sum is None else replace(knob, low=-LOGIT, high=LOGIT)
+
+
+def _cumulated(knob: Knob, shares: Sequence[Any]) -> list[Any]:
+    found = [knob.low]
+    for share in shares:
+        found.append(found[-1] + share * (knob.high - found[-1]))
+    return found[1:]
+
+
+def shared_out(total: float, logits: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Return the values that a softmax over models makes at every position, model by model."""
+    weights = [[exp(x) for x in of_model] for of_model in logits]
+    sums = [sum(column, start=0.0) for column in zip(*weights, strict=True)]
+    return [[total * x / all_ for x, all_ in zip(row, sums, strict=True)] for row in weights]
+
+
 def _cosines(drawn: Sequence[Any], depth: float) -> Any:
     return sum((c * cos(pi * k * depth) for k, c in enumerate(drawn)), start=0.0)
 
@@ -112,7 +143,14 @@ def _kernel(drawn: Sequence[Any], layer: int) -> Any:
 
 
 def level(knob: Knob, value: float, drawn: Sequence[Number]) -> list[float]:
-    """Return the numbers of a knob that give every position the same value of its range."""
+    """Return the numbers of a knob that give every position the same value of its range.
+
+    With a sum that value is the same for all models, whatever was asked for.
+    """
+    if knob.sum is not None:
+        return level(_of_logits(replace(knob, sum=None)), 0.0, drawn)
+    if knob.ordered:
+        return [(value - knob.low) / (knob.high - knob.low)] + [0.0] * (len(drawn) - 1)
     if knob.cosine is not None:
         return [value] + [0.0] * (len(drawn) - 1)
     if knob.shape == "kernel":

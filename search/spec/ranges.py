@@ -12,6 +12,7 @@ from merge_core.errors import Problems, hint, shown
 from merge_core.validation import Place, StrictModel, Words, failed, read
 
 Per = int | Literal["tensor"] | tuple[tuple[int, int], ...]
+SEARCH = "search"  # in place of a value: the range that the method declares
 UNITS = ("per", "gradient", "cosine", "shape")  # keys of which a range has at most one
 _PER = "layer, tensor, a whole number of at least 1, or bands such as [[0, 3], [4, 11]]"
 
@@ -31,6 +32,9 @@ class Knob:
         gradient: Number of anchors that are interpolated over the layers, or None.
         cosine: Number of coefficients of a smooth curve over the layers, or None.
         shape: Of a curve over the layers that few numbers describe, or None.
+        ordered: Whether the values never fall from one layer to the next.
+        tied: Name of a knob that several places share, or None.
+        sum: What the values of all models at this place add up to, or None.
     """
 
     place: Place
@@ -43,6 +47,9 @@ class Knob:
     gradient: int | None = None
     cosine: int | None = None
     shape: Literal["line", "kernel"] | None = None
+    ordered: bool = False
+    tied: str | None = None
+    sum: float | None = None
 
     @property
     def spread(self) -> bool:
@@ -63,15 +70,62 @@ class Knob:
         return round(self.low + steps * self.step, 12)  # 0.1 + 0.2 is 0.3 in a recipe
 
 
-def is_knob(data: Any) -> bool:
-    """Return whether plain data is meant as a range or as choices."""
-    return isinstance(data, dict) and bool({"low", "high", "choices"} & set(data))
+@dataclass(frozen=True)
+class Declared:
+    """What a study file need not say of a parameter, since its method does."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[bool | float | str, ...] = ()
+    lacks: str = "required in a range"  # why there is no range; nothing where there is one
 
 
-def parse(data: dict[str, Any], place: Place, path: str, problems: Problems) -> Knob | None:
+UNKNOWN = Declared()
+
+
+def is_knob(data: Any, *, parameter: bool = False) -> bool:
+    """Return whether plain data is meant as a range or as choices.
+
+    Args:
+        data: What stands at some place.
+        parameter: Whether a parameter's value stands there, which may leave out both ends.
+    """
+    if parameter and data == SEARCH:
+        return True
+    known = {"low", "high", "choices", *(_Range.declared() if parameter else ())}
+    return isinstance(data, dict) and bool(known & set(data)) and "value" not in data
+
+
+def parse(
+    data: Any, place: Place, path: str, problems: Problems, declared: Declared = UNKNOWN
+) -> Knob | None:
     """Read one range or one set of choices; add what is wrong to ``problems``."""
-    said = read(_Choices if "choices" in data else _Range, data, path, problems)
-    return None if said is None else Knob(place, **dict(said))
+    found: Problems = []
+    said = {} if data == SEARCH else dict(data)
+    if not {"low", "high", "choices", "sum"} & said.keys():
+        said |= _declared(said, declared, path, found)
+    said_of = read(_Choices if "choices" in said else _Range, said, path, found)
+    problems.extend(found)
+    if said_of is None or found:
+        return None
+    given = dict(said_of)
+    if given.get("sum") is not None:
+        given |= {"low": 0.0, "high": given["sum"]}
+    return Knob(place, **given)
+
+
+def _declared(
+    said: dict[str, Any], declared: Declared, path: str, problems: Problems
+) -> dict[str, Any]:
+    """Return the keys that a declaration gives; of what it lacks such that hide nothing else."""
+    if declared.lacks:
+        problems.append((path, f"{declared.lacks}; give low and high"))
+        return {"low": 1.0, "high": 2.0, "step": None, "log": False}
+    if declared.choices:
+        return {"choices": list(declared.choices)}
+    log = {"log": True} if declared.log and not {"step", "log", "cosine"} & said.keys() else {}
+    return {"low": declared.low, "high": declared.high, **log}
 
 
 def _distinct(values: list[Any]) -> tuple[Any, ...]:
@@ -117,6 +171,9 @@ def _span(first: int, last: int) -> str:
     return f"layer {first} is" if first == last else f"layers {first} to {last} are"
 
 
+_Name = Annotated[str | None, Field(min_length=1), Words("a name")]
+
+
 class _Choices(StrictModel):
     choices: Annotated[
         list[bool | int | float | str],
@@ -124,11 +181,12 @@ class _Choices(StrictModel):
         AfterValidator(_distinct),
         Words("a list of 2 to 100 values"),
     ]
+    tied: _Name = None
 
 
 class _Range(StrictModel):
-    low: float = Field(title="required in a range")
-    high: float = Field(title="required in a range")
+    low: float | None = None
+    high: float | None = None
     step: float | None = None
     log: bool = False
     per: Annotated[Any, BeforeValidator(_per), Words(_PER)] = None
@@ -139,15 +197,41 @@ class _Range(StrictModel):
         None
     )
     shape: Literal["line", "kernel"] | None = None
+    ordered: bool = False
+    tied: _Name = None
+    sum: Annotated[float | None, Field(gt=0), Words("a number above 0")] = None
 
     @model_validator(mode="after")
     def _fit_each_other(self) -> _Range:
-        found = [*self._wrong_range(), *self._wrong_unit()]
+        found = self._wrong_unit()
+        if self.sum is None:
+            ends = {"low": self.low, "high": self.high}
+            missing = [((key,), "required in a range") for key, x in ends.items() if x is None]
+            found = [*(missing or self._wrong_range()), *found]
+        else:
+            found += self._wrong_sum()
         if found:
             raise failed(found)
         return self
 
+    def _wrong_sum(self) -> list[tuple[Place, str]]:
+        rules = {
+            "low": "a sum has no ends: each share is above 0 and below the sum; omit it",
+            "high": "a sum has no ends: each share is above 0 and below the sum; omit it",
+            "step": "shares of a sum have no grid; omit it",
+            "log": "shares of a sum have no scale; omit it",
+            "ordered": "shares of a sum are not ordered over the layers; choose one",
+            "tied": "shares of a sum cannot be tied; choose one",
+        }
+        return [((key,), rule) for key, rule in rules.items() if self._says(key)]
+
+    def _says(self, key: str) -> bool:
+        value = getattr(self, key)
+        return value is not None and value is not False
+
     def _wrong_range(self) -> list[tuple[Place, str]]:
+        assert self.low is not None
+        assert self.high is not None
         low, width, step = self.low, self.high - self.low, self.step
         found: list[tuple[Place, str]] = []
         if not width > 0:
@@ -168,4 +252,9 @@ class _Range(StrictModel):
         for key, given in (("step", self.step is not None), ("log", self.log)):
             if given and self.cosine is not None:
                 found.append(((key,), "a sum of cosines has none; omit it, or use gradient"))
+            elif given and self.ordered:
+                found.append(((key,), "an ordered knob has none; omit it"))
+        if self.ordered and (units not in (["per"], ["gradient"]) or self.per == "tensor"):
+            rule = "needs an order of values: per: layer, per: N, bands, or gradient: K"
+            found.append((("ordered",), rule))
         return found

@@ -11,12 +11,21 @@ from math import inf
 from typing import Any
 
 from merge_core.contract import Method
-from merge_core.errors import Problems, hint, join, shown
+from merge_core.errors import Problems, join
 from merge_core.methods.registry import METHODS, method
 from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.read_fields import Node
 from merge_core.validation import Place
 from search.spec import ranges
+from search.spec.knob_places import (
+    METHOD,
+    SEED,
+    TAKE_PART,
+    check_together,
+    is_bare,
+    knobs,
+    takes_part,
+)
 from search.spec.ranges import Knob
 
 NOT_SEARCHED = ("slices", "modules", "documents", "tokenizer", "tokenizer_source")
@@ -44,8 +53,9 @@ class Template:
     def filled(self, values: Mapping[Place, Any]) -> dict[str, Any]:
         """Return the plain data of the recipe that has ``values`` at the places of its knobs.
 
-        A value may be :class:`Cases`. Where the method is one of the choices, what only the others
-        have use for is left out: their parameters, and the base for a method that has none.
+        A value may be :class:`Cases`. Models that do not take part are left out, and where the
+        method is one of the choices, what only the others have use for: their parameters, the seed
+        of masks, and the base for a method that has none. Their knobs need no values.
         """
         data = copy.deepcopy(dict(self.data))
         for place, value in values.items():
@@ -55,9 +65,30 @@ class Template:
             owner[place[-1]] = value
         for place in [place for place, value in values.items() if isinstance(value, Cases)]:
             _put_in_place(data, place[: place.index("parameters") + 2])
-        if ("merge_method",) in values:
-            _leave_out(data, method(data["merge_method"]), self.methods())
+        chosen = _known(data.get("merge_method"))
+        if any(knob.place[-1] == TAKE_PART for knob in self.knobs):
+            takes = takes_part(self.data, chosen, values) if chosen else {}
+            kept = [x for i, x in enumerate(data["models"]) if takes.get(i, True)]
+            data["models"] = [_without(x, TAKE_PART) for x in kept]
+        if chosen and METHOD in values:
+            _leave_out(data, chosen, self.methods())
         return data
+
+    def used(self, place: Place, values: Mapping[Place, Any]) -> bool:
+        """Return whether a knob changes anything.
+
+        Args:
+            place: Of the knob.
+            values: The values at the places of the method and of what takes part, if chosen.
+        """
+        chosen = method(values.get(METHOD, self.data["merge_method"]))
+        if place == SEED:
+            return chosen.draws
+        if "parameters" not in place:
+            return True
+        if chosen.param(str(place[place.index("parameters") + 1])) is None:
+            return False
+        return place[0] != "models" or takes_part(self.data, chosen, values)[int(place[1])]
 
     def methods(self) -> tuple[Method, ...]:
         """Return the method, or all that the study chooses from."""
@@ -94,9 +125,10 @@ def parse(data: Any, path: str, problems: Problems) -> Template | None:
         problems.extend(given)
         return None
     found: Problems = []
-    read = list(_knobs(Node(data, path, found), ()))
+    read = list(knobs(Node(data, path, found)))
     bad = tuple(where for where, knob in read if knob is None)
     good = tuple(knob for _, knob in read if knob is not None)
+    check_together(data, good, path, found)
     template = Template(data, good)
     idle: dict[str, str] = {}
     for values in _corners(template):
@@ -104,8 +136,8 @@ def parse(data: Any, path: str, problems: Problems) -> Template | None:
         notices: Problems = []
         filled = template.filled(values)
         recipe_reader.parse(filled, path, broken, notices)
-        fair = [(where, rule) for where, rule in broken if not where.startswith(bad)]
-        found.extend((_in_file(where, data, filled), rule) for where, rule in fair)
+        placed = [(_in_file(where, data, filled), rule) for where, rule in broken]
+        found.extend((where, rule) for where, rule in placed if not where.startswith(bad))
         idle |= {_in_file(where, data, filled): rule for where, rule in notices}
     found.extend(_idle_knobs(good, path, idle))
     problems.extend(dict.fromkeys(found))
@@ -124,62 +156,39 @@ def _idle_knobs(knobs: Sequence[Knob], path: str, idle: Mapping[str, str]) -> Pr
     ]
 
 
-def _knobs(node: Node, place: Place) -> Iterator[tuple[str, Knob | None]]:
-    """Yield every knob after the path that its problems stand at; None where it has some."""
-    if not ranges.is_knob(node.data):
-        members = range(len(node.data)) if isinstance(node.data, list) else node.data
-        for key in members if isinstance(node.data, dict | list) else ():
-            yield from _knobs(node.at(key), (*place, key))
-        return
-    before = len(node.problems)
-    knob = ranges.parse(node.data, place, node.path, node.problems)
-    _check_place(place, node)
-    # one bad entry of a gradient spoils the whole list
-    path = node.path.removesuffix(f"[{place[-1]}]" if place else "")
-    yield path, knob if len(node.problems) == before else None
-
-
-def _check_place(place: Place, node: Node) -> None:
-    if place == ("merge_method",):
-        _check_methods(node)
-    elif "parameters" not in place[:-1] or place[-1] == "filter":
-        node.refuse("ranges and choices go in parameters and merge_method only")
-    elif isinstance(place[-1], int) and (
-        given := [key for key in ranges.UNITS if key in node.data]
-    ):
-        node.refuse(f"{' and '.join(given)} cannot stand inside a list")
-
-
-def _check_methods(node: Node) -> None:
-    names, known = node.data.get("choices"), METHODS.names()
-    if names is None:
-        node.refuse("expected a method or choices, got a range")
-    for name in names if isinstance(names, list) else ():
-        if name not in known:
-            node.refuse(f"no merge method {shown(name)}{hint(str(name), known)}")
-
-
 def _corners(template: Template) -> Iterator[dict[Place, Any]]:
     """Yield fillings that together put every knob at both ends, under every method."""
     options = {k.place: list(k.choices) or _ends(k) for k in template.knobs}
-    methods = options.pop(("merge_method",), [None])
+    methods = options.pop(METHOD, [None])
     for name in methods:
-        chosen: dict[Place, Any] = {} if name is None else {("merge_method",): name}
+        chosen: dict[Place, Any] = {} if name is None else {METHOD: name}
         for i in range(max([len(v) for v in options.values()], default=1)):
-            yield {**chosen, **{place: v[min(i, len(v) - 1)] for place, v in options.items()}}
+            yield {
+                **chosen,
+                **{
+                    place: v[min(i, len(v) - 1)] if place[-1] != TAKE_PART else True
+                    for place, v in options.items()
+                },
+            }
 
 
-def _ends(knob: Knob) -> list[float]:
+def _ends(knob: Knob) -> list[Any]:
     """Return both ends; and what lies between them where they could be a flag's two values."""
+    if knob.place == SEED:
+        return [int(knob.low), int(knob.high)]
+    if knob.sum is not None:
+        return [knob.sum / 1000, knob.sum * 0.999]  # no share is none of it, or all
     return [knob.low, knob.high, *([0.5] if (knob.low, knob.high) == (0, 1) else [])]
 
 
 def _leave_out(data: dict[str, Any], chosen: Method, others: tuple[Method, ...]) -> None:
+    if not chosen.draws and any(one.draws for one in others):
+        data.pop("seed", None)
     useless = {p.name for m in others for p in m.params} - {p.name for p in chosen.params}
     base = data.get("base_model")
     if chosen.base == "none" and base is not None:
         del data["base_model"]
-        data["models"] = [s for s in _sources(data) if not _is_bare(s, base)]
+        data["models"] = [s for s in _sources(data) if not is_bare(s, base)]
     for owner in (data, *_sources(data)):
         given = owner.get("parameters") if isinstance(owner, dict) else None
         if isinstance(given, dict):
@@ -197,6 +206,14 @@ def _put_in_place(data: Any, place: Place) -> None:
     owner[place[-1]] = [case for several in inner for case in several]
 
 
+def _known(name: Any) -> Method | None:
+    return method(name) if isinstance(name, str) and name in METHODS.names() else None
+
+
+def _without(source: Any, key: str) -> Any:
+    return {k: x for k, x in source.items() if k != key} if isinstance(source, dict) else source
+
+
 def _reference(data: Any) -> str:
     """Return a reference as text; it has been checked."""
     return str(Node(data, "", []).model())
@@ -207,14 +224,9 @@ def _sources(data: Mapping[str, Any]) -> list[Any]:
     return given if isinstance(given, list) else []
 
 
-def _is_bare(source: Any, base: Any) -> bool:
-    """Return whether an entry only lists the base, as task-vector recipes do."""
-    return isinstance(source, dict) and source.get("model") == base and not source.get("parameters")
-
-
 def _in_file(where: str, data: dict[str, Any], filled: dict[str, Any]) -> str:
     """Return the file's key path for one of ``filled``, which may have left the base out."""
     if ("base_model" in data) == ("base_model" in filled):
         return where
-    bare = [i for i, s in enumerate(_sources(data)) if _is_bare(s, data.get("base_model"))]
+    bare = [i for i, s in enumerate(_sources(data)) if is_bare(s, data.get("base_model"))]
     return _POSITION.sub(lambda m: str(int(m[0]) + (int(m[0]) >= min(bare, default=inf))), where, 1)

@@ -109,6 +109,41 @@ def test_a_study_resumed_after_any_number_of_trials_is_the_unbroken_one(
         assert toy.kept(again.trials) == toy.kept(stored), f"stopped after {k}"
 
 
+CONDITIONAL = """
+name: conditional
+recipe:
+  merge_method: {choices: [task_arithmetic, linear]}
+  base_model: org/base
+  models:
+    - {model: org/one, parameters: {weight: {low: 0.1, high: 1.5, per: 2}}}
+    - model: org/two
+      take_part: {choices: [true, false]}
+      parameters: {weight: {low: 0.1, high: 1.5}}
+  parameters: {lambda: {low: 0.5, high: 1.5}}
+score: [{evaluator: lm_eval, task: gain}]
+items: {search: 5, select: 5, report: 5}
+search: {trials: 16}
+"""
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_trials_have_the_knobs_that_changed_something_and_a_resumed_study_draws_them_again(
+    tmp_path: Path, sampler: str
+) -> None:
+    spec = toy.spec_of(CONDITIONAL, tmp_path, sampler=sampler)
+    space = toy.Toy(spec).builder.space
+    unbroken = toy.in_memory(spec).trials
+    for trial in unbroken:
+        if trial.params:
+            assert trial.params.keys() == space.active(trial.params)
+            assert space.recipe(trial.params) == trial.recipe
+    kinds = {(t.params["merge_method"], t.params["take_part/two"]) for t in asked(unbroken)}
+    assert len(kinds) == 4
+    for k in (3, 9, 14, 20):
+        again = toy.in_memory(spec, before=unbroken[:k])
+        assert toy.kept(again.trials) == toy.kept(unbroken), f"stopped after {k}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "cma-es"])
 def test_a_study_that_is_stopped_and_opened_anew_after_every_trial_is_the_unbroken_one(

@@ -35,7 +35,7 @@ def knob_of(data: dict[str, Any]) -> Knob:
         ({"low": "0,1"}, "here.low", "expected a number, got '0,1'"),
         ({"high": True}, "here.high", "expected a number, got true"),
         ({"high": float("inf")}, "here.high", "expected a number, got inf"),
-        ({"low": None}, "here.low", "expected a number, got nothing"),
+        ({"low": None}, "here.low", "required in a range"),
         ({"step": 0}, "here.step", "must be above 0 and fit the range, got 0"),
         ({"step": -0.1}, "here.step", "must be above 0 and fit the range, got -0.1"),
         ({"step": 0.95}, "here.step", "must be above 0 and fit the range, got 0.95"),

@@ -80,7 +80,6 @@ def test_a_recipe_without_knobs_is_a_template_without_knobs() -> None:
     ("change", "path"),
     [
         (("dtype", {"choices": ["float16", "float32"]}), "recipe.dtype"),
-        (("seed", RANGE), "recipe.seed"),
         (("models", 1, "model", {"choices": ["one", "uno"]}), "recipe.models[1].model"),
         (("models", 1, RANGE), "recipe.models[1]"),
         (("models", 1, "parameters", RANGE), "recipe.models[1].parameters"),
@@ -96,7 +95,7 @@ def test_a_recipe_without_knobs_is_a_template_without_knobs() -> None:
     ],
 )
 def test_a_knob_in_a_forbidden_place_is_named_by_its_path(change: Any, path: str) -> None:
-    rule = "ranges and choices go in parameters and merge_method only"
+    rule = "ranges and choices go in parameters, merge_method, seed and a model's take_part only"
     assert problems_of(data_of(TIES, *change)) == [(path, rule)]
 
 
