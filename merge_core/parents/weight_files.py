@@ -163,7 +163,12 @@ def open_file(path: Path) -> WeightFile:
 
 
 def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all tensors of a model folder by name, sorted.
+    """Return the shapes of all tensors of a model folder by name, sorted; see ``tensor_infos``."""
+    return {name: info.shape for name, info in tensor_infos(folder).items()}
+
+
+def tensor_infos(folder: Path) -> dict[str, TensorInfo]:
+    """Return what a model folder's files say of all tensors, by name, sorted.
 
     torch is loaded for pickles only.
 
@@ -175,7 +180,7 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
         return _Header(path) if path.suffix == ".safetensors" else open_file(path)
 
     tensors = open_folder(folder, headers).tensors
-    return {name: tensors[name].shape for name in sorted(tensors)}
+    return {name: tensors[name] for name in sorted(tensors)}
 
 
 class _Header(WeightFile):

@@ -9,7 +9,7 @@ from typing import Any
 
 from merge_core.contract import Method, Param
 from merge_core.errors import ParameterError
-from search.run.check import TRIALS_PER_DIMENSION
+from search.run.size import TRIALS_PER_DIMENSION
 
 LOG_FROM = 100  # ratio of a range's ends from which the small values are given as much room
 MOST_ANCHORS = 5

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from merge_core.errors import MergeError, Notices
 from merge_core.parents.locate import locate_here, not_local
-from merge_core.parents.weight_files import tensor_shapes
+from merge_core.parents.weight_files import tensor_infos
 from merge_core.recipe.read import reading_of
 from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import Document, read_all
 from merge_core.tokenizer.chat_template import check_chat_templates
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from search.run.check_tasks import other_tokenizers, wrong_tasks
+from search.run.size import Counts, memory, too_many
 from search.space.space import Space
+from search.space.starting_points import baselines
 from search.spec import study_file
 from search.spec.score import Score
 from search.spec.storage_url import masked
 from search.spec.study_file import StudySpec
-
-TRIALS_PER_DIMENSION = 4  # fewer than that, and a noisy search hardly moves (dev/LOG.md)
+from search.trial.budget import NO_CHANGE, Budget
 
 
 @dataclass(frozen=True)
@@ -113,19 +114,30 @@ def _study(spec: StudySpec) -> Checked:
     if main is None:
         warnings.append("dimensions are not counted: the model's files are not here")
         return Checked(facts, warnings)
-    shapes = tensor_shapes(main)
-    dimensions = Space(spec.template, tuple(shapes)).dimensions
-    facts["computed once"] = _once(spec, sum(map(math.prod, shapes.values())))
-    facts["dimensions"] = len(dimensions)
-    facts["dimension_names"] = [d.name for d in dimensions]
-    if spec.search.trials < TRIALS_PER_DIMENSION * len(dimensions):
-        warnings.append(
-            f"{len(dimensions)} dimensions are many for {spec.search.trials} trials; share numbers "
-            f"between layers (`per: N`, `gradient: K`) or plan {TRIALS_PER_DIMENSION} per dimension"
-        )
-    if not dimensions:
+    tensors = tensor_infos(main)
+    space = Space(spec.template, tuple(tensors))
+    facts["baselines"] = [baseline.name for baseline in baselines(spec, space)]
+    facts["budget"] = _budget(spec, space)
+    facts["memory"] = memory(spec, tensors)
+    facts["computed once"] = _once(spec, sum(math.prod(x.shape) for x in tensors.values()))
+    facts["dimensions"] = len(space.dimensions)
+    facts["dimension_names"] = [d.name for d in space.dimensions]
+    if not space.dimensions:
         warnings.append("the recipe has no range and no choices: there is nothing to search")
-    return Checked(facts, warnings)
+    many = too_many(spec, space, tensors)
+    return Checked(facts, [*warnings, *([many] if many else [])])
+
+
+def _budget(spec: StudySpec, space: Space) -> str:
+    budget, items = Budget.of(spec.search, NO_CHANGE, ()), spec.items
+    counts = Counts.of(spec, space, budget)
+    ends = [f"{key} {x:g}" for key, x in asdict(budget).items() if x is not None][1:]
+    rest = "the rest" if items.report == "rest" else items.report
+    return (
+        f"{counts.baselines} baselines and {counts.trials} trials on {items.search} items each"
+        f"{', or until ' if ends else ''}{' or '.join(ends)}; then at most {counts.select} "
+        f"candidates on {items.select} others and {counts.report} on {rest}"
+    )
 
 
 def _once(spec: StudySpec, entries: int) -> str:

@@ -15,7 +15,7 @@ from merge_core.parents.locate import locate
 from merge_core.parents.open import open_parents
 from merge_core.parents.protocol import Parent
 from merge_core.parents.residency import Placement, Store, decide, memories, sizes
-from merge_core.parents.weight_files import FLOATS
+from merge_core.parents.weight_files import FLOATS, TensorInfo
 from merge_core.plan.steps import Plan
 from merge_core.recipe.schema import Recipe
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
@@ -159,10 +159,10 @@ class Builder:
         for parent in parents.values():
             _check_causal(parent)
         entries = sum(math.prod(x.shape) for x in self._main(parents).tensors.values())
-        placed = self._place(store, parents, entries)
+        placed = self._place(store, parents)
         return _Opened(parents, placed, entries, Watch(parents.values()))
 
-    def _place(self, store: Store, parents: Mapping[str, Parent], entries: int) -> Placement:
+    def _place(self, store: Store, parents: Mapping[str, Parent]) -> Placement:
         """Keep the parents where the study file wants them, or where they fit.
 
         A study that began with merges on the CPU goes on so: not all sums are the same elsewhere.
@@ -170,9 +170,7 @@ class Builder:
         engine, recipe, about = self._spec.engine, self._spec.template.data, self._about
         cpu = about is not None and about.get("placement", "mapped") == "mapped"
         asked = "mapped" if cpu and engine.parents == "auto" else engine.parents
-        written = recipe.get("out_dtype") or recipe.get("dtype")
-        width = {None: 0, "float32": 4}.get(written, 2)
-        model = entries * width or sum(sizes(self._main(parents).tensors))
+        model = candidate_bytes(recipe, self._main(parents).tensors)
         device, held = device_of(engine), store.sizes()
         found = decide(asked, device, model, len(parents), held, memories(device))
         store.place(found.where, device)
@@ -182,6 +180,19 @@ class Builder:
     def _host(self) -> Host:
         engine, folder, entries = self._spec.engine, self._spec.folder, self._opened.entries
         return open_host(engine, self.placement, folder, entries, lambda: self.tokenizer)
+
+
+def candidate_bytes(recipe: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> int:
+    """Return the bytes of a live candidate.
+
+    Args:
+        recipe: As plain data.
+        tensors: Those of the model that candidates are like; without a type in the recipe they keep
+            their own.
+    """
+    written = recipe.get("out_dtype") or recipe.get("dtype")
+    width = {None: 0, "float32": 4}.get(written, 2)
+    return width * sum(math.prod(x.shape) for x in tensors.values()) or sum(sizes(tensors))
 
 
 def _check_causal(parent: Parent) -> None:

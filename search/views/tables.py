@@ -36,7 +36,13 @@ def numbers(made: Table, *, words: int) -> Table:
 def checked(found: Checked) -> None:
     """Print what a file would do."""
     for key, value in found.facts.items():
-        print(f"{key}: {', '.join(value) if isinstance(value, list) else value}")
+        shown = [f"{k} {size(x)}" for k, x in value.items()] if isinstance(value, dict) else value
+        print(f"{key}: {', '.join(shown) if isinstance(shown, list) else shown}")
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
 def written(found: Written) -> None:

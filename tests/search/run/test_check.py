@@ -62,6 +62,7 @@ def changed(folder: Path, **search: Any) -> Path:
 
 
 def test_the_facts_of_a_study_with_local_models(folder: Path) -> None:
+    size = (folder / "zoo/one/model.safetensors").stat().st_size
     assert check(changed(folder, trials=12)).facts == {
         "study": "toy",
         "merge_method": ["task_arithmetic"],
@@ -72,6 +73,10 @@ def test_the_facts_of_a_study_with_local_models(folder: Path) -> None:
         "sampler": "random",
         "trials": 12,
         "storage": f"sqlite:///{folder}/results/study.db",
+        "baselines": [name.replace("org/", "zoo/") for name in toy.BASELINES],
+        "budget": "10 baselines and 12 trials on 20 items each; then at most 13 candidates on 20 "
+        "others and 6 on 20",
+        "memory": {"model": 0, "parents": 3 * size, "computed once": 0},
         "computed once": "about 0.0 s, 0 MiB",
         "dimensions": 3,
         "dimension_names": ["weight/one/layers 0-1", "weight/one/layers 2-3", "weight/two"],
@@ -110,8 +115,8 @@ def test_more_dimensions_than_the_trials_can_search_are_a_warning(
 ) -> None:
     warnings = check(changed(folder, trials=trials)).warnings
     rule = (
-        f"3 dimensions are many for {trials} trials; share numbers between layers "
-        f"(`per: N`, `gradient: K`) or plan 4 per dimension"
+        f"3 dimensions are many for {trials} trials, which can search about 2: one number for each "
+        "range that is finer makes 2, or plan 12 trials"
     )
     assert warnings == ([rule] if warned else [])
 

@@ -1,0 +1,127 @@
+"""How large a study is, before anything is built: candidates, memory, and dimensions that fit."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from merge_core.architecture import layers
+from merge_core.parents import lora, lora_keys
+from merge_core.parents.locate import local_folder, locate_here
+from merge_core.parents.weight_files import TensorInfo, files_of
+from merge_core.recipe.model_reference import parse
+from search.samplers.registry import SAMPLERS
+from search.space.space import Space
+from search.space.starting_points import DEFAULTS, SIMPLE, baselines
+from search.spec.ranges import UNITS
+from search.spec.study_file import StudySpec
+from search.trial.budget import Budget
+from search.trial.builder import candidate_bytes
+
+UNSPREAD: dict[str, Any] = dict.fromkeys(UNITS)  # of a range that is not spread
+TRIALS_PER_DIMENSION = 4  # fewer than that, and a noisy search hardly moves (dev/LOG.md)
+BY_GRADIENT = frozenset({"gradient"})  # samplers that ask for no more where dimensions are many
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many candidates a study has, by what becomes of them; the last two at most."""
+
+    baselines: int
+    trials: int
+    select: int
+    report: int
+
+    @classmethod
+    def of(cls, spec: StudySpec, space: Space, budget: Budget) -> Counts:
+        """Return those of a study that begins with a budget and uses it up."""
+        names = [baseline.name for baseline in baselines(spec, space)]
+        simple = sum(name.startswith(SIMPLE) or name == DEFAULTS for name in names)
+        trials = budget.trials if space.dimensions else 0
+        finalists = min(spec.search.finalists, trials + len(names))
+        front = finalists if spec.aggregate == "apart" else 1
+        shown = len(names) - simple + min(simple, 1)
+        return cls(len(names), trials, finalists + len(names), shown + front)
+
+
+def memory(spec: StudySpec, tensors: Mapping[str, TensorInfo]) -> dict[str, int]:
+    """Return bytes by what needs them, from the headers of files that are here.
+
+    Args:
+        spec: The study.
+        tensors: Those of the model that candidates are like.
+
+    Returns:
+        ``model``: the live one; ``parents``: their files, each once; ``computed once``.
+    """
+    entries = sum(math.prod(info.shape) for info in tensors.values())
+    once = sum(method.once_bytes for method in spec.template.methods())
+    found = {
+        "model": candidate_bytes(spec.template.data, tensors),
+        "parents": _parents_bytes(spec),
+        "computed once": once * entries * (len(spec.template.references()) - 1),
+    }
+    return {key: round(value) for key, value in found.items()}
+
+
+def too_many(spec: StudySpec, space: Space, tensors: Iterable[str]) -> str | None:
+    """Say that a study has more dimensions than its trials can search, and what would fit."""
+    count, trials = len(space.dimensions), spec.search.trials
+    if spec.search.sampler in BY_GRADIENT or trials >= TRIALS_PER_DIMENSION * count:
+        return None
+    most = trials // TRIALS_PER_DIMENSION
+    named = [f"`sampler: {name}`" for name in SAMPLERS.names() if name in BY_GRADIENT]
+    advice = [fitting(space, tensors, most), *named, f"plan {TRIALS_PER_DIMENSION * count} trials"]
+    return (
+        f"{count} dimensions are many for {trials} trials, which can search about {most}: "
+        f"{', or '.join(filter(None, advice))}"
+    )
+
+
+def fitting(space: Space, tensors: Iterable[str], most: int) -> str:
+    """Return the finest bands of layers that make at most so many dimensions, in words.
+
+    Args:
+        space: What the study file asks for.
+        tensors: Names of all tensors of the models.
+        most: How many dimensions are wanted.
+    """
+    numbers, names = Counter(d.knob for d in space.dimensions), tuple(tensors)
+    if not any(knob.spread for knob in numbers):
+        return ""
+    for per, bands in _bands(names):
+        knobs = tuple(
+            replace(knob, **(UNSPREAD | {"per": per})) if count > bands and knob.spread else knob
+            for knob, count in numbers.items()
+        )
+        found = len(Space(replace(space.template, knobs=knobs), names).dimensions)
+        if found <= most:
+            break
+    shape = f"`per: {per}`" if per else "one number"
+    return f"{shape} for each range that is finer makes {found}"
+
+
+def _bands(names: Sequence[str]) -> Iterator[tuple[int | None, int]]:
+    """Yield how many layers may share a number, and the bands that makes, from fine to coarse."""
+    stacks = layers.stacks(names)
+    depth = stacks[0].count if len(stacks) == 1 else 0
+    sizes = {math.ceil(depth / per): per for per in range(depth - 1, 1, -1)}
+    yield from ((per, bands) for bands, per in sorted(sizes.items(), reverse=True))
+    yield None, 1
+
+
+def _parents_bytes(spec: StudySpec) -> int:
+    files: set[Path] = set()
+    for reference in spec.template.references():
+        folder = locate_here(reference, spec.roots)
+        if folder is not None:
+            files |= {(folder / name).resolve() for name in files_of(folder)[0]}
+        if local_folder(reference, spec.roots) is None and (adapter := parse(reference).lora):
+            beside = local_folder(adapter, spec.roots)
+            names = (lora_keys.WEIGHTS, lora.PICKLE) if beside else ()
+            files |= {(beside / name).resolve() for name in names if beside}
+    return sum(file.stat().st_size for file in files if file.is_file())
