@@ -27,6 +27,7 @@ from search.report import reproduce as reproduction
 from search.report.summary import Report
 from search.run import caches
 from search.run import check as checks
+from search.run import dry_run as dry_runs
 from search.run import study as studies
 from search.run.unforeseen import traceback_kept
 from search.scoring.pareto import front
@@ -80,6 +81,9 @@ SendKeys = Annotated[
 ]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse what a recipe says in vain, which is a warning.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Score one candidate on a few items: what will it cost?")
 ]
 NoTasks = Annotated[
     bool, typer.Option("--no-tasks", help="Do not open tokenizers and tasks; needs no torch.")
@@ -138,14 +142,19 @@ def check(
     study: Annotated[Path, typer.Argument(help="A study file, its folder, or a recipe file.")],
     strict: Strict = False,
     no_tasks: NoTasks = False,
+    dry_run: DryRun = False,
     plugin: Plugins = None,
     trust_tasks: TrustTasks = False,
     send_key: SendKeys = None,
     as_json: Json = False,
 ) -> None:
     """Read a study or a recipe and say what it would do, or all that is wrong with it."""
+    if dry_run and no_tasks:
+        raise typer.BadParameter("--dry-run scores tasks; omit --no-tasks")
     found = checks.check(study, strict=strict, tasks=not no_tasks)
-    _answer(as_json, found.facts, lambda: tables.checked(found))
+    costs = dry_runs.dry_run(study) if dry_run else None
+    more = {} if costs is None else {"dry_run": costs.plain()}
+    _answer(as_json, found.facts | more, lambda: tables.checked(found, costs))
     for line in found.warnings:
         _warn(line)
 
@@ -186,6 +195,7 @@ def run(
     hours: Annotated[
         float | None, typer.Option(help="All trials may take so long, instead of search.hours.")
     ] = None,
+    dry_run: DryRun = False,
     plugin: Plugins = None,
     trust_tasks: TrustTasks = False,
     send_key: SendKeys = None,
@@ -196,6 +206,10 @@ def run(
         change = Change.of(trials=trials, more=more, hours=hours)
     except ParameterError as error:
         raise typer.BadParameter(str(error)) from error
+    if dry_run:
+        costs = dry_runs.dry_run(study, change)
+        _answer(as_json, costs.plain(), lambda: tables.costs(costs))
+        return
     with ProgressLine() as progress:
         report = studies.run(study, progress, Stopper(), change)
     if report is None:

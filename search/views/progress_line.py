@@ -13,7 +13,7 @@ from rich.text import Text
 
 from search.trial.budget import seconds_left
 from search.trial.trial import Trial
-from search.views.terminal import ERR
+from search.views.terminal import ERR, duration
 
 PAUSE = 10  # seconds between two lines where none can be rewritten
 
@@ -76,7 +76,7 @@ class ProgressLine:
 
     def stage(self, text: str, left: float | None = None) -> None:
         """Show what goes on now."""
-        text = text if left is None else f"{text}  {_duration(left)} left"
+        text = text if left is None else f"{text}  {duration(left)} left"
         if self._live.is_started:
             self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
         elif time.monotonic() - self._last > PAUSE:
@@ -99,17 +99,11 @@ class ProgressLine:
         best = self._best
         found = "none yet" if best is None else f"{best.value:.4f} (trial {best.number})"
         done = len(self._trials)
-        left = _duration(seconds_left(self._trials, self._total - done, self._hours))
+        left = duration(seconds_left(self._trials, self._total - done, self._hours))
         return (
             f"trial {done} of {self._total}  best search score {found}  "
             f"{self._items} items scored  {left} left"
         )
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
 
 
 def hush_libraries() -> None:

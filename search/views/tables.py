@@ -11,10 +11,11 @@ from search.draft.write import Written
 from search.report.summary import Report
 from search.run.caches import Cache
 from search.run.check import Checked
+from search.run.dry_run import Costs
 from search.scoring.pareto import front
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
-from search.views.terminal import OUT, printable
+from search.views.terminal import OUT, duration, printable
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -33,11 +34,31 @@ def numbers(made: Table, *, words: int) -> Table:
     return made
 
 
-def checked(found: Checked) -> None:
-    """Print what a file would do."""
+def checked(found: Checked, measured: Costs | None = None) -> None:
+    """Print what a file would do, and what it costs where that was measured."""
     for key, value in found.facts.items():
         shown = [f"{k} {size(x)}" for k, x in value.items()] if isinstance(value, dict) else value
         print(f"{key}: {', '.join(shown) if isinstance(shown, list) else shown}")
+
+    if measured is not None:
+        costs(measured)
+
+
+def costs(found: Costs) -> None:
+    """Print what a study costs by its dry run."""
+    several, took = found.candidates, {key: duration(x) for key, x in found.seconds.items()}
+    each = [f"{task} {1000 * seconds:.3g} ms" for task, seconds in found.per_item.items()]
+    items = ", ".join(f"{count} {pool}" for pool, count in found.items.items())
+    print(
+        f"a build: {found.build:.3g} s, the first {found.first_build:.3g} s\n"
+        f"an item: {', '.join(each)}\n"
+        f"items of a candidate: {items}; {found.items_scored} scored in all\n"
+        f"a trial: {found.seconds['trial']:.3g} s\n"
+        f"in all: about {took['all']}: {several.baselines} baselines {took['baselines']}, "
+        f"{several.trials} trials {took['search']}, {several.select} candidates on select items "
+        f"{took['select']}, {several.report} on report items {took['report']}\n"
+        f"peak of memory: {', '.join(f'{k} {size(x)}' for k, x in found.memory.items())}"
+    )
 
 
 def size(count: int) -> str:

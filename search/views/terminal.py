@@ -75,3 +75,10 @@ def printable_output() -> Iterator[None]:
 
 WIDTH = None if sys.stdout.isatty() else 140
 OUT, ERR = PlainConsole(width=WIDTH), PlainConsole(stderr=True)
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"

@@ -81,6 +81,18 @@ def test_run_with_more_trials_goes_on_with_a_finished_study(mergetune, tmp_path)
     assert len(open_study(str(path))[1].trials) == before + 2
 
 
+def test_dry_runs_say_what_the_whole_costs_and_store_nothing(mergetune, tmp_path):
+    path = write_study(tmp_path / "small", trials=5)
+    code, out, _ = mergetune("run", path, "--dry-run", "--trials", 9, "--json")
+    assert (code, json.loads(out)["candidates"]["trials"]) == (0, 9)
+    code, out, _ = mergetune("check", path, "--dry-run", "--json")
+    assert (code, json.loads(out)["dry_run"]["candidates"]["trials"]) == (0, 5)
+    code, out, _ = mergetune("check", path, "--dry-run")
+    assert "\nin all: about " in out
+    assert mergetune("check", path, "--dry-run", "--no-tasks")[0] == 2
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
 def test_trials_json_has_the_keys_that_scripts_rely_on(mergetune, study):
     code, out, _ = mergetune("trials", study, "--json")
     rows = json.loads(out)

@@ -24,6 +24,8 @@ from search.draft.write import Written
 from search.report.summary import Report
 from search.run.caches import Cache
 from search.run.check import Checked
+from search.run.dry_run import Costs
+from search.run.size import Counts
 from search.storage.study_record import Record
 from search.trial.trial import Trial
 from search.views import inspection_html, inspection_table, plugin_table, progress_line, tables
@@ -71,6 +73,11 @@ def show_trials(_: pytest.MonkeyPatch) -> None:
 
 def show_facts(_: pytest.MonkeyPatch) -> None:
     tables.checked(Checked({BAD: BAD, "tasks": [BAD]}, [BAD]))
+
+
+def show_costs(_: pytest.MonkeyPatch) -> None:
+    seconds = dict.fromkeys(("trial", "baselines", "search", "select", "report", "all"), 1.0)
+    tables.costs(Costs(1.0, 1.0, {BAD: 1.0}, {}, Counts(1, 1, 1, 1), seconds, 1, {}))
 
 
 def show_verdict(_: pytest.MonkeyPatch) -> None:
@@ -137,6 +144,7 @@ SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "tables.report": show_report,
     "tables.trials": show_trials,
     "tables.checked": show_facts,
+    "tables.costs": show_costs,
     "tables.verdict": show_verdict,
     "tables.cache": show_cache,
     "tables.written": show_written,
@@ -151,6 +159,8 @@ SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 PRINT_NOTHING = {
     "progress_line.Stopper",  # one sentence of ours
     "progress_line.hush_libraries",
+    "tables.size",  # a number, as is a duration
+    "terminal.duration",
     "inspection_html.Scale",
     "inspection_html.page",  # escaped, as its own test says
     "terminal.PlainConsole",

@@ -1,0 +1,164 @@
+"""What a study will cost: one candidate is built, and scored on a few items of each task.
+
+Nothing is stored: neither in the study's storage nor in its results.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from merge_core.contract import Param
+from merge_core.errors import MergeError
+from merge_core.recipe.schema import Recipe
+from search.run.size import Counts
+from search.scoring.pools import NAMES
+from search.space.space import Space
+from search.space.starting_points import baselines, defaults
+from search.space.units import Drawn
+from search.spec import study_file
+from search.spec.ranges import Knob
+from search.spec.study_file import StudySpec
+from search.trial.backends import device_of
+from search.trial.budget import NO_CHANGE, Budget, Change
+from search.trial.tasks import Tasks
+from search.trial.worker import Job, Result, Worker
+
+SEARCH, SELECT, REPORT = NAMES
+FEW = 32  # items of a task that are scored, a batch at most, after one to warm up
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a study takes on this machine.
+
+    Args:
+        first_build: Seconds of the first one, with what is computed once and compiled.
+        build: Seconds of one after it.
+        per_item: Task -> seconds for one of its search items.
+        items: Pool -> items that a candidate has there.
+        candidates: How many there are, by what becomes of them.
+        seconds: Of one ``trial``; of all ``baselines``, of the ``search`` within the budget's
+            hours, of ``select`` and ``report``; and of ``all``.
+        items_scored: In all.
+        memory: Bytes: ``process``, its peak with the pages of mapped files, and ``device``.
+    """
+
+    first_build: float
+    build: float
+    per_item: Mapping[str, float]
+    items: Mapping[str, int]
+    candidates: Counts
+    seconds: Mapping[str, float]
+    items_scored: int
+    memory: Mapping[str, int]
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain data, ready for JSON."""
+        return asdict(self)
+
+
+def dry_run(path: Path, change: Change = NO_CHANGE) -> Costs:
+    """Build and score one candidate of a study.
+
+    Args:
+        path: The study file or its folder.
+        change: What the run would have instead of the file's budget.
+
+    Raises:
+        MergeError: A model or a task cannot be opened, or the candidate fails.
+    """
+    spec = study_file.read(path)
+    return measured(spec, Worker(spec.data, spec.folder), change)
+
+
+def measured(spec: StudySpec, worker: Worker, change: Change = NO_CHANGE) -> Costs:
+    """Return what a study costs, by what a worker takes for one candidate of it."""
+    space, tasks = worker.builder.space, worker.tasks
+    budget = Budget.of(spec.search, change, ())
+    counts = Counts.of(spec, space, budget)
+    first, candidate = _two(spec, space)
+    builds = [_ran(worker, Job(x, SEARCH, blocks={})).seconds["build"] for x in (first, candidate)]
+    search = _per_item(worker, candidate, SEARCH)
+    later = _per_item(worker, candidate, SELECT) if tasks.steering else search
+    by_pool = {SEARCH: search, SELECT: later, REPORT: later}
+    each = {pool: builds[1] + _pool_seconds(tasks, pool, by_pool[pool]) for pool in NAMES}
+    items = {name: len(pool) for name, pool in tasks.pools.items()}
+    trained = counts.baselines + counts.trials
+    scored = {SEARCH: trained, SELECT: counts.select, REPORT: counts.report}
+    return Costs(
+        first_build=builds[0],
+        build=builds[1],
+        per_item=search,
+        items=items,
+        candidates=counts,
+        seconds=_seconds(counts, each, budget),
+        items_scored=sum(scored[pool] * items[pool] for pool in NAMES),
+        memory=_memory(device_of(spec.engine)),
+    )
+
+
+def _two(spec: StudySpec, space: Space) -> tuple[Recipe, Recipe]:
+    """Return two recipes of the space that differ; of one without dimensions two baselines."""
+    if not space.dimensions:
+        one, two = [baseline.recipe for baseline in baselines(spec, space)][:2]
+        return one, two
+    return space.recipe(defaults(space)), space.recipe(space.point(_between))
+
+
+def _between(knob: Knob, _: Param | None) -> Drawn:
+    if knob.choices:
+        return knob.choices[0]
+    return knob.snapped(knob.low + 0.6 * (knob.high - knob.low))
+
+
+def _per_item(worker: Worker, recipe: Recipe, pool: str) -> dict[str, float]:
+    """Return task -> seconds for one item of a pool."""
+    found: dict[str, float] = {}
+    for task in worker.tasks.scored_by(pool):
+        there = len(worker.tasks.pools[pool].of(task))
+        few = min(FEW, worker.spec.engine.batch_size, there)
+        _ran(worker, Job(recipe, pool, blocks={task: (there - 1, there)}, first=not found))
+        found[task] = (
+            _ran(worker, Job(recipe, pool, blocks={task: (0, few)})).seconds["model"] / few
+        )
+    return found
+
+
+def _ran(worker: Worker, job: Job) -> Result:
+    result = worker.run(job)
+    if result.failure is not None:
+        raise MergeError(f"the candidate of the dry run failed: {result.failure.reason}")
+    return result
+
+
+def _pool_seconds(tasks: Tasks, pool: str, per_item: Mapping[str, float]) -> float:
+    return sum(len(tasks.pools[pool].of(task)) * seconds for task, seconds in per_item.items())
+
+
+def _seconds(counts: Counts, each: Mapping[str, float], budget: Budget) -> dict[str, float]:
+    found = {
+        "trial": each[SEARCH],
+        "baselines": counts.baselines * each[SEARCH],
+        "search": counts.trials * each[SEARCH],
+        "select": counts.select * each[SELECT],
+        "report": counts.report * each[REPORT],
+    }
+    if budget.hours is not None:
+        left = max(0.0, budget.hours * 3600 - found["baselines"])
+        found["search"] = min(found["search"], left)
+    return {**found, "all": sum(found.values()) - found["trial"]}
+
+
+def _memory(device: str) -> dict[str, int]:
+    import torch
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = {"process": peak if sys.platform == "darwin" else peak * 1024}
+    if device.startswith("cuda"):
+        found["device"] = torch.cuda.max_memory_allocated(device)
+    return found
