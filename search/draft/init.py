@@ -11,7 +11,7 @@ from typing import Any
 from merge_core.contract import Method, Param
 from merge_core.errors import ParameterError, join
 from merge_core.methods.registry import method as method_of
-from search.draft.knobs import Spread, knob, searched, spread_over
+from search.draft.knobs import TENSORS, Spread, by_gradient, knob, searched, spread_over
 from search.draft.models import Paths, Seen, look
 from search.draft.tasks import Asked, entries
 from search.draft.write import Draft, Written, place, write
@@ -77,7 +77,9 @@ def _recipe(
     many = {"model": len(given.models), "shared": 1}
     beside = sum(many[param.scope] for param in others)
     layers = seen[0].layers if seen[0] else None
-    spread = spread_over(layers, many[lead.scope], beside, given.trials)
+    spread = TENSORS
+    if not by_gradient(lead):
+        spread = spread_over(layers, many[lead.scope], beside, given.trials)
     recipe: dict[str, Any] = {"merge_method": method.name}
     comments = {"recipe.merge_method": _why(method, given)}
     if given.base:

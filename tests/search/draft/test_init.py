@@ -1,11 +1,13 @@
 import json
 import os
 import re
+from types import SimpleNamespace
 
 import pytest
 
 from merge_core.errors import MergeError, OutputExistsError
 from merge_core.methods.registry import METHODS
+from search.draft import knobs
 from search.draft.init import Given, init
 from search.draft.tasks import Asked
 from search.run.check import check
@@ -21,6 +23,12 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "tasks").symlink_to(QUICKSTART / "tasks")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def no_gradient(monkeypatch):
+    """Search by sampling alone, where numbers over the layers have to be few."""
+    monkeypatch.setattr(knobs, "SAMPLERS", SimpleNamespace(names=lambda: ("auto", "cma-es")))
 
 
 def given(*models, base="models/base", method=None, trials=100):
@@ -61,6 +69,18 @@ def test_fewer_trials_give_wider_bands(folder, trials, keys):
     knob = read(file).template.data["models"][2]["parameters"]["weight"]
     assert knob == {"low": 0.0, "high": 1.5, **keys}
     assert not [line for line in check(file).warnings if "dimensions" in line]
+
+
+@pytest.mark.parametrize(
+    ("method", "keys"), [("task_arithmetic", {"per": "tensor"}), ("sce", {"per": "layer"})]
+)
+def test_a_search_by_gradient_gets_a_number_for_each_tensor(folder, monkeypatch, method, keys):
+    names = SimpleNamespace(names=lambda: ("auto", "cma-es", "gradient"))
+    monkeypatch.setattr(knobs, "SAMPLERS", names)
+    recipe = read(written(folder, method=method)).template.data
+    owner = recipe if method == "sce" else recipe["models"][1]
+    (knob,) = owner["parameters"].values()
+    assert {key: knob[key] for key in knob if key not in ("low", "high")} == keys
 
 
 COUNTS = {"model_stock": ("add", "sort", "rev"), "passthrough": ("add",), "slerp": ("add",)}
