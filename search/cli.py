@@ -18,6 +18,7 @@ from merge_core.atomic_write import write_whole
 from merge_core.errors import MergeError, ParameterError
 from merge_core.inspect import report as inspection
 from merge_core.json_text import json_text
+from search.draft import evolve
 from search.draft.init import Given
 from search.draft.init import init as first_study
 from search.draft.tasks import Asked
@@ -102,6 +103,7 @@ Files = Annotated[
 IncludePath = Annotated[
     Path | None, typer.Option("--include-path", help="A folder of lm-eval task files of yours.")
 ]
+Trials = Annotated[int, typer.Option("--trials", min=1, help="How long to search.")]
 HERE = Path("study.yaml")
 
 
@@ -171,7 +173,7 @@ def init(
     task: Asks = None,
     file: Files = None,
     include_path: IncludePath = None,
-    trials: Annotated[int, typer.Option("--trials", min=1, help="How long to search.")] = 100,
+    trials: Trials = 100,
     out: StudyOut = HERE,
     no_tasks: NoTasks = False,
     trust_tasks: TrustTasks = False,
@@ -181,6 +183,24 @@ def init(
     asked = Asked(task or (), file or (), include_path)
     given = Given(models, base, method, trials)
     _written(first_study(given, asked, out, tasks=not no_tasks), as_json)
+
+
+@app.command()
+def import_evolve(
+    config: Annotated[Path, typer.Argument(help="A configuration of mergekit-evolve.")],
+    include_path: IncludePath = None,
+    trials: Trials = 100,
+    layers: Annotated[
+        int | None, typer.Option("--layers", min=1, help="Of models that are not on this disk.")
+    ] = None,
+    out: StudyOut = HERE,
+    no_tasks: NoTasks = False,
+    trust_tasks: TrustTasks = False,
+    as_json: Json = False,
+) -> None:
+    """Turn a mergekit-evolve configuration into a study file, and say what is not in it."""
+    how = evolve.How(trials, layers, include_path)
+    _written(evolve.import_evolve(config, how, out, tasks=not no_tasks), as_json)
 
 
 @app.command()

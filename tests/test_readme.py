@@ -18,8 +18,8 @@ DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", 
 
 
 def test_every_command_of_the_readme_exists():
-    named = set(re.findall(r"^ {4}mergetune (\w+)", README, flags=re.MULTILINE))
-    known = {command.callback.__name__ for command in cli.app.registered_commands}
+    named = set(re.findall(r"^ {4}mergetune ([\w-]+)", README, flags=re.MULTILINE))
+    known = {c.callback.__name__.replace("_", "-") for c in cli.app.registered_commands}
     assert named
     assert named <= known
 

@@ -34,7 +34,7 @@ def chat_template(setting: str, parents: Mapping[str, Parent], order: Sequence[s
         CheckpointError: A parent's files with its template cannot be read.
     """
     if setting == AUTO:
-        found = (_template_of(parents[name].folder) for name in order)
+        found = (template_of(parents[name].folder) for name in order)
         counts = Counter(text for text in found if text is not None)
         return max(counts, key=lambda text: counts[text], default=None)  # the first of equals
     rule = template_rule(setting)
@@ -64,7 +64,7 @@ def _check(text: str) -> None:
         raise ParameterError(f"chat_template: no valid Jinja: {error}") from error
 
 
-def _template_of(folder: Path) -> str | None:
+def template_of(folder: Path) -> str | None:
     """Return a model's default template without white space around it, or None."""
     file = folder / "chat_template.jinja"
     if file.is_file():

@@ -86,8 +86,8 @@ class Paths:
 
 
 def _from(path: Path, folder: Path) -> str:
-    """Return a path relative to a folder, which need not exist yet."""
-    here, there = os.path.abspath(folder), os.path.abspath(path)
-    if os.path.commonpath([here, there]) == here:  # as it was said, links not followed
-        return Path(os.path.relpath(there, here)).as_posix()
-    return Path(os.path.relpath(os.path.realpath(there), os.path.realpath(here))).as_posix()
+    """Return a path relative to a folder, which need not exist yet; links on the way are kept."""
+    here, there = os.path.realpath(folder), os.path.realpath(path)
+    said = os.path.relpath(os.path.abspath(path), os.path.abspath(folder))
+    followed = os.path.realpath(os.path.normpath(os.path.join(here, said)))
+    return Path(said if followed == there else os.path.relpath(there, here)).as_posix()

@@ -53,6 +53,27 @@ def test_init_json_has_the_files_and_what_check_says(mergetune):
     assert found["warnings"] == []
 
 
+EVOLVE = """
+genome: {models: [models/add, models/sort], merge_method: ties, base_model: models/base, wandb: x}
+tasks: [{name: quickstart_add, metric: "exact_match,none"}]
+"""
+
+
+def test_import_evolve_says_by_name_what_is_not_carried_over(mergetune, tmp_path):
+    (tmp_path / "evolve.yml").write_text(EVOLVE)
+    code, out, err = mergetune("import-evolve", "evolve.yml", "--no-tasks", "--out", "a")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[:2] == ["a/study.yaml: written", "a/start.yaml: written"]
+    assert {line.partition(":")[0] for line in lines[2:-1]} == {
+        "bounds", "apply_chat_template", "genome.wandb",
+    }  # fmt: skip
+    code, out, _ = mergetune("import-evolve", "evolve.yml", "--no-tasks", "--out", "b", "--json")
+    assert json.loads(out)["notes"].keys() == {"bounds", "apply_chat_template", "genome.wandb"}
+    code, _, err = mergetune("import-evolve", "evolve.yml", "--no-tasks", "--out", "a")
+    assert (code, err.startswith("mergetune: a/study.yaml: exists")) == (1, True)
+
+
 def test_a_name_cannot_steer_the_terminal(mergetune, tmp_path):
     file = tmp_path / "q.jsonl"
     file.write_text(json.dumps({"x\x1b[2J": "a", "y": "b"}))
