@@ -76,6 +76,7 @@ bench: .venv/ready-dev
 	$(BIN)/python benchmarks/peak_memory.py
 	$(BIN)/python benchmarks/time_merge.py
 	$(BIN)/python benchmarks/evaluator_speed.py
+	$(BIN)/python benchmarks/gradient_step.py
 
 clean:
 	rm -rf .venv .venv-vllm build *.egg-info

@@ -35,7 +35,8 @@ class Load:
     """What a batch of rows asks of the memory."""
 
     rows: tuple[Row, ...] = ()
-    widest: int = 0  # tokens of a row
+    widest: int = 0  # tokens of a row in the first pass
+    longest: int = 0  # tokens of a sequence that are read, in both
     start: int = _MANY  # tokens that all begin with
     later: int = 0  # tokens of second passes
     held: int = 0  # tokens whose keys and values are copied for them
@@ -48,6 +49,7 @@ class Load:
         return Load(
             (*self.rows, *rows),
             max(self.widest, *(len(row.read) for row in rows)),
+            max(self.longest, *(row.longest for row in rows)),
             min(self.start, *alike),
             self.later + sum(len(x) - 1 for row in rows for x in row.later),
             self.held + sum(len(row.context) * len(row.later) for row in rows),

@@ -51,6 +51,11 @@ class Row:
         """What is read in a second pass."""
         return [] if self.lone else [x for x in self.continuations if len(x) > 1]
 
+    @property
+    def longest(self) -> int:
+        """How many tokens of a sequence are read, in both passes."""
+        return len(self.context) + max(map(len, self.continuations)) - 1
+
 
 def rows_of(asks: Sequence[Ask], shared: bool) -> tuple[list[Row], list[int]]:
     """Gather continuations by their contexts, or not where they cannot be ``shared``.

@@ -110,7 +110,7 @@ class Learning:
 
     def _whole(self, load: Load) -> bool:
         """Tell whether rows may be read with others."""
-        return self._room.holds(load) and (self._limit is None or load.widest <= self._limit)
+        return self._room.holds(load) and (self._limit is None or load.longest <= self._limit)
 
     def _apart(self, part: Part) -> list[Part]:
         """Return the rows of a part one by one, with slopes from nats that need no graph."""
@@ -209,7 +209,7 @@ def _numbers(nats: Tensor) -> Numbers:
 
 def _no_room(load: Load) -> str:
     return (
-        f"a sequence of {load.widest} tokens does not fit the memory with what its gradient needs; "
+        f"a sequence of {load.longest} tokens does not fit the memory with its gradient; "
         "leave such items out, or search without gradients"
     )
 

@@ -7,6 +7,8 @@ import torch
 import transformers
 
 from evaluators.engines.hf.engine import live_model
+from evaluators.target import Choice, Target
+from tests.evaluators.engines.hf.test_learning import apart, gradients, plain_loss
 
 SHAPE = {
     "vocab_size": 48,
@@ -94,3 +96,18 @@ def test_answers_are_those_of_plain_passes(long):
         while len(new) < 10 and 1 not in new:
             new.append(int(plainly(long, [*ids, *new])[-1].argmax()))
         assert said == long.tokenizer.decode(new, skip_special_tokens=True)
+
+
+def test_gradients_are_those_of_plain_passes(long):
+    ends = (" d.", " efg 01", " b c d e f")  # short and long ones after one context
+    targets = [Target.written(TEXT[:n], [" abc."]) for n in LENGTHS]
+    targets += [
+        Target(tuple(Choice(((TEXT[:n], end),)) for end in ends), (1,), competing=True)
+        for n in (20, 56, 60, 100)
+    ]
+    expected = [plain_loss(long, target) for target in targets]
+    sum(expected).backward()
+    theirs = gradients(long.model)
+    losses = long.engine.backward(targets, [1.0] * len(targets))
+    assert losses == pytest.approx([x.item() for x in expected], rel=1e-4, abs=1e-4)
+    assert apart(gradients(long.model), theirs) < 1e-4
