@@ -39,7 +39,8 @@ class EvaluatorContract:
 
     ``build`` makes the same evaluator again with every call, with at least 4 items;
     ``build_other`` makes one of the same kind with another option that can change a score;
-    ``live_model`` is a float32 model on the CPU, small enough to score all items often.
+    ``live_model`` is a float32 model on the CPU, small enough to score all items often. An
+    evaluator that knows right answers has ``targets``; one without them is not asked for more.
     """
 
     tolerance: ClassVar[float] = 0.0  # how far padding may move a score that is no right or wrong

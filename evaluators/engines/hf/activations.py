@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _CPU_BYTES = 2 * 2**30
 _TRIAL = 64  # tokens
-_HELD = 0.25  # of a token's activations: its keys and values, copied for one more row
+_HELD = 0.15  # of a token's activations: its keys and values, copied for one more row
 _LOGIT_BYTES = 16  # a logit, its logarithm, and the gradients of both
 _MANY = 2**31
 

@@ -18,6 +18,7 @@ from evaluators.protocol import (
     items_of,
 )
 from evaluators.registry import EvaluatorPlugin
+from evaluators.target import Target
 from merge_core.errors import EvaluationError
 from merge_core.validation import File, StrictModel
 
@@ -53,6 +54,11 @@ class Mentions(Evaluator):
         answers = model.engine.generate_until(asked)
         found = [self._pairs[i][1] in text for i, text in zip(which, answers, strict=True)]
         return np.array(found, dtype=np.float64)
+
+    def targets(self, which: Sequence[int]) -> list[Target]:
+        """Return what should be said, for searches that follow gradients; may be left out."""
+        self.check_positions(which)
+        return [Target.written(self._pairs[i][0], [f" {self._pairs[i][1]}"]) for i in which]
 
     def fingerprint(self) -> str:
         """Name everything but model and engine that could change a score."""
