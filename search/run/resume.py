@@ -61,7 +61,7 @@ def about_of(spec: StudySpec, worker: Worker) -> dict[str, Any]:
         "study": dict(spec.data),
         "parents": machine.pop("parents"),
         **tasks,
-        "baselines": {name: recipe.plain() for name, recipe in spec.baselines.items()},
+        "baselines": {name: recipe.plain() for name, recipe in spec.recipes.items()},
         **machine,
     }
 

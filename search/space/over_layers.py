@@ -110,9 +110,9 @@ class OverLayers:
         outside = [name for name in hits if self._layers.index(name) is None]
         named = [name for name in hits if any(other in name for other in outside)]
         over_all = Case(wanted, tuple(range(self.count)))
-        return [*_by_length(named, map(self._layer_of, named)), over_all]
+        return [*_by_length(named, map(self.layer_of, named)), over_all]
 
-    def _layer_of(self, tensor: str) -> int:
+    def layer_of(self, tensor: str) -> int:
         """Return the layer whose value a tensor has."""
         index = self._layers.index(tensor)
         if index is None:

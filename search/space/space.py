@@ -16,6 +16,7 @@ from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.schema import Recipe
 from merge_core.validation import Place
 from search.space import units
+from search.space.names import filters_at, name_of
 from search.space.over_layers import Case, OverLayers
 from search.space.pull_back import pulled_back
 from search.space.traced import Traced
@@ -53,7 +54,8 @@ class Space:
 
     def __init__(self, template: Template, tensors: Iterable[str]) -> None:
         self.template = template
-        self._over_layers = OverLayers(tensors)
+        self.tensors = tuple(sorted(tensors))
+        self._over_layers = OverLayers(self.tensors)
         problems: list[str] = []
         self._of: dict[Place, list[Dimension]] = {}
         self._cases: dict[Place, list[Case]] = {}
@@ -80,9 +82,10 @@ class Space:
         Args:
             drawn: At least the values of what is ``deciding``.
         """
-        return frozenset(d.name for place in self._used(drawn) for d in self._of[place])
+        return frozenset(d.name for place in self.used(drawn) for d in self._of[place])
 
-    def _used(self, drawn: Mapping[str, Drawn]) -> list[Place]:
+    def used(self, drawn: Mapping[str, Drawn]) -> list[Place]:
+        """Return the places of the knobs that change something, as :meth:`active` has them."""
         chosen = {p: drawn[self._of[p][0].name] for p in self._of if _decides(p)}
         return [place for place in self._of if self.template.used(place, chosen)]
 
@@ -95,7 +98,7 @@ class Space:
         Raises:
             MergeError: The values do not make a valid recipe.
         """
-        over = {place: self._over(place, drawn) for place in self._used(drawn)}
+        over = {place: self._over(place, drawn) for place in self.used(drawn)}
         for together in self._sums:
             there = [place for place in together if place in over]
             logits = [over[place] for place in there]
@@ -139,9 +142,33 @@ class Space:
             name: Traced(float(value), {name: 1.0}) if name in self.smooth else value
             for name, value in drawn.items()
         }
-        found = pulled_back(self.recipe(carried), slopes, self._over_layers.depth)
+        found = pulled_back(self.recipe(carried), slopes, self.depth)
         there = self.smooth & self.active(drawn)
         return {d.name: found.get(d.name, 0.0) for d in self.dimensions if d.name in there}
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where the knobs stand in the recipe."""
+        return tuple(self._of)
+
+    def at(self, place: Place) -> list[Dimension]:
+        """Return the dimensions of the knob at a place."""
+        return self._of[place]
+
+    def depth(self, tensor: str) -> float:
+        """Return a tensor's place in [0, 1], as the dialect's interpolation takes it."""
+        return self._over_layers.depth(tensor)
+
+    def decided(self, place: Place) -> tuple[int, list[tuple[int, str]]]:
+        """Return how many values a knob has, and which of them each tensor gets that it decides."""
+        knob = self._of[place][0].knob
+        hits = self._over_layers.hits(*filters_at(self.template, place))
+        if knob.per == "tensor":
+            return len(hits), list(enumerate(hits))
+        if not knob.spread:
+            return 1, [(0, tensor) for tensor in hits]
+        layer_of = self._over_layers.layer_of
+        return self._over_layers.count, [(layer_of(tensor), tensor) for tensor in hits]
 
     def point(self, level: Callable[[Knob, Param | None], Drawn]) -> dict[str, Drawn]:
         """Return the point where every knob has one value at all its positions.
@@ -199,7 +226,7 @@ class Space:
 
     def _add(self, knob: Knob) -> str | None:
         """Add a knob's dimensions, or return why it cannot be spread."""
-        wanted, earlier = self._filters(knob.place) if knob.spread else (None, [])
+        wanted, earlier = filters_at(self.template, knob.place)
         tensors: list[str] = []
         if knob.spread:
             rule = self._over_layers.rule_broken_by(knob)
@@ -213,24 +240,14 @@ class Space:
         self._of[knob.place] = self._dimensions(knob, tensors)
         return None
 
-    def _filters(self, place: Place) -> tuple[str | None, list[str | None]]:
-        """Return the filter of the entry that a knob is the value of, and those before it."""
-        at = place.index("parameters") + 2
-        setting: Any = self.template.data
-        for key in place[:at]:
-            setting = setting[key]
-        if len(place) == at:  # the knob is the whole setting
-            return None, []
-        cases = setting if isinstance(setting, list) else [setting]
-        filters = [case.get("filter") for case in cases]
-        i = int(place[at]) if isinstance(setting, list) else 0
-        return filters[i], filters[:i]
-
     def _all(self) -> list[Dimension]:
         return [member for members in self._of.values() for member in members]
 
     def _dimensions(self, knob: Knob, tensors: list[str]) -> list[Dimension]:
-        name, known = knob.tied or self._name(knob.place), {d.name: d for d in self._all()}
+        name, known = (
+            knob.tied or name_of(self.template, knob.place),
+            {d.name: d for d in self._all()},
+        )
         layers = self._over_layers.count if knob.spread and knob.per != "tensor" else 0
         drawn = [None] if knob.choices else units.numbers(knob, layers, tensors)
         parts = [f"/{number.name}" if number and number.name else "" for number in drawn]
@@ -250,30 +267,6 @@ class Space:
         name = place[place.index("parameters") + 1]
         found = (m.param(str(name)) for m in self.template.methods())
         return next(param for param in found if param is not None)
-
-    def _model(self, place: Place) -> str:
-        model = self.template.data["models"][place[1]]["model"]
-        return str(model).rstrip("/").rsplit("/", 1)[-1]
-
-    def _name(self, place: Place) -> str:
-        """Return ``weight/model/filter`` for a place; the study's own words, no key paths."""
-        if "parameters" not in place:
-            return str(place[0]) if len(place) == 1 else f"{place[-1]}/{self._model(place)}"
-        at = place.index("parameters")
-        parts = [str(place[at + 1])]
-        owner: Any = self.template.data
-        for key in place[:at]:
-            owner = owner[key]
-        if at > 0:
-            parts.append(self._model(place))
-        setting = owner["parameters"]
-        for key in place[at + 1 :]:
-            setting = setting[key]
-            if isinstance(setting, dict) and setting.get("filter"):
-                parts.append(str(setting["filter"]))
-        if isinstance(place[-1], int):
-            parts.append(f"value {place[-1]}")
-        return "/".join(parts)
 
 
 def _decides(place: Place) -> bool:

@@ -1,18 +1,21 @@
 """Recipes that nobody searched, always the first trials: what a search has to beat.
 
 The plain ones (every parent, the base, the uniform merge) lie outside the space and steer no
-sampler. The simple ones (the method's defaults, one number for everything) lie in it: the sampler
-learns from them, and CMA-ES starts at the best of them.
+sampler. The simple ones (the method's defaults, one number for everything) lie in it, as does the
+recipe that the user starts from, and perhaps other recipes of theirs: the sampler learns from them,
+and CMA-ES starts at the best of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from merge_core.contract import Param
+from merge_core.errors import MergeError
 from merge_core.recipe.schema import Recipe, Source
+from search.space.inverse import point_of
 from search.space.space import Space
 from search.space.units import Drawn
 from search.spec.knob_places import SEED, TAKE_PART
@@ -20,7 +23,7 @@ from search.spec.ranges import Knob
 from search.spec.study_file import StudySpec
 
 BASE, UNIFORM, DEFAULTS = "base", "uniform", "defaults"
-PARENT, SIMPLE = "parent:", "simple:"
+PARENT, SIMPLE, STARTED, PRIOR = "parent:", "simple:", "start:", "prior:"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,28 @@ def baselines(spec: StudySpec, space: Space) -> list[Baseline]:
     simple = {f"{SIMPLE}{name}": point for name, point in levels(space).items()}
     points = {DEFAULTS: defaults(space), **simple}
     found += [_inside(name, space, point) for name, point in points.items()]
-    return found + [Baseline(name, recipe) for name, recipe in spec.baselines.items()]
+    if spec.search.start is not None:
+        found.append(_inside(spec.start_name, space, _start(space, spec.search.start)))
+    return found + [_own(name, recipe, space) for name, recipe in spec.baselines.items()]
+
+
+def _start(space: Space, recipe: Recipe) -> dict[str, Drawn]:
+    try:
+        return point_of(space, recipe)
+    except MergeError as error:
+        raise MergeError(
+            f"search.start: the recipe is no point of this space: {error}; widen the space, or "
+            f"name the recipe under `baselines:`"
+        ) from error
+
+
+def _own(name: str, recipe: Recipe, space: Space) -> Baseline:
+    """Return the user's baseline, which steers if it lies in the space."""
+    try:
+        point = point_of(space, recipe)
+    except MergeError:
+        return Baseline(name, recipe)
+    return replace(_inside(name, space, point), recipe=recipe)
 
 
 def _inside(name: str, space: Space, point: Mapping[str, Drawn]) -> Baseline:
@@ -57,7 +81,10 @@ def _inside(name: str, space: Space, point: Mapping[str, Drawn]) -> Baseline:
 
 
 def defaults(space: Space) -> dict[str, Drawn]:
-    """Return the method's own defaults, each moved into its range; of choices the first."""
+    """Return where the study file starts each knob; else the method's own default.
+
+    That is moved into the range; of choices it is the first, where it is none of them.
+    """
     return space.point(_default)
 
 
@@ -100,6 +127,8 @@ def _mean(models: list[str], types: Mapping[str, Any]) -> Recipe:
 
 def _default(knob: Knob, param: Param | None) -> Drawn:
     wanted = None if param is None else param.default if param.start is None else param.start
+    if knob.start is not None:
+        return knob.start
     if knob.place[-1] == TAKE_PART:
         return True
     if knob.place == SEED:

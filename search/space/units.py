@@ -44,6 +44,10 @@ class Number:
     step: float | None = None
     log: bool = False
 
+    def nearest(self, value: float) -> float:
+        """Return the value of the range that is nearest."""
+        return Knob((), self.low, self.high, self.step).snapped(value)
+
 
 def numbers(knob: Knob, layers: int, tensors: Sequence[str]) -> list[Number]:
     """Return what is drawn for a knob with a range.
@@ -53,7 +57,7 @@ def numbers(knob: Knob, layers: int, tensors: Sequence[str]) -> list[Number]:
         layers: How many layers the model has.
         tensors: Those that the knob decides, in the order of their positions.
     """
-    knob = _of_logits(knob)
+    knob = of_logits(knob)
     if knob.ordered:
         return [Number(f"{name} share", 0.0, 1.0) for name in _names(knob, layers, tensors)]
     if knob.cosine is not None:
@@ -97,7 +101,7 @@ def values(knob: Knob, drawn: Sequence[Any], layers: int) -> list[Any]:
         drawn: One for each of :func:`numbers`; derivatives that they carry are carried on.
         layers: How many layers the model has.
     """
-    knob = _of_logits(knob)
+    knob = of_logits(knob)
     if knob.per == "tensor" or not knob.spread:
         return list(drawn)
     if knob.ordered:
@@ -115,7 +119,8 @@ def values(knob: Knob, drawn: Sequence[Any], layers: int) -> list[Any]:
     return [min(max(x, knob.low), knob.high) for x in found]
 
 
-def _of_logits(knob: Knob) -> Knob:
+def of_logits(knob: Knob) -> Knob:
+    """Return the knob whose values are the logits, where there is a sum."""
     return knob if knob.sum is None else replace(knob, low=-LOGIT, high=LOGIT)
 
 
@@ -148,7 +153,7 @@ def level(knob: Knob, value: float, drawn: Sequence[Number]) -> list[float]:
     With a sum that value is the same for all models, whatever was asked for.
     """
     if knob.sum is not None:
-        return level(_of_logits(replace(knob, sum=None)), 0.0, drawn)
+        return level(of_logits(replace(knob, sum=None)), 0.0, drawn)
     if knob.ordered:
         return [(value - knob.low) / (knob.high - knob.low)] + [0.0] * (len(drawn) - 1)
     if knob.cosine is not None:

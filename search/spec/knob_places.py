@@ -109,8 +109,7 @@ def _check_methods(node: Node) -> None:
 
 
 def _check_seed(node: Node, methods: Sequence[Method]) -> None:
-    said = {key: x for key, x in node.data.items() if key not in ("choices", "low", "high", "step")}
-    for key in said:
+    for key in sorted(node.data.keys() - {"choices", "low", "high", "step", "start"}, key=str):
         node.at(key).refuse("a seed is one whole number; omit it")
     numbers = node.data.get("choices", [node.data.get(key, 1) for key in ("low", "step")])
     if isinstance(numbers, list) and not all(type(x) is int for x in numbers):

@@ -35,6 +35,7 @@ class Knob:
         ordered: Whether the values never fall from one layer to the next.
         tied: Name of a knob that several places share, or None.
         sum: What the values of all models at this place add up to, or None.
+        start: A value that is known to be good, at all positions, or None.
     """
 
     place: Place
@@ -50,6 +51,7 @@ class Knob:
     ordered: bool = False
     tied: str | None = None
     sum: float | None = None
+    start: bool | float | str | None = None
 
     @property
     def spread(self) -> bool:
@@ -182,6 +184,13 @@ class _Choices(StrictModel):
         Words("a list of 2 to 100 values"),
     ]
     tied: _Name = None
+    start: bool | int | float | str | None = None
+
+    @model_validator(mode="after")
+    def _start_is_one(self) -> _Choices:
+        if self.start is not None and repr(self.start) not in map(repr, self.choices):
+            raise failed([(("start",), f"must be one of the choices, got {shown(self.start)}")])
+        return self
 
 
 class _Range(StrictModel):
@@ -200,6 +209,7 @@ class _Range(StrictModel):
     ordered: bool = False
     tied: _Name = None
     sum: Annotated[float | None, Field(gt=0), Words("a number above 0")] = None
+    start: float | None = None
 
     @model_validator(mode="after")
     def _fit_each_other(self) -> _Range:
@@ -222,6 +232,7 @@ class _Range(StrictModel):
             "log": "shares of a sum have no scale; omit it",
             "ordered": "shares of a sum are not ordered over the layers; choose one",
             "tied": "shares of a sum cannot be tied; choose one",
+            "start": "shares of a sum start equal; name a recipe under `search: start:`",
         }
         return [((key,), rule) for key, rule in rules.items() if self._says(key)]
 
@@ -242,7 +253,17 @@ class _Range(StrictModel):
             found.append(((), f"high must be low plus a whole number of steps of {step:g}"))
         if self.log and (low <= 0 or step is not None):
             found.append((("log",), "needs low above 0 and no step"))
+        if self.start is not None and not found:
+            found += self._wrong_start(self.start, low, self.high)
         return found
+
+    def _wrong_start(self, start: float, low: float, high: float) -> list[tuple[Place, str]]:
+        if not low <= start <= high:
+            return [(("start",), f"must be in [{low:g}, {high:g}], got {start:g}")]
+        steps = (start - low) / self.step if self.step else 0.0
+        if abs(steps - round(steps)) > 1e-9:
+            return [(("start",), f"must be low plus a whole number of steps, got {start:g}")]
+        return []
 
     def _wrong_unit(self) -> list[tuple[Place, str]]:
         units = [key for key in UNITS if getattr(self, key) is not None]

@@ -96,6 +96,10 @@ class Template:
         names = named["choices"] if ranges.is_knob(named) else [named]
         return tuple(method(name) for name in names)
 
+    def model(self, position: int) -> str:
+        """Return the reference of the model at a position of the file."""
+        return _reference(self.data["models"][position]["model"])
+
     def references(self) -> tuple[str, ...]:
         """Return every model that the recipe names, the base included."""
         named = [*(source["model"] for source in self.data["models"]), self.data.get("base_model")]

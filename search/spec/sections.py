@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from merge_core.errors import hint
-from merge_core.validation import StrictModel, Words, one_of
+from merge_core.errors import Problems, hint, shown
+from merge_core.recipe.schema import Recipe
+from merge_core.validation import StrictModel, Words, failed, one_of
 from search.samplers.registry import SAMPLERS
+from search.spec.recipe_file import read_recipe
 
+START = "start"  # key of a recipe to start from
 OF_ONE = {  # engine -> the keys that only it has
     "hf": ("device", "parents"),
     "vllm": ("tensor_parallel_size", "gpu_memory_utilization", "max_model_len"),
@@ -28,12 +32,25 @@ class Items(StrictModel):
     ] = "rest"
 
 
+def _recipe(data: Any) -> Any:
+    """Read what the study file's reader has put in place of a file's name."""
+    if data is None or isinstance(data, Recipe):
+        return data
+    if not isinstance(data, Path | dict):
+        raise ValueError(f"expected a recipe file, got {shown(data)}")
+    problems: Problems = []
+    found = read_recipe(data, "", problems)
+    if problems:
+        raise failed(((path,) if path else (), rule) for path, rule in problems)
+    return found
+
+
 class Search(StrictModel):
     """How candidates are proposed and when that ends.
 
     It ends after ``trials``, baselines not counted; when all trials together took ``hours``; after
     ``patience`` trials in a row that are no better than the best before; or when a search value
-    reaches ``target``.
+    reaches ``target``. ``start`` is a recipe that the user has: a point of the space.
     """
 
     sampler: str = "auto"
@@ -43,6 +60,11 @@ class Search(StrictModel):
     patience: int | None = Field(None, ge=1)
     target: float | None = None
     finalists: int = Field(8, ge=1)
+    start: Annotated[
+        Recipe | None,
+        BeforeValidator(_recipe),
+        Words("a recipe file"),
+    ] = None
 
     @field_validator("sampler")
     @classmethod

@@ -13,38 +13,30 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from merge_core.errors import MergeError, Notices, Problems, join, shown
-from merge_core.recipe import read as recipe_reader
+from merge_core.errors import Notices, Problems, join, shown
 from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import Document
 from merge_core.recipe.yaml_document import read as read_document
 from merge_core.validation import StrictModel, Words, failed, read_by
 from merge_core.validation import read as read_model
+from search.spec.recipe_file import read_recipe
 from search.spec.recipe_template import Template
 from search.spec.recipe_template import parse as parse_template
 from search.spec.score import Kind, Scores, refusal
-from search.spec.sections import Engine, Items, Search
+from search.spec.sections import START, Engine, Items, Search
 from search.spec.storage_url import filled, in_folder, masked, variables
 
 FILE = "study.yaml"
 # names in the report, and what others there begin with
-OURS = ("base", "uniform", "defaults", "winner", "parent:", "simple:", "front:")
+OURS = (
+    *("base", "uniform", "defaults", "winner"),
+    *("parent:", "simple:", "front:", "start:", "prior:"),
+)
 Text = Annotated[str, Field(min_length=1)]
 
 
-def _baseline(data: Any, path: str, problems: Problems) -> Recipe | None:
-    """Read a recipe file, or plain data that a study has stored."""
-    if not isinstance(data, Path):
-        return recipe_reader.parse(data, path, problems)
-    try:
-        return recipe_reader.read(data)
-    except MergeError as error:
-        problems += [(path, line) for line in str(error).split("\n")]
-        return None
-
-
 def _free(baselines: dict[str, Recipe]) -> dict[str, Recipe]:
-    taken = [name for name in baselines if name in OURS or name.startswith(OURS[-3:])]
+    taken = [name for name in baselines if name in OURS or name.startswith(OURS[4:])]
     if taken:
         rule = "a name that the report uses itself; choose another"
         raise failed(((name,), rule) for name in taken)
@@ -75,7 +67,7 @@ class StudyFile(StrictModel):
     engine: Engine = Engine()
     search: Search = Search()
     baselines: Annotated[
-        dict[str, Annotated[Recipe, read_by(_baseline)]],
+        dict[str, Annotated[Recipe, read_by(read_recipe)]],
         BeforeValidator(lambda data: {} if data is None else data),
         AfterValidator(_free),
         Words("names with recipe files"),
@@ -132,6 +124,17 @@ class StudySpec(StudyFile):
         return "name" not in self.data and self.folder in database.parents
 
     @property
+    def recipes(self) -> dict[str, Recipe]:
+        """The recipes of other files: the baselines, and the start."""
+        start = self.search.start
+        return {**self.baselines, **({} if start is None else {self.start_name: start})}
+
+    @property
+    def start_name(self) -> str:
+        """Name of the trial that is the start."""
+        return _start_name(self.data)
+
+    @property
     def roots(self) -> tuple[Path, ...]:
         """Where relative model references are tried from."""
         return (self.folder, Path.cwd())
@@ -162,7 +165,8 @@ def of_document(
     Args:
         document: The study file, or the same data from a database.
         folder: Where its relative paths start.
-        stored: The baselines' recipes as plain data, where their files are not to be read.
+        stored: The baselines' recipes as plain data, and that of the start, where their files are
+            not to be read.
 
     Raises:
         DocumentError: It breaks rules; all problems at once.
@@ -170,11 +174,15 @@ def of_document(
     data = document.data
     if not isinstance(data, dict):
         document.fail([("(file)", f"expected a study (a mapping), got {shown(data)}")])
-    baselines = data.get("baselines") if stored is None else stored
+    start = _start_name(data)
+    kept = {name: recipe for name, recipe in (stored or {}).items() if name != start}
+    baselines = data.get("baselines") if stored is None else kept
     if stored is None and isinstance(baselines, dict):
         baselines = {name: folder / str(file) for name, file in baselines.items()}
     problems: Problems = []
-    read = {**data, "baselines": baselines}
+    read = {**data, "baselines": baselines, "search": _with_start(data, folder, stored)}
+    if "search" not in data:
+        del read["search"]
     if stored is not None:  # what was opened needs no storage, nor the variables in it
         read.pop("storage", None)
     said = read_model(StudyFile, read, "", problems)
@@ -190,3 +198,17 @@ def of_document(
     found["name"] = found["name"] or folder.name
     found["storage"] = in_folder(found["storage"], folder)
     return StudySpec.model_construct(**found)
+
+
+def _with_start(data: Mapping[str, Any], folder: Path, stored: Mapping[str, Any] | None) -> Any:
+    """Return the section ``search`` with the start's file, or its recipe, in place of its name."""
+    search = data.get("search")
+    if not isinstance(search, dict) or not isinstance(search.get(START), str):
+        return search
+    recipe = folder / search[START] if stored is None else stored.get(_start_name(data))
+    return {**search, START: recipe}
+
+
+def _start_name(data: Mapping[str, Any]) -> str:
+    search = data.get("search")
+    return f"start:{search.get(START)}" if isinstance(search, dict) else ""

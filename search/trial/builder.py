@@ -153,7 +153,7 @@ class Builder:
     def _opened(self) -> _Opened:
         check_device(self._spec.engine)
         spec, store = self._spec, Store()
-        extra = [name for recipe in spec.baselines.values() for name in recipe.references()]
+        extra = [name for recipe in spec.recipes.values() for name in recipe.references()]
         names = tuple(dict.fromkeys([*spec.template.references(), *extra]))
         parents = open_parents(names, spec.roots, store.open)
         for parent in parents.values():

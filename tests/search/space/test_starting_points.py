@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from merge_core.errors import MergeError
 from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.schema import Recipe
 from search.space.space import Space
@@ -74,11 +77,71 @@ def test_all_of_them_are_valid_recipes_that_come_back_from_plain_data() -> None:
         assert recipe_reader.parse(baseline.recipe.plain(), "", []) == baseline.recipe
 
 
-def test_the_users_own_come_last_and_steer_nothing(tmp_path: Path) -> None:
-    models = (
-        "[{model: org/one, parameters: {weight: 3}}, {model: org/two, parameters: {weight: 1}}]"
+def test_the_users_own_come_last_and_steer_where_they_lie_in_the_space(tmp_path: Path) -> None:
+    one = "{model: org/one, parameters: {weight: 0.3}}"
+    two = "{model: org/two, parameters: {weight: 1}}"
+    (tmp_path / "out.yaml").write_text(f"{{merge_method: linear, models: [{one}, {two}]}}")
+    inside = f"{{merge_method: task_arithmetic, base_model: org/base, models: [{one}, {two}]}}"
+    (tmp_path / "in.yaml").write_text(inside)
+    mine = found(toy.STUDY + "baselines: {a: out.yaml, b: in.yaml}", tmp_path)[-2:]
+    assert [(b.name, b.params) for b in mine] == [
+        ("a", {}),
+        (
+            "b",
+            {"weight/one/layers 0-1": 0.3, "weight/one/layers 2-3": 0.3, "weight/two": 1.0},
+        ),
+    ]
+    assert [dict(s.parameters) for s in mine[1].recipe.models] == [{"weight": 0.3}, {"weight": 1}]
+
+
+def started(tmp_path: Path, recipe: str) -> Baseline:
+    (tmp_path / "mine.yaml").write_text(recipe)
+    text = toy.STUDY.replace("search: {", "search: {start: mine.yaml, ")
+    return next(b for b in found(text, tmp_path) if b.name == "start:mine.yaml")
+
+
+def test_a_recipe_to_start_from_is_a_trial_inside_the_space(tmp_path: Path) -> None:
+    last = "{filter: model.norm, value: 0.9}, {filter: lm_head, value: 0.9}"
+    recipe = f"""
+merge_method: task_arithmetic
+base_model: org/base
+models:
+  - model: org/one
+    parameters: {{weight: [{last}, {{value: [0.1, 0.1, 0.9, 0.9]}}]}}
+  - {{model: org/two, parameters: {{weight: 0.25}}}}
+"""
+    point = {"weight/one/layers 0-1": 0.1, "weight/one/layers 2-3": 0.9, "weight/two": 0.25}
+    assert started(tmp_path, recipe).params == pytest.approx(point)
+
+
+def test_a_recipe_that_the_space_cannot_say_is_no_start(tmp_path: Path) -> None:
+    recipe = """
+merge_method: task_arithmetic
+base_model: org/base
+models:
+  - {model: org/one, parameters: {weight: [0.1, 0.9]}}
+  - {model: org/two, parameters: {weight: 1.75}}
+"""
+    with pytest.raises(MergeError) as caught:
+        started(tmp_path, recipe)
+    said = str(caught.value)
+    assert said.startswith("search.start: the recipe is no point of this space: ")
+    assert "recipe.models[0].parameters.weight: this recipe has 0.1 for lm_head" in said
+    assert "recipe.models[1].parameters.weight: this recipe has 1.75 for" in said
+    assert "the nearest that the study can say is 1.5 (15 such tensors)" in said
+
+
+def test_defaults_are_where_the_study_file_starts_its_knobs() -> None:
+    text = toy.STUDY.replace("high: 1.5}", "high: 1.5, start: 0.4}").replace(
+        "per: 2", "start: 0.7, shape: kernel"
     )
-    (tmp_path / "mine.yaml").write_text(f"{{merge_method: linear, models: {models}}}")
-    mine = found(toy.STUDY + "baselines: {mine: mine.yaml}", tmp_path)[-1]
-    assert (mine.name, mine.params) == ("mine", {})
-    assert [dict(s.parameters) for s in mine.recipe.models] == [{"weight": 3}, {"weight": 1}]
+    spec = toy.spec_of(text, Path("/nowhere"))
+    space = Space(spec.template, toy.TENSORS)
+    (point,) = (b.params for b in baselines(spec, space) if b.name == "defaults")
+    assert point == {
+        "weight/one/peak": 0.7,
+        "weight/one/peak layer": 1.5,
+        "weight/one/reach": 2.5,
+        "weight/one/floor": 0.7,
+        "weight/two": 0.4,
+    }

@@ -77,6 +77,9 @@ def knob_of(data: dict[str, Any]) -> Knob:
         ({"cosine": 3, "step": 0.9}, "here.step", "a sum of cosines has none; omit it, or use gra"),
         ({"shape": "curve"}, "here.shape", "expected one of line, kernel, got 'curve'"),
         ({"shape": 3}, "here.shape", "expected one of line, kernel, got 3"),
+        ({"start": 2}, "here.start", "must be in [0.1, 1], got 2"),
+        ({"start": "x"}, "here.start", "expected a number, got 'x'"),
+        ({"start": 0.4, "step": 0.45}, "here.start", "must be low plus a whole number of steps, g"),
         ({"per": 2, "gradient": 3}, "here", "has per and gradient; choose one"),
         (
             {"per": "tensor", "cosine": 2, "shape": "line"},
@@ -130,6 +133,12 @@ def test_choices_are_a_list_of_two_or_more_plain_values(values: Any) -> None:
 
 def test_a_value_listed_twice_is_a_problem() -> None:
     assert problems_of({"choices": [1, 2, 1]}) == [("here.choices", "a value is listed twice")]
+
+
+def test_a_start_is_one_of_the_choices() -> None:
+    rule = "must be one of the choices, got 1"
+    assert problems_of({"choices": [True, False], "start": 1}) == [("here.start", rule)]
+    assert knob_of({"choices": [True, False], "start": False}).start is False
 
 
 def test_true_and_1_are_two_choices() -> None:

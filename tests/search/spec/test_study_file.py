@@ -361,7 +361,28 @@ def test_the_names_of_the_report_are_those_of_the_baselines() -> None:
         starting_points.PARENT,
         starting_points.SIMPLE,
         selection.FRONT,
+        starting_points.STARTED,
+        starting_points.PRIOR,
     ) == study_file.OURS
+
+
+def test_a_start_is_read_from_its_file_and_later_from_what_was_stored(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(RECIPE)
+    seen = spec_with(tmp_path, search={"start": "mine.yaml"})
+    assert seen.search.start is not None
+    assert seen.recipes == {"start:mine.yaml": seen.search.start}
+    stored = {name: recipe.plain() for name, recipe in seen.recipes.items()}
+    (tmp_path / "mine.yaml").unlink()
+    again = study_file.of_document(yaml_document.Document("db", seen.data, {}), tmp_path, stored)
+    assert (again.recipes, again.baselines) == (seen.recipes, {})
+    with pytest.raises(DocumentError, match=r"search\.start: .*mine\.yaml"):
+        spec_with(tmp_path, search={"start": "mine.yaml"})
+
+
+@pytest.mark.parametrize("start", [3, True, ["a.yaml"], {"merge_method": "ties"}])
+def test_a_start_is_the_name_of_a_recipe_file(start: Any, tmp_path: Path) -> None:
+    with pytest.raises(DocumentError, match=r"study\.yaml:\d+: search\.start"):
+        spec_with(tmp_path, search={"start": start})
 
 
 def test_stored_baselines_are_taken_instead_of_the_files(tmp_path: Path) -> None:
