@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from merge_core.errors import ItemError, MergeError, NonFiniteError
 from merge_core.recipe.schema import Recipe
+from search.run.prior import Prior, taken_over
 from search.run.resume import begin_or_check
 from search.samplers.ask import ask
 from search.samplers.registry import SAMPLERS
@@ -61,14 +62,15 @@ def search(
             several candidates failed alike.
         InterruptedStudyError: What failed was no candidate.
     """
-    for notice in begin_or_check(spec, record, worker):
+    prior = taken_over(spec, record, worker)
+    for notice in (*begin_or_check(spec, record, worker), *prior.notices()):
         progress.notice(notice)
     space = worker.builder.space
-    pending = _pending(baselines(spec, space), record)
+    pending = _pending(baselines(spec, space, prior.baselines), record)
     budget = _budget(spec, record.trials, space, change, progress)
     left = max(0, budget.trials - searched(record.trials))
     progress.begin(len(record.trials) + len(pending) + left, record.trials, budget.hours)
-    loop = _Loop(spec, record, worker)
+    loop = _Loop(spec, record, worker, prior)
     for baseline in pending:
         if stop():
             return None
@@ -108,7 +110,7 @@ def _searched(
 
 
 class _Loop:
-    def __init__(self, spec: StudySpec, record: Record, worker: Worker) -> None:
+    def __init__(self, spec: StudySpec, record: Record, worker: Worker, prior: Prior) -> None:
         self._spec, self._record, self._worker = spec, record, worker
         self._space = worker.builder.space
         self._distributions = self._space.distributions()
@@ -118,6 +120,7 @@ class _Loop:
         self._study = _sampler_study(objectives)
         self._reasons: list[str] = []
         self._engine_known = "engine" in (record.about or {})
+        self._study.add_trials(prior.frozen(self._distributions))
         for trial in record.trials:
             self._learn(trial)
 

@@ -40,6 +40,13 @@ class Dimension:
     param: Param | None  # None for the choice of a method, of who takes part, and for seeds
     number: Number | None = None  # its range; None for choices
 
+    def takes(self, value: Any) -> bool:
+        """Return whether a value is one that may be drawn."""
+        if self.number is None:
+            return repr(value) in map(repr, self.knob.choices)
+        plain = isinstance(value, int | float) and not isinstance(value, bool)
+        return plain and abs(self.number.nearest(value) - value) <= 1e-9
+
 
 class Space:
     """All dimensions of a study.

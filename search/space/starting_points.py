@@ -35,8 +35,19 @@ class Baseline:
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
-def baselines(spec: StudySpec, space: Space) -> list[Baseline]:
-    """Return a study's baselines in the order of their trials."""
+def baselines(
+    spec: StudySpec, space: Space, prior: Mapping[str, Recipe] | None = None
+) -> list[Baseline]:
+    """Return a study's baselines in the order of their trials.
+
+    Args:
+        spec: The study.
+        space: Its dimensions.
+        prior: Name -> recipe of what another study found.
+
+    Raises:
+        MergeError: The recipe to start from is no point of the space.
+    """
     data = spec.template.data
     based = any(method.base != "none" for method in spec.template.methods())
     base = spec.template.base() if based else None  # else it is a parent like the others
@@ -50,7 +61,8 @@ def baselines(spec: StudySpec, space: Space) -> list[Baseline]:
     found += [_inside(name, space, point) for name, point in points.items()]
     if spec.search.start is not None:
         found.append(_inside(spec.start_name, space, _start(space, spec.search.start)))
-    return found + [_own(name, recipe, space) for name, recipe in spec.baselines.items()]
+    own = {**spec.baselines, **(prior or {})}
+    return found + [_own(name, recipe, space) for name, recipe in own.items()]
 
 
 def _start(space: Space, recipe: Recipe) -> dict[str, Drawn]:

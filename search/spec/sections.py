@@ -51,6 +51,7 @@ class Search(StrictModel):
     It ends after ``trials``, baselines not counted; when all trials together took ``hours``; after
     ``patience`` trials in a row that are no better than the best before; or when a search value
     reaches ``target``. ``start`` is a recipe that the user has: a point of the space.
+    ``prior`` is another study, whose trials inform the sampler.
     """
 
     sampler: str = "auto"
@@ -64,6 +65,12 @@ class Search(StrictModel):
         Recipe | None,
         BeforeValidator(_recipe),
         Words("a recipe file"),
+    ] = None
+
+    prior: Annotated[
+        str | None,
+        Field(min_length=1, repr=False),
+        Words("a study file, its folder, or the URL of its storage"),
     ] = None
 
     @field_validator("sampler")

@@ -191,6 +191,9 @@ def of_document(
     named = variables(text) if isinstance(text, str) else ()
     if isinstance(text, str):
         data = {**data, "storage": masked(text)}
+    search = data.get("search")
+    if isinstance(search, dict) and isinstance(search.get("prior"), str):
+        data = {**data, "search": {**search, "prior": masked(search["prior"])}}
     found = {**dict(said or ()), "folder": folder, "data": data, "variables": named}
     found["results"] = folder / "results"
     idle = [(join("recipe", where), rule) for where, rule in found["template"].notices]

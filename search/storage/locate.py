@@ -34,6 +34,15 @@ def open_study(study: str) -> tuple[StudySpec, Record]:
         record = open_record(
             spec.storage, spec.name, unnamed=spec.unnamed, variables=spec.variables
         )
+    return of_record(record)
+
+
+def of_record(record: Record) -> tuple[StudySpec, Record]:
+    """Return a study as its record says, and the record.
+
+    Raises:
+        MergeError: It has not begun.
+    """
     about = record.about
     if about is None:
         raise MergeError(f"study {record.name!r} in {record.url} has not begun: run it first")

@@ -131,6 +131,16 @@ class Record:
         self._check_lease()
         self._stored.set(ABOUT, dict(about))
 
+    @property
+    def prior(self) -> Any:
+        """What was taken over from another study, as it is stored, or None."""
+        return self._stored.attributes().get("prior")
+
+    def keep_prior(self, taken: Mapping[str, Any]) -> None:
+        """Store what is taken over from another study, in one commit, before the study begins."""
+        self._check_lease()
+        self._stored.set("prior", dict(taken))
+
     def add(self, trial: Trial, distributions: Mapping[str, Any]) -> None:
         """Store a settled trial in one commit.
 
