@@ -16,7 +16,7 @@ from merge_core.recipe.schema import Recipe
 from search.run.prior import Prior, taken_over
 from search.run.resume import begin_or_check
 from search.samplers.ask import ask
-from search.samplers.registry import SAMPLERS
+from search.samplers.registry import find
 from search.space.space import Space
 from search.space.starting_points import PARENT, Baseline, baselines
 from search.spec.study_file import StudySpec
@@ -116,7 +116,7 @@ class _Loop:
         self._distributions = self._space.distributions()
         objectives = worker.tasks.aggregate.objectives
         auto = objectives > 1 and spec.search.sampler == "auto"  # CMA-ES has one objective
-        self._maker = SAMPLERS.get("tpe" if auto else spec.search.sampler)
+        self._maker = find("tpe" if auto else spec.search.sampler)
         self._study = _sampler_study(objectives)
         self._reasons: list[str] = []
         self._engine_known = "engine" in (record.about or {})

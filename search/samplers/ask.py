@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Protocol
 
-from search.samplers.registry import Maker, Space, Start
+from search.samplers.registry import Maker, SamplerPlugin, Space, Start
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 def seed_for(study_seed: int, number: int) -> int:
     """Return the seed of a study's ask number ``number``: 32 bits, the same in every process."""
     digest = blake2b(f"{study_seed}\x1f{number}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big")
+
+
+def seed_of_study(study_seed: int) -> int:
+    """Return the seed that all asks of a study share: 32 bits."""
+    digest = blake2b(f"{study_seed}\x1fstudy".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big")
 
 
@@ -50,7 +56,7 @@ def ask(
         study: In memory; its finished trials have the full space, or what is active of it. Its
             sampler is replaced, and it gets one running trial.
         space: Knob name -> distribution.
-        maker: See ``SAMPLERS``.
+        maker: See ``registry.find``.
         start: See ``Maker``.
         study_seed: The study's seed, any whole number.
         settled: How many trials of the study are over, failed ones and baselines included.
@@ -66,7 +72,9 @@ def ask(
     from threadpoolctl import threadpool_limits
 
     in_flight = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
-    study.sampler = maker(space, start, seed_for(study_seed, settled + in_flight))
+    whole = isinstance(maker, SamplerPlugin) and maker.whole_study
+    seed = seed_of_study(study_seed) if whole else seed_for(study_seed, settled + in_flight)
+    study.sampler = maker(space, start, seed)
     with threadpool_limits(limits=1, user_api="blas"):
         if conditions is None or not conditions.deciding:
             return study.ask(fixed_distributions=dict(space))

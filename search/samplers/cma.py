@@ -42,8 +42,8 @@ class CmaSampler(BaseSampler):
 
     Args:
         space: Knob name -> distribution, log and step included. One must have more than one value.
-        start: Knob name -> value of the first mean, inside the ranges; more names are ignored. None
-            starts in the middle.
+        start: Knob name -> value of the first mean, inside the ranges; more names are ignored, a
+            missing one starts in the middle, as all do with None.
         seed: Of this one draw, in [0, 2**32).
         sigma: First standard deviation, > 0, as a share of every knob's range (its logarithm's
             range for log knobs); None: narrow around a start, wider without one.
@@ -56,7 +56,7 @@ class CmaSampler(BaseSampler):
         self._names = space.keys()
         self._free = _numbers({name: d for name, d in space.items() if not d.single()})
         self._cube = Cube(self._free)
-        mean = np.full(len(self._cube), 0.5) if start is None else self._cube.point(start)
+        mean = self._cube.start(start)
         sigma = sigma or (SIGMA_AT_START if start else SIGMA_IN_MIDDLE)
         self._replay = _replay(tuple(self._free.items()), tuple(mean.tolist()), sigma)
         self._seed = seed
@@ -78,7 +78,7 @@ class CmaSampler(BaseSampler):
         one_objective(study, "cma-es")
         trials = searched(study, self._names, all_of_them=True)
         row = itemgetter(*self._cube.names)
-        points = self._cube.points(row(t.params) for t in trials)
+        points = self._cube.points([row(t.params) for t in trials])
         with LOCK:
             run = self._replay.caught_up(points, losses(study, trials))
             return self._cube.values(run.ask(self._seed))
@@ -105,7 +105,7 @@ def one_objective(study: Study, sampler: str) -> None:
     """Raise ParameterError if a study has several objectives."""
     if len(study.directions) > 1:
         raise ParameterError(
-            f"{sampler} has one objective, the study {len(study.directions)}; use tpe"
+            f"{sampler} has one objective, the study {len(study.directions)}; use tpe or nsga2"
         )
 
 
@@ -114,7 +114,7 @@ def _numbers(space: Mapping[str, BaseDistribution]) -> dict[str, Number]:
     if other := [name for name in space if name not in found]:
         raise ParameterError(
             f"cma-es draws numbers only, got choices for {', '.join(other)}; "
-            "use the sampler tpe or auto"
+            "use the sampler catcma, tpe or auto"
         )
     if not space:
         raise ParameterError("cma-es needs a knob with more than one value, got none")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,16 +39,17 @@ class Cube:
     def __len__(self) -> int:
         return len(self.names)
 
-    def points(self, rows: Iterable[Sequence[float]]) -> Vector:
+    def points(self, rows: Sequence[Sequence[float]]) -> Vector:
         """Return (n, d) values of the knobs as points of [0, 1]^d; NaN stays NaN."""
-        values = np.array(list(rows), dtype=np.float64).reshape(-1, len(self))
+        values = np.array(rows, dtype=np.float64).reshape(len(rows), len(self))
         shares: Vector = (self._flat(values) - self._from) / (self._to - self._from)
         return np.clip(shares, 0.0, 1.0)
 
-    def point(self, row: Mapping[str, Any]) -> Vector:
-        """Return the (d,) point of named values; more names are ignored."""
-        point: Vector = self.points([[row[name] for name in self.names]])[0]
-        return point
+    def start(self, row: Mapping[str, Any] | None) -> Vector:
+        """Return the (d,) point of named values, in the middle where a name is missing."""
+        known = row or {}
+        point = self.points([[known.get(name, np.nan) for name in self.names]])[0]
+        return np.where(np.isnan(point), 0.5, point)
 
     def values(self, point: Vector) -> dict[str, float | int]:
         """Return the values of a (d,) point, on their grids and inside their ranges."""

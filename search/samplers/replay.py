@@ -84,7 +84,7 @@ class Replay(Generic[S]):
         """Return the strategy after all trials; the rest of an unfinished generation waits.
 
         Args:
-            points: (n, d), of all trials from the first.
+            points: (n, d), of all trials from the first; NaN for what a trial does not have.
             losses: (n,).
         """
         used = len(self._losses)
@@ -108,7 +108,7 @@ class Replay(Generic[S]):
     def _learn(self, points: Vector, losses: Vector) -> None:
         self._flat = self._flat + 1 if losses.min() == losses.max() else 0
         self._strategy.tell(points, losses)
-        spread = np.ptp(points, axis=0)
+        spread = np.ptp(np.nan_to_num(points), axis=0)
         converged = spread.any() and spread.max() < CONVERGED  # equal points on a grid: flat
         if converged or self._flat == FLAT or self._strategy.broken():
             digest = blake2b(points.tobytes() + losses.tobytes(), digest_size=4).digest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -17,8 +17,8 @@ from optuna.distributions import (
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.samplers.ask import ask
-from search.samplers.registry import SAMPLERS, Maker
+from search.samplers.ask import Conditions, ask
+from search.samplers.registry import SamplerPlugin, find
 
 Params = dict[str, Any]
 
@@ -50,6 +50,18 @@ def toy_score(params: Params) -> float:
     return -loss
 
 
+class OfTheMethod:
+    """``ask.Conditions``: two of ``NUMBERS`` belong to one method each."""
+
+    deciding = ("method",)
+    owners: Mapping[str, str] = {"step": "ties", "int": "slerp"}  # noqa: RUF012
+
+    def active(self, drawn: Mapping[str, Any]) -> frozenset[str]:
+        """Return what a method has."""
+        others = {name for name, owner in self.owners.items() if owner != drawn["method"]}
+        return frozenset({*NUMBERS, *CHOICES} - others)
+
+
 def inside(value: Any, distribution: BaseDistribution) -> bool:
     """Return whether a value has its distribution's type, lies in its range and on its grid."""
     if isinstance(distribution, CategoricalDistribution):
@@ -69,6 +81,7 @@ class SamplerContract:
 
     name: str
     categoricals = True
+    trials = 30  # how many a law looks at; more than the random ones that a sampler begins with
 
     @property
     def space(self) -> dict[str, BaseDistribution]:
@@ -84,18 +97,37 @@ class SamplerContract:
         return {**NUMBERS, **(CHOICES if self.categoricals else {})}
 
     def test_every_value_lies_inside_its_distribution(self) -> None:
-        for trial in self.searched(30).trials:
+        for trial in self.searched(self.trials).trials:
             assert trial.params.keys() == self.space.keys()
             for name, value in trial.params.items():
                 assert inside(value, self.space[name]), f"{name}: {value!r}"
 
     @pytest.mark.parametrize("fails", [0, 4])
     def test_study_resumed_anywhere_draws_what_an_unbroken_one_draws(self, fails: int) -> None:
-        unbroken = self.searched(30, fails=fails)
-        for stop in (1, 7, 16, 29):
-            resumed = self.searched(30, fails=fails, before=unbroken.trials[:stop])
+        unbroken = self.searched(self.trials, fails=fails)
+        for stop in self._stops():
+            resumed = self.searched(self.trials, fails=fails, before=unbroken.trials[:stop])
             for there, here in zip(unbroken.trials, resumed.trials, strict=True):
                 assert there.params == here.params, f"stopped at {stop}, trial {there.number}"
+
+    def test_knobs_that_only_some_choices_have_are_drawn_for_those_alone(self) -> None:
+        conditions = OfTheMethod() if self.categoricals else None
+        unbroken = self.searched(self.trials, conditions=conditions)
+        for trial in unbroken.trials:
+            active = conditions.active(trial.params) if conditions else self.space.keys()
+            assert trial.params.keys() == active
+            assert all(inside(value, self.space[name]) for name, value in trial.params.items())
+        for stop in self._stops():
+            before = unbroken.trials[:stop]
+            resumed = self.searched(self.trials, conditions=conditions, before=before)
+            assert [t.params for t in resumed.trials] == [t.params for t in unbroken.trials]
+
+    def test_with_several_in_flight_a_resumed_study_draws_what_an_unbroken_one_draws(self) -> None:
+        """Trial n is asked when exactly the trials up to n - 3 are told, in order."""
+        unbroken = self.in_flight(self.trials)
+        for stop in self._stops():
+            resumed = self.in_flight(self.trials, before=unbroken[:stop])
+            assert resumed == unbroken, f"stopped at {stop}"
 
     def test_another_seed_draws_other_trials(self) -> None:
         one, two = (self.searched(3, seed=seed).trials for seed in (1, 2))
@@ -123,11 +155,34 @@ class SamplerContract:
         trial = ask(optuna.create_study(), self.space, self.maker, None, study_seed=0, settled=0)
         assert all(inside(value, self.space[name]) for name, value in trial.params.items())
 
+    def _stops(self) -> tuple[int, ...]:
+        return (1, self.trials // 4, self.trials // 2, self.trials - 1)
+
     @property
-    def maker(self) -> Maker:
-        """The registered maker; looking it up reads every installed package's entry points."""
-        maker: Maker = SAMPLERS.get(self.name)
-        return maker
+    def maker(self) -> SamplerPlugin:
+        """The registered sampler; looking it up reads every installed package's entry points."""
+        return find(self.name)
+
+    def in_flight(self, trials: int, before: Sequence[Params] = ()) -> list[Params]:
+        """Return the parameters of a study with three candidates in flight.
+
+        It begins with trials that had these parameters ``before``: the last two of them run.
+        """
+        study, maker = optuna.create_study(direction="maximize"), self.maker
+        drawn: list[Params] = []
+        for number in range(trials):
+            if number >= 3:
+                study.tell(number - 3, toy_score(drawn[number - 3]))
+            if number < len(before):
+                running = optuna.trial.create_trial(
+                    state=TrialState.RUNNING, params=before[number], distributions=self.space
+                )
+                study.add_trial(running)
+            else:
+                told = max(0, number - 2)
+                ask(study, self.space, maker, self.start, study_seed=0, settled=told)
+            drawn.append(study.get_trials(deepcopy=False)[number].params)
+        return drawn
 
     def searched(
         self,
@@ -137,11 +192,12 @@ class SamplerContract:
         fails: int = 0,
         direction: StudyDirection = StudyDirection.MAXIMIZE,
         before: Sequence[FrozenTrial] = (),
+        conditions: Conditions | None = None,
     ) -> optuna.Study:
         """Return a study of ``trials`` trials on the toy landscape, minimised: on its negative.
 
         Every so many-th trial ``fails`` (0: none). The study begins with copies of the trials
-        ``before``, value by value, as one that is resumed.
+        ``before``, value by value, as one that is resumed. See ``ask`` for ``conditions``.
         """
         study, maker = optuna.create_study(direction=direction), self.maker
         sign = 1 if direction == StudyDirection.MAXIMIZE else -1
@@ -149,7 +205,7 @@ class SamplerContract:
             kept = {key: getattr(old, key) for key in ("state", "value", "params", "distributions")}
             study.add_trial(optuna.trial.create_trial(**kept))
         for number in range(len(before), trials):
-            trial = ask(study, self.space, maker, self.start, study_seed=seed, settled=number)
+            trial = ask(study, self.space, maker, self.start, seed, number, conditions)
             failed = fails and number % fails == 0
             value = None if failed else sign * toy_score(trial.params)
             study.tell(trial, value, TrialState.FAIL if failed else TrialState.COMPLETE)

@@ -19,6 +19,7 @@ from merge_core.recipe.yaml_document import Document
 from merge_core.recipe.yaml_document import read as read_document
 from merge_core.validation import StrictModel, Words, failed, read_by
 from merge_core.validation import read as read_model
+from search.samplers.registry import find
 from search.spec.recipe_file import read_recipe
 from search.spec.recipe_template import Template
 from search.spec.recipe_template import parse as parse_template
@@ -87,15 +88,16 @@ class StudyFile(StrictModel):
     @field_validator("search")
     @classmethod
     def _can_be_sampled(cls, search: Search, info: ValidationInfo) -> Search:
-        if search.sampler != "cma-es":
-            return search
-        rule, template = "", info.data.get("template")
-        if info.data.get("aggregate") == "apart":
-            rule = "'cma-es' has one objective, `aggregate: apart` several; use 'auto' or 'tpe'"
-        elif template and any(knob.choices for knob in template.knobs):
-            rule = "'cma-es' cannot draw from choices; use 'auto', 'tpe' or 'random'"
-        if rule:
-            raise failed([(("sampler",), rule)])
+        plugin, template = find(search.sampler), info.data.get("template")
+        rules = []
+        if info.data.get("aggregate") == "apart" and not plugin.several:
+            rules.append(
+                "has one objective, `aggregate: apart` several; use 'auto', 'tpe' or 'nsga2'"
+            )
+        if template and any(knob.choices for knob in template.knobs) and not plugin.choices:
+            rules.append("cannot draw from choices; use 'auto', 'catcma', 'tpe' or 'random'")
+        if rules:
+            raise failed((("sampler",), f"{search.sampler!r} {rule}") for rule in rules)
         return search
 
 

@@ -20,7 +20,8 @@ from search.report.summary import Report
 from search.run import study as whole
 from search.run.loop import search
 from search.run.resume import open_for
-from search.samplers.registry import SAMPLERS, make_random
+from search.samplers.registry import SAMPLERS
+from search.samplers.shipped import make_random
 from search.spec.study_file import StudySpec
 from search.storage.open import open_record
 from search.storage.study_record import Record
@@ -30,7 +31,7 @@ from search.trial.worker import InterruptedStudyError
 from tests.search import toy
 
 Study = Callable[..., StudySpec]
-SAMPLER_NAMES = ("random", "tpe", "cma-es")
+SAMPLER_NAMES = ("random", "tpe", "cma-es", "catcma", "qmc", "nsga2")
 
 
 class Fragile(toy.Toy):

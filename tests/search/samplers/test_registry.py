@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from optuna.samplers import RandomSampler, TPESampler
+from optuna.samplers import RandomSampler
 
 from merge_core.errors import ParameterError, UnknownNameError
 from search.samplers.ask import ask, seed_for
+from search.samplers.catcma import CatCmaSampler
 from search.samplers.cma import CmaSampler
-from search.samplers.registry import SAMPLERS, make_auto
+from search.samplers.registry import SAMPLERS, find
+from search.samplers.shipped import make_auto
 from search.samplers.testing import SamplerContract, inside
 
 PLANE = {"weight": FloatDistribution(0.0, 1.5), "density": FloatDistribution(0.1, 1.0, step=0.01)}
@@ -34,16 +37,40 @@ class TestCma(SamplerContract):
     categoricals = False
 
 
+class TestCatcma(SamplerContract):
+    name = "catcma"
+
+
 class TestAuto(SamplerContract):
     name = "auto"
-    categoricals = False  # with them it is tpe, see below
+
+
+class TestAutoOfNumbers(SamplerContract):
+    name = "auto"
+    categoricals = False
+
+
+class TestNsga2(SamplerContract):
+    name = "nsga2"
+
+
+class TestQmc(SamplerContract):
+    name = "qmc"
+
+
+@pytest.mark.slow
+class TestGp(SamplerContract):
+    name = "gp"
+    trials = 13
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(("name", "tolerance"), [("tpe", 0.08), ("cma-es", 0.03)])
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("tpe", 0.08), ("cma-es", 0.03), ("catcma", 0.03), ("gp", 0.03)]
+)
 @pytest.mark.slow
 def test_finds_the_known_optimum_of_a_toy_landscape(name: str, tolerance: float, seed: int) -> None:
-    study, maker = optuna.create_study(direction="maximize"), SAMPLERS.get(name)
+    study, maker = optuna.create_study(direction="maximize"), find(name)
     for number in range(80):
         trial = ask(study, PLANE, maker, None, study_seed=seed, settled=number)
         study.tell(trial, -sum((trial.params[k] - PEAK[k]) ** 2 for k in PEAK))
@@ -51,7 +78,9 @@ def test_finds_the_known_optimum_of_a_toy_landscape(name: str, tolerance: float,
 
 
 def test_the_shipped_samplers_are_known_by_name() -> None:
-    assert {"auto", "cma-es", "random", "tpe"} <= set(SAMPLERS.names())
+    names = {"auto", "catcma", "cma-es", "gp", "nsga2", "qmc", "random", "tpe"}
+    assert names <= set(SAMPLERS.names())
+    assert all(find(name).name == name and find(name).meaning for name in names)
 
 
 def test_a_mistyped_sampler_is_answered_with_the_nearest_name() -> None:
@@ -59,9 +88,9 @@ def test_a_mistyped_sampler_is_answered_with_the_nearest_name() -> None:
         SAMPLERS.get("cmaes")
 
 
-def test_auto_is_cma_es_for_numbers_and_tpe_for_choices() -> None:
+def test_auto_is_cma_es_for_numbers_and_catcma_for_choices() -> None:
     assert isinstance(make_auto(PLANE, None, 0), CmaSampler)
-    assert isinstance(make_auto(CHOICES, None, 0), TPESampler)
+    assert isinstance(make_auto(CHOICES, None, 0), CatCmaSampler)
 
 
 def test_auto_takes_a_single_choice_for_a_number() -> None:
@@ -71,7 +100,9 @@ def test_auto_takes_a_single_choice_for_a_number() -> None:
 
 
 def test_cma_es_names_the_knobs_with_choices_and_the_samplers_to_use() -> None:
-    with pytest.raises(ParameterError, match="got choices for method; use the sampler tpe or auto"):
+    with pytest.raises(
+        ParameterError, match="got choices for method; use the sampler catcma, tpe or auto"
+    ):
         CmaSampler(CHOICES, None, 0)
 
 
@@ -97,7 +128,7 @@ def test_golden_seed() -> None:
 
 def test_ask_returns_a_running_trial_with_a_value_for_every_knob() -> None:
     study = optuna.create_study()
-    trial = ask(study, CHOICES, SAMPLERS.get("tpe"), None, study_seed=0, settled=0)
+    trial = ask(study, CHOICES, find("tpe"), None, study_seed=0, settled=0)
     assert trial.params.keys() == CHOICES.keys()
     assert all(inside(trial.params[name], CHOICES[name]) for name in CHOICES)
     assert study.trials[0].state == optuna.trial.TrialState.RUNNING
@@ -140,3 +171,37 @@ def test_knowing_the_samplers_names_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert not {"optuna", "cmaes", "numpy", "torch"} & set(loaded.stdout.split())
+
+
+DRAWS = """
+import optuna, sys
+from hashlib import blake2b
+from search.samplers.ask import ask
+from search.samplers.registry import find
+from search.samplers.testing import CHOICES, NUMBERS, toy_score
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+for name in sys.argv[1:]:
+    space = {k: d for k, (d, _) in {**NUMBERS, **(CHOICES if name != "cma-es" else {})}.items()}
+    study = optuna.create_study(direction="maximize")
+    for number in range(30):
+        trial = ask(study, space, find(name), None, 0, number)
+        study.tell(trial, toy_score(trial.params))
+    print(name, blake2b(repr([t.params for t in study.trials]).encode()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_trials_depend_on_neither_hash_seed_nor_number_of_threads() -> None:
+    names = [name for name in SAMPLERS.names() if find(name).make.__module__.startswith("search.")]
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", DRAWS, *names],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": threads},
+        ).stdout
+        for seed, threads in (("0", "1"), ("1", "2"))
+    ]
+    assert printed[0] == printed[1]
+    assert len(printed[0].splitlines()) == 8

@@ -41,6 +41,7 @@ storage: 7
 baselines: [mine.yaml]
 """
 KNOWN = ", ".join(EVALUATORS.names())
+SAMPLERS = "auto, catcma, cma-es, gp, nsga2, qmc, random, tpe"
 PROBLEMS = """\
 study.yaml:2: name: expected a text, got 3
 study.yaml:3: recpe: unknown key, did you mean 'recipe'?
@@ -53,7 +54,7 @@ study.yaml:15: score[1].task: required by evaluator 'lm_eval'
 study.yaml:16: score[2].taks: unknown key, did you mean 'task'?
 study.yaml:18: items.search: expected a whole number, got 1.5
 study.yaml:19: items.report: expected a whole number of at least 1 or 'rest', got 'all'
-study.yaml:20: search.sampler: expected one of auto, cma-es, random, tpe, got 'grid'
+study.yaml:20: search.sampler: expected one of SAMPLERS, got 'grid'
 study.yaml:20: search.seed: expected a whole number, got true
 study.yaml:20: search.trials: must be at least 1, got 0
 study.yaml:21: engine.batch: unknown key, did you mean 'batch_size'?
@@ -86,7 +87,7 @@ def problems_of(**changes: Any) -> list[tuple[str, str]]:
 def test_every_problem_of_a_bad_file_comes_at_once_with_its_line() -> None:
     with pytest.raises(DocumentError, match="recpe: unknown key") as caught:
         spec_of(BAD, Path("/nowhere"))
-    assert str(caught.value) == PROBLEMS.replace("KNOWN", KNOWN)
+    assert str(caught.value) == PROBLEMS.replace("KNOWN", KNOWN).replace("SAMPLERS", SAMPLERS)
 
 
 def test_an_empty_study_says_what_is_required() -> None:
@@ -152,7 +153,7 @@ def test_a_wrong_key_does_not_hide_another_problem_of_its_section() -> None:
     assert problems_of(search={"sampler": "cmaes", "seed": "x"}) == [
         (
             "search.sampler",
-            "expected one of auto, cma-es, random, tpe, got 'cmaes', did you mean 'cma-es'?",
+            f"expected one of {SAMPLERS}, got 'cmaes', did you mean 'cma-es'?",
         ),
         ("search.seed", "expected a whole number, got 'x'"),
     ]
@@ -160,9 +161,27 @@ def test_a_wrong_key_does_not_hide_another_problem_of_its_section() -> None:
 
 def test_cma_es_is_refused_where_something_has_choices() -> None:
     recipe = data_of()["recipe"] | {"parameters": {"normalize": {"choices": [True, False]}}}
-    rule = "'cma-es' cannot draw from choices; use 'auto', 'tpe' or 'random'"
+    rule = "'cma-es' cannot draw from choices; use 'auto', 'catcma', 'tpe' or 'random'"
     assert problems_of(recipe=recipe, search={"sampler": "cma-es"}) == [("search.sampler", rule)]
     assert spec_with(recipe=recipe, search={"sampler": "tpe"}).search.sampler == "tpe"
+
+
+@pytest.mark.parametrize("sampler", ["cma-es", "catcma"])
+def test_every_reason_why_a_sampler_does_not_fit_is_named_at_once(sampler: str) -> None:
+    recipe = data_of()["recipe"] | {"parameters": {"normalize": {"choices": [True, False]}}}
+    found = problems_of(recipe=recipe, aggregate="apart", search={"sampler": sampler})
+    several = (
+        f"'{sampler}' has one objective, `aggregate: apart` several; use 'auto', 'tpe' or 'nsga2'"
+    )
+    choices = f"'{sampler}' cannot draw from choices; use 'auto', 'catcma', 'tpe' or 'random'"
+    rules = [several, choices] if sampler == "cma-es" else [several]
+    assert found == [("search.sampler", rule) for rule in rules]
+
+
+@pytest.mark.parametrize("sampler", ["auto", "gp", "nsga2", "qmc", "random", "tpe"])
+def test_the_other_samplers_take_choices_and_several_objectives(sampler: str) -> None:
+    recipe = data_of()["recipe"] | {"parameters": {"normalize": {"choices": [True, False]}}}
+    assert spec_with(recipe=recipe, aggregate="apart", search={"sampler": sampler})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,82 @@
+"""One scrambled Sobol sequence for a study: the n-th searched trial is its n-th point.
+
+Optuna's ``QMCSampler`` was rejected: it counts in an attribute of the study, which a study that is
+rebuilt from its trials has lost. Source: Owen, Scrambling Sobol' and Niederreiter-Xing points,
+1998; the arithmetic is scipy's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+from scipy.stats.qmc import Sobol
+
+from merge_core.errors import ParameterError
+from search.samplers.coordinates import Coordinates
+from search.samplers.registry import Space
+from search.samplers.replay import BASELINE
+
+
+class QmcSampler(BaseSampler):
+    """Draws the point whose place is the number of searched trials before, whatever became of them.
+
+    Args:
+        space: Knob name -> distribution. One must have more than one value.
+        seed: Of the scrambling, in [0, 2**32): the same at every ask of a study.
+
+    Raises:
+        ParameterError: No knob is free, or more than scipy has directions for (21,201).
+    """
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._free = {name: d for name, d in space.items() if not d.single()}
+        if not 0 < len(self._free) <= Sobol.MAXDIM:
+            raise ParameterError(
+                f"qmc needs 1 to {Sobol.MAXDIM} knobs with more than one value, "
+                f"got {len(self._free)}"
+            )
+        self._coordinates = Coordinates(tuple(self._free.items()))
+        self._seed = seed
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Return the knobs that have more than one value; the arguments are not looked at."""
+        return dict(self._free)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return the next point; the trial's number and the study are looked at."""
+        others = study.get_trials(deepcopy=False)
+        before = sum(t.number < trial.number and BASELINE not in t.user_attrs for t in others)
+        sequence = Sobol(len(self._free), scramble=True, seed=self._seed)
+        if before:
+            sequence.fast_forward(before)
+        point = sequence.random(1)[0]
+        numbers = len(self._coordinates.cube)
+        kinds = np.array([len(c) for c in self._coordinates.choices.values()], dtype=int)
+        point[numbers:] = np.floor(point[numbers:] * kinds)
+        return self._coordinates.values(point)
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Refuse: a knob outside the space has no coordinate.
+
+        Raises:
+            ParameterError: Always.
+        """
+        raise ParameterError(
+            f"{param_name}: qmc was made for the knobs {', '.join(self._free)} "
+            f"and cannot draw {param_distribution}"
+        )
