@@ -54,7 +54,7 @@ class OfTheMethod:
     """``ask.Conditions``: two of ``NUMBERS`` belong to one method each."""
 
     deciding = ("method",)
-    owners: Mapping[str, str] = {"step": "ties", "int": "slerp"}  # noqa: RUF012
+    owners: Mapping[str, str] = {"step": "ties", "int": "slerp"}
 
     def active(self, drawn: Mapping[str, Any]) -> frozenset[str]:
         """Return what a method has."""
