@@ -1,4 +1,4 @@
-"""A file that the user names on the command line -> evaluators and scorers by name.
+"""A file that the user names on the command line -> what it declares, by name.
 
 Only the command line names such a file: a study file, which may come from a stranger, cannot.
 """
@@ -7,25 +7,33 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 from evaluators.jsonl.python_function import SCORERS, Scorer
 from evaluators.registry import EVALUATORS, EvaluatorPlugin
 from merge_core.errors import EvaluationError
 from merge_core.plugins import Registry
 
+Found: TypeAlias = list[tuple[Registry, str, Any]]  # plugins by name, and where they belong
+Reader: TypeAlias = Callable[[ModuleType, str], Found]  # takes a module, and words for its file
 _loaded: dict[str, list[str]] = {}  # module name -> what it declares
 
 
-def load(path: Path) -> list[str]:
+def load(path: Path, others: Mapping[str, Reader] | None = None) -> list[str]:
     """Import a Python file and register what it declares, for this process.
 
     It may declare ``EVALUATOR`` (an ``EvaluatorPlugin``), ``EVALUATORS`` (a list of them) and
     scorers (functions under ``@scorer``). All of it is registered, or nothing. The same file, if
     unchanged, may be loaded again.
+
+    Args:
+        path: The file.
+        others: What else it may declare, for packages above: the attributes, as they stand in a
+            message, and what reads them off the module, which raises a ``MergeError``.
 
     Returns:
         The names, in the order of the file, evaluators first.
@@ -49,7 +57,7 @@ def load(path: Path) -> list[str]:
             sys.modules[name] = module  # before it runs: dataclasses look their module up
             undo.callback(sys.modules.pop, name)
             _run(content, module, file)
-            _loaded[name] = _registered(module, file)
+            _loaded[name] = _registered(module, file, others or {})
             undo.pop_all()
     return list(_loaded[name])
 
@@ -64,20 +72,27 @@ def _run(content: bytes, module: ModuleType, file: str) -> None:
         ) from error
 
 
-def _registered(module: ModuleType, file: str) -> list[str]:
+def _registered(module: ModuleType, file: str, others: Mapping[str, Reader]) -> list[str]:
     """Add all plugins, or none where one of the names is taken; return the names."""
-    found = _declared(module, file)
-    taken = [(registry, name) for registry in (EVALUATORS, SCORERS) for name in registry.names()]
-    for registry, plugin in found:
-        if (registry, plugin.name) in taken:
-            raise EvaluationError(f"{file}: two {registry.kind}s are named {plugin.name!r}")
-        taken.append((registry, plugin.name))
-    for registry, plugin in found:
-        registry.add(plugin.name, plugin)
-    return [plugin.name for _, plugin in found]
+    found = _evaluators(module, file) + _scorers(module)
+    for read in others.values():
+        found += read(module, file)
+    if not found:
+        known = ", ".join(["EVALUATOR", "EVALUATORS", *others])
+        raise EvaluationError(
+            f"{file} declares nothing: expected {known} or a function under @scorer"
+        )
+    taken = {(id(registry), name) for registry, _, _ in found for name in registry.names()}
+    for registry, name, _ in found:
+        if (id(registry), name) in taken:
+            raise EvaluationError(f"{file}: two {registry.kind}s are named {name!r}")
+        taken.add((id(registry), name))
+    for registry, name, plugin in found:
+        registry.add(name, plugin)
+    return [name for _, name, _ in found]
 
 
-def _declared(module: ModuleType, file: str) -> list[tuple[Registry, Any]]:
+def _evaluators(module: ModuleType, file: str) -> Found:
     plugins: list[Any] = [module.EVALUATOR] if hasattr(module, "EVALUATOR") else []
     listed = getattr(module, "EVALUATORS", ())
     if listed is not EVALUATORS:  # the registry, imported for another purpose
@@ -88,9 +103,9 @@ def _declared(module: ModuleType, file: str) -> list[tuple[Registry, Any]]:
                 f"{file}: EVALUATOR must be an EvaluatorPlugin, and EVALUATORS a list of them, "
                 f"got {plugin!r}"
             )
+    return [(EVALUATORS, plugin.name, plugin) for plugin in plugins]
+
+
+def _scorers(module: ModuleType) -> Found:
     scorers = {id(x): x for x in vars(module).values() if isinstance(x, Scorer)}
-    if not plugins and not scorers:
-        raise EvaluationError(
-            f"{file} declares nothing: expected EVALUATOR, EVALUATORS or a function under @scorer"
-        )
-    return [(EVALUATORS, x) for x in plugins] + [(SCORERS, x) for x in scorers.values()]
+    return [(SCORERS, scorer.name, scorer) for scorer in scorers.values()]

@@ -31,6 +31,7 @@ from search.run import check as checks
 from search.run import dry_run as dry_runs
 from search.run import study as studies
 from search.run.unforeseen import traceback_kept
+from search.samplers.plugin_file import samplers_in
 from search.scoring.pareto import front
 from search.storage.locate import chosen, open_study, winner
 from search.trial.budget import Change
@@ -53,14 +54,16 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if mer
 
 def _load_plugins(files: list[Path] | None) -> list[Path]:
     for file in files or []:
-        plugin_file.load(file)
+        plugin_file.load(file, {"SAMPLER, SAMPLERS": samplers_in})
     return files or []
 
 
 Plugins = Annotated[
     list[Path] | None,
     typer.Option(
-        "--plugin", callback=_load_plugins, help="A Python file of yours that declares evaluators."
+        "--plugin",
+        callback=_load_plugins,
+        help="A Python file of yours that declares evaluators or samplers.",
     ),
 ]
 TrustTasks = Annotated[

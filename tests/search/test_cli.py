@@ -10,6 +10,7 @@ import pytest
 
 from evaluators.harness import task_files
 from search import cli
+from search.samplers.registry import SAMPLERS
 from search.storage.locate import open_study
 from tests.search.real import QUICKSTART, run_whole, write_study
 
@@ -305,6 +306,14 @@ def test_first_interrupt_ends_after_the_running_trial_and_keeps_what_is_settled(
     shown = int(line.split()[1])  # trial 18 of 60 ...
     _, record = open_study(str(study))
     assert shown <= len(record.trials) < 510
+
+
+def test_plugin_file_may_declare_samplers(mergetune, tmp_path, monkeypatch):
+    monkeypatch.setattr(SAMPLERS, "_added", {})
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("import optuna\nSAMPLERS = {'mine': optuna.samplers.TPESampler}\n")
+    assert mergetune("evaluators", "--plugin", str(plugin))[0] == 0
+    assert "mine" in SAMPLERS.names()
 
 
 def test_plugin_file_is_read_before_the_study(mergetune, tmp_path):
