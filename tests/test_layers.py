@@ -131,7 +131,7 @@ FLOORS = {
     "evaluators": (
         {"target"},
         {"protocol", "choice_scores", "json_rows", "log_control", "patterns"},
-        {"earlier_plugins", "chat_prompts"},
+        {"earlier_plugins", "chat_prompts", "thinking"},
         *({"registry", "engines", "testing"}, {"harness", "jsonl", "text", "cost"}),
         {"plugin_file", "consent", "python_function"},
     ),

@@ -5,13 +5,14 @@ Settings are in lm-eval's words, as they stand in a task's file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+THINK_END = "think_end_token"
 LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 _DEFAULT_LIMIT = 256
 # What a greedy choice does not look at.
@@ -29,16 +30,45 @@ HARMLESS = SAMPLING | {
 
 @dataclass(frozen=True, order=True)
 class Stopping:
-    """When an answer ends, end tokens aside."""
+    """When an answer ends, end tokens aside, and where it begins.
+
+    Args:
+        most_tokens: It has, with the thoughts before it.
+        strings: That end it.
+        thoughts, token: What ends the thoughts before it, as text or as the number of a token; ""
+            and -1 where there are none.
+    """
 
     most_tokens: int
     strings: tuple[str, ...]
+    thoughts: str = ""
+    token: int = -1
 
     @classmethod
     def of(cls, how: Mapping[str, Any]) -> Stopping:
         """Read it from generation settings."""
-        until = how.get("until") or []
-        return cls(most_tokens(how), (until,) if isinstance(until, str) else tuple(until))
+        until, end = how.get("until") or [], how.get(THINK_END)
+        strings = (until,) if isinstance(until, str) else tuple(until)
+        token = end if isinstance(end, int) else -1
+        return cls(most_tokens(how), strings, end if isinstance(end, str) else "", token)
+
+    @property
+    def thinks(self) -> bool:
+        """Whether there are thoughts before the answer."""
+        return bool(self.thoughts) or self.token >= 0
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The strings that end a generation: none where they may stand in thoughts."""
+        return () if self.thinks else self.strings
+
+    def cut(self, text: str) -> str:
+        """Return the answer in a text: what follows the thoughts, up to the first stop string."""
+        if self.thinks:
+            text = (text.split(self.thoughts)[-1] if self.thoughts else text).lstrip()
+        for stop in filter(None, self.strings):
+            text = text.split(stop)[0]
+        return text
 
 
 def most_tokens(how: Mapping[str, Any]) -> int:
@@ -49,7 +79,7 @@ def most_tokens(how: Mapping[str, Any]) -> int:
 
 def is_greedy(how: Mapping[str, Any]) -> bool:
     """Tell whether generation settings ask for the greedy choice and no more."""
-    return not (set(how) - {"until", *LIMITS} - SAMPLING or samples(how))
+    return not (set(how) - {"until", THINK_END, *LIMITS} - SAMPLING or samples(how))
 
 
 def samples(how: Mapping[str, Any]) -> bool:
@@ -70,13 +100,12 @@ def end_tokens(tokenizer: PreTrainedTokenizerBase, settings: GenerationConfig | 
     return {int(t) for t in (*model, tokenizer.eos_token_id) if t is not None}
 
 
-def text_of(tokenizer: PreTrainedTokenizerBase, ids: list[int], stops: Iterable[str]) -> str:
+def text_of(tokenizer: PreTrainedTokenizerBase, ids: list[int], stop: Stopping) -> str:
     """Return an answer's text up to its first stop string or end token."""
-    text = str(tokenizer.decode(ids, skip_special_tokens=True))
-    for stop in (*stops, tokenizer.eos_token):
-        if stop:
-            text = text.split(stop)[0]
-    return text
+    if stop.token in ids:
+        ids = ids[len(ids) - ids[::-1].index(stop.token) :]
+    text = stop.cut(str(tokenizer.decode(ids, skip_special_tokens=True)))
+    return text.split(tokenizer.eos_token)[0] if tokenizer.eos_token else text
 
 
 class Watch:

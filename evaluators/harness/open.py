@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _CHOSEN = {
     *("seed", "apply_chat_template", "system_instruction", "fewshot_as_multiturn", "too_long"),
 }
+_THINKING = {"chat_template_args", "think_end_token"}  # where given: earlier studies have none
 
 
 def open_task(
@@ -34,6 +35,7 @@ def open_task(
         EvaluationError: The task cannot be loaded, or cannot be scored item by item.
     """
     chosen = options.model_dump(include=_CHOSEN)
+    chosen |= options.model_dump(include=_THINKING, exclude_none=True)
     prepared = prepare(options, folder, tokenizer)
     ending = partial(_ending, tokenizer, options.apply_chat_template)
     if isinstance(prepared, Prepared):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from evaluators.thinking import TemplateArgs, ThinkEnd
 from merge_core.validation import Folder, StrictModel, Words
 
 
@@ -27,6 +28,8 @@ class LmEvalOptions(StrictModel):
     apply_chat_template: bool = Field(
         False, description="put prompts in the tokenizer's chat template"
     )
+    chat_template_args: TemplateArgs = None
+    think_end_token: ThinkEnd = None
     system_instruction: str | None = Field(None, description="stands before every prompt")
     fewshot_as_multiturn: bool = Field(
         True, description="in a chat: examples are turns of their own"

@@ -5,10 +5,12 @@ Both functions raise ``EvaluationError``, which names the task.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from evaluators.engines.stopping import LIMITS, samples
+from evaluators.harness.options import LmEvalOptions
+from evaluators.thinking import thinks
 from merge_core.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -39,6 +41,21 @@ def refuse_task(name: str, task: Task, given: Sequence[str]) -> None:
         raise EvaluationError(
             f"lm-eval task {name!r} scores whole texts and has no prompts; omit {', '.join(given)}"
         )
+
+
+def refuse_settings(name: str, kinds: Collection[str], options: LmEvalOptions) -> None:
+    """Refuse settings of answers for tasks, by their output types, that do not write any."""
+    others = sorted({*kinds} - {"generate_until"})
+    if thinks(options.chat_template_args) and others:
+        raise EvaluationError(
+            f"lm-eval task {name!r} asks for likelihoods ({', '.join(others)}), which are of "
+            "answers without thoughts; set chat_template_args.enable_thinking to false"
+        )
+    for key in ("gen_kwargs", "think_end_token"):
+        if getattr(options, key) is not None and "generate_until" not in kinds:
+            raise EvaluationError(
+                f"lm-eval task {name!r} has {key}, but generates nothing; omit {key}"
+            )
 
 
 def refuse_requests(name: str, documents: Sequence[Sequence[Instance]]) -> None:

@@ -22,10 +22,11 @@ import numpy as np
 from evaluators.chat_prompts import chat_prompt
 from evaluators.harness.index import Spec, manager_of, name_of
 from evaluators.harness.options import LmEvalOptions
-from evaluators.harness.refusals import refuse_requests, refuse_task
+from evaluators.harness.refusals import refuse_requests, refuse_settings, refuse_task
 from evaluators.harness.sandbox import install_sandbox
 from evaluators.harness.task_files import install_rules
 from evaluators.log_control import hushed
+from evaluators.thinking import check_args, check_end
 from merge_core.errors import EvaluationError, MergeError, TemplateError
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def prepare(
     install_sandbox()
     install_rules()
     name = name_of(options.task)
-    chat = _chat_template(name, tokenizer) if options.apply_chat_template else None
+    chat = _chat_template(name, tokenizer, options) if options.apply_chat_template else None
+    check_end(f"lm-eval task {name!r}", tokenizer, options.think_end_token)
     own_files = folder / options.include_path if options.include_path else None
     manager = manager_of(options.task, own_files)
     prepared: dict[str, Prepared] = {}
@@ -87,10 +89,7 @@ def prepare(
         with _blamed(name):
             loaded = _loaded(options.task, manager)
         kinds = {task.get_config("output_type") for task in loaded["tasks"].values()}
-        if options.gen_kwargs and "generate_until" not in kinds:
-            raise EvaluationError(
-                f"lm-eval task {name!r} has gen_kwargs, but generates nothing; omit them"
-            )
+        refuse_settings(name, kinds, options)
         for task_name, task in loaded["tasks"].items():
             with _blamed(task_name):
                 prepared[task_name] = _prepared(task_name, task, options, chat)
@@ -180,12 +179,16 @@ def _blamed(name: str) -> Iterator[None]:
         ) from cause
 
 
-def _chat_template(name: str, tokenizer: PreTrainedTokenizerBase) -> Callable[..., str]:
+def _chat_template(
+    name: str, tokenizer: PreTrainedTokenizerBase, options: LmEvalOptions
+) -> Callable[..., str]:
     """Return lm-eval's own way to fill a chat template, which needs no model."""
     if not tokenizer.chat_template:
         raise EvaluationError(
             f"lm-eval task {name!r} has apply_chat_template, but the tokenizer has no chat template"
         )
+    args = dict(options.chat_template_args or {})
+    check_args(f"lm-eval task {name!r}", tokenizer, args)
     import jinja2
     from lm_eval.models.huggingface import HFLM
 
@@ -201,7 +204,7 @@ def _chat_template(name: str, tokenizer: PreTrainedTokenizerBase) -> Callable[..
 
     stand_in = SimpleNamespace(apply_chat_template=filled)
     return functools.partial(
-        HFLM.apply_chat_template, SimpleNamespace(tokenizer=stand_in, chat_template_args={})
+        HFLM.apply_chat_template, SimpleNamespace(tokenizer=stand_in, chat_template_args=args)
     )
 
 

@@ -35,6 +35,7 @@ from evaluators.harness.some_documents import with_metric
 from evaluators.harness.targets import Ending, NoTarget, targets_of
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, items_of
 from evaluators.target import Target
+from evaluators.thinking import UNKNOWN, thoughts_of
 from merge_core.errors import EvaluationError, ItemError, MergeError, UnknownNameError, hint
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class LmEvalTask(Evaluator):
     ) -> None:
         self._ending = ending
         self._cut = chosen["too_long"] == "cut"
+        self._thoughts = thoughts_of(chosen.get("think_end_token"))
         unit = _chosen("metric", metric, metrics_of(prepared), prepared.name)
         filters = {f.name: f for f in prepared.task._filters}
         self._filter = filters[_chosen("filter", filter, list(filters), prepared.name)]
@@ -106,6 +108,9 @@ class LmEvalTask(Evaluator):
     def targets(self, which: Sequence[int]) -> list[Target]:
         """Return what documents want said. See ``protocol.Evaluator.targets``."""
         self.check_positions(which)
+        writes = self._prepared.requests[0][0].request_type == "generate_until"
+        if self._thoughts and writes:
+            raise self.no_targets(UNKNOWN)
         every = self._targets
         return [every[i] for i in which]
 
@@ -122,6 +127,8 @@ class LmEvalTask(Evaluator):
             if some:
                 whole = kind == "loglikelihood_rolling"  # its arguments are one text
                 asked = [r.args[0] if whole else r.args for r in some]
+                if kind == "generate_until":
+                    asked = [(prompt, {**how, **self._thoughts}) for prompt, how in asked]
                 answers = getattr(model.engine, kind)(asked)
                 for request, answer in zip(some, answers, strict=True):
                     request.resps.append(answer)

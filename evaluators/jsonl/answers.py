@@ -15,6 +15,7 @@ from evaluators.engines.context_window import count_tokens, unfit, window_of
 from evaluators.json_rows import Row
 from evaluators.jsonl.prompts import SEPARATOR, PromptOptions, Prompts
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, Tokenizer, fingerprint
+from evaluators.thinking import ThinkEnd, check_end, thoughts_of
 from merge_core.errors import ParameterError
 from merge_core.validation import Texts
 
@@ -26,7 +27,8 @@ class GenerationOptions(PromptOptions):
         None,
         description="what ends an answer; an empty line, or in a chat nothing but its end token",
     )
-    max_tokens: int = Field(256, ge=1, description="most tokens of an answer")
+    max_tokens: int = Field(256, ge=1, description="most tokens of an answer, thoughts included")
+    think_end_token: ThinkEnd = None
 
 
 class FreeAnswerOptions(GenerationOptions):
@@ -91,6 +93,8 @@ class AnswerEvaluator(Evaluator):
         self._most = options.max_tokens
         self.ending = _ending(options, stops, tokenizer)
         self._how = {"until": stops, "max_gen_toks": options.max_tokens, "do_sample": False}
+        check_end(options.file, tokenizer, options.think_end_token)
+        self._how |= thoughts_of(options.think_end_token)
         asked = zip(prompts.texts, known, strict=True)
         self._fingerprint = fingerprint(name, {**settings, **self._how}, asked)
 

@@ -26,6 +26,7 @@ from evaluators.jsonl.prompts import gap, prepare
 from evaluators.protocol import Tokenizer
 from evaluators.registry import EvaluatorPlugin
 from evaluators.target import Target
+from evaluators.thinking import UNKNOWN
 from merge_core.errors import EvaluationError, ParameterError
 
 
@@ -77,6 +78,8 @@ class ExactMatch(AnswerEvaluator):
     def targets(self, which: Sequence[int]) -> list[Target]:
         """Return right answers as they would be written. See ``protocol.Evaluator.targets``."""
         self.check_positions(which)
+        if self._options.think_end_token is not None:
+            raise self.no_targets(UNKNOWN)
         return [self._target(i) for i in which]
 
     def _target(self, i: int) -> Target:

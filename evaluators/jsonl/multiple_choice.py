@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from evaluators.choice_scores import GRADED, SIZES, mean_sized
 from evaluators.engines.context_window import count_tokens, unfit, window_of
@@ -28,6 +28,7 @@ from evaluators.jsonl.prompts import PromptOptions, gap, prepare
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, Tokenizer, fingerprint
 from evaluators.registry import EvaluatorPlugin
 from evaluators.target import Choice, Target
+from evaluators.thinking import TemplateArgs, refuse_thoughts
 from merge_core.errors import EvaluationError
 from merge_core.validation import Texts
 
@@ -37,6 +38,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 class MultipleChoiceOptions(PromptOptions):
     """The keys of a score entry with ``evaluator: multiple_choice``."""
 
+    chat_template_args: Annotated[TemplateArgs, AfterValidator(refuse_thoughts)] = None
     choices: Texts = Field(description="the key of the list of choices, or a key for each choice")
     gold: str = Field(
         "answer", description="the key of the right one: place from 0, letter or text"

@@ -18,6 +18,7 @@ from pydantic import Field
 from evaluators.chat_prompts import chat_prompt
 from evaluators.json_rows import Row, read_rows
 from evaluators.protocol import Item, Tokenizer, canonical, items_of
+from evaluators.thinking import TemplateArgs, check_args
 from merge_core import templates
 from merge_core.errors import EvaluationError, TemplateError
 from merge_core.json_text import BYTES
@@ -37,6 +38,7 @@ class PromptOptions(StrictModel):
     apply_chat_template: bool = Field(
         False, description="put prompts in the tokenizer's chat template"
     )
+    chat_template_args: TemplateArgs = None
     delimiter: str | None = Field(
         None, description="between a prompt and its answer; a blank, in a chat nothing"
     )
@@ -77,6 +79,7 @@ def prepare(
             f"{options.file} is to be asked with apply_chat_template, but the tokenizer has no "
             "chat template"
         )
+    check_args(options.file, tokenizer, options.chat_template_args)
     file = folder / options.file
     rows = read_rows(file)
     render = template(options.prompt, "prompt")
@@ -91,7 +94,9 @@ def prepare(
             return _plain(options, shots, question)
         turns = _turns(options, shots, question)
         try:
-            return chat_prompt(tokenizer, turns, add_generation_prompt=True)
+            return chat_prompt(
+                tokenizer, turns, add_generation_prompt=True, **(options.chat_template_args or {})
+            )
         except TemplateError as error:  # such as a role that it refuses
             raise EvaluationError(
                 f"{row.place}: the tokenizer's chat template cannot be filled: {error}"

@@ -296,7 +296,9 @@ class LmEvalSays(NamedTuple):
 def lm_eval_says(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> Callable[..., LmEvalSays]:
     """Plain lm-eval on the same model: what to be equal to."""
 
-    def run(live: LiveModel | Path, tasks: Tasks, name: str, **settings: Any) -> LmEvalSays:
+    def run(
+        live: LiveModel | Path, tasks: Tasks, name: str, *, lm_args: Any = None, **settings: Any
+    ) -> LmEvalSays:
         import lm_eval.evaluator
         from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager
@@ -307,7 +309,10 @@ def lm_eval_says(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> Callable[..
             lm = HFLM(pretrained=str(live), device="cpu", dtype="float32", batch_size=8)
         else:
             lm = HFLM(
-                pretrained=live.model, tokenizer=character_tokenizer(), batch_size=live.batch_size
+                pretrained=live.model,
+                tokenizer=character_tokenizer(),
+                batch_size=live.batch_size,
+                **(lm_args or {}),
             )
         out = lm_eval.evaluator.simple_evaluate(
             model=lm, tasks=[name], task_manager=manager, bootstrap_iters=0, **settings

@@ -16,7 +16,6 @@ import copy
 import functools
 import platform
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -121,9 +120,7 @@ class HfEngine(TokenEngine):
                 asked = [(text, Stopping.of(how)) for text, how in prompts]
                 rows = [(self._ids.prompt(text, stop.most_tokens), stop) for text, stop in asked]
                 return self._written(rows)
-            requests = [SimpleNamespace(args=(text, dict(how))) for text, how in prompts]
-            answers: list[str] = self._hflm.generate_until(requests, disable_tqdm=True)
-        return answers
+            return self._hflm.written(prompts)
 
     def losses(self, targets: Sequence[Target]) -> list[float]:
         """Return the loss of each target. See ``protocol.Engine.losses``.
@@ -158,9 +155,9 @@ class HfEngine(TokenEngine):
         found = dict(zip(steps, texts, strict=True))
         for i, (ids, stop) in enumerate(rows):
             if i not in found:
-                watch = Watch(self._tokenizer, stop.strings, self._ends)
+                watch = Watch(self._tokenizer, stop.watched, self._ends)
                 written = alone.answer(self._model, ids, watch, stop.most_tokens, self._limit or 0)
-                found[i] = text_of(self._tokenizer, written, stop.strings)
+                found[i] = text_of(self._tokenizer, written, stop)
         return [found[i] for i in range(len(rows))]
 
     def _fits(self, tokens: int) -> bool:

@@ -6,7 +6,8 @@ generation that is more than greedy choice, such as beams or a repetition penalt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from lm_eval.models.huggingface import HFLM
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from evaluators.engines.encoding import Ask
+from evaluators.engines.stopping import THINK_END, Stopping
 from evaluators.engines.token_engine import NO_CHOICE
 from merge_core.errors import NonFiniteError
 
@@ -29,10 +31,30 @@ class LiveHFLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
             answers += self._loglikelihood_tokens(tokens[start : start + run], disable_tqdm=True)
         return answers
 
+    def written(self, prompts: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+        """Return one continuation per prompt, as ``HFLM.generate_until``.
+
+        Where there are thoughts no stop string ends a generation: see ``evaluators.thinking``.
+        """
+        stops = [Stopping.of(how) for _, how in prompts]
+        found: dict[int, str] = {}
+        for token in dict.fromkeys(stop.token for stop in stops):
+            some = [i for i, stop in enumerate(stops) if stop.token == token]
+            self.think_end_token = None if token < 0 else token
+            asked = [_request(*prompts[i], stops[i]) for i in some]
+            texts = self.generate_until(asked, disable_tqdm=True)
+            found |= zip(some, texts, strict=True)
+        return [stop.cut(found[i]) for i, stop in enumerate(stops)]
+
     def _model_generate(self, *args: Any, **settings: Any) -> torch.Tensor:
         watch = LogitsProcessorList([_RefuseNaN()])
         out: torch.Tensor = super()._model_generate(*args, logits_processor=watch, **settings)
         return out
+
+
+def _request(text: str, how: Mapping[str, Any], stop: Stopping) -> SimpleNamespace:
+    told = {key: value for key, value in how.items() if key != THINK_END}
+    return SimpleNamespace(args=(text, {**told, "until": []} if stop.thinks else told))
 
 
 class _RefuseNaN(LogitsProcessor):

@@ -45,10 +45,10 @@ def greedy_answers(
     answers: dict[tuple[bytes, Stopping], str] = {}
     for length, stop in sorted(kinds, reverse=True):  # the most memory first
         rows = sorted(kinds[length, stop].items())
-        watch = Watch(tokenizer, stop.strings, ends)
+        watch = Watch(tokenizer, stop.watched, ends)
         write = functools.partial(_write, forward, watch, length, stop.most_tokens)
         batches = budget.batches([ids for _, ids in rows], length + stop.most_tokens, write)
-        written = (text_of(tokenizer, ids, stop.strings) for batch in batches for ids in batch)
+        written = (text_of(tokenizer, ids, stop) for batch in batches for ids in batch)
         answers.update(((key, stop), text) for (key, _), text in zip(rows, written, strict=True))
     return [answers[ids.tobytes(), stop] for ids, stop in prompts]
 

@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,19 +118,20 @@ class VllmEngine(TokenEngine):
         """
         twins: Counter[bytes] = Counter()
         asked: dict[bytes, tuple[list[int], dict[str, Any]]] = {}
+        ends: dict[bytes, Stopping] = {}
         keys = []
         for text, how in prompts:
             stop, more = Stopping.of(how), of_task(how, self._settings)
             with hushed_logs():
                 ids = self._ids.prompt(text, stop.most_tokens).tolist()
-            strings = [*filter(None, stop.strings)]
+            strings = [*filter(None, stop.watched)]
             settings = {**more, "max_tokens": stop.most_tokens, "stop": strings}
-            key = canonical([ids, settings])
+            key = canonical([ids, settings, *([asdict(stop)] if stop.thinks else [])])
             if more["temperature"]:
                 twins[key] += 1
                 key = hashlib.sha256(key + str(twins[key]).encode()).digest()
                 settings["seed"] = int.from_bytes(key[:4], "big")
-            asked[key] = ids, settings
+            asked[key], ends[key] = (ids, settings), stop
             keys.append(key)
         order = sorted(asked)
         how_all = [
@@ -139,7 +141,7 @@ class VllmEngine(TokenEngine):
         if self._clear_if_spoilt([out.outputs[0].cumulative_logprob for out in found]):
             raise NonFiniteError(NO_CHOICE)
         answers = {
-            key: text_of(self._tokenizer, list(out.outputs[0].token_ids), asked[key][1]["stop"])
+            key: text_of(self._tokenizer, list(out.outputs[0].token_ids), ends[key])
             for key, out in zip(order, found, strict=True)
         }
         return [answers[key] for key in keys]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from evaluators.engines.stopping import HARMLESS, LIMITS, SAMPLING, is_greedy
+from evaluators.engines.stopping import HARMLESS, LIMITS, SAMPLING, THINK_END, is_greedy
 from merge_core.errors import EvaluationError, ParameterError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def of_task(how: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         EvaluationError: A setting that the engine does not know, or sampling at temperature 0.
     """
-    known = {"until", *LIMITS, *SAMPLING, _PENALTY}
+    known = {"until", THINK_END, *LIMITS, *SAMPLING, _PENALTY}
     unknown = sorted(key for key in how if key not in known and (key, how[key]) != ("num_beams", 1))
     if unknown:
         raise EvaluationError(
