@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from evaluators.registry import EVALUATORS, EvaluatorPlugin
-from merge_core.errors import Problems, join, shown
+from merge_core.errors import Problem, Problems, hint, join, shown
 from merge_core.validation import StrictModel, Words, failed, one_of, read, read_by
 
 Kind = Literal["mean", "min", "geometric_mean", "apart"]
@@ -56,13 +56,19 @@ def read_entry(entry: Any, path: str, problems: Problems) -> Score | None:
     score = read(Score, own, path, found)
     if own["evaluator"] in EVALUATORS.names():
         plugin = EVALUATORS.get(own["evaluator"])
-        found += [(join(path, p.path), p.rule) for p in plugin.problems(options)]
+        found += [(join(path, p.path), _near_own(p)) for p in plugin.problems(options)]
         if "steer" in own and (rule := _steer_refusal(plugin, options, own["steer"])):
             found.append((join(path, "steer"), rule))
     problems.extend(found)
     if score is None or found:
         return None
     return score.model_copy(update={"options": score.plugin.options(**options)})
+
+
+def _near_own(problem: Problem) -> str:
+    """Return a problem's rule; of a key that is near to none of the evaluator's, ours are tried."""
+    unknown = problem.rule == "unknown key"
+    return f"{problem.rule}{hint(problem.path, OF_EVERY_ENTRY) if unknown else ''}"
 
 
 def _steer_refusal(plugin: EvaluatorPlugin, options: dict[str, Any], metric: Any) -> str:
