@@ -18,7 +18,7 @@ from merge_core.atomic_write import write_whole
 from merge_core.errors import MergeError, ParameterError
 from merge_core.inspect import report as inspection
 from merge_core.json_text import json_text
-from search.draft import evolve
+from search.draft import evolve, from_recipe
 from search.draft.init import Given
 from search.draft.init import init as first_study
 from search.draft.tasks import Asked
@@ -204,6 +204,24 @@ def import_evolve(
     """Turn a mergekit-evolve configuration into a study file, and say what is not in it."""
     how = evolve.How(trials, layers, include_path)
     _written(evolve.import_evolve(config, how, out, tasks=not no_tasks), as_json)
+
+
+@app.command()
+def import_mergekit(
+    recipe: Annotated[Path, typer.Argument(help="A recipe in the mergekit dialect.")],
+    task: Asks = None,
+    file: Files = None,
+    include_path: IncludePath = None,
+    trials: Trials = 100,
+    out: StudyOut = HERE,
+    no_tasks: NoTasks = False,
+    trust_tasks: TrustTasks = False,
+    as_json: Json = False,
+) -> None:
+    """Turn a recipe into a study file that searches around its numbers; they are a baseline."""
+    asked = Asked(task or (), file or (), include_path)
+    made = from_recipe.import_mergekit(recipe, asked, trials, out, tasks=not no_tasks)
+    _written(made, as_json)
 
 
 @app.command()

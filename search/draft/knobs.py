@@ -14,6 +14,7 @@ from search.samplers.registry import SAMPLERS
 
 LOG_FROM = 100  # ratio of a range's ends from which the small values are given as much room
 MOST_ANCHORS = 5
+EXACTNESS = ("max_iter", "tol", "eps")  # parameters that say how exactly something is computed
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def searched(method: Method) -> tuple[Param, ...]:
     Raises:
         ParameterError: The method has no number to search.
     """
-    numbers = [param for param in method.params if param.low is not None]
+    numbers = [param for param in method.params if is_searched(param)]
     if not numbers:
         raise ParameterError(
             f"{method.name!r} has no number to search; merge with it by `mergetune merge`, or "
@@ -41,6 +42,11 @@ def searched(method: Method) -> tuple[Param, ...]:
         )
     lead, *others = numbers
     return lead, *(p for p in others if p.start is not None or p.default is None)
+
+
+def is_searched(param: Param) -> bool:
+    """Return whether a parameter is a number that decides what a merge is like."""
+    return param.low is not None and param.name not in EXACTNESS
 
 
 def knob(param: Param, spread: Spread | None = None) -> dict[str, Any]:

@@ -63,12 +63,16 @@ class Paths:
 
     def model(self, reference: str) -> Any:
         """Return a model reference as the file writes it: text, or the mapping form."""
+        moved = self.reference(reference)
+        return json.loads(moved) if moved.startswith("{") else moved
+
+    def reference(self, reference: str) -> str:
+        """Return a model reference for the file, as text."""
         if local_folder(reference, self.roots) is not None:
             return self._moved(reference)
         parts = parse(reference)
         lora = None if parts.lora is None else self._moved(parts.lora)
-        moved = str(replace(parts, path=self._moved(parts.path), lora=lora))
-        return json.loads(moved) if moved.startswith("{") else moved
+        return str(replace(parts, path=self._moved(parts.path), lora=lora))
 
     def file(self, path: Path) -> str:
         """Return the path of a file or a folder, relative to the working directory until now."""

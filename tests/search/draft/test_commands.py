@@ -74,6 +74,18 @@ def test_import_evolve_says_by_name_what_is_not_carried_over(mergetune, tmp_path
     assert (code, err.startswith("mergetune: a/study.yaml: exists")) == (1, True)
 
 
+def test_import_mergekit_makes_a_study_and_its_baseline(mergetune, tmp_path):
+    recipe = "merge_method: linear\nparameters: {weight: 0.5}\nmodels: [{model: models/add}]\n"
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    command = ("import-mergekit", "recipe.yaml", "--file", "tasks/add.jsonl", "--out", "x.yaml")
+    code, out, err = mergetune(*command)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[:2] == ["x.yaml: written", "x-original.yaml: written"]
+    assert mergetune("check", "x.yaml", "--strict")[0] == 0
+    code, _, err = mergetune("import-mergekit", "recipe.yaml", "--out", "y.yaml")
+    assert (code, "--task" in err) == (1, True)
+
+
 def test_a_name_cannot_steer_the_terminal(mergetune, tmp_path):
     file = tmp_path / "q.jsonl"
     file.write_text(json.dumps({"x\x1b[2J": "a", "y": "b"}))

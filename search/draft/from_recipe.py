@@ -1,0 +1,229 @@
+"""``mergetune import-mergekit``: a plain recipe -> a study that begins with its numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from merge_core.contract import Param
+from merge_core.errors import ParameterError, join
+from merge_core.methods.registry import method
+from merge_core.recipe.read import Reading, reading_of
+from merge_core.recipe.schema import Recipe, Scalar
+from merge_core.recipe.yaml_document import read_all
+from search.draft.init import SAMPLER, head
+from search.draft.knobs import TENSORS, Spread, by_gradient, is_searched, spread_over, usual
+from search.draft.layered import INSTEAD, Case, Cases, layered
+from search.draft.models import Paths, Seen, look
+from search.draft.tasks import Asked, entries
+from search.draft.write import Draft, Written, place, write
+
+ORIGINAL = "original"
+WIDER = 1.5  # a range reaches so far beyond a number that is outside the usual one
+MOE = ("experts", "gate_mode")
+
+
+def import_mergekit(recipe: Path, asked: Asked, trials: int, out: Path, *, tasks: bool) -> Written:
+    """Write a study file that searches around the numbers of a recipe.
+
+    Args:
+        recipe: The recipe file.
+        asked: The tasks.
+        trials: The budget.
+        out: The file, or the folder that gets it as ``study.yaml``.
+        tasks: Open the tasks, to count their items.
+
+    Raises:
+        DocumentError: The recipe breaks rules.
+        OutputExistsError: The file is there already.
+        MergeError: It makes no study; the reason.
+    """
+    file = place(out)
+    reading = _searchable(recipe)
+    roots = (Path(os.path.abspath(recipe)).parent, Path.cwd())
+    paths = Paths(roots, Path(os.path.abspath(file.parent)))
+    score = entries(asked, Paths((Path.cwd(),), paths.folder))
+    study = _Study(reading.recipe, paths, trials)
+    notes = {p.path: f"not carried over: {p.rule}" for p in reading.notices.found} | study.notes
+    told = [f"{key}: {text}" for key, text in notes.items()]
+    comments = {**study.comments, "score": "what counts, each with the same weight"}
+    draft = Draft(
+        study.recipe,
+        score.plain,
+        {"sampler": "auto", "seed": 0, "trials": trials},
+        {**comments, **score.comments, "search": SAMPLER},
+        [head(file, f"mergetune import-mergekit {recipe.name}"), *told],
+        score.known,
+        {ORIGINAL: study.original},
+        None,
+        notes,
+    )
+    return write(draft, file, tasks=tasks)
+
+
+def _searchable(file: Path) -> Reading:
+    """Read a recipe whose numbers a study can search.
+
+    Raises:
+        DocumentError: It breaks rules.
+        ParameterError: It is of a kind that no study searches.
+    """
+    documents = read_all(file)
+    for document in documents:
+        moe = [key for key in MOE if isinstance(document.data, dict) and key in document.data]
+        if moe:
+            raise ParameterError(
+                f"{file}: {moe[0]}: is a configuration of mergekit-moe, which routes between "
+                f"experts and merges nothing; a study cannot search it"
+            )
+    reading = reading_of(documents)
+    if reading.recipe.documents:
+        names = ", ".join(str(one.name) for one in reading.recipe.documents)
+        raise ParameterError(
+            f"{file}: documents: {names}: a study searches one recipe; merge each of these by "
+            f"`mergetune merge` and name its folder as a model"
+        )
+    if reading.recipe.modules:
+        raise ParameterError(f"{file}: modules: {INSTEAD}")
+    return reading
+
+
+class _Study:
+    """The recipe section of a study, and the recipe that it begins with."""
+
+    def __init__(self, recipe: Recipe, paths: Paths, trials: int) -> None:
+        self._paths, self._method = paths, method(recipe.merge_method)
+        self.comments: dict[str, str] = {}
+        self.notes: dict[str, str] = {}
+        self.seen: Seen | None = look(recipe.base_model or recipe.names()[0], paths.roots)
+        layers = self.seen.layers if self.seen else None
+        self._of = layered(recipe, layers)
+        self._note(recipe, layers)
+        self._spread = self._chosen(layers, trials)
+        self.recipe = self._section(recipe)
+        names = {name: paths.reference(name) for name in recipe.names()}
+        plain = replace(recipe, tokenizer=None, name=None)
+        self.original = plain.with_references(names)
+
+    def _note(self, recipe: Recipe, layers: int | None) -> None:
+        if recipe.tokenizer is not None:
+            main = recipe.base_model or recipe.names()[0]
+            self.notes["tokenizer"] = (
+                f"not carried over: candidates have the tokenizer of {main}; where vocabularies "
+                f"differ, merge each model to a folder with that tokenizer first"
+            )
+        if self._method.base == "none" and self._of.base not in (None, *self._of.models):
+            rule = f"not carried over: {recipe.merge_method} has no base"
+            self.notes["base_model"] = f"{rule}; config and tokenizer are those of the first model"
+        if self._of.bands:
+            count = self._of.bands[-1][1] + 1
+            known = f"all {count} layers" if layers else f"{count} layers, taken for all of them"
+            self.notes["slices"] = f"{known} in their places, so they are `models` here"
+
+    def _searched(self, cases: Mapping[str, list[Case]]) -> list[tuple[Param, Case]]:
+        """Return the numbers that become knobs."""
+        params = [(self._method.param(name), listed) for name, listed in cases.items()]
+        return [
+            (param, case)
+            for param, listed in params
+            if param is not None and is_searched(param)
+            for case in listed
+        ]
+
+    def _chosen(self, layers: int | None, trials: int) -> Spread:
+        """Return how the main parameter's plain numbers go over the layers."""
+        owners = (*self._of.models.values(), self._of.shared)
+        every = [pair for cases in owners for pair in self._searched(cases)]
+        if not every:
+            raise ParameterError(
+                f"the recipe gives {self._method.name!r} no number that a study could search; "
+                f"see `mergetune methods {self._method.name}`"
+            )
+        lead = self._method.params[0]
+        plain = [case for param, case in every if param is lead and not case.keys]
+        if not plain or by_gradient(lead):
+            return TENSORS
+        beside = sum(len(case.values) for _, case in every) - len(plain)
+        return spread_over(layers, len(plain), beside, trials)
+
+    def _section(self, recipe: Recipe) -> dict[str, Any]:
+        found: dict[str, Any] = {"merge_method": recipe.merge_method}
+        base = self._of.base
+        if base is not None and (self._method.base != "none" or base in self._of.models):
+            found["base_model"] = self._paths.model(base)
+        models = []
+        for i, (name, cases) in enumerate(self._of.models.items()):
+            path = f"recipe.models[{i}].parameters"
+            given = self._parameters(cases, path)
+            own = {"parameters": given} if given else {}
+            models.append({"model": self._paths.model(name), **own})
+        found["models"] = models
+        if self._of.shared:
+            found["parameters"] = self._parameters(self._of.shared, "recipe.parameters")
+        plain = ("dtype", "out_dtype", "chat_template", "seed")
+        return found | {key: getattr(recipe, key) for key in plain if getattr(recipe, key)}
+
+    def _parameters(self, cases: Cases, path: str) -> dict[str, Any]:
+        return {name: self._setting(name, x, join(path, name)) for name, x in cases.items()}
+
+    def _setting(self, name: str, cases: list[Case], path: str) -> Any:
+        param = self._method.param(name)
+        if param is None or not self._searched({name: cases}):
+            values = [_kept(name, case) for case in cases]
+        else:
+            values = [self._knob(param, case) for case in cases]
+            self.comments[path] = self._words(param, cases)
+        if len(cases) == 1 and not cases[0].filter:
+            return values[0]
+        parts = [{"filter": case.filter} if case.filter else {} for case in cases]
+        return [{**part, "value": value} for part, value in zip(parts, values, strict=True)]
+
+    def _words(self, param: Param, cases: list[Case]) -> str:
+        said = "; ".join(", ".join(map(_shown, case.values)) for case in cases)
+        words = [param.meaning, f"in the recipe: {said}"]
+        if param is self._method.params[0] and not all(case.keys for case in cases):
+            words.append(self._spread.words)
+        return "; ".join(words)
+
+    def _knob(self, param: Param, case: Case) -> dict[str, Any]:
+        lead = param is self._method.params[0]
+        spread = self._spread.keys if lead and not case.keys else case.keys
+        return {**around(param, [float(x) for x in case.values]), **spread}
+
+
+def around(param: Param, numbers: list[float]) -> dict[str, Any]:
+    """Return the usual range of a parameter, made wider where numbers are outside of it."""
+    found = usual(param)
+    low, high = min(numbers), max(numbers)
+    if high > found["high"]:
+        found["high"] = min(_rounded(high * WIDER), param.maximum)
+    if low < found["low"]:
+        lower = max(_rounded(low * WIDER if low < 0 else low / WIDER), param.minimum)
+        found["low"] = lower if lower > param.above else low
+    if found["low"] <= 0:
+        found.pop("log", None)
+    return found
+
+
+def _kept(name: str, case: Case) -> Any:
+    """Return what is no number to search as it stands.
+
+    Raises:
+        ParameterError: Slices have it differently.
+    """
+    if len(set(map(repr, case.values))) == 1:
+        return case.values[0]
+    if "gradient" in case.keys:
+        return list(case.values)
+    raise ParameterError(f"{name}: not all slices have the same value; {INSTEAD}")
+
+
+def _shown(value: Scalar) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")

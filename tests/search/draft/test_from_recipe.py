@@ -1,0 +1,268 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from merge_core.errors import DocumentError, MergeError
+from merge_core.methods.registry import METHODS, method
+from merge_core.recipe.read import read as read_recipe
+from search.draft.from_recipe import around, import_mergekit
+from search.draft.knobs import is_searched
+from search.draft.tasks import Asked
+from search.run.check import check
+from search.spec.study_file import read
+from tests.search.real import QUICKSTART, run_whole
+
+TASKS = Asked(files=[Path("tasks/add.jsonl")])
+PLAIN = """
+merge_method: task_arithmetic
+base_model: models/base
+models:
+  - {model: models/add, parameters: {weight: 0.4}}
+  - {model: models/sort, parameters: {weight: 0.7}}
+dtype: float32
+"""
+LAZY = """
+slices:
+  - sources:
+      - {model: models/add, layer_range: [0, 4]}
+      - {model: models/sort, layer_range: [0, 4]}
+merge_method: slerp
+base_model: models/add
+parameters:
+  t:
+    - {filter: self_attn, value: [0, 0.5, 0.3, 0.7, 1]}
+    - {filter: mlp, value: [1, 0.5, 0.7, 0.3, 0]}
+    - value: 0.5
+dtype: bfloat16
+"""
+BANDS = """
+merge_method: dare_ties
+base_model: models/base
+parameters: {int8_mask: true, lambda: 0.9}
+slices:
+  - sources:
+      - {model: models/add, layer_range: [0, 2], parameters: {density: 0.8, weight: 0.4}}
+      - {model: models/base, layer_range: [0, 2]}
+  - sources:
+      - {model: models/add, layer_range: [2, 4], parameters: {density: 1.0, weight: -0.2}}
+      - {model: models/base, layer_range: [2, 4]}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "models").symlink_to(QUICKSTART / "models")
+    (tmp_path / "tasks").symlink_to(QUICKSTART / "tasks")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def imported(folder, text, asked=TASKS, trials=100):
+    file = folder / "recipe.yaml"
+    file.write_text(text)
+    found = import_mergekit(file, asked, trials, folder / "study", tasks=False)
+    return yaml.safe_load(found.files[0].read_text())["recipe"], found
+
+
+def test_numbers_become_ranges_over_the_layers_and_the_recipe_a_baseline(folder):
+    recipe, found = imported(folder, PLAIN)
+    knob = {"low": 0.0, "high": 1.5, "per": "layer"}
+    assert recipe["models"] == [
+        {"model": f"../models/{name}", "parameters": {"weight": knob}} for name in ("add", "sort")
+    ]
+    assert recipe["dtype"] == "float32"
+    assert found.notes == {}
+    original = read(found.files[0]).baselines["original"]
+    assert [dict(source.parameters) for source in original.models] == [
+        {"weight": x} for x in (0.4, 0.7)
+    ]
+    assert "in the recipe: 0.4; one number for each of the 4 layers" in found.files[0].read_text()
+
+
+def test_slices_over_all_layers_are_models_and_gradients_are_anchors(folder):
+    recipe, found = imported(folder, LAZY)
+    assert "slices" not in recipe
+    assert recipe["models"] == [{"model": "../models/add"}, {"model": "../models/sort"}]
+    anchors = {"low": 0.0, "high": 1.0, "gradient": 5}
+    assert recipe["parameters"]["t"] == [
+        {"filter": "self_attn", "value": anchors},
+        {"filter": "mlp", "value": anchors},
+        {"value": {"low": 0.0, "high": 1.0, "per": "layer"}},
+    ]
+    assert found.notes["slices"] == "all 4 layers in their places, so they are `models` here"
+    assert check(found.files[0], strict=True).facts["dimensions"] == 14
+
+
+def test_bands_of_layers_as_mergekit_evolve_writes_them_are_numbers_per_band(folder):
+    recipe, found = imported(folder, BANDS)
+    parameters = recipe["models"][0]["parameters"]
+    assert parameters["density"] == {"low": 0.1, "high": 1.0, "per": 2}
+    assert parameters["weight"] == {"low": -0.3, "high": 1.5, "per": 2}
+    assert recipe["parameters"] == {"int8_mask": True, "lambda": {"low": 0.0, "high": 2.0}}
+    assert recipe["models"][1] == {"model": "../models/base"}
+    assert check(found.files[0], strict=True).facts["dimensions"] == 5
+
+
+def test_bands_of_different_widths_are_named_one_by_one(folder):
+    text = BANDS.replace("[0, 2]", "[0, 3]").replace("[2, 4]", "[3, 4]")
+    assert imported(folder, text)[0]["models"][0]["parameters"]["weight"]["per"] == 3
+    text = BANDS.replace("[0, 2]", "[0, 1]").replace("[2, 4]", "[1, 4]")
+    (folder / "study" / "study.yaml").unlink()
+    (folder / "study" / "original.yaml").unlink()
+    weight = imported(folder, text)[0]["models"][0]["parameters"]["weight"]
+    assert weight["per"] == [[0, 0], [1, 3]]
+
+
+def test_a_shared_number_stays_one_for_all_models(folder):
+    text = "merge_method: linear\nparameters: {weight: 0.5, normalize: false}\nmodels:\n"
+    recipe, _ = imported(folder, f"{text}  - model: models/add\n  - model: models/sort\n")
+    assert recipe["parameters"]["weight"] == {"low": 0.0, "high": 1.0, "per": "layer"}
+    assert recipe["parameters"]["normalize"] is False
+
+
+def test_other_numbers_than_the_main_one_are_one_for_all_layers(folder):
+    text = PLAIN.replace("task_arithmetic", "ties").replace(
+        "weight: 0.4", "weight: 1, density: 0.5"
+    )
+    recipe, _ = imported(folder, text)
+    assert recipe["models"][0]["parameters"]["density"] == {"low": 0.1, "high": 1.0}
+
+
+def test_what_the_recipe_says_in_vain_is_told(folder):
+    _, found = imported(folder, f"{PLAIN}embed_slerp: true\n")
+    assert found.notes["embed_slerp"].startswith("not carried over: changes nothing")
+
+
+@pytest.mark.parametrize("line", ["tokenizer_source: union", "tokenizer: {source: models/add}"])
+def test_a_tokenizer_is_told_and_left_out_of_the_baseline(folder, line):
+    recipe, found = imported(folder, f"{PLAIN}{line}\n")
+    assert found.notes["tokenizer"].startswith("not carried over: candidates have the tokenizer")
+    assert not {"tokenizer", "tokenizer_source"} & recipe.keys()
+    assert read_recipe(found.files[1]).tokenizer is None
+
+
+MOE = "base_model: models/base\ngate_mode: hidden\nexperts:\n  - {source_model: models/add}\n"
+SEVERAL = f"{PLAIN}name: x\n---\nmerge_method: linear\nparameters: {{weight: 1}}\nmodels:\n"
+SEVERAL += "  - {model: x}\n"
+INSTEAD = "a study searches models whose layers stay in their places; merge it by `mergetune merge"
+
+
+def sliced(*ranges):
+    entries = "".join(
+        f"  - sources: [{{model: models/add, layer_range: [{a}, {b}]}}]\n" for a, b in ranges
+    )
+    return f"merge_method: passthrough\nslices:\n{entries}"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (MOE, "experts: is a configuration of mergekit-moe"),
+        (SEVERAL, "documents: x: a study searches one recipe; merge each of these"),
+        (sliced((0, 3), (1, 4)), rf"slices\[1\]: has the layers from 1 on where 3 is .*{INSTEAD}"),
+        (sliced((0, 3)), f"slices: have 3 of 4 layers; {INSTEAD}"),
+        (sliced((1, 4)), rf"slices\[0\]: has the layers from 1 on where 0 is next; {INSTEAD}"),
+        (LAZY.replace("[0, 4]", "[1, 5]", 1), rf"slices\[0\]: has different layers .*; {INSTEAD}"),
+        (
+            BANDS.replace("models/add, layer_range: [2", "models/sort, layer_range: [2"),
+            rf"slices\[1\]: has other models than slices\[0\]; {INSTEAD}",
+        ),
+        (BANDS.replace("weight: 0.4", "weight: [0.4, 1]"), "weight: a gradient inside one of sev"),
+        (
+            BANDS.replace("density: 1.0, ", "density: [{filter: mlp, value: 1}, {value: 0.5}], "),
+            "density: not all slices have it in the same way",
+        ),
+        (PLAIN.replace("task_arithmetic", "model_stock").replace(
+            "  - {model: models/sort", "  - {model: models/rev}\n  - {model: models/sort"
+        ), "gives 'model_stock' no number that a study could search"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_searched_is_refused_with_what_to_do(folder, text, problem):
+    with pytest.raises(MergeError, match=problem):
+        imported(folder, text)
+    assert not (folder / "study").exists()
+
+
+def test_modules_are_refused(folder):
+    text = "merge_method: linear\nmodules:\n  decoder:\n    models:\n"
+    text += "      - {model: models/add, parameters: {weight: 1}}\n"
+    with pytest.raises(MergeError, match=f"modules: {INSTEAD}"):
+        imported(folder, text)
+
+
+def test_a_recipe_that_breaks_rules_is_refused_with_its_lines(folder):
+    with pytest.raises(
+        DocumentError, match=r"recipe\.yaml:5: models\[0\]\.parameters\.weight: expe"
+    ):
+        imported(folder, PLAIN.replace("0.4", "heavy"))
+
+
+def test_a_study_without_a_task_is_refused(folder):
+    with pytest.raises(MergeError, match=r"name some by --task .* or --file"):
+        imported(folder, PLAIN, Asked())
+
+
+def test_parents_of_different_architectures_are_refused(folder, family):
+    other = family("gpt-neox") / "one"
+    with pytest.raises(MergeError, match=r"gpt_neox|architecture"):
+        imported(folder, PLAIN.replace("models/sort", str(other)))
+
+
+def test_models_of_the_hub_are_taken_at_their_word(folder):
+    recipe, found = imported(folder, LAZY.replace("models/", "owner/"))
+    assert recipe["models"][0] == {"model": "owner/add"}
+    assert found.notes["slices"].startswith("4 layers, taken for all of them in their places")
+
+
+SEARCHED = sorted(
+    name for name in METHODS.names() if any(is_searched(p) for p in method(name).params)
+)
+
+
+@pytest.mark.parametrize("name", SEARCHED)
+def test_recipes_of_every_method_make_studies_that_check_accepts(folder, name):
+    found = method(name)
+    most = found.models[1] or 3
+    models = ["models/add", "models/sort"][: max(most - (found.base != "none"), 1)]
+    numbers = {p.name: p.start if p.start is not None else p.default for p in found.params}
+    own = {
+        p.name: numbers[p.name] for p in found.params if p.scope == "model" and p.low is not None
+    }
+    shared = {p.name: numbers[p.name] for p in found.params if p.scope == "shared"}
+    data = {"merge_method": name, "parameters": shared}
+    data["models"] = [{"model": model, "parameters": own} for model in models]
+    if found.base == "required":
+        data["base_model"] = "models/base"
+    _, written = imported(folder, yaml.safe_dump(data))
+    assert check(written.files[0], strict=True).facts["dimensions"] > 0
+
+
+@given(
+    st.sampled_from([p for name in SEARCHED for p in method(name).params if p.low is not None]),
+    st.lists(st.floats(-100, 100) | st.floats(0, 1e-5), min_size=1, max_size=4),
+)
+def test_a_range_holds_its_numbers_and_keeps_within_what_the_method_takes(param, numbers):
+    allowed = [x for x in numbers if param.rule_broken_by(x) is None] or [param.high]
+    found = around(param, allowed)
+    assert found["low"] <= min(allowed)
+    assert max(allowed) <= found["high"]
+    assert found["low"] <= param.low
+    assert param.high <= found["high"]
+    assert param.rule_broken_by(found["low"]) is param.rule_broken_by(found["high"]) is None
+    assert not found.get("log") or found["low"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", [LAZY, BANDS])
+def test_a_recipe_from_scratch_is_run_to_its_end(folder, text):
+    file = folder / "recipe.yaml"
+    file.write_text(text)
+    study = import_mergekit(file, TASKS, 2, folder / "study", tasks=True).files[0]
+    few = re.sub(r"items: .*", "items: {search: 8, select: 6, report: 10}", study.read_text())
+    study.write_text(few)
+    summary = run_whole(study)
+    assert "original" in [row["name"] for row in summary["candidates"]]
