@@ -143,7 +143,11 @@ class _Merge:
                 f"layer_granularity, and {self._genome.models[0]!r} is not on this disk; say "
                 f"--layers N"
             )
-        return {"gradient": layers // size} if layers // size > 1 else {}
+        if layers // size < 2:
+            return {}
+        rule = "gradient; final norm and head have its last number here, its first one there"
+        self.notes["genome.smooth"] = rule
+        return {"gradient": layers // size}
 
     def _weighted(self) -> dict[str, Any]:
         genome = self._genome

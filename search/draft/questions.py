@@ -30,6 +30,7 @@ TEXTS = ("text", "content", "body", "document", "story", "raw_content")
 READY = ("prompt", "ctx", "input")  # whose text is asked as it stands
 LONG = 200  # characters of a right answer that hardly anyone writes word for word
 MOST_TOKENS = 256  # of an answer, as ``exact_match`` has it
+LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 LETTERED = re.compile(r"(option|choice|answer|opt)?[_ ]?([a-h]|[A-H]|[0-8])")
 NUMBER = re.compile(r"\s*[-+]?[0-9][0-9.,]*\s*")
 
@@ -96,11 +97,16 @@ def _choices(rows: Sequence[Row], keys: Sequence[str]) -> Found:
     question = _prompt(rows, [key for key in keys if key not in members])
     if question is None:
         return f"{choices} are choices, but which key is the question is not clear"
-    gold = _named([key for key in RIGHT if key in keys], RIGHT, [*members, question[0]])
-    if gold is None:
-        return f"{choices} are choices, but none of {', '.join(RIGHT[:6])} says which is right"
-    entry = {"evaluator": "multiple_choice", "prompt": question[1]}
+    others = [key for key in keys if key not in (*members, question[0])]
+    fits = [key for key in others if all(_is_right(row, key, members) for row in rows)]
+    gold = _named(fits, RIGHT, [])
     named = ", ".join(members)
+    if gold is None:
+        return (
+            f"{named}: choices, but none of {', '.join(RIGHT[:6])} says in each line which is the "
+            f"right one: its place from 0, its letter or its text"
+        )
+    entry = {"evaluator": "multiple_choice", "prompt": question[1]}
     why = f"{named}: the choices, {gold}: the right one; the likeliest choice is the answer"
     return {**entry, "choices": choices, "gold": gold}, why
 
@@ -109,6 +115,19 @@ def _is_list_of_choices(value: Any) -> bool:
     kinds = str | int | float
     several = isinstance(value, list) and len(value) > 1
     return several and all(isinstance(x, kinds) and not isinstance(x, bool) for x in value)
+
+
+def _is_right(row: Row, key: str, members: Sequence[str]) -> bool:
+    """Return whether a key can say which choice is right; numbers beside option1, option2 do not.
+
+    There 1 would be the first one for some, the second one for ``multiple_choice``.
+    """
+    value, several = row.values[key], len(members) > 1
+    choices = [row.values[member] for member in members] if several else row.values[members[0]]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return 0 <= value < len(choices) and not (several and members[0].endswith("1"))
+    texts = [str(choice) for choice in choices]
+    return isinstance(value, str) and (value in texts or value in LETTERS[: len(choices)])
 
 
 def _lettered(rows: Sequence[Row], keys: Sequence[str]) -> list[str] | None:

@@ -13,6 +13,9 @@ from merge_core import api
 from merge_core.output.live_model import Candidate
 from merge_core.parents.weight_files import tensor_shapes
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
+from search.draft.evolve import How, import_evolve
+from search.draft.from_recipe import import_mergekit
+from search.draft.tasks import Asked
 from search.run import check as checks
 from search.spec import study_file
 from search.spec.storage_url import SQLITE
@@ -120,6 +123,17 @@ def storage(folder: Path) -> None:
         open_record(spec.storage, "small", create=True)
     else:
         open_study(str(folder))
+
+
+def evolve(folder: Path) -> None:
+    """As ``mergetune import-evolve``."""
+    import_evolve(folder / "evolve.yaml", How(), folder / "made", tasks=False)
+
+
+def plain_recipe(folder: Path) -> None:
+    """As ``mergetune import-mergekit``, with a file of own questions."""
+    asked = Asked(files=[folder / "questions.jsonl"])
+    import_mergekit(folder / "banded.yaml", asked, 20, folder / "made", tasks=True)
 
 
 def _prepare(file: Path) -> None:
@@ -267,6 +281,12 @@ KINDS = {
                 "chat.yaml": templates_in("chat_template"),
             },
             chat_template,
+        ),
+        Kind("evolve", {"evolve.yaml": spoil.yaml_file}, evolve),
+        Kind(
+            "import",
+            {"banded.yaml": spoil.yaml_file, "questions.jsonl": spoil.json_lines},
+            plain_recipe,
         ),
         Kind("storage", {"storage.txt": urls}, storage, specials=False),
     )

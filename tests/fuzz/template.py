@@ -39,6 +39,43 @@ slices:
 tokenizer: {source: one}
 chat_template: chatml
 """
+BANDED = """\
+merge_method: dare_ties
+base_model: base
+parameters: {normalize: true, int8_mask: false, lambda: 0.9}
+slices:
+  - sources:
+      - model: one
+        layer_range: [0, 2]
+        parameters: {density: 0.8, weight: [{filter: mlp, value: 0.4}, {value: 1.2}]}
+      - {model: base, layer_range: [0, 2]}
+  - sources:
+      - model: one
+        layer_range: [2, 4]
+        parameters: {density: 1.0, weight: [{filter: mlp, value: -0.4}, {value: 0.3}]}
+      - {model: base, layer_range: [2, 4]}
+"""
+EVOLVE = """\
+genome:
+  models: [one, {model: {path: two}}]
+  merge_method: dare_ties
+  base_model: base
+  tokenizer_source: union
+  layer_granularity: 2
+  normalize: false
+  allow_negative_weights: true
+  smooth: true
+  filters: [self_attn, mlp]
+tasks:
+  - {name: own, weight: 2.0, metric: "acc,none"}
+  - other
+limit: 20
+num_fewshot: 1
+shuffle: true
+random_init: false
+apply_chat_template: false
+fewshot_as_multiturn: true
+"""
 STUDY = """\
 name: small
 recipe:
@@ -113,6 +150,8 @@ def make(folder: Path) -> None:
     texts = {
         "recipe": RECIPE,
         "slices": SLICES,
+        "banded": BANDED,
+        "evolve": EVOLVE,
         "weights": WEIGHTS,
         "sharded": SHARDED,
         "pickled": PICKLED,

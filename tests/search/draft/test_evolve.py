@@ -92,8 +92,9 @@ def test_granularity_that_does_not_divide_the_layers_is_told(folder):
 
 
 def test_smooth_is_so_many_anchors_as_there_would_be_bands(folder):
-    _, params, _ = imported(folder, {"layer_granularity": 2, "smooth": True})
+    _, params, found = imported(folder, {"layer_granularity": 2, "smooth": True})
     assert params["weight"] == {"low": 0.0, "high": 1.5, "gradient": 2}
+    assert "final norm and head" in found.notes["genome.smooth"]
 
 
 def test_smooth_without_granularity_changes_nothing_and_is_told(folder):

@@ -52,6 +52,14 @@ def entry_of(folder, *rows):
             },
         ),
         (
+            {"question": "Q?", "options": ["x", "y"], "answer": ["y"], "gold": 1},
+            {
+                "prompt": "Question: {{ question }}\nAnswer:",
+                "choices": "options",
+                "gold": "gold",
+            },
+        ),
+        (
             {"q": "Q?", "words": ["x", "y"], "correct": 0},
             {"prompt": "Question: {{ q }}\nAnswer:", "choices": "words", "gold": "correct"},
         ),
@@ -103,7 +111,13 @@ def test_a_text_without_a_question_is_measured_in_bits_per_byte(tmp_path, row):
     [
         ([{"x": "a", "y": "b"}], "none of them is known as a question, choices or a text"),
         ([{"question": "Q?"}], "question is a question, but none of answer, gold"),
-        ([{"question": "Q?", "choices": ["a", "b"]}], "choices are choices, but none of answer"),
+        ([{"question": "Q?", "choices": ["a", "b"]}], "choices: choices, but none of answer"),
+        ([{"question": "Q?", "choices": ["a", "b"], "answer": 2}], "says in each line which is"),
+        ([{"question": "Q?", "choices": ["a", "b"], "answer": "c"}], "says in each line which is"),
+        (
+            [{"question": "Q?", "option1": "x", "option2": "y", "answer": 1}],
+            "option1, option2: choices, but none of answer",
+        ),
         ([{"choices": ["a", "b"], "answer": 0}], "which key is the question is not clear"),
         ([{"question": "Q?", "answer": "w " * 200}], "answer has up to 400 characters"),
         ([{"question": "Q?", "answer": True}], "answer holds other things than texts and numbers"),
