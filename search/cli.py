@@ -101,12 +101,15 @@ Asks = Annotated[
 ]
 Files = Annotated[
     list[Path] | None,
-    typer.Option("--file", help="JSON lines with questions or texts of yours; may be repeated."),
+    typer.Option("--file", help="Questions or texts of yours, in JSON lines; may be repeated."),
 ]
 IncludePath = Annotated[
     Path | None, typer.Option("--include-path", help="A folder of lm-eval task files of yours.")
 ]
 Trials = Annotated[int, typer.Option("--trials", min=1, help="How long to search.")]
+NotOpened = Annotated[
+    bool, typer.Option("--no-tasks", help="Do not open the tasks to count their items.")
+]
 HERE = Path("study.yaml")
 
 
@@ -178,7 +181,7 @@ def init(
     include_path: IncludePath = None,
     trials: Trials = 100,
     out: StudyOut = HERE,
-    no_tasks: NoTasks = False,
+    no_tasks: NotOpened = False,
     trust_tasks: TrustTasks = False,
     as_json: Json = False,
 ) -> None:
@@ -197,7 +200,7 @@ def import_evolve(
         int | None, typer.Option("--layers", min=1, help="Of models that are not on this disk.")
     ] = None,
     out: StudyOut = HERE,
-    no_tasks: NoTasks = False,
+    no_tasks: NotOpened = False,
     trust_tasks: TrustTasks = False,
     as_json: Json = False,
 ) -> None:
@@ -214,7 +217,7 @@ def import_mergekit(
     include_path: IncludePath = None,
     trials: Trials = 100,
     out: StudyOut = HERE,
-    no_tasks: NoTasks = False,
+    no_tasks: NotOpened = False,
     trust_tasks: TrustTasks = False,
     as_json: Json = False,
 ) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.json_rows import Row, read_rows
+from evaluators.text.documents import read_documents
 from merge_core.errors import EvaluationError
 
 QUESTIONS = ("question", "prompt", "query", "problem", "instruction", "input", "q", "ctx")
@@ -48,16 +49,18 @@ def guess(file: Path, named: str) -> Guess:
     """Say how a file may be scored.
 
     Args:
-        file: ``.jsonl``.
+        file: ``.jsonl``; texts may also be ``.txt``, ``.parquet`` or a folder of ``.txt`` files.
         named: Its path as the study file says it.
 
     Raises:
         EvaluationError: It cannot be read, or it is not clear what its keys are.
     """
+    if file.is_dir() or file.suffix in (".txt", ".parquet"):
+        return _documents(file, named)
     if file.suffix != ".jsonl":
         raise EvaluationError(
-            f"{file}: expected a .jsonl file with one JSON object a line; other texts are scored "
-            f"by an entry of yours under `score`: {{evaluator: bits_per_byte, file: {named}}}"
+            f"{file}: expected .jsonl with one JSON object a line, or texts: .txt, .parquet or a "
+            f"folder of .txt files"
         )
     rows = read_rows(file)
     keys = [key for key in rows[0].values if all(key in row.values for row in rows)]
@@ -69,6 +72,13 @@ def guess(file: Path, named: str) -> Guess:
     entry, why = found
     evaluator = entry.pop("evaluator")
     return Guess({"evaluator": evaluator, "file": named, **entry}, why, len(rows))
+
+
+def _documents(file: Path, named: str) -> Guess:
+    """Return how texts are scored, whose key in ``.parquet`` has to be ``text``."""
+    texts = read_documents(file, TEXTS[0])
+    entry = {"evaluator": "bits_per_byte", "file": named}
+    return Guess(entry, "texts: how likely the model finds them, in bits a byte", len(texts))
 
 
 def _unclear(file: Path, named: str, keys: Sequence[str], why: str) -> EvaluationError:

@@ -47,7 +47,7 @@ def entries(asked: Asked, paths: Paths) -> Entries:
         found.known.append(None)
     for file in asked.files:
         one = guess(file, paths.file(file))
-        found.comments[f"score[{len(found.plain)}]"] = f"guessed from the keys: {one.why}"
+        found.comments[f"score[{len(found.plain)}]"] = f"guessed: {one.why}"
         found.plain.append(dict(one.entry))
         found.known.append(one.items)
     return found

@@ -137,9 +137,18 @@ def test_what_is_not_clear_is_refused_with_what_to_write(tmp_path, rows, why):
         assert f"{{evaluator: {name}, file: data/q.jsonl, " in str(caught.value)
 
 
-def test_other_files_than_json_lines_are_refused_with_what_to_write(tmp_path):
-    with pytest.raises(EvaluationError, match=r"bits_per_byte, file: d/held\.txt"):
-        guess(tmp_path / "held.txt", "d/held.txt")
+def test_texts_without_keys_are_measured_in_bits_per_byte(tmp_path):
+    file = tmp_path / "held.txt"
+    file.write_text("One.\n\nTwo.\n")
+    entry = {"evaluator": "bits_per_byte", "file": "d/held"}
+    for path, count in ((file, 2), (tmp_path, 1)):
+        found = guess(path, "d/held")
+        assert (found.entry, found.items) == (entry, count)
+
+
+def test_files_of_other_kinds_are_refused(tmp_path):
+    with pytest.raises(EvaluationError, match=r"q\.csv: expected \.jsonl .* \.txt, \.parquet or a"):
+        guess(tmp_path / "q.csv", "q.csv")
 
 
 def test_what_is_guessed_has_keys_that_its_evaluator_takes(tmp_path):
