@@ -104,13 +104,12 @@ def _choices(rows: Sequence[Row], keys: Sequence[str]) -> Found:
         wrong = [k for k in CHOICES[:2] if k in keys and isinstance(rows[0].values[k], dict)]
         return f"{wrong[0]} holds a mapping, expected a list of choices" if wrong else None
     members = [choices] if isinstance(choices, str) else choices
-    question = _prompt(rows, [key for key in keys if key not in members])
-    if question is None:
-        return f"{choices} are choices, but which key is the question is not clear"
-    others = [key for key in keys if key not in (*members, question[0])]
+    others, named = [key for key in keys if key not in members], ", ".join(members)
     fits = [key for key in others if all(_is_right(row, key, members) for row in rows)]
     gold = _named(fits, RIGHT, [])
-    named = ", ".join(members)
+    question = _prompt(rows, others) or _only_text(rows, [key for key in others if key != gold])
+    if question is None:
+        return f"{named}: choices, but which key is the question is not clear"
     if gold is None:
         return (
             f"{named}: choices, but none of {', '.join(RIGHT[:6])} says in each line which is the "
@@ -125,6 +124,14 @@ def _is_list_of_choices(value: Any) -> bool:
     kinds = str | int | float
     several = isinstance(value, list) and len(value) > 1
     return several and all(isinstance(x, kinds) and not isinstance(x, bool) for x in value)
+
+
+def _only_text(rows: Sequence[Row], keys: Sequence[str]) -> tuple[str, str] | None:
+    """Return the one key whose values are texts, and a template that asks it; None of several."""
+    texts = [key for key in keys if all(isinstance(row.values[key], str) for row in rows)]
+    if len(texts) != 1 or not texts[0].isidentifier():
+        return None
+    return texts[0], f"{{{{ {texts[0]} }}}}\nAnswer:"
 
 
 def _is_right(row: Row, key: str, members: Sequence[str]) -> bool:

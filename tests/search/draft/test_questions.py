@@ -60,6 +60,10 @@ def entry_of(folder, *rows):
             },
         ),
         (
+            {"review": "razor sharp", "choices": ["terrible", "great"], "answer": "great"},
+            {"prompt": "{{ review }}\nAnswer:", "choices": "choices", "gold": "answer"},
+        ),
+        (
             {"q": "Q?", "words": ["x", "y"], "correct": 0},
             {"prompt": "Question: {{ q }}\nAnswer:", "choices": "words", "gold": "correct"},
         ),
@@ -119,6 +123,11 @@ def test_a_text_without_a_question_is_measured_in_bits_per_byte(tmp_path, row):
             "option1, option2: choices, but none of answer",
         ),
         ([{"choices": ["a", "b"], "answer": 0}], "which key is the question is not clear"),
+        (
+            [{"x": "t", "y": "u", "choices": ["a", "b"], "answer": 0}],
+            "choices: choices, but which key is the question is not clear",
+        ),
+        ([{"a": 98, "b": 45, "answer": "143"}], "a, b: choices, but none of answer, gold"),
         ([{"question": "Q?", "answer": "w " * 200}], "answer has up to 400 characters"),
         ([{"question": "Q?", "answer": True}], "answer holds other things than texts and numbers"),
         ([{"text": "x", "label": 1}], "text may be a text to be likely, or a question that label"),
