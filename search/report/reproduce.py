@@ -56,7 +56,8 @@ def _checked(worker: Worker, trial: Trial) -> tuple[Verdict, str]:
 def _scored_again(
     worker: Worker, trial: Trial, pool: str, scores: Mapping[str, Sequence[float]]
 ) -> tuple[Verdict, str]:
-    result = worker.run(Job(trial.recipe, pool, expected=trial.weights_digest))
+    known = frozenset() if scores else frozenset([trial.weights_digest])  # a step without scores
+    result = worker.run(Job(trial.recipe, pool, expected=trial.weights_digest, known=known))
     digest, failure = result.weights_digest, result.failure
     if failure is not None and not digest:
         return "weights differ", f"cannot be built any more: {failure.reason}"

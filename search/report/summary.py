@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any, Literal
@@ -152,12 +153,16 @@ def summarize(
     """Return the report of a study, from the stored scores alone; ``end``: why it ended."""
     trials = {name: record.trial(number) for name, number in selection.named.items()}
     earlier = _earlier_winners(record, selection.winner)
-    complete = sum(trial.state == "complete" for trial in record.trials)
-    failed = len(record.trials) - complete
+    states = Counter(trial.state for trial in record.trials)
     return Report(
         study=record.name,
         seed=spec.search.seed,
-        trials={"complete": complete, "stopped": 0, "failed": failed},
+        trials={
+            "complete": states["complete"],
+            "stopped": 0,
+            "failed": states["failed"],
+            **({"unscored": states["unscored"]} if states["unscored"] else {}),
+        },
         ended=end,
         pools={name: len(pool) for name, pool in tasks.pools.items()},
         score=tasks.aggregate.plain(),
@@ -249,7 +254,7 @@ def _shown(x: Estimate, entries: dict[str, Difference] | None = None) -> Differe
 def _cost(trials: Sequence[Trial], tasks: Tasks) -> Cost:
     later = [(p, t) for p in (SELECT, REPORT) for t in trials if p in t.measured]
     fresh = {(p, t.weights_digest): t.measured[p] for p, t in later}.values()  # equal weights once
-    scored = sum(t.search.items for t in trials if t.same_as is None)
+    scored = sum(t.cost for t in trials)
     spent = [found.seconds for found in (*(t.search for t in trials), *fresh)]
     return Cost(
         items_scored=scored + sum(found.items for found in fresh),
@@ -257,6 +262,7 @@ def _cost(trials: Sequence[Trial], tasks: Tasks) -> Cost:
         + sum(t.measured[p].items for p, t in later),
         seconds={
             key: round(sum(x.get(key, 0.0) for x in spent), 3)
-            for key in ("build", "model", "other")
+            for key in ("build", "model", "gradient", "other")
+            if key != "gradient" or any(key in x for x in spent)
         },
     )

@@ -72,8 +72,9 @@ def _opened(spec: StudySpec, document: Document) -> list[str]:
     except MergeError as error:
         document.fail([("recipe", str(error))])
         raise
-    document.fail(wrong_tasks(spec, tokenizer))
-    return other_tokenizers(spec, tokenizer)
+    problems, warnings = wrong_tasks(spec, tokenizer)
+    document.fail(problems)
+    return warnings + other_tokenizers(spec, tokenizer)
 
 
 def notices(spec: StudySpec) -> list[Notices]:

@@ -9,16 +9,17 @@ from merge_core.parents.locate import locate_here
 from merge_core.tokenizer.parent_tokenizer import has_tokenizer, open_tokenizer
 from search.scoring.objectives import named, opened_entry
 from search.spec.study_file import StudySpec
+from search.trial.slopes import ALONE, FIRST, without_targets
 from search.trial.tasks import Tasks
 
 
-def wrong_tasks(spec: StudySpec, tokenizer: Any) -> Problems:
+def wrong_tasks(spec: StudySpec, tokenizer: Any) -> tuple[Problems, list[str]]:
     """Open what a study scores with, as a run does; consent to code and keys is needed alike.
 
     ``tokenizer`` is that of all candidates.
 
     Returns:
-        Key paths in the study file, and what is wrong there.
+        Key paths in the study file, and what is wrong there; and warnings.
     """
     found: Problems = []
     opened, steering = [], {}
@@ -34,12 +35,17 @@ def wrong_tasks(spec: StudySpec, tokenizer: Any) -> Problems:
         if by is not None:
             steering[i] = by
     if found:
-        return found
+        return found, []
     try:
-        Tasks(spec, named(spec, opened, steering))
+        tasks = Tasks(spec, named(spec, opened, steering))
     except MergeError as error:
-        found.append(("score", str(error)))
-    return found
+        return [("score", str(error))], []
+    why = without_targets(tasks)
+    by_sampler: dict[str, tuple[Problems, list[str]]] = {
+        ALONE: ([("search.sampler", f"'gradient' cannot search here: {why}; use 'auto'")], []),
+        FIRST: ([], [f"searched without gradients: {why}"]),
+    }
+    return by_sampler.get(spec.search.sampler, ([], [])) if why else ([], [])
 
 
 def other_tokenizers(spec: StudySpec, tokenizer: Any) -> list[str]:

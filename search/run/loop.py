@@ -7,7 +7,7 @@ so a run that was killed and started again draws what an unbroken one draws.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from merge_core.errors import ItemError, MergeError, NonFiniteError
 from merge_core.recipe.schema import Recipe
 from search.run.prior import Prior, taken_over
 from search.run.resume import begin_or_check
+from search.run.steps import Steps, before, best_point, steps
 from search.samplers.ask import ask
 from search.samplers.registry import find
 from search.space.space import Space
@@ -25,6 +26,7 @@ from search.storage.trial_codec import frozen
 from search.trial.budget import NO_CHANGE, Budget, Change, End, searched
 from search.trial.progress import Progress
 from search.trial.settle import settle
+from search.trial.slopes import ALONE
 from search.trial.trial import Trial, kind_of
 from search.trial.worker import Worker
 
@@ -70,7 +72,7 @@ def search(
     budget = _budget(spec, record.trials, space, change, progress)
     left = max(0, budget.trials - searched(record.trials))
     progress.begin(len(record.trials) + len(pending) + left, record.trials, budget.hours)
-    loop = _Loop(spec, record, worker, prior)
+    loop = _Loop(spec, record, worker, prior, steps(spec, worker, progress))
     for baseline in pending:
         if stop():
             return None
@@ -105,13 +107,24 @@ def _searched(
     while (end := budget.end(record.trials)) is None:
         if stop():
             return None
-        progress.settled(loop.asked())
+        trial = loop.stepped(budget.trials) or loop.asked()
+        if trial is None:
+            return End("gradient", "the held-out items' loss falls no more")
+        progress.settled(trial)
     return end
 
 
 class _Loop:
-    def __init__(self, spec: StudySpec, record: Record, worker: Worker, prior: Prior) -> None:
+    def __init__(
+        self,
+        spec: StudySpec,
+        record: Record,
+        worker: Worker,
+        prior: Prior,
+        steps: Steps | None,
+    ) -> None:
         self._spec, self._record, self._worker = spec, record, worker
+        self._steps = steps
         self._space = worker.builder.space
         self._distributions = self._space.distributions()
         objectives = worker.tasks.aggregate.objectives
@@ -130,17 +143,29 @@ class _Loop:
         self._learn(trial)
         return trial
 
-    def asked(self) -> Trial:
-        """Settle what the sampler proposes next."""
+    def stepped(self, budget: int) -> Trial | None:
+        """Settle the next step by gradient, if there is one; ``budget``: trials in all."""
+        step = None if self._steps is None else self._steps.next(self._record.trials, budget)
+        if step is None:
+            return None
+        trial = self._settle(self._space.recipe(step.point), params=step.point, step=step)
+        self._check_alike(trial)
+        self._learn(trial)
+        return trial
+
+    def asked(self) -> Trial | None:
+        """Settle what the sampler proposes next; None where it proposes nothing more."""
         import optuna
 
+        if self._spec.search.sampler == ALONE:
+            return None
         done = self._record.trials
         seed = self._spec.search.seed
         running = ask(
             self._study,
             self._distributions,
             self._maker,
-            _start(done),
+            best_point(before(done, Trial.was_drawn)),
             study_seed=seed,
             settled=len(done),
             conditions=self._space,
@@ -171,7 +196,7 @@ class _Loop:
 
     def _learn(self, trial: Trial) -> None:
         """Tell the sampler's study; trials outside the space would shrink what samplers see."""
-        if trial.params:
+        if trial.params and trial.state != "unscored":
             self._study.add_trial(frozen(trial, self._distributions))
 
 
@@ -180,13 +205,6 @@ def _sampler_study(objectives: int) -> optuna.Study:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(directions=["maximize"] * objectives)
-
-
-def _start(trials: list[Trial]) -> Mapping[str, Any] | None:
-    """Return the point of the best baseline that lies in the space."""
-    points = [t for t in trials if t.baseline and t.params and t.value is not None]
-    best = max(points, key=lambda t: t.value or 0.0, default=None)
-    return None if best is None else best.params
 
 
 def _pending(first: list[Baseline], record: Record) -> list[Baseline]:

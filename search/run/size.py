@@ -14,17 +14,16 @@ from merge_core.parents import lora, lora_keys
 from merge_core.parents.locate import local_folder, locate_here
 from merge_core.parents.weight_files import TensorInfo, files_of
 from merge_core.recipe.model_reference import parse
-from search.samplers.registry import SAMPLERS
 from search.space.space import Space
 from search.space.starting_points import DEFAULTS, SIMPLE, baselines
 from search.spec.ranges import UNITS
 from search.spec.study_file import StudySpec
 from search.trial.budget import Budget
 from search.trial.builder import candidate_bytes
+from search.trial.slopes import ALONE, FIRST, without_slopes
 
 UNSPREAD: dict[str, Any] = dict.fromkeys(UNITS)  # of a range that is not spread
 TRIALS_PER_DIMENSION = 4  # fewer than that, and a noisy search hardly moves (dev/LOG.md)
-BY_GRADIENT = frozenset({"gradient"})  # samplers that ask for no more where dimensions are many
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,15 @@ def memory(spec: StudySpec, tensors: Mapping[str, TensorInfo]) -> dict[str, int]
 
 def too_many(spec: StudySpec, space: Space, tensors: Iterable[str]) -> str | None:
     """Say that a study has more dimensions than its trials can search, and what would fit."""
-    count, trials = len(space.dimensions), spec.search.trials
-    if spec.search.sampler in BY_GRADIENT or trials >= TRIALS_PER_DIMENSION * count:
+    trials, sampler = spec.search.trials, spec.search.sampler
+    has_slopes = without_slopes(spec, space) is None
+    steps = has_slopes and sampler in (ALONE, FIRST)
+    count = sum(not steps or d.name not in space.smooth for d in space.dimensions)
+    if trials >= TRIALS_PER_DIMENSION * count:
         return None
     most = trials // TRIALS_PER_DIMENSION
-    named = [f"`sampler: {name}`" for name in SAMPLERS.names() if name in BY_GRADIENT]
-    advice = [fitting(space, tensors, most), *named, f"plan {TRIALS_PER_DIMENSION * count} trials"]
+    other = [f"`sampler: {FIRST}`"] if has_slopes and not steps else []
+    advice = [fitting(space, tensors, most), *other, f"plan {TRIALS_PER_DIMENSION * count} trials"]
     return (
         f"{count} dimensions are many for {trials} trials, which can search about {most}: "
         f"{', or '.join(filter(None, advice))}"

@@ -63,6 +63,12 @@ class Cube:
             for name, whole, value in zip(self.names, self._whole, x, strict=True)
         }
 
+    def derivatives(self, point: Vector) -> Vector:
+        """Return (d,) ``d value / d coordinate`` at a (d,) point; grids and ends do not count."""
+        width = self._to - self._from
+        values = np.exp(np.where(self._log, self._from + point * width, 0.0))
+        return np.where(self._log, width * values, width)
+
     def _flat(self, values: Vector) -> Vector:  # (..., d)
         flat = values.copy()
         flat[..., self._log] = np.log(flat[..., self._log])

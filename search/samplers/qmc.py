@@ -19,7 +19,7 @@ from scipy.stats.qmc import Sobol
 from merge_core.errors import ParameterError
 from search.samplers.coordinates import Coordinates
 from search.samplers.registry import Space
-from search.samplers.replay import BASELINE
+from search.samplers.replay import searched_itself
 
 
 class QmcSampler(BaseSampler):
@@ -54,7 +54,7 @@ class QmcSampler(BaseSampler):
     ) -> dict[str, Any]:
         """Return the next point; the trial's number and the study are looked at."""
         others = study.get_trials(deepcopy=False)
-        before = sum(t.number < trial.number and BASELINE not in t.user_attrs for t in others)
+        before = sum(t.number < trial.number and searched_itself(t) for t in others)
         sequence = Sobol(len(self._free), scramble=True, seed=self._seed)
         if before:
             sequence.fast_forward(before)

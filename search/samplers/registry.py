@@ -75,6 +75,7 @@ SAMPLERS = Registry(
         "catcma": "search.samplers.shipped:CATCMA",
         "cma-es": "search.samplers.shipped:CMA_ES",
         "gp": "search.samplers.shipped:GP",
+        "gradient": "search.samplers.shipped:GRADIENT",
         "nsga2": "search.samplers.shipped:NSGA2",
         "qmc": "search.samplers.shipped:QMC",
         "random": "search.samplers.shipped:RANDOM",

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.samplers.cube import Vector
 
-BASELINE = "baseline"  # user attribute of trials that nobody searched
+OTHERS = ("baseline", "gradient")  # user attributes of trials that no strategy drew
 LOCK = threading.RLock()  # a remembered state is advanced by one thread at a time
 FLAT = 3  # generations in which all scores are equal, one after the other: nothing to learn here
 CONVERGED = 1e-4  # of every knob's range: points of a generation that differ by less are one merge
@@ -45,16 +45,21 @@ def searched(study: Study, names: Collection[str], all_of_them: bool) -> list[Fr
     """Return the complete trials that a sampler drew, by number; what one drew has these names.
 
     Args:
-        study: Trials with a user attribute "baseline" are left out, those without parameters, too.
+        study: Trials with a user attribute of ``OTHERS``, or without parameters, are left out.
         names: Of the knobs.
         all_of_them: Whether a trial must have every knob; else some of them are enough.
     """
     wanted = frozenset(names)
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    told = [t for t in complete if t.params and BASELINE not in t.user_attrs]
+    told = [t for t in complete if t.params and searched_itself(t)]
     if all_of_them:
         told = [t for t in told if t.params.keys() == wanted]
     return sorted((t for t in told if t.params.keys() <= wanted), key=lambda t: t.number)
+
+
+def searched_itself(trial: FrozenTrial) -> bool:
+    """Return whether a sampler drew a trial: it is neither a baseline nor a step by gradient."""
+    return trial.user_attrs.keys().isdisjoint(OTHERS)
 
 
 def losses(study: Study, trials: list[FrozenTrial]) -> Vector:

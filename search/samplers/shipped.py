@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from merge_core.errors import ParameterError
 from search.samplers.registry import SamplerPlugin, Space, Start
 
 if TYPE_CHECKING:  # heavy: imported where they are needed
@@ -44,6 +45,15 @@ def make_auto(space: Space, start: Start, seed: int) -> BaseSampler:
 
     choices = any(isinstance(d, CategoricalDistribution) and not d.single() for d in space.values())
     return (make_catcma if choices else make_cma)(space, start, seed)
+
+
+def make_none(space: Space, start: Start, seed: int) -> BaseSampler:
+    """Refuse: ``gradient`` goes from step to step (``gradient.GradientSearch``), and draws nothing.
+
+    Raises:
+        ParameterError: Always.
+    """
+    raise ParameterError("'gradient' is a search from step to step; it draws no trials")
 
 
 def make_random(space: Space, start: Start, seed: int) -> BaseSampler:
@@ -97,6 +107,7 @@ CATCMA = SamplerPlugin(
     "catcma", make_catcma, "CMA-ES for numbers and choices together", several=False
 )
 CMA_ES = SamplerPlugin("cma-es", make_cma, "CMA-ES, numbers alone", choices=False, several=False)
+GRADIENT = SamplerPlugin("gradient", make_none, "steps by the loss of right answers", several=False)
 GP = SamplerPlugin("gp", make_gp, "Gaussian process, for few knobs and at most some 200 trials")
 NSGA2 = SamplerPlugin("nsga2", make_nsga2, "genetic algorithm for several objectives")
 QMC = SamplerPlugin("qmc", make_qmc, "a scrambled Sobol sequence: even cover", whole_study=True)

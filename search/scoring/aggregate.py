@@ -130,6 +130,11 @@ class Aggregate:
         return {"aggregate": self.kind, "entries": [entry.plain() for entry in self.entries]}
 
     @property
+    def weights(self) -> dict[str, float]:
+        """Task -> what its mean counts in the (mean) number of a trial, guessing left out."""
+        return {t: f / self._mean.divisor for t, f in self._mean.factors.items()}
+
+    @property
     def steered(self) -> dict[str, str]:
         """Entry -> the metric that scores the search pool, where that is not its own."""
         return {entry.name: entry.steer for entry in self.entries if entry.steer}

@@ -100,6 +100,22 @@ class StudyFile(StrictModel):
             raise failed((("sampler",), f"{search.sampler!r} {rule}") for rule in rules)
         return search
 
+    @field_validator("search")
+    @classmethod
+    def _has_slopes(cls, search: Search, info: ValidationInfo) -> Search:
+        kind, engine = (info.data.get(key) for key in ("aggregate", "engine"))
+        rule = without_gradient(kind or "mean", engine or Engine())
+        if search.sampler == "gradient" and rule:
+            raise failed([(("sampler",), f"'gradient': {rule}; use 'auto'")])
+        return search
+
+
+def without_gradient(kind: Kind, engine: Engine) -> str | None:
+    """Return why a study file rules out a search by gradient, or None: it does not."""
+    if kind == "apart":
+        return "it has one objective, `aggregate: apart` several"
+    return None if engine.name == "hf" else f"it needs `engine: {{name: hf}}`, got {engine.name}"
+
 
 class StudySpec(StudyFile):
     """A checked study file, with the folder that it stands in.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict
@@ -16,13 +16,14 @@ from pydantic import ConfigDict
 from merge_core.errors import MergeError, Problems
 from merge_core.recipe import read as recipe_reader
 from merge_core.validation import Number, StrictModel, read
+from search.samplers.steps import Measured
 from search.scoring.pools import NAMES
-from search.trial.trial import Measurement, Trial
+from search.trial.trial import Measurement, State, Trial
 
 if TYPE_CHECKING:
     import optuna
 
-_STATES: dict[str, Literal["complete", "failed"]] = {"COMPLETE": "complete", "FAIL": "failed"}
+_STATES: dict[str, State] = {"COMPLETE": "complete", "FAIL": "failed", "PRUNED": "unscored"}
 OPTIONAL = ("baseline", "stderr", "same_as", "error")  # attributes of a trial that has them
 
 
@@ -36,6 +37,18 @@ class _Measured(StrictModel):
     error: str | None = None
 
 
+class _Gradient(StrictModel):
+    """What a step of a search by gradient has measured, see ``steps.Measured``."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    slopes: dict[str, Number]
+    loss: Number | None = None
+    held_out: Number | None = None
+    items: int = 0
+    mean: bool = False
+
+
 class _Attributes(_Measured):
     """A trial's attributes, its recipe aside."""
 
@@ -44,6 +57,7 @@ class _Attributes(_Measured):
     stderr: Number | Literal["inf"] | None = None
     baseline: str | None = None
     same_as: int | None = None
+    gradient: _Gradient | None = None
 
 
 def frozen(trial: Trial, distributions: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
@@ -55,15 +69,16 @@ def frozen(trial: Trial, distributions: Mapping[str, Any]) -> optuna.trial.Froze
     """
     import optuna
 
-    state = optuna.trial.TrialState.COMPLETE
+    names = {state: name for name, state in _STATES.items()}
+    state = optuna.trial.TrialState[names[trial.state]]
     attributes: dict[str, Any] = {
         "recipe": trial.recipe.plain(),
         "weights_digest": trial.weights_digest,
         **attribute(trial.search),
         **{key: value for key in OPTIONAL if (value := getattr(trial, key)) is not None},
     }
-    if trial.state == "failed":
-        state = optuna.trial.TrialState.FAIL
+    if trial.gradient is not None:
+        attributes["gradient"] = asdict(trial.gradient)
     if trial.stderr is not None and math.isinf(trial.stderr):
         attributes["stderr"] = str(trial.stderr)  # JSON knows no such number
     if trial.values:
@@ -116,6 +131,7 @@ def thawed(trial: optuna.trial.FrozenTrial, study: Mapping[str, Any]) -> Trial:
         stderr=stderr,
         same_as=found.same_as,
         error=found.error,
+        gradient=None if found.gradient is None else Measured(**dict(found.gradient)),
         measured=measured | {pool: _measurement(x) for pool, x in later.items() if x},
     )
 

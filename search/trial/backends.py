@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from evaluators.engines.vllm.process import VllmOptions, check_installed, instal
 from evaluators.protocol import LiveModel
 from merge_core.errors import ParameterError
 from merge_core.kernels import compiled
+from merge_core.kernels.gradients import Gradients
 from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.output import model_folder, tensor_stream
 from merge_core.output.live_model import Candidate, behaviour
@@ -74,6 +76,10 @@ class InPlace:
             self.live = live_model(model, self._tokenizer(), batch_size=size)
         return digest
 
+    def slopes(self) -> AbstractContextManager[Mapping[str, Gradients]]:
+        """Collect losses' gradients by the values of the candidate; see ``Candidate.slopes``."""
+        return self.source.slopes()
+
 
 class Resident:
     """A vLLM that takes each candidate tensor by tensor; attributes as those of ``InPlace``.
@@ -102,6 +108,14 @@ class Resident:
         digest = self.source.send(plan, self._vllm.take)
         self.live = self._ready
         return digest
+
+    def slopes(self) -> AbstractContextManager[Mapping[str, Gradients]]:
+        """Refuse: vLLM keeps weights in forms of its own, and no gradients.
+
+        Raises:
+            ParameterError: Always.
+        """
+        raise ParameterError("a search by gradient needs `engine: {name: hf}`, got vllm")
 
     def _start(self, plan: Plan) -> None:
         options = VllmOptions(batch_size=self._engine.batch_size, **self._engine.of_vllm())

@@ -20,7 +20,7 @@ from search.spec.sections import Search
 from search.trial.trial import Trial
 
 RECENT = 20  # trials whose seconds say how long the next ones take
-Cause = Literal["trials", "target", "patience", "hours"]
+Cause = Literal["trials", "target", "patience", "hours", "gradient"]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Budget:
 
 def searched(trials: Sequence[Trial]) -> int:
     """Return how many trials a sampler asked for."""
-    return sum(trial.baseline is None for trial in trials)
+    return sum(trial.was_searched() for trial in trials)
 
 
 def seconds(trial: Trial) -> float:
@@ -135,5 +135,5 @@ def since_best(trials: Sequence[Trial]) -> int:
         if trial.value is not None and (best is None or trial.value > best):
             best, count = trial.value, 0
         else:
-            count += trial.baseline is None
+            count += trial.baseline is None and trial.state != "unscored"
     return count

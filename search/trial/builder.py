@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,6 +27,7 @@ from search.trial.behaviour import Watch, digests
 
 if TYPE_CHECKING:
     from evaluators.protocol import LiveModel
+    from merge_core.kernels.gradients import Gradients
 
 LIBRARIES = ("mergetune", "torch", "transformers", "lm_eval", "optuna", "cmaes")
 
@@ -117,6 +119,14 @@ class Builder:
             MergeError: It cannot be built, or is not finite.
         """
         return self._host.build(self.plan(recipe))
+
+    def slopes(self) -> AbstractContextManager[Mapping[str, Gradients]]:
+        """Collect losses' gradients by the values of the live candidate's recipe.
+
+        Raises:
+            ParameterError: The engine keeps no weights in place, or the method has no slopes.
+        """
+        return self._host.slopes()
 
     def check_files(self) -> None:
         """Refuse to go on where a file of a parent is another one than when it was opened.

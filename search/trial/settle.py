@@ -14,6 +14,7 @@ from typing import Any
 
 from merge_core.errors import NonFiniteError
 from merge_core.recipe.schema import Recipe
+from search.samplers.steps import Measured, Step
 from search.trial.tasks import SEARCH
 from search.trial.trial import Measurement, Trial
 from search.trial.worker import InterruptedStudyError, Job, Result, Worker
@@ -27,6 +28,7 @@ def settle(
     earlier: Sequence[Trial],
     baseline: str | None = None,
     params: Mapping[str, Any] | None = None,
+    step: Step | None = None,
 ) -> Trial:
     """Build and score one recipe on the search pool.
 
@@ -40,6 +42,7 @@ def settle(
         earlier: All settled trials.
         baseline: Name, if no sampler asked for it.
         params: The knobs' values.
+        step: What to measure there for a search by gradient.
 
     Raises:
         InterruptedStudyError: It could not be built or scored, and that is not its own fault.
@@ -48,15 +51,18 @@ def settle(
     start = time.perf_counter()
     done = [trial for trial in earlier if trial.state == "complete"]
     same = next((t for t in done if t.recipe == recipe), None)
-    if same is None:
+    if same is None or step is not None:
         digests = frozenset(t.weights_digest for t in done)
-        result = worker.run(Job(recipe, SEARCH, known=digests, first=not done))
+        job = Job(recipe, SEARCH, known=digests, first=not done, step=step)
+        result = worker.run(job)
         same = next((t for t in done if t.weights_digest == result.weights_digest), None)
     else:
         result = Result(same.weights_digest)
     if result.failure is not None and not result.failure.candidate:
         raise InterruptedStudyError(f"trial {number}", result.failure)
     found = _valued(worker, result, same)
+    if step is not None:
+        found["gradient"] = result.gradient or Measured({}, mean=step.mean)
     spent = {"build": 0.0, "model": 0.0, **result.seconds}
     other = round(time.perf_counter() - start - sum(spent.values()), 4)
     scores = found.pop("scores", {})
@@ -77,7 +83,8 @@ def _valued(worker: Worker, result: Result, same: Trial | None) -> dict[str, Any
     if same is None:
         worker.check_engine()
     scores = result.scores if same is None else same.search.scores
-    assert scores is not None
+    if scores is None:  # a step between two that are scored
+        return {"state": "unscored", "weights_digest": result.weights_digest}
     try:
         value, stderr = worker.tasks.value(scores, SEARCH)
         values = worker.tasks.values(scores, SEARCH)

@@ -48,6 +48,11 @@ class Tasks:
         return frozenset(task for task, e in found if e.measured)
 
     @property
+    def weights(self) -> Mapping[str, float]:
+        """Task -> what its mean counts in the number of a trial on the search pool."""
+        return self._aggregate(SEARCH).weights
+
+    @property
     def notices(self) -> list[str]:
         """Sentences that whoever reads the study's result must know, each once."""
         found = [e.notice for e in self.evaluators.values()]

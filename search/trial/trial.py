@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from merge_core.recipe.schema import Recipe
+from search.samplers.steps import Measured
+
+State = Literal["complete", "failed", "unscored"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Trial:
 
     Args:
         number: From 0, in the order of settling.
-        state: ``complete`` or ``failed``.
+        state: ``complete``, ``failed``, or ``unscored``: a step of a search by gradient between
+            two that are scored.
         recipe: What was built.
         baseline: Its name, for a trial that no sampler asked for.
         params: The knobs' values; empty for recipes outside the space.
@@ -45,11 +49,12 @@ class Trial:
         stderr: Standard error of ``value``.
         same_as: The earlier trial with the same weights, whose scores were taken over.
         error: Traceback of a failed trial.
+        gradient: What a step of a search by gradient has measured.
         measured: Pool -> what was measured there; ``search`` for every trial.
     """
 
     number: int
-    state: Literal["complete", "failed"]
+    state: State
     recipe: Recipe
     baseline: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -59,12 +64,31 @@ class Trial:
     stderr: float | None = None
     same_as: int | None = None
     error: str | None = None
+    gradient: Measured | None = None
     measured: Mapping[str, Measurement] = field(default_factory=lambda: {"search": Measurement()})
+
+    def was_searched(self) -> bool:
+        """Return whether it is no baseline."""
+        return self.baseline is None
+
+    def was_drawn(self) -> bool:
+        """Return whether a sampler drew it: it is neither a baseline nor a step by gradient."""
+        return self.baseline is None and self.gradient is None
 
     @property
     def search(self) -> Measurement:
         """What was measured on the search pool."""
         return self.measured["search"]
+
+    @property
+    def cost(self) -> int:
+        """What the search pool's items cost, in evaluations of an item; twins cost nothing."""
+        scored = self.search.items if self.same_as is None else 0
+        return scored + (0 if self.gradient is None else self.gradient.items)
+
+    def _gradient_row(self) -> dict[str, Any]:
+        found = {} if self.gradient is None else asdict(self.gradient)
+        return {key: value for key, value in found.items() if key != "slopes"}  # one for each knob
 
     @property
     def reason(self) -> str:
@@ -89,6 +113,7 @@ class Trial:
             "value": self.value,
             "stderr": self.stderr,
             "items": self.search.items,
+            **({"gradient": self._gradient_row()} if self.gradient else {}),
             **({"values": list(self.values)} if self.values else {}),
         }
 

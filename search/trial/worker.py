@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 from merge_core.errors import CandidateError, MergeError
 from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import Document
+from search.samplers.steps import Measured, Step
 from search.spec import study_file
+from search.trial import slopes
 from search.trial.backends import check_device
 from search.trial.builder import LIBRARIES, Builder
 from search.trial.tasks import Blocks, Scores, open_tasks
@@ -34,6 +36,7 @@ class Job:
         known: Digests of weights that need no scores.
         expected: The digest of the only weights that are to be scored, if it is known.
         first: Whether to look first if every item of every pool fits the model.
+        step: What to measure for a search by gradient; the pool is scored if it says so.
     """
 
     recipe: Recipe
@@ -42,9 +45,12 @@ class Job:
     known: frozenset[str] = frozenset()
     expected: str | None = None
     first: bool = False
+    step: Step | None = None
 
     def wants_scores(self, digest: str) -> bool:
         """Return whether weights are to be scored."""
+        if self.step is not None and not self.step.scored:
+            return False
         return digest not in self.known and self.expected in (None, digest)
 
 
@@ -97,12 +103,14 @@ class Result:
         scores: Of each task, in the pool's order; None where none were wanted, or it failed.
         seconds: ``build`` and ``model`` (scoring).
         failure: What was raised, if anything was.
+        gradient: What was measured for a search by gradient, if that was asked for.
     """
 
     weights_digest: str = ""
     scores: Scores | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     failure: Failure | None = None
+    gradient: Measured | None = None
 
 
 class Worker:
@@ -134,7 +142,7 @@ class Worker:
     def run(self, job: Job) -> Result:
         """Do a job; what it raises is part of the result, except what stops the process."""
         spent, digest = {"build": 0.0, "model": 0.0}, ""
-        scores, failure = None, None
+        scores, failure, gradient = None, None, None
         try:
             self.builder.check_files()
             digest = _timed(spent, "build", lambda: self._built(job.recipe))
@@ -145,11 +153,15 @@ class Worker:
                 scores = _timed(
                     spent, "model", lambda: self.tasks.score(live, job.pool, job.blocks)
                 )
+            if job.step is not None:
+                step = job.step
+                gradient = _timed(spent, "gradient", lambda: self._measured(step))
             self.builder.check_files()
         except Exception as error:
             self._live = None
-            failure, scores = Failure.of(error), None
-        return Result(digest, scores, {k: round(v, 4) for k, v in spent.items()}, failure)
+            failure, scores, gradient = Failure.of(error), None, None
+        seconds = {k: round(v, 4) for k, v in spent.items()}
+        return Result(digest, scores, seconds, failure, gradient)
 
     @property
     def engine(self) -> dict[str, Any]:
@@ -171,6 +183,9 @@ class Worker:
                 f"the engine is not the one that the study began with: {', '.join(now)}; scores "
                 "of both are not mixed: go on where it began, or start a new study"
             )
+
+    def _measured(self, step: Step) -> Measured:
+        return slopes.measured(self.builder, self.tasks, step)
 
     def _built(self, recipe: Recipe) -> str:
         if self._live is None or self._live[0] != recipe:
@@ -194,4 +209,4 @@ def _timed(spent: dict[str, float], name: str, work: Callable[[], T]) -> T:
     try:
         return work()
     finally:
-        spent[name] += time.perf_counter() - start
+        spent[name] = spent.get(name, 0.0) + time.perf_counter() - start

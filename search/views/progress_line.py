@@ -90,7 +90,7 @@ class ProgressLine:
 
     def _take(self, trial: Trial) -> None:
         self._trials.append(trial)
-        self._items += trial.search.items if trial.same_as is None else 0
+        self._items += trial.cost
         best = None if self._best is None else self._best.value
         if trial.value is not None and (best is None or trial.value > best):
             self._best = trial

@@ -105,7 +105,7 @@ def trials(spec: StudySpec, record: Record) -> None:
             "" if t.value is None else f"{t.value:.4f}",
             "" if t.stderr is None else f"{t.stderr:.4f}",
             *([" ".join(f"{x:.4f}" for x in t.values) + " *" * (t.number in best)] if best else []),
-            str(t.search.items),
+            str(t.cost if t.gradient else t.search.items),
             t.weights_digest,
         )
         for t in record.trials

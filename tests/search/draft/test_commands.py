@@ -36,7 +36,7 @@ def test_init_says_what_it_wrote_and_what_comes_next(mergetune, tmp_path):
     assert (code, err) == (0, "")
     assert out.splitlines() == [
         "study.yaml: written",
-        "next: mergetune run study.yaml  (a search of 8 numbers, 100 trials)",
+        "next: mergetune run study.yaml  (a search of 76 numbers, 100 trials)",
     ]
     assert mergetune("check", "study.yaml")[0] == 0
     code, _, err = mergetune(*INIT)
@@ -49,7 +49,7 @@ def test_init_json_has_the_files_and_what_check_says(mergetune):
     assert code == 0
     found = json.loads(out)
     assert found["files"] == ["first/study.yaml"]
-    assert found["check"]["dimensions"] == 8
+    assert found["check"]["dimensions"] == 76
     assert found["warnings"] == []
 
 

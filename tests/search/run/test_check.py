@@ -116,7 +116,7 @@ def test_more_dimensions_than_the_trials_can_search_are_a_warning(
     warnings = check(changed(folder, trials=trials)).warnings
     rule = (
         f"3 dimensions are many for {trials} trials, which can search about 2: one number for each "
-        "range that is finer makes 2, or plan 12 trials"
+        "range that is finer makes 2, or `sampler: auto`, or plan 12 trials"
     )
     assert warnings == ([rule] if warned else [])
 

@@ -13,7 +13,6 @@ import yaml
 from search.report.select import choose
 from search.run.check import check
 from search.run.size import Counts, fitting
-from search.samplers.registry import SAMPLERS, make_random
 from search.space.space import Space
 from search.spec.study_file import StudySpec
 from search.trial.budget import Budget
@@ -89,16 +88,21 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_dimensions_do_not_count_for_samplers_that_use_gradients(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert len(check(folder).warnings) == 1
-    monkeypatch.setitem(SAMPLERS._added, "gradient", make_random)
+def test_dimensions_do_not_count_for_samplers_that_use_gradients(folder: Path) -> None:
     (many,) = check(folder).warnings
-    assert many.endswith("or `sampler: gradient`, or plan 12 trials")
+    assert many.endswith("or `sampler: auto`, or plan 12 trials")
     text = (folder / "study.yaml").read_text()
-    (folder / "study.yaml").write_text(text.replace("sampler: random", "sampler: gradient"))
-    assert check(folder).warnings == []
+    for sampler in ("gradient", "auto"):
+        (folder / "study.yaml").write_text(text.replace("sampler: random", f"sampler: {sampler}"))
+        assert check(folder).warnings == []
+
+
+def test_dimensions_count_where_they_have_no_slopes(folder: Path) -> None:
+    text = (folder / "study.yaml").read_text().replace("sampler: random", "sampler: auto")
+    (folder / "study.yaml").write_text(text.replace("high: 1.5", "high: 1.5, step: 0.1"))
+    (many,) = check(folder).warnings
+    assert many.endswith("or plan 12 trials")
+    assert "sampler" not in many
 
 
 @pytest.mark.parametrize(

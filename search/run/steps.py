@@ -1,0 +1,81 @@
+"""The phase of a search that goes by gradient: which trials were its steps, and what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from merge_core.errors import MergeError
+from search.samplers.steps import Step
+from search.spec.study_file import StudySpec
+from search.trial.progress import Progress
+from search.trial.slopes import ALONE, FIRST, refusal
+from search.trial.tasks import SEARCH
+from search.trial.trial import Trial
+from search.trial.worker import Worker
+
+SHARE = 0.75  # of the trials of ``auto`` that may be steps (``dev/LOG.md``)
+
+
+class Steps:
+    """The steps of one study.
+
+    Args:
+        spec: The study.
+        worker: Takes them.
+    """
+
+    def __init__(self, spec: StudySpec, worker: Worker) -> None:
+        self._seed = spec.search.seed
+        self._share = 1.0 if spec.search.sampler == ALONE else SHARE
+        self._space, self._smooth = worker.builder.space, worker.builder.space.smooth
+        pool = worker.tasks.pools[SEARCH]
+        self._sizes = {task: len(pool.of(task)) for task in worker.tasks.scored_by(SEARCH)}
+
+    def next(self, trials: Sequence[Trial], budget: int) -> Step | None:
+        """Return the next step, or None: steps have led as far as they do, or trials were drawn.
+
+        Args:
+            trials: All that are settled, the baselines first.
+            budget: How many are searched in all.
+        """
+        from search.samplers.gradient import GradientSearch  # imports optuna
+
+        searched = [trial for trial in trials if trial.was_searched()]
+        done = [trial.gradient for trial in searched if trial.gradient is not None]
+        start = best_point(before(trials, Trial.was_searched))
+        if len(done) < len(searched) or start is None:
+            return None
+        search = GradientSearch(
+            self._space.distributions(), self._smooth, start, self._sizes, self._seed
+        )
+        return search.next(done, int(self._share * budget))
+
+
+def steps(spec: StudySpec, worker: Worker, progress: Progress) -> Steps | None:
+    """Return the steps of a study, or None where it goes without.
+
+    Raises:
+        MergeError: The study asks for a gradient, and there is none.
+    """
+    if spec.search.sampler not in (ALONE, FIRST):
+        return None
+    why = refusal(spec, worker.builder.space, worker.tasks)
+    if why is None:
+        return Steps(spec, worker)
+    if spec.search.sampler == ALONE:
+        raise MergeError(f"search.sampler: 'gradient' cannot search here: {why}; use 'auto'")
+    progress.notice(f"searched without gradients: {why}")
+    return None
+
+
+def before(trials: Sequence[Trial], first: Callable[[Trial], bool]) -> Sequence[Trial]:
+    """Return the trials before the first of a kind: what comes later moves no start."""
+    return trials[: next((i for i, trial in enumerate(trials) if first(trial)), len(trials))]
+
+
+def best_point(trials: Sequence[Trial]) -> Mapping[str, Any] | None:
+    """Return the point of the best trial that lies in the space."""
+    points = [t for t in trials if t.params and t.value is not None]
+    best = max(points, key=lambda t: t.value or 0.0, default=None)
+    return None if best is None else best.params

@@ -1,0 +1,177 @@
+"""Search by gradient: where the next step goes, by the slopes that the steps so far have measured.
+
+A candidate is differentiable in its factors. A step measures, at its point, the slopes of the loss
+of some search items' right answers, and Adam (arXiv:1412.6980) goes on from there:
+
+    u       the point, every knob's range as [0, 1], log knobs by their logarithm
+    g       dL / du of a mini-batch of the training items
+    u <- clip(u - rate * m / (sqrt(v) + eps), 0, 1)      m, v: Adam's means of g and g^2
+
+The search pool is split in two by its own order: training items, of which every step takes the next
+few (each once before any twice, then in a new order), and held-out items, which no slope ever sees.
+Every ``LOOK`` steps the loss of the held-out items is measured. After ``PATIENCE`` looks without a
+better one the search goes back to the best look with a third of the rate; after ``CUTS`` such cuts
+it is over. So neither rate nor length is chosen by hand. Its last point is the mean of the second
+half of all points (Polyak and Juditsky, 1992).
+
+Like every sampler here it keeps nothing: a point is a function of the start, the seed and what the
+steps before it have measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence, Set
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from optuna.distributions import FloatDistribution
+
+from merge_core.errors import ParameterError
+from search.samplers.cube import Cube, Vector
+from search.samplers.registry import Space
+from search.samplers.steps import Measured, Places, Step
+
+RATE = 0.05  # of a knob's range, in a step
+KEEP, KEEP_SQUARE, TINY = 0.9, 0.999, 1e-8  # Adam's own
+HELD_OUT = 0.25  # share of the search items
+BATCH = 60  # items of a step, over all tasks
+LOOK = 5  # steps from one look at the held-out items to the next
+PATIENCE = 3  # looks without a better one
+CUTS = 2  # of the rate
+BETTER = 1e-3  # of the loss: less is no progress
+
+
+class GradientSearch:
+    """Adam on the knobs of a space that have slopes; the others stay at the start.
+
+    Args:
+        space: Knob name -> distribution.
+        smooth: Names of the knobs to move, all with ranges, at least one.
+        start: Knob name -> value of the first point.
+        sizes: Task -> how many items of it the search pool has, at least one.
+        seed: The study's; decides which items a step takes.
+
+    Raises:
+        ParameterError: No knob moves.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        smooth: Set[str],
+        start: Mapping[str, Any],
+        sizes: Mapping[str, int],
+        seed: int,
+    ) -> None:
+        self._cube = _cube(space, smooth & start.keys())
+        self._start, self._seed = dict(start), seed
+        held = {task: round(HELD_OUT * n) for task, n in sizes.items()}
+        self._held: Places = {task: tuple(range(n)) for task, n in held.items() if n}
+        self._train = {task: range(held[task], n) for task, n in sizes.items()}
+        share = min(1.0, BATCH / sum(map(len, self._train.values())))
+        self._takes = {task: max(1, round(share * len(x))) for task, x in self._train.items()}
+
+    def next(self, done: Sequence[Measured], most: int) -> Step | None:
+        """Return the next step, or None where the search is over.
+
+        Args:
+            done: What the steps so far have measured, in their order.
+            most: Steps that there may be, the last one included.
+        """
+        path = _Path(self._cube, self._cube.start(self._start))
+        for measured in done:
+            path.go(measured)
+        if path.ended or len(done) >= most:
+            return None
+        if done and (path.over or len(done) == most - 1):
+            return Step(self._point(path.mean), {}, {}, mean=True)
+        number = sum(not measured.mean for measured in done)
+        look = self._held if number % LOOK == 0 else {}
+        return Step(self._point(path.at), self._batch(number), look)
+
+    def _point(self, u: Vector) -> dict[str, Any]:
+        return {**self._start, **self._cube.values(u)}
+
+    def _batch(self, number: int) -> Places:
+        """Return the training items of a step: of each task the next ones, in a random order."""
+        found = {}
+        for task, takes in self._takes.items():
+            count, first = len(self._train[task]), number * takes
+            epochs = range(first // count, (first + takes - 1) // count + 1)
+            order = [place for epoch in epochs for place in self._order(task, epoch)]
+            start = first - epochs.start * count
+            found[task] = tuple(sorted(order[start : start + takes]))
+        return found
+
+    def _order(self, task: str, epoch: int) -> list[int]:
+        def rank(place: int) -> bytes:
+            text = f"{self._seed}\x1f{task}\x1f{epoch}\x1f{place}"
+            return blake2b(text.encode(), digest_size=16).digest()
+
+        return sorted(self._train[task], key=rank)
+
+
+class _Path:
+    """Where the steps so far have led: the point, Adam's means, and the best look."""
+
+    def __init__(self, cube: Cube, start: Vector) -> None:
+        self._cube, self.at = cube, start
+        self.over = self.ended = False
+        self._points: list[Vector] = []
+        self._rate, self._cuts, self._worse = RATE, 0, 0
+        self._best, self._best_at = math.inf, start
+        self._forget()
+
+    @property
+    def mean(self) -> Vector:
+        """The mean of the second half of the points."""
+        half: Vector = np.mean(self._points[len(self._points) // 2 :], axis=0)
+        return half
+
+    def go(self, measured: Measured) -> None:
+        """Take a step, or go back."""
+        if measured.mean:
+            self.ended = self.over
+            return
+        self._points.append(self.at)
+        if measured.held_out is not None:
+            self._look(measured.held_out)
+        if self._worse == PATIENCE or not measured.slopes:
+            self._go_back()
+        else:
+            by_value = np.array([measured.slopes[name] for name in self._cube.names])
+            self._move(by_value * self._cube.derivatives(self.at))
+
+    def _look(self, loss: float) -> None:
+        if loss < self._best - BETTER * abs(self._best) or self._best == math.inf:
+            self._best, self._best_at, self._worse = loss, self.at, 0
+        else:
+            self._worse += 1
+
+    def _go_back(self) -> None:
+        self.at, self._worse = self._best_at, 0
+        self.over = self._cuts == CUTS
+        self._cuts += 1
+        self._rate /= 3
+        self._forget()
+
+    def _forget(self) -> None:
+        self._means, self._squares, self._steps = 0.0 * self.at, 0.0 * self.at, 0
+
+    def _move(self, slopes: Vector) -> None:
+        self._steps += 1
+        self._means = KEEP * self._means + (1 - KEEP) * slopes
+        self._squares = KEEP_SQUARE * self._squares + (1 - KEEP_SQUARE) * slopes**2
+        mean = self._means / (1 - KEEP**self._steps)
+        square = self._squares / (1 - KEEP_SQUARE**self._steps)
+        self.at = np.clip(self.at - self._rate * mean / (np.sqrt(square) + TINY), 0.0, 1.0)
+
+
+def _cube(space: Space, smooth: Set[str]) -> Cube:
+    free = {n: d for n, d in space.items() if n in smooth and not d.single()}
+    numbers = {n: d for n, d in free.items() if isinstance(d, FloatDistribution)}
+    if not numbers:
+        raise ParameterError("a search by gradient needs a knob with a slope, got none")
+    return Cube(numbers)

@@ -1,0 +1,85 @@
+"""A step of a search by gradient: the loss of right answers, and its slopes by the knobs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from evaluators.protocol import LiveModel
+from evaluators.target import Target
+from merge_core.errors import NonFiniteError, NoTargetsError
+from search.samplers.steps import Measured, Places, Step
+from search.space.space import Space
+from search.spec.study_file import StudySpec, without_gradient
+from search.trial.builder import Builder
+from search.trial.tasks import SEARCH, Tasks
+
+ALONE, FIRST = "gradient", "auto"  # samplers that go by gradient, the second where it applies
+BACKWARD = 3  # evaluations of an item that a forward and a backward pass count as
+
+
+def refusal(spec: StudySpec, space: Space, tasks: Tasks) -> str | None:
+    """Return why a study cannot be searched by gradient, or None: it can."""
+    return without_slopes(spec, space) or without_targets(tasks)
+
+
+def without_slopes(spec: StudySpec, space: Space) -> str | None:
+    """Return the rule of a search by gradient that a study's engine or space breaks, or None."""
+    rule = without_gradient(spec.aggregate, spec.engine)
+    if rule or space.smooth:
+        return rule
+    return "no knob has a derivative: none is a range without a step of a smooth parameter"
+
+
+def without_targets(tasks: Tasks) -> str | None:
+    """Return why a task has no right answers to learn from, or None: all have."""
+    for evaluator in tasks.scored_by(SEARCH).values():
+        try:
+            evaluator.targets([])
+        except NoTargetsError as error:
+            return str(error)
+    return None
+
+
+def measured(builder: Builder, tasks: Tasks, step: Step) -> Measured:
+    """Measure on the live candidate what a step asks for.
+
+    Args:
+        builder: Its live candidate is that of the step's point.
+        tasks: Whose items the step names.
+        step: What to learn from and what to look at.
+
+    Raises:
+        NonFiniteError: A loss or a slope is not finite.
+        EvaluationError: A task raised.
+        ParameterError: The model cannot be learnt from in place.
+    """
+    found: dict[str, Any] = {}
+    if step.look:
+        found["held_out"] = _loss(tasks, builder.live, step.look)
+    if step.learn:
+        with builder.slopes() as slopes:
+            found["loss"] = _loss(tasks, builder.live, step.learn, backward=True)
+        found["slopes"] = builder.space.pull_back(step.point, slopes)
+        odd = [name for name, slope in found["slopes"].items() if not math.isfinite(slope)]
+        if odd:
+            raise NonFiniteError(f"the slope by {odd[0]} is not finite ({len(odd)} such)")
+    learnt, looked = (sum(map(len, places.values())) for places in (step.learn, step.look))
+    return Measured(**{"slopes": {}, **found}, items=BACKWARD * learnt + looked, mean=step.mean)
+
+
+def _loss(tasks: Tasks, live: LiveModel, places: Places, *, backward: bool = False) -> float:
+    """Return the tasks' mean losses, weighted as their scores are in the number of a trial."""
+    targets: list[Target] = []
+    weights: list[float] = []
+    for task, evaluator in tasks.scored_by(SEARCH).items():
+        which = [tasks.pools[SEARCH].of(task)[place] for place in places.get(task, ())]
+        sizes = [1.0 if evaluator.sizes is None else evaluator.sizes[i] for i in which]
+        targets += evaluator.targets(which)
+        weights += [tasks.weights[task] * size / sum(sizes) for size in sizes]
+    engine = live.engine
+    losses = engine.backward(targets, weights) if backward else engine.losses(targets)
+    total = sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
+    if not math.isfinite(total):
+        raise NonFiniteError(f"the loss of {len(losses)} items is {total}; it must be finite")
+    return total
