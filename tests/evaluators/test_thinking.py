@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from evaluators.engines.encoding import TokenIds
+from evaluators.engines.hf.engine import live_model
 from evaluators.engines.stopping import Stopping
+from evaluators.engines.vllm.engine import VllmEngine
 from evaluators.registry import EVALUATORS
 from merge_core.errors import EvaluationError, NoTargetsError
 from tests.evaluators import conftest
@@ -109,15 +113,34 @@ def test_stop_strings_count_behind_the_thoughts_as_lm_eval_cuts_them(
     assert any(common in text for text in whole)
 
 
-def test_an_engine_of_lm_evals_own_cuts_thoughts_alike(thinking, live, tokenizer, common):
-    if not hasattr(live.engine, "_hflm"):
-        pytest.skip("only the engine hf has one")
+def test_an_engine_of_lm_evals_own_cuts_thoughts_alike(thinking, tokenizer, common):
+    live = live_model(conftest.make_model(), tokenizer, batch_size=8)
     asked = prompts_of(thinking, **ENTRY)
     for end in (common, tokenizer.convert_tokens_to_ids(common), None):
         how = {**FULL, "until": ["e"], **({} if end is None else {"think_end_token": end})}
         ours = live.engine.generate_until([(prompt, how) for prompt in asked])
         theirs = live.engine._hflm.written([(prompt, how) for prompt in asked])
         assert ours == theirs
+
+
+def test_vllm_ends_no_generation_in_thoughts_and_tells_their_ends_apart(tokenizer):
+    sent = []
+
+    def answers(prompts, settings):
+        sent.extend(settings)
+        ids = tokenizer.encode("one.x two.y three.", add_special_tokens=False)
+        written = SimpleNamespace(token_ids=ids, cumulative_logprob=-1.0)
+        return [SimpleNamespace(outputs=[written]) for _ in prompts]
+
+    engine = object.__new__(VllmEngine)
+    engine._tokenizer, engine._ids, engine._ends = tokenizer, TokenIds(tokenizer, 999), {1}
+    engine._settings, engine._vllm = {}, SimpleNamespace(answers=answers)
+    ends = ["x", "y", tokenizer.convert_tokens_to_ids("y"), None]
+    hows = [{"until": ["."], **({"think_end_token": end} if end else {})} for end in ends]
+    assert engine.generate_until([("say", how) for how in hows]) == [
+        "two", "three", "three", "one"
+    ]  # fmt: skip
+    assert sorted(how["stop"] for how in sent) == [[], [], [], ["."]]
 
 
 def test_thoughts_without_an_end_are_the_answer_as_in_lm_eval():

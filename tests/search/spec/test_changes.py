@@ -58,6 +58,15 @@ def test_true_is_not_1_at_any_depth_but_1_is_1_0() -> None:
     assert changed_paths({"a": [{"b": 1.0}]}, {"a": [{"b": 1}]}) == []
 
 
+def test_a_key_that_says_its_default_is_no_change() -> None:
+    bare = data_of(items=None, search=None)
+    items = {"search": 300, "select": 300, "report": "rest"}
+    told = data_of(items=items, search={"seed": 0}, engine={"batch_size": 64}, aggregate="mean")
+    assert changed_paths(bare, told) == changed_paths(told, bare) == []
+    assert changed_paths(bare, data_of(items={"search": 299}, search=None)) == ["items.search"]
+    assert changed_paths(bare, data_of(items=None, search=None, aggregate="min")) == ["aggregate"]
+
+
 def test_a_search_section_with_nothing_but_its_length_may_come_and_go() -> None:
     with_length = data_of(search={"trials": 7, "hours": 2})
     assert changed_paths(data_of(search=None), with_length) == []

@@ -15,6 +15,7 @@ from merge_core.errors import EvaluationError, ParameterError
         {"do_sample": False, "temperature": 0.7},
         {"temperature": 0.0, "top_p": 0.9},
         {"until": ["\n"], "max_gen_toks": 3, "num_beams": 1},
+        {"until": ["\n"], "think_end_token": "</think>"},
     ],
     ids=str,
 )
