@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from merge_core.errors import MergeError, Notices
+from merge_core.errors import MergeError, Notices, Problems
 from merge_core.parents.locate import locate_here, not_local
 from merge_core.parents.weight_files import tensor_infos
 from merge_core.recipe.read import reading_of
@@ -17,6 +18,7 @@ from merge_core.tokenizer.chat_template import check_chat_templates
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from search.run.check_tasks import other_tokenizers, wrong_tasks
 from search.run.size import Counts, memory, too_many
+from search.space.inverse import point_of
 from search.space.space import Space
 from search.space.starting_points import baselines
 from search.spec import study_file
@@ -54,7 +56,7 @@ def check(path: Path, *, strict: bool = False, tasks: bool = False) -> Checked:
         found, idle = _recipe(file, reading.recipe), [reading.notices]
     else:
         spec = study_file.read(file)
-        found, idle = _study(spec), notices(spec)
+        found, idle = _study(spec, documents[0]), notices(spec)
         if tasks:
             found = replace(found, warnings=[*found.warnings, *_opened(spec, documents[0])])
     for one in idle if strict else ():
@@ -95,7 +97,7 @@ def _recipe(file: Path, recipe: Recipe) -> Checked:
     return Checked(facts, _absent(recipe.references(), (file.resolve().parent, Path.cwd())))
 
 
-def _study(spec: StudySpec) -> Checked:
+def _study(spec: StudySpec, document: Document) -> Checked:
     references = spec.template.references()
     warnings = _absent(references, spec.roots)
     steer = [f"{_task(score)} by {score.steer}" for score in spec.scores if score.steer]
@@ -116,7 +118,7 @@ def _study(spec: StudySpec) -> Checked:
         warnings.append("dimensions are not counted: the model's files are not here")
         return Checked(facts, warnings)
     tensors = tensor_infos(main)
-    space = Space(spec.template, tuple(tensors))
+    space = _space(spec, tensors, document)
     facts["baselines"] = [baseline.name for baseline in baselines(spec, space)]
     facts["budget"] = _budget(spec, space)
     facts["memory"] = memory(spec, tensors)
@@ -127,6 +129,19 @@ def _study(spec: StudySpec) -> Checked:
         warnings.append("the recipe has no range and no choices: there is nothing to search")
     many = too_many(spec, space, tensors)
     return Checked(facts, [*warnings, *([many] if many else [])])
+
+
+def _space(spec: StudySpec, tensors: Iterable[str], document: Document) -> Space:
+    """Return the dimensions; what does not fit the models is a problem of the file."""
+    problems: Problems = []
+    space = Space(spec.template, tensors, problems)
+    if not problems and spec.search.start is not None:
+        try:
+            point_of(space, spec.search.start)
+        except MergeError as error:
+            problems.append(("search.start", f"no point of this space: {error}"))
+    document.fail(problems)
+    return space
 
 
 def _budget(spec: StudySpec, space: Space) -> str:

@@ -22,7 +22,7 @@ from merge_core.validation import Place
 from search.space.fit import fitted, logits
 from search.space.names import depth_of
 from search.space.units import Drawn
-from search.spec.knob_places import METHOD, SEED, TAKE_PART, sum_of
+from search.spec.knob_places import METHOD, SEED, TAKE_PART, is_bare, sum_of
 
 if TYPE_CHECKING:
     from search.space.space import Dimension, Space
@@ -87,12 +87,23 @@ def _chosen(space: Space, recipe: Recipe, problems: Problems) -> dict[str, Drawn
     if recipe.merge_method not in names:
         rule = f"expected {' or '.join(names)}, got {recipe.merge_method!r}"
         problems.append(("recipe.merge_method", rule))
+    there = [source.model for source in recipe.models]
+    may_lack = set()
     for place in space.places:
         if place == METHOD:
             found[space.at(place)[0].name] = recipe.merge_method
         elif place[-1] == TAKE_PART:
-            there = {source.model for source in recipe.models}
-            found[space.at(place)[0].name] = template.model(int(place[1])) in there
+            model = template.model(int(place[1]))
+            found[space.at(place)[0].name] = model in there
+            may_lack.add(model)
+    base = template.data.get("base_model")
+    listed = [s for s in template.data["models"] if not is_bare(s, base)]
+    ours = [template.reference(source) for source in listed]
+    based = recipe.base_model
+    wanted = [x for x in ours if x != based and (x in there or x not in may_lack)]
+    if wanted != (given := [x for x in there if x != based]):
+        rule = f"the study merges {', '.join(wanted)}, this recipe {', '.join(given) or 'none'}"
+        problems.append(("recipe.models", rule))
     return found
 
 
@@ -164,10 +175,6 @@ def _compare(space: Space, made: Given, given: Given, problems: Problems) -> Non
     if made.method.draws and made.recipe.seed != given.recipe.seed:
         rule = f"the study has {made.recipe.seed}, this recipe {given.recipe.seed}"
         problems.append(("recipe.seed", rule))
-    if [*made.sources] != [*given.sources]:
-        mine, other = (", ".join(x.sources) for x in (made, given))
-        problems.append(("recipe.models", f"the study merges {mine}, this recipe {other}"))
-        return
     for model, name in made.all():
         _compare_values(space, made, given, (model, name), problems)
 

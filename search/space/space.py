@@ -11,7 +11,7 @@ from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any
 
 from merge_core.contract import Param
-from merge_core.errors import MergeError, join
+from merge_core.errors import MergeError, Problems, join
 from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.schema import Recipe
 from merge_core.validation import Place
@@ -54,25 +54,31 @@ class Space:
     Args:
         template: The recipe with knobs.
         tensors: Names of all tensors of the models.
+        problems: Is extended by knobs that cannot be spread over the layers of such a model; they
+            have no dimensions then.
 
     Raises:
-        MergeError: Knobs cannot be spread over the layers of such a model; all of them at once.
+        MergeError: There are such knobs, and nowhere to tell of them; all at once.
     """
 
-    def __init__(self, template: Template, tensors: Iterable[str]) -> None:
+    def __init__(
+        self, template: Template, tensors: Iterable[str], problems: Problems | None = None
+    ) -> None:
         self.template = template
         self.tensors = tuple(sorted(tensors))
         self._over_layers = OverLayers(self.tensors)
-        problems: list[str] = []
+        found: Problems = []
         self._of: dict[Place, list[Dimension]] = {}
         self._cases: dict[Place, list[Case]] = {}
         for knob in template.knobs:
             rule = self._add(knob)
             if rule is not None:
-                problems.append(f"{reduce(join, knob.place, 'recipe')}: {rule}")
-        self._sums = self._sums_of(problems)
-        if problems:
-            raise MergeError("; ".join(problems))
+                found.append((reduce(join, knob.place, "recipe"), rule))
+        self._sums = self._sums_of(found)
+        if problems is not None:
+            problems.extend(found)
+        elif found:
+            raise MergeError("; ".join(f"{path}: {rule}" for path, rule in found))
         self.dimensions = tuple(dict.fromkeys(self._all()))
 
     @cached_property
@@ -217,7 +223,7 @@ class Space:
             return Cases(case.filled(over) for case in self._cases[place])
         return int(over[0]) if place == SEED else over[0]
 
-    def _sums_of(self, problems: list[str]) -> list[list[Place]]:
+    def _sums_of(self, problems: Problems) -> list[list[Place]]:
         """Return the places of each sum; add a problem where they do not decide the same."""
         found: dict[Any, list[Place]] = {}
         for place, members in self._of.items():
@@ -228,7 +234,7 @@ class Space:
             for other in others:
                 if len(self._of[first]) != len(self._of[other]):
                     path, at = (reduce(join, place, "recipe") for place in (other, first))
-                    problems.append(f"{path}: decides other tensors than {at}, with which it sums")
+                    problems.append((path, f"decides other tensors than {at}, with which it sums"))
         return list(found.values())
 
     def _add(self, knob: Knob) -> str | None:

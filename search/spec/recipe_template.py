@@ -98,7 +98,11 @@ class Template:
 
     def model(self, position: int) -> str:
         """Return the reference of the model at a position of the file."""
-        return _reference(self.data["models"][position]["model"])
+        return self.reference(self.data["models"][position])
+
+    def reference(self, source: Mapping[str, Any]) -> str:
+        """Return the reference of a model's entry."""
+        return _reference(source["model"])
 
     def references(self) -> tuple[str, ...]:
         """Return every model that the recipe names, the base included."""

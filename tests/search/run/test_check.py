@@ -167,6 +167,30 @@ def test_a_bad_study_is_refused_with_all_its_problems(folder: Path) -> None:
     assert [p.path for p in caught.value.problems] == ["search.seed", "search.sead"]
 
 
+def test_knobs_that_do_not_fit_the_models_are_problems_of_the_file_all_at_once(
+    folder: Path,
+) -> None:
+    text = STUDY.replace("per: 2", "per: [[0, 1]]").replace(
+        "high: 1.5}}}", "high: 1.5, cosine: 9}}}"
+    )
+    (folder / "study.yaml").write_text(text)
+    with pytest.raises(DocumentError) as caught:
+        check(folder)
+    first, second = str(caught.value).splitlines()
+    rule = "the bands end at layer 1, the model's layers at 3; they must reach the last one"
+    assert first.endswith(f"study.yaml:7: recipe.models[0].parameters.weight: {rule}")
+    rule = "cosine: 9 needs as many layers, the model has 4"
+    assert second.endswith(f"study.yaml:8: recipe.models[1].parameters.weight: {rule}")
+
+
+def test_a_start_that_is_no_point_of_the_space_is_a_problem_of_the_file(folder: Path) -> None:
+    (folder / "mine.yaml").write_text(RECIPE)
+    file = changed(folder, start="mine.yaml")
+    rule = r"study\.yaml:\d+: search\.start: no point of this space: recipe\.merge_method: expected"
+    with pytest.raises(DocumentError, match=rule):
+        check(file)
+
+
 def test_a_recipe_file_is_checked_as_a_recipe(folder: Path) -> None:
     (folder / "recipe.yaml").write_text(RECIPE)
     found = check(folder / "recipe.yaml")

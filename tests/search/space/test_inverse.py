@@ -138,6 +138,30 @@ def test_what_is_no_point_is_refused_by_key_path(changes: Any, rule: str) -> Non
         point_of(space, recipe_of(**changes))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        (
+            "{merge_method: task_arithmetic, base_model: base, slices: [{sources: [{model: one, "
+            "layer_range: [0, 2], parameters: {weight: 1}}]}]}"
+        ),
+        (
+            "{merge_method: task_arithmetic, base_model: base, models: [{model: two, parameters: "
+            "{weight: 0.25}}]}"
+        ),
+        (
+            "{merge_method: task_arithmetic, base_model: base, models: [{model: x, parameters: "
+            "{weight: 0.25}}]}"
+        ),
+    ],
+)
+def test_a_recipe_of_other_models_is_refused_before_its_numbers_are_read(text: str) -> None:
+    recipe = recipe_reader.parse(yaml.safe_load(text), "", problems := [])
+    assert recipe is not None, problems
+    with pytest.raises(MergeError, match=r"recipe\.models: the study merges one, two, this recipe"):
+        point_of(space_of(RANGE), recipe)
+
+
 def test_a_value_beside_the_grid_is_refused() -> None:
     with pytest.raises(MergeError, match=r"has 0\.5 for .* say is 0\.45"):
         point_of(space_of({"low": 0.0, "high": 1.35, "step": 0.45}), recipe_of())

@@ -12,6 +12,7 @@ from merge_core.architecture import layers
 from merge_core.errors import MergeError
 from search.space.space import Space
 from search.space.starting_points import defaults, levels
+from tests.places import place
 from tests.search.space.test_space import (
     EMBEDDING,
     HEAD,
@@ -256,3 +257,27 @@ def test_values_over_tensors_do_not_depend_on_the_order_of_names() -> None:
     weight = {**RANGE, "per": "tensor"}
     one, two = (space_of(weight, tensors=x) for x in (TENSORS, TENSORS[::-1]))
     assert names(one) == names(two)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:numpy.core is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("spread", EVERY)
+def test_mergekit_reads_the_same_values_from_the_recipe(spread: dict[str, Any]) -> None:
+    pytest.importorskip("mergekit", reason="the oracle is a development dependency")
+    from mergekit.config import ConditionalParameter, evaluate_setting
+
+    weight = [
+        {"filter": "mlp", "value": {**RANGE, **spread}},
+        {"filter": "model.norm", "value": 0.25},
+        {"value": {**RANGE, **spread}},
+    ]
+    count = 6 if isinstance(spread.get("per"), list) else 24
+    space = space_of(weight, count)
+    recipe = space.recipe(draw(space))
+    cases = [
+        ConditionalParameter(value=case["value"], filter=case.get("filter"))
+        for case in recipe.plain()["models"][0]["parameters"]["weight"]
+    ]
+    stack = layers.of(llama(count))
+    found = {t: evaluate_setting(t, cases, place(stack, t), validate=float) for t in llama(count)}
+    assert found == pytest.approx(values(recipe, llama(count)), abs=1e-12)
