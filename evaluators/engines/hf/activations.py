@@ -27,6 +27,8 @@ _CPU_BYTES = 2 * 2**30
 _TRIAL = 64  # tokens
 _HELD = 0.15  # of a token's activations: its keys and values, copied for one more row
 _LOGIT_BYTES = 16  # a logit, its logarithm, and the gradients of both
+_WIDER = 16  # than its embedding is what a layer makes of a token
+_FLOAT_BYTES = 4
 _MANY = 2**31
 
 
@@ -80,7 +82,7 @@ class Room:
         """Find what a token leaves behind, if that is not known."""
         learning = sum(p.requires_grad for p in self._model.parameters())
         if learning != self._learning:
-            self._token = _left_behind(self._model) / _TRIAL
+            self._token = max(_left_behind(self._model) / _TRIAL, _passing(self._model))
             self._learning = learning
 
     def fits(self, load: Load) -> bool:
@@ -111,6 +113,12 @@ class Room:
 def _words(model: PreTrainedModel) -> int:
     embedding: Any = model.get_input_embeddings()
     return int(embedding.num_embeddings)
+
+
+def _passing(model: PreTrainedModel) -> float:
+    """Return the bytes of a token that a layer works on, also where nothing is kept."""
+    embedding: Any = model.get_input_embeddings()
+    return float(_WIDER * embedding.embedding_dim * _FLOAT_BYTES)
 
 
 def _left_behind(model: PreTrainedModel) -> int:

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from evaluators.engines.hf import activations
+from evaluators.engines.hf.activations import Load
 from evaluators.engines.hf.engine import live_model
-from evaluators.engines.hf.graph_forward import GraphForward
+from evaluators.engines.hf.graph_forward import GraphForward, Row
 from evaluators.target import Choice, Target
 from merge_core.errors import EvaluationError, NonFiniteError, ParameterError
 
@@ -407,3 +408,14 @@ def test_a_model_without_parameters_to_learn_is_refused(make_tokenizer):
 
 def test_a_text_without_tokens_has_no_loss(llama):
     assert llama.engine.losses([Target((Choice(("",)),)), FREE[0]])[0] == 0.0
+
+
+def test_losses_of_a_model_that_learns_nothing_have_a_bound_on_their_batches_too(make_tokenizer):
+    live = live_model(make("Llama").requires_grad_(False), make_tokenizer(), batch_size=512)
+    live.engine.losses(FREE)
+    row = Row(np.arange(200, dtype=np.int32), (np.arange(2, dtype=np.int32),))
+    load = Load().with_rows([row], shared=True)
+    most = room_of(live)._bytes / (200 * 16 * 32 * 4)
+    rows = [Row(np.full(200, i, dtype=np.int32), row.continuations) for i in range(int(most) + 2)]
+    assert room_of(live).holds(load)
+    assert not room_of(live).holds(Load().with_rows(rows, shared=True))
