@@ -162,13 +162,13 @@ def _storage(url: str) -> optuna.storages.RDBStorage:
 
     SQLAlchemy would read options and codes in a path, and Optuna fills what stands in braces.
     """
-    from optuna.storages import RDBStorage
+    from search.storage.bulk import BulkStorage
 
     file = sqlite_file(url)
     if file is None:
-        return RDBStorage(re.sub("[{}]", lambda brace: brace[0] * 2, url))
+        return BulkStorage(re.sub("[{}]", lambda brace: brace[0] * 2, url))
     connect = functools.partial(sqlite3.connect, file, timeout=PATIENCE, check_same_thread=False)
-    return RDBStorage(f"{SQLITE}any.db", {"creator": connect})
+    return BulkStorage(f"{SQLITE}any.db", {"creator": connect})
 
 
 def _without_secrets(said: object, url: str) -> str:

@@ -9,6 +9,7 @@ from merge_core.errors import DocumentError, MergeError
 from search.run.check import check
 from search.run.resume import open_for
 from search.spec import study_file
+from search.storage import bulk
 from search.storage.locate import open_study
 from search.storage.open import open_record
 from tests.search import toy
@@ -99,7 +100,7 @@ def remote(tmp_path, monkeypatch):
         def __init__(self, url):
             super().__init__(f"sqlite:///{tmp_path / 'remote.db'}")
 
-    monkeypatch.setattr(optuna.storages, "RDBStorage", Storage)
+    monkeypatch.setattr(bulk, "BulkStorage", Storage)
 
     def write(storage):
         file = tmp_path / "study.yaml"
