@@ -37,12 +37,19 @@ class Nsga2Sampler(NSGAIISampler):
         super().__init__(population_size=POPULATION, seed=seed)
         self._free = {name: d for name, d in space.items() if not d.single()}
         self._known = frozenset(space)
-        self._parents: dict[int, list[FrozenTrial]] = {0: []}
+        self._told: list[FrozenTrial] = []
+        self._parents: dict[int, list[FrozenTrial]] = {}
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Return the knobs that all parents have; the others are drawn at random."""
+        """Look at the study's trials; return the knobs that all parents have.
+
+        The others are drawn at random. It is called first for every trial, which is why what the
+        other methods know of the study is read here.
+        """
+        self._told = searched(study, self._known, all_of_them=False)
+        self._parents = {0: []}
         parents = self.get_parent_population(study, self.get_trial_generation(study, trial))
         if not parents:
             return {}
@@ -51,12 +58,12 @@ class Nsga2Sampler(NSGAIISampler):
 
     def get_trial_generation(self, study: Study, trial: FrozenTrial) -> int:
         """Return how many generations are whole."""
-        return len(searched(study, self._known, all_of_them=False)) // POPULATION
+        return len(self._told) // POPULATION
 
     def get_population(self, study: Study, generation: int) -> list[FrozenTrial]:
         """Return the trials of a generation, by number."""
         first = generation * POPULATION
-        return searched(study, self._known, all_of_them=False)[first : first + POPULATION]
+        return self._told[first : first + POPULATION]
 
     def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
         """Return whose children a generation has: none for the first."""

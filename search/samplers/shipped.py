@@ -69,9 +69,9 @@ def make_tpe(space: Space, start: Start, seed: int) -> BaseSampler:
     It models only knobs that all complete trials have: one trial without parameters in the study
     makes it draw knob by knob. Source: Watanabe, arXiv:2304.11127.
     """
-    from optuna.samplers import TPESampler
+    from search.samplers.tpe import KnownSpaceTpe
 
-    return TPESampler(seed=seed, multivariate=True, n_startup_trials=STARTUP_TRIALS)
+    return KnownSpaceTpe(space, seed, STARTUP_TRIALS)
 
 
 def make_gp(space: Space, start: Start, seed: int) -> BaseSampler:
