@@ -16,13 +16,13 @@ from merge_core.parents.weight_files import TensorInfo, files_of
 from merge_core.recipe.model_reference import parse
 from search.space.space import Space
 from search.space.starting_points import DEFAULTS, SIMPLE, baselines
-from search.spec.ranges import UNITS
+from search.spec.ranges import UNITS, Knob
 from search.spec.study_file import StudySpec
 from search.trial.budget import Budget
 from search.trial.builder import candidate_bytes
 from search.trial.slopes import ALONE, FIRST, without_slopes
 
-UNSPREAD: dict[str, Any] = dict.fromkeys(UNITS)  # of a range that is not spread
+UNSPREAD: dict[str, Any] = dict.fromkeys(UNITS[1:])  # of a range that is not spread
 TRIALS_PER_DIMENSION = 4  # fewer than that, and a noisy search hardly moves (dev/LOG.md)
 
 
@@ -92,19 +92,30 @@ def fitting(space: Space, tensors: Iterable[str], most: int) -> str:
         tensors: Names of all tensors of the models.
         most: How many dimensions are wanted.
     """
-    numbers, names = Counter(d.knob for d in space.dimensions), tuple(tensors)
-    if not any(knob.spread for knob in numbers):
+    numbers, names = Counter(map(_shared, (d.knob for d in space.dimensions))), tuple(tensors)
+    if not any(knob.spread for knob in space.template.knobs):
         return ""
     for per, bands in _bands(names):
         knobs = tuple(
-            replace(knob, **(UNSPREAD | {"per": per})) if count > bands and knob.spread else knob
-            for knob, count in numbers.items()
+            replace(knob, **UNSPREAD, **_band(knob, per))
+            if knob.spread and numbers[_shared(knob)] > bands
+            else knob
+            for knob in space.template.knobs
         )
         found = len(Space(replace(space.template, knobs=knobs), names).dimensions)
         if found <= most:
             break
     shape = f"`per: {per}`" if per else "one number"
     return f"{shape} for each range that is finer makes {found}"
+
+
+def _shared(knob: Knob) -> object:
+    """Return what is the same for places that share their numbers."""
+    return knob.tied or knob.place
+
+
+def _band(knob: Knob, per: int | None) -> dict[str, Any]:
+    return {"per": per, "ordered": knob.ordered and per is not None}
 
 
 def _bands(names: Sequence[str]) -> Iterator[tuple[int | None, int]]:

@@ -29,11 +29,15 @@ def deep(*knobs: dict[str, Any]) -> Space:
     """Return the space of a model of 24 layers with one range for each of some models."""
     data = yaml.safe_load(toy.STUDY)
     data["recipe"]["models"] = [
-        {"model": f"org/m{i}", "parameters": {"weight": {"low": 0.0, "high": 1.0, **knob}}}
+        {"model": f"org/m{i}", "parameters": {"weight": {**ends(knob), **knob}}}
         for i, knob in enumerate(knobs)
     ]
     spec = toy.spec_of(yaml.safe_dump(data), Path("study"))
     return Space(spec.template, (*DEEP, "lm_head.weight"))
+
+
+def ends(knob: dict[str, Any]) -> dict[str, float]:
+    return {} if "sum" in knob else {"low": 0.0, "high": 1.0}
 
 
 @pytest.mark.parametrize("trials", [0, 1, 6])
@@ -74,6 +78,29 @@ def test_the_finest_bands_that_fit_are_told(most: int) -> None:
 def test_a_range_that_is_coarse_already_stays_as_it_is() -> None:
     space = deep({"per": "layer"}, {"gradient": 3}, {"shape": "line"})
     assert fitting(space, DEEP, 12) == "`per: 4` for each range that is finer makes 11"
+
+
+@pytest.mark.parametrize(
+    ("knob", "most", "said"),
+    [
+        ({"per": "layer", "tied": "both"}, 12, "`per: 2`"),
+        ({"per": "layer", "ordered": True}, 12, "`per: 4`"),
+        ({"per": "layer", "ordered": True}, 2, "one number"),
+        ({"per": "layer", "sum": 1}, 12, "`per: 4`"),
+        ({"per": "tensor", "start": 0.5}, 12, "`per: 4`"),
+    ],
+)
+def test_knobs_that_are_tied_ordered_or_summed_are_counted_as_they_are_drawn(
+    knob: dict[str, Any], most: int, said: str
+) -> None:
+    space = deep(knob, knob)
+    shape, _, count = fitting(space, DEEP, most).partition(" for each range that is finer makes ")
+    assert shape == said
+    wanted = {**knob, "ordered": knob.get("ordered", False) and said != "one number"}
+    wanted = {key: value for key, value in wanted.items() if key != "per" and value}
+    if said != "one number":
+        wanted["per"] = int(said.strip("`").removeprefix("per: "))
+    assert int(count) == len(deep(wanted, wanted).dimensions) <= most
 
 
 def test_ranges_that_are_not_spread_have_no_finer_shape() -> None:

@@ -39,7 +39,13 @@ VALUES: dict[str, Any] = {  # one of each kind that YAML has
     "mapping": {"no such": {}},
     "nothing": None,
 }
-OWN = {"recipe", "score", "baselines", "evaluator"}  # read by functions of their own, see below
+OWN = {
+    "recipe",
+    "score",
+    "baselines",
+    "evaluator",
+    "start",
+}  # read by functions of their own, see below
 SECTIONS: dict[str, type[StrictModel]] = {"items": Items, "search": Search, "engine": Engine}
 
 
@@ -92,7 +98,8 @@ def keys() -> Iterator[Key]:
 
 
 def _of_section(section: str, model: type[StrictModel]) -> Iterator[Key]:
-    for name, field in model.declared().items():
+    for name in model.declared().keys() - OWN:
+        field = model.declared()[name]
         owner = next((x for x, names in OF_ONE.items() if name in names), None)
         data = data_of(engine={"name": owner}) if owner else data_of()
         yield Key(f"{section}.{name}", field, data, (section,))
@@ -225,6 +232,12 @@ def test_a_section_of_another_kind_is_one_problem_at_its_key(name: str) -> None:
         assert [path for path, _ in found] == [name], kind
 
 
+@pytest.mark.parametrize("kind", sorted(VALUES.keys() - {"text", "mapping", "nothing"}))
+def test_a_start_of_another_kind_than_a_recipe_is_one_problem_at_its_key(kind: str) -> None:
+    ((path, _),) = refused(data_of(search={"start": VALUES[kind]}))
+    assert path == "search.start"
+
+
 @pytest.fixture
 def written(tmp_path: Path) -> tuple[Path, dict[str, int]]:
     """A study file in which every key is wrong: path -> its line."""
@@ -238,7 +251,7 @@ def written(tmp_path: Path) -> tuple[Path, dict[str, int]]:
         add(name, f"{name}: [[7.5]]")
     for section, model in SECTIONS.items():
         text.append(f"{section}:")
-        for name in model.declared():
+        for name in model.declared().keys() - OWN:
             add(f"{section}.{name}", f"  {name}: {{no such: {{}}}}")
             add(f"{section}.{name}{name}", f"  {name}{name}: 1")
     text.append("score:")
