@@ -7,16 +7,13 @@ absolute value, densities are cut to [0, 1]), so bounds are those that our metho
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from merge_core.contract import Param
-from merge_core.errors import ParameterError, join
+from merge_core.errors import ParameterError
 from merge_core.methods.registry import method
-from merge_core.recipe.read import parse as parse_recipe
-from merge_core.recipe.schema import Recipe
 from merge_core.tokenizer.chat_template import template_of
 from search.draft.evolve_file import Evolve, Genome, read_evolve
 from search.draft.evolve_tasks import entries
@@ -24,15 +21,17 @@ from search.draft.init import head
 from search.draft.knobs import usual
 from search.draft.models import Paths, look
 from search.draft.tasks import Asked, include
-from search.draft.write import Draft, Written, place, write
+from search.draft.write import Draft, Written, study_file_of, write
 
-START = "start"
 NORMALIZED = ("linear", "ties", "dare_ties")  # where ``normalize`` is not said
 INVENTED = (
     "invented, since genes have none: the usual range of each parameter, weights from its negative "
     "on where they may be negative; the genes' start lies in it"
 )
-SAMPLER = "mergekit-evolve has CMA-ES of the package cma; auto chooses, and begins with baselines"
+SAMPLER = (
+    "mergekit-evolve has CMA-ES of the package cma; auto chooses, and knows the baselines: the one "
+    "called defaults is where the genes start there"
+)
 ELSEWHERE = (
     "Options of mergekit-evolve's command line stand under `search` (--max-fevals: trials) and "
     "`engine` (--vllm, --batch-size)."
@@ -62,7 +61,7 @@ def import_evolve(config: Path, how: How, out: Path, *, tasks: bool) -> Written:
         OutputExistsError: The file is there already.
         MergeError: It makes no study; the reason.
     """
-    file = place(out)
+    file = study_file_of(out)
     evolve = read_evolve(config)
     roots = (Path(os.path.abspath(config)).parent, Path.cwd())
     paths = Paths(roots, Path(os.path.abspath(file.parent)))
@@ -80,9 +79,8 @@ def import_evolve(config: Path, how: How, out: Path, *, tasks: bool) -> Written:
         {**merge.comments, **score.comments, "search": SAMPLER},
         [head(file, f"mergetune import-evolve {config.name}"), ELSEWHERE, *told],
         [None] * len(score.plain),
-        {START: merge.start},
-        None if limit is None else limit * len(score.plain),
-        notes,
+        most=None if limit is None else limit * len(score.plain),
+        notes=notes,
     )
     return write(draft, file, tasks=tasks)
 
@@ -110,7 +108,6 @@ class _Merge:
         slerp = genome.merge_method == "slerp"
         self.recipe = {**begun, **(self._slerp() if slerp else self._weighted())}
         self._note_the_rest()
-        self.start = self._at_start(begun)
 
     def _base_of(self, genome: Genome) -> str | None:
         if genome.merge_method == "slerp":
@@ -164,9 +161,7 @@ class _Merge:
             for name in searched
         ]
         for param in params:
-            path = f"recipe.models[0].parameters.{param.name}"
-            begins = f"{self._starts(param):g}"
-            self.comments[path] = f"{param.meaning}; genes start at {begins}"
+            self.comments[f"recipe.models[0].parameters.{param.name}"] = param.meaning
         normalize = genome.normalize
         if normalize is None:
             normalize = genome.merge_method in NORMALIZED
@@ -182,19 +177,22 @@ class _Merge:
         self.comments["recipe.dtype"] = "as mergekit-evolve merges, whatever the models are"
         return {
             "models": [{"model": self._paths.model(name)} for name in models],
-            "parameters": {"t": {**usual(t), **self._keys}},
+            "parameters": {"t": self._knob(t)},
             "dtype": "bfloat16",
         }
 
     def _gene(self, param: Param) -> Any:
         """Return the knob of a gene; with filters one for each, and one for the rest."""
-        knob = {**usual(param), **self._keys}
+        knob = self._knob(param)
         if self._genome.allow_negative_weights and param.name == "weight":
             knob["low"] = -knob["high"]
         filters = self._genome.filters
         if not filters:
             return knob
         return [*({"filter": f, "value": dict(knob)} for f in filters), {"value": dict(knob)}]
+
+    def _knob(self, param: Param) -> dict[str, Any]:
+        return {**usual(param), **self._keys, "start": self._starts(param)}
 
     def _starts(self, param: Param) -> float:
         return {"density": 1.0, "t": 0.5}.get(param.name, 1 / len(self._genome.models))
@@ -211,26 +209,3 @@ class _Merge:
             for key in ("normalize", "allow_negative_weights"):
                 if getattr(genome, key):
                     self.notes[f"genome.{key}"] = "not carried over: changes nothing for slerp"
-
-    def _at_start(self, begun: Mapping[str, Any]) -> Recipe:
-        """Return the recipe of the genes' start."""
-        starts = {p.name: self._starts(p) for p in self._method.params if p.name != "lambda"}
-
-        def fixed(owner: Mapping[str, Any]) -> dict[str, Any]:
-            given = owner.get("parameters")
-            if given is None:
-                return dict(owner)
-            values = {key: starts.get(key, x) if _is_gene(x) else x for key, x in given.items()}
-            return {**owner, "parameters": values}
-
-        models = [fixed(source) for source in self.recipe["models"]]
-        data = {**fixed(self.recipe), "models": models}
-        problems: list[tuple[str, str]] = []
-        recipe = parse_recipe(data, "", problems)
-        if recipe is None:
-            raise ParameterError("; ".join(f"{join('genome', p)}: {rule}" for p, rule in problems))
-        return recipe
-
-
-def _is_gene(value: Any) -> bool:
-    return isinstance(value, dict | list)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from merge_core.methods.registry import method
 from merge_core.recipe.read import Reading, reading_of
 from merge_core.recipe.schema import Recipe, Scalar
 from merge_core.recipe.yaml_document import read_all
+from merge_core.validation import Place
 from search.draft.init import SAMPLER, head
 from search.draft.knobs import TENSORS, Spread, by_gradient, is_searched, spread_over, usual
 from search.draft.layered import INSTEAD, Case, Cases, layered
 from search.draft.models import Paths, Seen, look
 from search.draft.tasks import Asked, entries
-from search.draft.write import Draft, Written, place, write
+from search.draft.write import Draft, Written, study_file_of, write
+from search.space.space import Space
+from search.space.units import Drawn
 
 ORIGINAL = "original"
 WIDER = 1.5  # a range reaches so far beyond a number that is outside the usual one
@@ -41,7 +45,7 @@ def import_mergekit(recipe: Path, asked: Asked, trials: int, out: Path, *, tasks
         OutputExistsError: The file is there already.
         MergeError: It makes no study; the reason.
     """
-    file = place(out)
+    file = study_file_of(out)
     reading = _searchable(recipe)
     roots = (Path(os.path.abspath(recipe)).parent, Path.cwd())
     paths = Paths(roots, Path(os.path.abspath(file.parent)))
@@ -58,8 +62,8 @@ def import_mergekit(recipe: Path, asked: Asked, trials: int, out: Path, *, tasks
         [head(file, f"mergetune import-mergekit {recipe.name}"), *told],
         score.known,
         {ORIGINAL: study.original},
-        None,
-        notes,
+        study.start if study.several else None,
+        notes=notes,
     )
     return write(draft, file, tasks=tasks)
 
@@ -103,10 +107,25 @@ class _Study:
         self._of = layered(recipe, layers)
         self._note(recipe, layers)
         self._spread = self._chosen(layers, trials)
+        self._numbers: dict[Place, tuple[float, ...]] = {}
         self.recipe = self._section(recipe)
         names = {name: paths.reference(name) for name in recipe.names()}
         plain = replace(recipe, tokenizer=None, name=None)
         self.original = plain.with_references(names)
+
+    @property
+    def several(self) -> bool:
+        """Whether a range has several numbers of the recipe, of which none alone is its start."""
+        return any(len(set(numbers)) > 1 for numbers in self._numbers.values())
+
+    def start(self, space: Space) -> dict[str, Drawn]:
+        """Return the point that has the recipe's numbers."""
+        found: dict[str, Drawn] = {}
+        for at, numbers in self._numbers.items():
+            dimensions = space.at(at)
+            each = numbers if len(numbers) == len(dimensions) else numbers * len(dimensions)
+            found |= {d.name: x for d, x in zip(dimensions, each, strict=True)}
+        return found
 
     def _note(self, recipe: Recipe, layers: int | None) -> None:
         if recipe.tokenizer is not None:
@@ -156,27 +175,29 @@ class _Study:
             found["base_model"] = self._paths.model(base)
         models = []
         for i, (name, cases) in enumerate(self._of.models.items()):
-            path = f"recipe.models[{i}].parameters"
-            given = self._parameters(cases, path)
+            given = self._parameters(cases, ("models", i, "parameters"))
             own = {"parameters": given} if given else {}
             models.append({"model": self._paths.model(name), **own})
         found["models"] = models
         if self._of.shared:
-            found["parameters"] = self._parameters(self._of.shared, "recipe.parameters")
+            found["parameters"] = self._parameters(self._of.shared, ("parameters",))
         plain = ("dtype", "out_dtype", "chat_template", "seed")
         return found | {key: getattr(recipe, key) for key in plain if getattr(recipe, key)}
 
-    def _parameters(self, cases: Cases, path: str) -> dict[str, Any]:
-        return {name: self._setting(name, x, join(path, name)) for name, x in cases.items()}
+    def _parameters(self, cases: Cases, place: Place) -> dict[str, Any]:
+        return {name: self._setting(name, x, (*place, name)) for name, x in cases.items()}
 
-    def _setting(self, name: str, cases: list[Case], path: str) -> Any:
+    def _setting(self, name: str, cases: list[Case], place: Place) -> Any:
         param = self._method.param(name)
+        alone = len(cases) == 1 and not cases[0].filter
+        places = [place if alone else (*place, i, "value") for i in range(len(cases))]
         if param is None or not self._searched({name: cases}):
             values = [_kept(name, case) for case in cases]
         else:
-            values = [self._knob(param, case) for case in cases]
-            self.comments[path] = self._words(param, cases)
-        if len(cases) == 1 and not cases[0].filter:
+            pairs = zip(cases, places, strict=True)
+            values = [self._knob(param, case, where) for case, where in pairs]
+            self.comments[reduce(join, place, "recipe")] = self._words(param, cases)
+        if alone:
             return values[0]
         parts = [{"filter": case.filter} if case.filter else {} for case in cases]
         return [{**part, "value": value} for part, value in zip(parts, values, strict=True)]
@@ -188,13 +209,15 @@ class _Study:
             words.append(self._spread.words)
         return "; ".join(words)
 
-    def _knob(self, param: Param, case: Case) -> dict[str, Any]:
-        lead = param is self._method.params[0]
+    def _knob(self, param: Param, case: Case, place: Place) -> dict[str, Any]:
+        lead, numbers = param is self._method.params[0], tuple(float(x) for x in case.values)
+        self._numbers[place] = numbers
         spread = self._spread.keys if lead and not case.keys else case.keys
-        return {**around(param, [float(x) for x in case.values]), **spread}
+        start = {"start": numbers[0]} if len(set(numbers)) == 1 else {}
+        return {**around(param, numbers), **spread, **start}
 
 
-def around(param: Param, numbers: list[float]) -> dict[str, Any]:
+def around(param: Param, numbers: Sequence[float]) -> dict[str, Any]:
     """Return the usual range of a parameter, made wider where numbers are outside of it."""
     found = usual(param)
     low, high = min(numbers), max(numbers)

@@ -14,7 +14,7 @@ from merge_core.methods.registry import method as method_of
 from search.draft.knobs import TENSORS, Spread, by_gradient, knob, searched, spread_over
 from search.draft.models import Paths, Seen, look
 from search.draft.tasks import Asked, entries
-from search.draft.write import Draft, Written, place, write
+from search.draft.write import Draft, Written, study_file_of, write
 
 WITH_BASE, WITHOUT = "task_arithmetic", "linear"
 SAMPLER = "auto chooses the sampler; the same seed gives the same trials, also after a kill"
@@ -43,7 +43,7 @@ def init(given: Given, asked: Asked, out: Path, *, tasks: bool) -> Written:
         OutputExistsError: The file is there already.
         MergeError: Models, method and tasks make no study; the reason.
     """
-    file = place(out)
+    file = study_file_of(out)
     roots = (Path.cwd(),)
     paths = Paths(roots, Path(os.path.abspath(file.parent)))
     score = entries(asked, paths)

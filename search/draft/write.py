@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,16 @@ from search.draft.commented import commented
 from search.draft.items import share_out
 from search.run import check as checks
 from search.scoring.objectives import named, opened_entry, pool_ids
-from search.space.starting_points import defaults
+from search.space.space import Space
+from search.space.starting_points import STARTED, baselines, defaults
+from search.space.units import Drawn
 from search.spec import study_file
 from search.spec.sections import Engine, Items
 from search.spec.study_file import StudySpec
 from search.trial.builder import Builder
 
+START = "start"
+Start = Callable[[Space], Mapping[str, Drawn]]
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -37,6 +41,8 @@ class Draft:
         head: Paragraphs above all.
         known: Items of each entry of ``score``; None where that is not known.
         baselines: Name -> recipe, each written into a file beside it.
+        start: Gives the point of the space that the search starts from, where no range says it.
+        started: The recipe of that point, which stands in a file beside it, too.
         most: Items that may steer; None: as many as a study has by itself.
         notes: What it was made of and is not in it, or in another way: key path there -> text.
     """
@@ -48,6 +54,8 @@ class Draft:
     head: Sequence[str]
     known: Sequence[int | None]
     baselines: Mapping[str, Recipe] = field(default_factory=dict)
+    start: Start | None = None
+    started: Recipe | None = None
     most: int | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -71,7 +79,7 @@ class Written:
         }
 
 
-def place(out: Path) -> Path:
+def study_file_of(out: Path) -> Path:
     """Return the study file that a path stands for: itself, or the one in that folder.
 
     Raises:
@@ -98,18 +106,17 @@ def write(draft: Draft, file: Path, *, tasks: bool) -> Written:
 
     Args:
         draft: The study.
-        file: See :func:`place`.
+        file: See :func:`study_file_of`.
         tasks: Open tokenizer and tasks, where the models are on this disk.
 
     Raises:
         OutputExistsError: A file is there already.
         MergeError: ``check`` would refuse it, or its models do not go together.
     """
-    recipes = {beside(file, name): recipe for name, recipe in draft.baselines.items()}
-    for one in (file, *recipes):
+    for one in (file, *(beside(file, name) for name in (*draft.baselines, START))):
         _free(one)
     with _folder(file.parent):
-        return _written(draft, file, recipes, tasks=tasks)
+        return _written(draft, file, tasks=tasks)
 
 
 @contextmanager
@@ -125,26 +132,44 @@ def _folder(folder: Path) -> Iterator[None]:
         raise
 
 
-def _written(draft: Draft, file: Path, recipes: Mapping[Path, Recipe], *, tasks: bool) -> Written:
+def _written(draft: Draft, file: Path, *, tasks: bool) -> Written:
     first = Document(str(file), _data(draft, file, {"search": 1, "select": 1}), {})
     spec = _read(first, draft, file)
     builder = _builder(spec, draft)
+    if builder and draft.start:
+        draft = _started(draft, builder.space, draft.start)
     ids = _opened_ids(spec, builder.tokenizer) if builder and tasks else _known_ids(draft)
     counts, why = _counts(ids, draft)
-    comments = {"items": why, **draft.comments}
-    text = commented(_data(draft, file, counts), comments, draft.head)
-    _read(parse(text, str(file)), draft, file)
-    for path, recipe in recipes.items():
+    text = commented(_data(draft, file, counts), {"items": why, **draft.comments}, draft.head)
+    spec = _read(parse(text, str(file)), draft, file)
+    if builder:
+        baselines(spec, builder.space)
+    files = {beside(file, name): recipe for name, recipe in _recipes(draft).items()}
+    for path, recipe in files.items():
         write_whole(path, recipe.to_yaml())
     write_whole(file, text)
     found = checks.check(file)
-    return Written((file, *recipes), found.facts, found.warnings, draft.notes)
+    return Written((file, *files), found.facts, found.warnings, draft.notes)
+
+
+def _started(draft: Draft, space: Space, start: Start) -> Draft:
+    """Return a draft with a recipe to start from."""
+    why = "the recipe's numbers as far as the ranges can say them"
+    comments = {**draft.comments, f"search.{START}": why}
+    return replace(draft, comments=comments, started=space.recipe(start(space)))
+
+
+def _recipes(draft: Draft) -> dict[str, Recipe]:
+    """Return name -> recipe of all that stands in files beside the study file."""
+    return {**draft.baselines, **({} if draft.started is None else {START: draft.started})}
 
 
 def _data(draft: Draft, file: Path, counts: Mapping[str, Any]) -> dict[str, Any]:
     files = {name: beside(file, name).name for name in draft.baselines}
+    start = {} if draft.started is None else {START: beside(file, START).name}
     sections = {"recipe": dict(draft.recipe), "score": list(draft.score), "items": counts}
-    return {**sections, "search": draft.search, **({"baselines": files} if files else {})}
+    search = {**draft.search, **start}
+    return {**sections, "search": search, **({"baselines": files} if files else {})}
 
 
 def _read(document: Document, draft: Draft, file: Path) -> StudySpec:
@@ -153,9 +178,11 @@ def _read(document: Document, draft: Draft, file: Path) -> StudySpec:
     Raises:
         MergeError: It breaks rules.
     """
-    baselines = {name: recipe.plain() for name, recipe in draft.baselines.items()}
+    stored = {name: recipe.plain() for name, recipe in draft.baselines.items()}
+    if draft.started is not None:
+        stored[f"{STARTED}{beside(file, START).name}"] = draft.started.plain()
     try:
-        return study_file.of_document(document, Path(os.path.abspath(file.parent)), baselines)
+        return study_file.of_document(document, Path(os.path.abspath(file.parent)), stored)
     except DocumentError as error:
         wrong = "; ".join(f"{problem.path}: {problem.rule}" for problem in error.problems)
         raise MergeError(f"{file}: is not written, since {wrong}") from error

@@ -7,7 +7,6 @@ import yaml
 from merge_core.errors import DocumentError, MergeError
 from search.draft.evolve import How, import_evolve
 from search.run.check import check
-from search.spec.study_file import read
 from tests.search.real import QUICKSTART, run_whole
 
 MODELS = QUICKSTART / "models"
@@ -83,7 +82,8 @@ def test_granularity_of_one_is_a_number_for_each_layer(folder):
 
 @pytest.mark.parametrize("size", [None, 0, -1])
 def test_without_granularity_one_number_holds_for_all_layers(folder, size):
-    assert imported(folder, {"layer_granularity": size})[1] == {"weight": {"low": 0, "high": 1.5}}
+    weight = {"low": 0, "high": 1.5, "start": 1 / 3}
+    assert imported(folder, {"layer_granularity": size})[1] == {"weight": weight}
 
 
 def test_granularity_that_does_not_divide_the_layers_is_told(folder):
@@ -93,13 +93,13 @@ def test_granularity_that_does_not_divide_the_layers_is_told(folder):
 
 def test_smooth_is_so_many_anchors_as_there_would_be_bands(folder):
     _, params, found = imported(folder, {"layer_granularity": 2, "smooth": True})
-    assert params["weight"] == {"low": 0.0, "high": 1.5, "gradient": 2}
+    assert params["weight"] == {"low": 0.0, "high": 1.5, "gradient": 2, "start": 1 / 3}
     assert "final norm and head" in found.notes["genome.smooth"]
 
 
 def test_smooth_without_granularity_changes_nothing_and_is_told(folder):
     _, params, found = imported(folder, {"smooth": True})
-    assert params["weight"] == {"low": 0.0, "high": 1.5}
+    assert params["weight"] == {"low": 0.0, "high": 1.5, "start": 1 / 3}
     assert "changes nothing, there and here" in found.notes["genome.smooth"]
 
 
@@ -158,24 +158,22 @@ def test_bounds_are_invented_and_said_so(folder):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_genes_start_is_a_baseline(folder, method):
+def test_genes_start_where_they_start_there(folder, method):
     base = None if method == "linear" else "models/base"
     genome = {"merge_method": method, "base_model": base, "filters": ["mlp"]}
-    data, _, found = imported(folder, {**genome, "layer_granularity": 2})
-    assert data["baselines"] == {"start": "start.yaml"}
-    start = yaml.safe_load(found.files[1].read_text())
-    wanted = {"weight": pytest.approx(1 / 3)}
-    wanted |= {"density": 1.0} if method in ("ties", "dare_ties") else {}
-    assert [source["parameters"] for source in start["models"]] == [wanted] * 3
-    assert read(found.files[0]).baselines["start"].merge_method == method
+    data, params, found = imported(folder, {**genome, "layer_granularity": 2})
+    assert "baselines" not in data
+    wanted = {"weight": pytest.approx(1 / 3), "density": 1.0}
+    for name, cases in params.items():
+        assert [case["value"]["start"] for case in cases] == [wanted[name]] * 2
+    assert len(found.files) == 1
 
 
 def test_slerp_of_two_models_is_a_search_of_t(folder):
     genome = {"merge_method": "slerp", "base_model": None, "models": ["models/add", "models/sort"]}
     data, _, found = imported(folder, {**genome, "layer_granularity": 2})
     assert data["recipe"]["base_model"] == "../models/add"
-    assert data["recipe"]["parameters"] == {"t": {"low": 0.0, "high": 1.0, "per": 2}}
-    assert yaml.safe_load(found.files[1].read_text())["parameters"] == {"t": 0.5}
+    assert data["recipe"]["parameters"] == {"t": {"low": 0.0, "high": 1.0, "per": 2, "start": 0.5}}
     assert check(found.files[0], strict=True).facts["dimensions"] == 2
 
 
@@ -193,8 +191,8 @@ def test_a_base_among_the_models_has_no_knob_and_is_told(folder):
     data, _, found = imported(folder, {"models": models})
     assert len(data["recipe"]["models"]) == 2
     assert "the base's own genes change nothing" in found.notes["genome.models"]
-    start = yaml.safe_load(found.files[1].read_text())
-    assert start["models"][0]["parameters"]["weight"] == pytest.approx(1 / 3)
+    weight = data["recipe"]["models"][0]["parameters"]["weight"]
+    assert weight["start"] == pytest.approx(1 / 3)
 
 
 def test_the_base_of_linear_is_told(folder):
@@ -405,4 +403,4 @@ def test_a_configuration_from_scratch_is_run_to_its_end(folder):
         re.sub(r"items: .*", "items: {search: 8, select: 6, report: 10}", study.read_text())
     )
     summary = run_whole(study)
-    assert "start" in [row["name"] for row in summary["candidates"]]
+    assert summary["winner"]["report"]["mean"] > 0

@@ -14,6 +14,7 @@ from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.yaml_document import parse_all
 from search.draft.evolve import How, import_evolve
 from search.space.space import Space
+from search.space.starting_points import defaults
 from search.spec.study_file import read
 from tests.search.real import QUICKSTART
 
@@ -100,13 +101,14 @@ def test_a_genotype_gives_every_tensor_the_numbers_that_it_has_there(
 
 
 @pytest.mark.parametrize("method", ["linear", "task_arithmetic", "ties", "dare_ties", "slerp"])
-def test_the_baseline_is_the_genotype_that_mergekit_evolve_begins_with(tmp_path, method):
+def test_the_search_starts_at_the_genotype_that_mergekit_evolve_begins_with(tmp_path, method):
     models = MODELS[:2] if method == "slerp" else MODELS
     definition = {"models": models, "merge_method": method, "layer_granularity": 2}
     definition |= {"base_model": BASE} if method not in ("linear", "slerp") else {}
     spec, made = both(tmp_path, definition)
-    start = made.initial_genotype()
-    assert numbers(spec.baselines["start"]) == numbers(theirs(made, start))
+    space = space_of(spec)
+    start = space.recipe(defaults(space))
+    assert numbers(start) == numbers(theirs(made, made.initial_genotype()))
 
 
 @pytest.mark.parametrize(

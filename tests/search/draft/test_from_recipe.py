@@ -1,4 +1,5 @@
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merge_core.errors import DocumentError, MergeError
+from merge_core.merge.nested import plan
 from merge_core.methods.registry import METHODS, method
+from merge_core.parents.open import open_parents
 from merge_core.recipe.read import read as read_recipe
 from search.draft.from_recipe import around, import_mergekit
 from search.draft.knobs import is_searched
 from search.draft.tasks import Asked
 from search.run.check import check
+from search.space.space import Space
+from search.space.starting_points import baselines
 from search.spec.study_file import read
 from tests.search.real import QUICKSTART, run_whole
 
@@ -70,16 +75,14 @@ def imported(folder, text, asked=TASKS, trials=100):
 
 def test_numbers_become_ranges_over_the_layers_and_the_recipe_a_baseline(folder):
     recipe, found = imported(folder, PLAIN)
-    knob = {"low": 0.0, "high": 1.5, "per": "layer"}
-    assert recipe["models"] == [
-        {"model": f"../models/{name}", "parameters": {"weight": knob}} for name in ("add", "sort")
-    ]
+    for name, start, source in zip(("add", "sort"), (0.4, 0.7), recipe["models"], strict=True):
+        knob = {"low": 0.0, "high": 1.5, "per": "layer", "start": start}
+        assert source == {"model": f"../models/{name}", "parameters": {"weight": knob}}
     assert recipe["dtype"] == "float32"
     assert found.notes == {}
     original = read(found.files[0]).baselines["original"]
-    assert [dict(source.parameters) for source in original.models] == [
-        {"weight": x} for x in (0.4, 0.7)
-    ]
+    weights = [dict(source.parameters)["weight"] for source in original.models]
+    assert weights == [0.4, 0.7]
     assert "in the recipe: 0.4; one number for each of the 4 layers" in found.files[0].read_text()
 
 
@@ -91,7 +94,7 @@ def test_slices_over_all_layers_are_models_and_gradients_are_anchors(folder):
     assert recipe["parameters"]["t"] == [
         {"filter": "self_attn", "value": anchors},
         {"filter": "mlp", "value": anchors},
-        {"value": {"low": 0.0, "high": 1.0, "per": "layer"}},
+        {"value": {"low": 0.0, "high": 1.0, "per": "layer", "start": 0.5}},
     ]
     assert found.notes["slices"] == "all 4 layers in their places, so they are `models` here"
     assert check(found.files[0], strict=True).facts["dimensions"] == 14
@@ -102,17 +105,53 @@ def test_bands_of_layers_as_mergekit_evolve_writes_them_are_numbers_per_band(fol
     parameters = recipe["models"][0]["parameters"]
     assert parameters["density"] == {"low": 0.1, "high": 1.0, "per": 2}
     assert parameters["weight"] == {"low": -0.3, "high": 1.5, "per": 2}
-    assert recipe["parameters"] == {"int8_mask": True, "lambda": {"low": 0.0, "high": 2.0}}
+    shared = {"low": 0.0, "high": 2.0, "start": 0.9}
+    assert recipe["parameters"] == {"int8_mask": True, "lambda": shared}
     assert recipe["models"][1] == {"model": "../models/base"}
     assert check(found.files[0], strict=True).facts["dimensions"] == 5
+
+
+def values_of(recipe):
+    """Return tensor -> parameters of each model, and shared ones."""
+    parents = open_parents(recipe.references(), (QUICKSTART,))
+    steps = plan(recipe, parents).steps
+    owners = {step.tensor: (*step.values, step.shared) for step in steps}
+    return {name: [_rounded(values) for values in each] for name, each in owners.items()}
+
+
+def _rounded(values):
+    return {key: round(float(x), 9) for key, x in values.items() if not isinstance(x, bool | str)}
+
+
+@pytest.mark.parametrize(
+    "text", [PLAIN, LAZY, BANDS, BANDS.replace("2]", "1]").replace("[2", "[1")]
+)
+def test_the_search_starts_at_the_recipes_numbers_tensor_by_tensor(folder, text):
+    _, found = imported(folder, text)
+    spec = read(found.files[0])
+    (main,) = open_parents([spec.template.base_or_first()], spec.roots).values()
+    space = Space(spec.template, main.tensors)
+    starts = {one.name: one.recipe for one in baselines(spec, space)}
+    started = [name for name in starts if name.startswith("start:")]
+    assert bool(started) == (text != PLAIN)
+    recipe = starts[started[0]] if started else starts["defaults"]
+    original = spec.baselines["original"]
+    places = {name: str(found.files[0].parent / name) for name in recipe.references()}
+    ours, wanted = (values_of(one.with_references(places)) for one in (recipe, original))
+    assert ours == wanted
+
+
+def test_models_of_the_hub_start_where_one_number_says_it(folder):
+    recipe, found = imported(folder, LAZY.replace("models/", "owner/"))
+    assert [case["value"].get("start") for case in recipe["parameters"]["t"]] == [None, None, 0.5]
+    assert len(found.files) == 2
 
 
 def test_bands_of_different_widths_are_named_one_by_one(folder):
     text = BANDS.replace("[0, 2]", "[0, 3]").replace("[2, 4]", "[3, 4]")
     assert imported(folder, text)[0]["models"][0]["parameters"]["weight"]["per"] == 3
     text = BANDS.replace("[0, 2]", "[0, 1]").replace("[2, 4]", "[1, 4]")
-    (folder / "study" / "study.yaml").unlink()
-    (folder / "study" / "original.yaml").unlink()
+    shutil.rmtree(folder / "study")
     weight = imported(folder, text)[0]["models"][0]["parameters"]["weight"]
     assert weight["per"] == [[0, 0], [1, 3]]
 
@@ -120,7 +159,8 @@ def test_bands_of_different_widths_are_named_one_by_one(folder):
 def test_a_shared_number_stays_one_for_all_models(folder):
     text = "merge_method: linear\nparameters: {weight: 0.5, normalize: false}\nmodels:\n"
     recipe, _ = imported(folder, f"{text}  - model: models/add\n  - model: models/sort\n")
-    assert recipe["parameters"]["weight"] == {"low": 0.0, "high": 1.0, "per": "layer"}
+    knob = {"low": 0.0, "high": 1.0, "per": "layer", "start": 0.5}
+    assert recipe["parameters"]["weight"] == knob
     assert recipe["parameters"]["normalize"] is False
 
 
@@ -129,7 +169,8 @@ def test_other_numbers_than_the_main_one_are_one_for_all_layers(folder):
         "weight: 0.4", "weight: 1, density: 0.5"
     )
     recipe, _ = imported(folder, text)
-    assert recipe["models"][0]["parameters"]["density"] == {"low": 0.1, "high": 1.0}
+    density = recipe["models"][0]["parameters"]["density"]
+    assert density == {"low": 0.1, "high": 1.0, "start": 0.5}
 
 
 def test_what_the_recipe_says_in_vain_is_told(folder):
