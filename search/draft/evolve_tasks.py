@@ -94,7 +94,7 @@ def _notes(evolve: Evolve, *, chat: bool) -> dict[str, str]:
     if settings.limit is not None:
         found["limit"] = (
             f"the first {settings.limit} items of each task steered; here as many in all, drawn at "
-            f"random, steer, as many others choose the winner, and the rest measures it"
+            f"random, steer (at most a third), as many others choose the winner, the rest measures"
         )
     if settings.shuffle:
         found["shuffle"] = "not carried over: items are drawn at random anyway"

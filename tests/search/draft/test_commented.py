@@ -1,5 +1,5 @@
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from merge_core.errors import join
@@ -29,6 +29,7 @@ def key_paths(data, path=""):
             yield from key_paths(value, join(path, key))
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(KEYS, VALUES, min_size=1, max_size=5), TEXTS, st.randoms())
 def test_whatever_is_written_with_whatever_comments_is_read_back(data, text, stream):
     places = sorted(key_paths(data))

@@ -13,6 +13,7 @@ from merge_core.parents.open import open_parents
 from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.yaml_document import parse_all
 from search.draft.evolve import How, import_evolve
+from search.run.check import check
 from search.space.space import Space
 from search.space.starting_points import defaults
 from search.spec.study_file import read
@@ -31,6 +32,7 @@ def both(tmp_path, definition):
     file = tmp_path / "evolve.yml"
     file.write_text(yaml.safe_dump({"genome": definition, "tasks": tasks}))
     study = import_evolve(file, How(), tmp_path / "study", tasks=False).files[0]
+    check(study, strict=True)
     defined = genome.ModelGenomeDefinition.model_validate(definition)
     return read(study), genome.ModelGenome(defined)
 
