@@ -18,6 +18,7 @@ from search.run.resume import begin_or_check
 from search.run.steps import Steps, before, best_point, steps
 from search.samplers.ask import ask
 from search.samplers.registry import find
+from search.samplers.shipped import NEAR_STEPS
 from search.space.space import Space
 from search.space.starting_points import PARENT, Baseline, baselines
 from search.spec.study_file import StudySpec
@@ -164,7 +165,7 @@ class _Loop:
         running = ask(
             self._study,
             self._distributions,
-            self._maker,
+            NEAR_STEPS if self._stepped_first() else self._maker,
             best_point(before(done, Trial.was_drawn)),
             study_seed=seed,
             settled=len(done),
@@ -175,6 +176,9 @@ class _Loop:
         failed = optuna.trial.TrialState.FAIL if trial.state == "failed" else None
         self._study.tell(running, trial.values or trial.value, state=failed)
         return trial
+
+    def _stepped_first(self) -> bool:
+        return self._steps is not None and any(t.gradient for t in self._record.trials)
 
     def _settle(self, recipe: Recipe, **known: Any) -> Trial:
         done = self._record.trials

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ from search.trial.tasks import SEARCH
 from search.trial.trial import Trial
 from search.trial.worker import Worker
 
-SHARE = 0.75  # of the trials of ``auto`` that may be steps (``dev/LOG.md``)
+SHARE = 0.75  # of the trials of ``auto`` that may be steps (``dev/LOG.md``),
+GENERATIONS = 4  # if those that are left make so many of CMA-ES: else all may be
 
 
 class Steps:
@@ -49,7 +51,14 @@ class Steps:
         search = GradientSearch(
             self._space.distributions(), self._smooth, start, self._sizes, self._seed
         )
-        return search.next(done, int(self._share * budget))
+        return search.next(done, self._most(budget))
+
+    def _most(self, budget: int) -> int:
+        """Return how many trials may be steps."""
+        free = max(1, len(self._space.dimensions))
+        generation = 4 + int(3 * math.log(free))
+        drawn = int((1 - self._share) * budget)
+        return budget - drawn if drawn >= GENERATIONS * generation else budget
 
 
 def steps(spec: StudySpec, worker: Worker, progress: Progress) -> Steps | None:

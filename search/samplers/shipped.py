@@ -10,6 +10,7 @@ from search.samplers.registry import SamplerPlugin, Space, Start
 if TYPE_CHECKING:  # heavy: imported where they are needed
     from optuna.samplers import BaseSampler
 
+NEAR = 0.15  # of the range: how far draws are from where steps led, all numbers taken together
 STARTUP_TRIALS = 10  # random ones before tpe and gp model anything
 
 
@@ -35,16 +36,33 @@ def make_catcma(space: Space, start: Start, seed: int) -> BaseSampler:
     return CatCmaSampler(space, start, seed)
 
 
+def make_near(space: Space, start: Start, seed: int) -> BaseSampler:
+    """Return what ``make_auto`` does, close around a start that steps by gradient have led to.
+
+    Raises:
+        ParameterError: No knob is free.
+    """
+    free = sum(not d.single() for d in space.values())
+    return _around(space, start, seed, NEAR / max(1, free) ** 0.5)
+
+
 def make_auto(space: Space, start: Start, seed: int) -> BaseSampler:
     """Return CMA-ES where all knobs are numbers, else CatCMA.
 
     Raises:
         ParameterError: No knob is free.
     """
+    return _around(space, start, seed, None)
+
+
+def _around(space: Space, start: Start, seed: int, sigma: float | None) -> BaseSampler:
     from optuna.distributions import CategoricalDistribution
 
+    from search.samplers.catcma import CatCmaSampler
+    from search.samplers.cma import CmaSampler
+
     choices = any(isinstance(d, CategoricalDistribution) and not d.single() for d in space.values())
-    return (make_catcma if choices else make_cma)(space, start, seed)
+    return (CatCmaSampler if choices else CmaSampler)(space, start, seed, sigma)
 
 
 def make_none(space: Space, start: Start, seed: int) -> BaseSampler:
@@ -103,6 +121,7 @@ def make_qmc(space: Space, start: Start, seed: int) -> BaseSampler:
 
 
 AUTO = SamplerPlugin("auto", make_auto, "cma-es for numbers, catcma where there are choices")
+NEAR_STEPS = SamplerPlugin("auto", make_near, "the same, where steps by gradient have led")
 CATCMA = SamplerPlugin(
     "catcma", make_catcma, "CMA-ES for numbers and choices together", several=False
 )

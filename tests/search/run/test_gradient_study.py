@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from merge_core.errors import MergeError
 from search.cli import app
 from search.report.reproduce import reproduce
+from search.run import steps
 from search.run.study import run
 from search.spec import study_file
 from search.storage.locate import open_study
@@ -119,11 +120,22 @@ def test_study_that_is_stopped_goes_on_to_the_bit(finished, tmp_path, after):
     assert ours == theirs
 
 
-def test_auto_takes_steps_first_and_draws_then(tmp_path):
+def test_auto_takes_steps_first_and_draws_close_to_the_best_then(tmp_path, monkeypatch):
     study = write_study(tmp_path, sampler="auto", trials=8)
+    monkeypatch.setattr(steps, "GENERATIONS", 0)
     run_whole(study)
-    kinds = [t.gradient is not None for t in trials_of(study)[1].trials if t.baseline is None]
-    assert kinds == [True] * 6 + [False] * 2
+    searched = [t for t in trials_of(study)[1].trials if t.baseline is None]
+    assert [t.gradient is not None for t in searched] == [True] * 6 + [False] * 2
+    best = steps.best_point(searched[:6])
+    for trial in searched[6:]:
+        assert max(abs(trial.params[name] - best[name]) for name in best) < 0.5
+
+
+def test_auto_takes_steps_alone_where_draws_would_be_too_few(tmp_path):
+    study = write_study(tmp_path, sampler="auto", trials=3)
+    run_whole(study)
+    searched = [t for t in trials_of(study)[1].trials if t.baseline is None]
+    assert all(t.gradient is not None for t in searched)
 
 
 def with_task(study, entry):
