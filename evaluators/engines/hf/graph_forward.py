@@ -175,7 +175,10 @@ class GraphForward:
                 [1] * len(line),
             ]
         index, token, there = self._tensor(table)
-        return torch.where(there > 0, logs[index, token], 0.0).sum(-1)
+        # Not logs[index, token]: with several threads its gradient adds up in any order.
+        flat = (index * logs.shape[1] + token).flatten()
+        nats = logs.flatten().index_select(0, flat).view(index.shape)
+        return torch.where(there > 0, nats, 0.0).sum(-1)
 
     def _logits(
         self, ids: Tensor, wanted: Sequence[tuple[int, int]], more: dict[str, Any]
@@ -240,10 +243,11 @@ def _behind(cache: Any, rows: Tensor, lengths: Tensor) -> Cache:
     from_ = (torch.arange(width, device=rows.device) - (width - lengths)).clamp(min=0)
     still = bool((lengths == width).all())
 
+    each = torch.arange(len(rows), device=rows.device)[:, None]
+
     def moved(states: Tensor) -> Tensor:
-        if still:
-            return states[rows]
-        return states.transpose(1, 2)[rows[:, None], from_].transpose(1, 2)
+        chosen = states.index_select(0, rows)
+        return chosen if still else chosen.transpose(1, 2)[each, from_].transpose(1, 2)
 
     return Cache([_holding(moved(layer.keys), moved(layer.values)) for layer in cache.layers])
 

@@ -419,3 +419,13 @@ def test_losses_of_a_model_that_learns_nothing_have_a_bound_on_their_batches_too
     rows = [Row(np.full(200, i, dtype=np.int32), row.continuations) for i in range(int(most) + 2)]
     assert room_of(live).holds(load)
     assert not room_of(live).holds(Load().with_rows(rows, shared=True))
+
+
+def test_gradients_have_the_same_bits_with_several_threads(make_tokenizer):
+    live = live_model(make("Llama", hidden_size=256), make_tokenizer(), batch_size=8)
+    try:
+        torch.set_num_threads(2)
+        told = {digest(by_engine(live, CHOICES, [1.0] * len(CHOICES))) for _ in range(6)}
+    finally:
+        torch.set_num_threads(1)
+    assert len(told) == 1
