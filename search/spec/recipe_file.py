@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from merge_core.errors import MergeError, Problems
 from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A recipe as a study has stored it, which a study file cannot say."""
+
+    plain: Any
 
 
 def read_recipe(data: Any, path: str, problems: Problems) -> Recipe | None:

@@ -11,7 +11,7 @@ from merge_core.errors import Problems, hint, shown
 from merge_core.recipe.schema import Recipe
 from merge_core.validation import StrictModel, Words, failed, one_of
 from search.samplers.registry import SAMPLERS
-from search.spec.recipe_file import read_recipe
+from search.spec.recipe_file import Kept, read_recipe
 
 START = "start"  # key of a recipe to start from
 OF_ONE = {  # engine -> the keys that only it has
@@ -36,10 +36,10 @@ def _recipe(data: Any) -> Any:
     """Read what the study file's reader has put in place of a file's name."""
     if data is None or isinstance(data, Recipe):
         return data
-    if not isinstance(data, Path | dict):
+    if not isinstance(data, Path | Kept):
         raise ValueError(f"expected a recipe file, got {shown(data)}")
     problems: Problems = []
-    found = read_recipe(data, "", problems)
+    found = read_recipe(data.plain if isinstance(data, Kept) else data, "", problems)
     if problems:
         raise failed(((path,) if path else (), rule) for path, rule in problems)
     return found

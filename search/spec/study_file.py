@@ -20,7 +20,7 @@ from merge_core.recipe.yaml_document import read as read_document
 from merge_core.validation import StrictModel, Words, failed, read_by
 from merge_core.validation import read as read_model
 from search.samplers.registry import find
-from search.spec.recipe_file import read_recipe
+from search.spec.recipe_file import Kept, read_recipe
 from search.spec.recipe_template import Template
 from search.spec.recipe_template import parse as parse_template
 from search.spec.score import Kind, Scores, refusal
@@ -226,7 +226,7 @@ def _with_start(data: Mapping[str, Any], folder: Path, stored: Mapping[str, Any]
     search = data.get("search")
     if not isinstance(search, dict) or not isinstance(search.get(START), str):
         return search
-    recipe = folder / search[START] if stored is None else stored.get(_start_name(data))
+    recipe = folder / search[START] if stored is None else Kept(stored.get(_start_name(data)))
     return {**search, START: recipe}
 
 

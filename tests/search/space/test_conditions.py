@@ -15,7 +15,7 @@ from merge_core.errors import MergeError
 from merge_core.merge.nested import plan
 from merge_core.parents.protocol import Parent
 from search.samplers.ask import ask
-from search.samplers.registry import make_random, make_tpe
+from search.samplers.shipped import make_random, make_tpe
 from search.space.space import Space
 from search.space.starting_points import baselines, defaults, levels
 from tests.search import toy

@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from evaluators.registry import EVALUATORS
 from merge_core.errors import DocumentError
 from merge_core.recipe import yaml_document
+from merge_core.recipe.schema import Recipe
 from merge_core.validation import StrictModel
 from search.run import check as checks
 from search.run import study as studies
@@ -132,6 +133,7 @@ def taken(field: FieldInfo) -> set[str]:
             (int, ["whole"]),
             (float, ["whole", "number"]),
             (str, ["text"]),
+            (Recipe, ["text"]),  # the name of its file
             (NoneType, ["nothing"]),
         ):
             if plain is kind:

@@ -41,7 +41,7 @@ storage: 7
 baselines: [mine.yaml]
 """
 KNOWN = ", ".join(EVALUATORS.names())
-SAMPLERS = "auto, catcma, cma-es, gp, nsga2, qmc, random, tpe"
+SAMPLERS = "auto, catcma, cma-es, gp, gradient, nsga2, qmc, random, tpe"
 PROBLEMS = """\
 study.yaml:2: name: expected a text, got 3
 study.yaml:3: recpe: unknown key, did you mean 'recipe'?
