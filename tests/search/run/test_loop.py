@@ -127,7 +127,13 @@ search: {trials: 16}
 """
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe"])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        *("random", "tpe", "catcma"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("auto", "gp", "nsga2", "qmc")),
+    ],
+)
 def test_trials_have_the_knobs_that_changed_something_and_a_resumed_study_draws_them_again(
     tmp_path: Path, sampler: str
 ) -> None:

@@ -86,7 +86,13 @@ def test_the_winner_of_a_finished_study_is_taken_not_its_best_on_the_search_pool
     assert mine.recipe == record.trials[12].recipe
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe"])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        *("random", "cma-es"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("tpe", "catcma", "gp", "nsga2")),
+    ],
+)
 def test_a_study_that_was_stopped_goes_on_without_the_other_one(
     earlier: Path, tmp_path: Path, sampler: str
 ) -> None:
