@@ -127,6 +127,11 @@ def _study(spec: StudySpec, document: Document) -> Checked:
     facts["dimension_names"] = [d.name for d in space.dimensions]
     if not space.dimensions:
         warnings.append("the recipe has no range and no choices: there is nothing to search")
+    if idle := space.idle:
+        warnings.append(
+            f"{len(idle)} dimensions reach no tensor of the models: {', '.join(idle[:3])}"
+            f"{', ...' if idle[3:] else ''}; search what the filter hits, or omit the knob"
+        )
     many = too_many(spec, space, tensors)
     return Checked(facts, [*warnings, *([many] if many else [])])
 

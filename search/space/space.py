@@ -183,6 +183,24 @@ class Space:
         layer_of = self._over_layers.layer_of
         return self._over_layers.count, [(layer_of(tensor), tensor) for tensor in hits]
 
+    @property
+    def idle(self) -> list[str]:
+        """Names of dimensions that reach no tensor: a filter hits none, or none of their layers."""
+        reached: set[str] = set()
+        for place, members in self._of.items():
+            count, decided = self.decided(place)
+            there, knob = {position for position, _ in decided}, members[0].knob
+            if knob.per == "tensor":
+                spans = [range(i, i + 1) for i in range(count)]
+            elif knob.per is not None and not knob.ordered:
+                bands = units.bands(knob, count)
+                spans = [range(first, last + 1) for first, last in bands]
+            else:
+                spans = [range(count)] * len(members)
+            pairs = zip(members, spans, strict=True)
+            reached |= {d.name for d, span in pairs if there & {*span}}
+        return [d.name for d in self.dimensions if d.name not in reached]
+
     def point(self, level: Callable[[Knob, Param | None], Drawn]) -> dict[str, Drawn]:
         """Return the point where every knob has one value at all its positions.
 

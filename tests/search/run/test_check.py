@@ -183,6 +183,19 @@ def test_knobs_that_do_not_fit_the_models_are_problems_of_the_file_all_at_once(
     assert second.endswith(f"study.yaml:8: recipe.models[1].parameters.weight: {rule}")
 
 
+def test_dimensions_that_reach_no_tensor_are_a_warning(folder: Path) -> None:
+    one = "[{filter: lm_head, value: {low: 0, high: 1, per: 2}}, {value: 1}]"
+    two = "[{filter: visual, value: {low: 0, high: 1}}, {value: 1}]"
+    text = STUDY.replace("{low: 0.0, high: 1.5, per: 2}", one)
+    (folder / "study.yaml").write_text(text.replace("{low: 0.0, high: 1.5}", two))
+    assert (
+        "2 dimensions reach no tensor of the models: weight/one/lm_head/layers 0-1, "
+        "weight/two/visual; search what the filter hits, or omit the knob"
+    ) in check(folder).warnings
+    (folder / "study.yaml").write_text(STUDY)
+    assert not any("reach no tensor" in warning for warning in check(folder).warnings)
+
+
 def test_a_start_that_is_no_point_of_the_space_is_a_problem_of_the_file(folder: Path) -> None:
     (folder / "mine.yaml").write_text(RECIPE)
     file = changed(folder, start="mine.yaml")

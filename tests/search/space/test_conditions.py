@@ -188,6 +188,15 @@ def test_a_tied_knob_is_active_where_any_of_its_places_is() -> None:
     assert space.active({"take_part/two": False}) == {"take_part/two", "w"}
 
 
+def test_a_tied_knob_is_idle_where_none_of_its_places_reaches_a_tensor() -> None:
+    knob = {**RANGE, "tied": "w"}
+    cases = [[{"filter": x, "value": knob}, {"value": 1}] for x in ("visual", "audio", "mlp")]
+    models = [{"model": m, "parameters": {"weight": w}} for m, w in zip("abc", cases, strict=True)]
+    assert space_of(0, models=models[:2]).idle == ["w"]
+    assert space_of(0, models=models).idle == []
+    assert methods().idle == []
+
+
 @pytest.mark.parametrize("unit", [{}, {"per": "layer"}, {"per": "tensor"}, {"gradient": 3}])
 @pytest.mark.parametrize("total", [1.0, 1.5])
 def test_shares_of_a_sum_are_the_softmax_of_the_drawn_numbers(

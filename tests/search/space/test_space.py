@@ -138,7 +138,8 @@ def test_a_knob_stands_for_as_many_numbers_as_its_spread_says(
 
 def test_numbers_that_are_not_spread_ask_nothing_of_the_layers() -> None:
     several = [*llama(2), "visual.blocks.0.weight", "visual.merger.0.weight"]
-    assert len(space_of({"low": 0.0, "high": 1.0}, tensors=several).dimensions) == 1
+    plain = space_of({"low": 0.0, "high": 1.0}, tensors=several)
+    assert (len(plain.dimensions), plain.idle) == (1, [])
     with pytest.raises(MergeError, match="several layer stacks"):
         space_of({"low": 0.0, "high": 1.0, "per": 1}, tensors=several)
 
