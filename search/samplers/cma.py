@@ -132,7 +132,7 @@ class _Run:
 
     A trial keeps the grid value that a drawn number fell on, not the number. CMA-ES with margin is
     told the middle of the cell, by the scale that it draws with (``_A``, which has no public name):
-    at some hundred trials that is as good as the number itself, or better (``tests``).
+    in some hundred trials that finds what the number itself does, or better.
     """
 
     def __init__(self, cube: Cube, mean: Vector, sigma: float, doublings: int) -> None:

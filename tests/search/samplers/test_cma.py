@@ -292,3 +292,38 @@ def test_a_knob_outside_the_space_is_refused() -> None:
         ParameterError, match=r"y: cma-es was made for the knobs x0, x1, .* and cannot"
     ):
         study.ask({**UNIT, "y": FloatDistribution(0.0, 1.0)})
+
+
+@pytest.mark.slow
+def test_told_the_middles_of_cells_the_margin_does_as_well_as_told_the_numbers_drawn() -> None:
+    """The numbers behind grid values are not in a trial; ``cmaes`` itself remembers them."""
+    space = {f"x{i}": FloatDistribution(0.0, 1.0, step=0.1) for i in range(12)}
+    peak = np.array([0.2 + 0.6 * (i % 2) for i in range(12)])
+
+    def loss(values: Any) -> float:
+        return float(((np.array(list(values)) - peak) ** 2).sum())
+
+    def remembering(seed: int) -> float:
+        edges, cell = np.array([[0.5 / 11, 10.5 / 11]] * 12), np.full(12, 1 / 11)
+        plain = cmaes.CMAwM(np.full(12, 0.5), SIGMA, bounds=edges, steps=cell, seed=seed)
+        found, generation = [], []
+        for _ in range(180):
+            grid, number = plain.ask()
+            found.append(loss(grid * 1.1 - 0.05))
+            generation.append((number, found[-1]))
+            if len(generation) == plain.population_size:
+                plain.tell(generation)
+                generation = []
+        return min(found)
+
+    def ours(seed: int) -> float:
+        study = optuna.create_study()
+        for number in range(180):
+            study.sampler = CmaSampler(space, None, 1000 * seed + number)
+            trial = study.ask(space)
+            study.tell(trial, loss(trial.params.values()))
+        return study.best_value
+
+    differences = [ours(seed) - remembering(seed) for seed in range(12)]
+    error = np.std(differences, ddof=1) / np.sqrt(12)
+    assert np.mean(differences) < 2 * error
