@@ -10,22 +10,27 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from merge_core.contract import Param
 from merge_core.errors import MergeError
 from merge_core.recipe.schema import Recipe
 from search.run.size import Counts
+from search.run.steps import steps
+from search.samplers.steps import Step
 from search.scoring.pools import NAMES
 from search.space.space import Space
-from search.space.starting_points import baselines, defaults
+from search.space.starting_points import DEFAULTS, baselines, defaults
 from search.space.units import Drawn
 from search.spec import study_file
 from search.spec.ranges import Knob
 from search.spec.study_file import StudySpec
 from search.trial.backends import device_of
 from search.trial.budget import NO_CHANGE, Budget, Change
+from search.trial.progress import Unheard
+from search.trial.slopes import BACKWARD
 from search.trial.tasks import Tasks
+from search.trial.trial import Trial
 from search.trial.worker import Job, Result, Worker
 
 SEARCH, SELECT, REPORT = NAMES
@@ -42,8 +47,9 @@ class Costs:
         per_item: Task -> seconds for one of its search items.
         items: Pool -> items that a candidate has there.
         candidates: How many there are, by what becomes of them.
-        seconds: Of one ``trial``; of all ``baselines``, of the ``search`` within the budget's
-            hours, of ``select`` and ``report``; and of ``all``.
+        steps: How many of the trials may be steps by gradient.
+        seconds: Of one ``trial`` that is drawn, of a ``step`` by gradient; of all ``baselines``, of
+            the ``search`` within the budget's hours, of ``select`` and ``report``; and of ``all``.
         items_scored: In all.
         memory: Bytes: ``process``, its peak with the pages of mapped files, and ``device``.
     """
@@ -53,6 +59,7 @@ class Costs:
     per_item: Mapping[str, float]
     items: Mapping[str, int]
     candidates: Counts
+    steps: int
     seconds: Mapping[str, float]
     items_scored: int
     memory: Mapping[str, int]
@@ -88,18 +95,65 @@ def measured(spec: StudySpec, worker: Worker, change: Change = NO_CHANGE) -> Cos
     by_pool = {SEARCH: search, SELECT: later, REPORT: later}
     each = {pool: builds[1] + _pool_seconds(tasks, pool, by_pool[pool]) for pool in NAMES}
     items = {name: len(pool) for name, pool in tasks.pools.items()}
-    trained = counts.baselines + counts.trials
-    scored = {SEARCH: trained, SELECT: counts.select, REPORT: counts.report}
+    stepping = _stepping(spec, worker, counts.trials, builds[1], each[SEARCH] - builds[1])
+    drawn = counts.baselines + counts.trials - stepping.most
+    scored = {SEARCH: drawn, SELECT: counts.select, REPORT: counts.report}
     return Costs(
         first_build=builds[0],
         build=builds[1],
         per_item=search,
         items=items,
         candidates=counts,
-        seconds=_seconds(counts, each, budget),
-        items_scored=sum(scored[pool] * items[pool] for pool in NAMES),
+        steps=stepping.most,
+        seconds=_seconds(counts, each, budget, stepping),
+        items_scored=sum(scored[pool] * items[pool] for pool in NAMES)
+        + round(stepping.most * stepping.items),
         memory=_memory(device_of(spec.engine)),
     )
+
+
+class _Stepping(NamedTuple):
+    """The steps by gradient of a search: how many at most, and what one takes on average."""
+
+    most: int = 0
+    seconds: float = 0.0
+    items: float = 0.0  # evaluations of an item
+
+
+def _stepping(
+    spec: StudySpec, worker: Worker, trials: int, build: float, scores: float
+) -> _Stepping:
+    """Return what steps cost, by one of them.
+
+    Args:
+        spec: The study.
+        worker: Takes the step.
+        trials: Of the search.
+        build: Seconds of a build.
+        scores: Seconds of the scores of the whole search pool.
+
+    Raises:
+        MergeError: The study asks for a gradient, and there is none, or the step failed.
+    """
+    from search.samplers.gradient import LOOK  # imports optuna
+
+    space, pool = worker.builder.space, worker.tasks.pools[SEARCH]
+    found = steps(spec, worker, Unheard())
+    count = 0 if found is None else found.most(trials)
+    if found is None or count < 1:
+        return _Stepping()
+    point = defaults(space)
+    start = Trial(0, "complete", space.recipe(point), baseline=DEFAULTS, params=point, value=0.0)
+    step = found.next([start], max(trials, 2))
+    assert step is not None
+    few = {task: places[:FEW] for task, places in step.look.items()}
+    recipe, learns = space.recipe(step.point), Step(step.point, step.learn, {})
+    spent = [_ran(worker, Job(recipe, SEARCH, step=learns)).seconds["gradient"] for _ in range(2)]
+    look = _ran(worker, Job(recipe, SEARCH, blocks={}, step=Step(step.point, {}, few))).seconds
+    learnt, looked, seen = (sum(map(len, x.values())) for x in (step.learn, step.look, few))
+    looks = look["gradient"] / max(seen, 1) * looked + scores
+    items = BACKWARD * learnt + (looked + len(pool)) / LOOK
+    return _Stepping(count, build + spent[-1] + looks / LOOK, items)
 
 
 def _two(spec: StudySpec, space: Space) -> tuple[Recipe, Recipe]:
@@ -140,18 +194,22 @@ def _pool_seconds(tasks: Tasks, pool: str, per_item: Mapping[str, float]) -> flo
     return sum(len(tasks.pools[pool].of(task)) * seconds for task, seconds in per_item.items())
 
 
-def _seconds(counts: Counts, each: Mapping[str, float], budget: Budget) -> dict[str, float]:
+def _seconds(
+    counts: Counts, each: Mapping[str, float], budget: Budget, stepping: _Stepping
+) -> dict[str, float]:
+    drawn = counts.trials - stepping.most
     found = {
         "trial": each[SEARCH],
+        "step": stepping.seconds,
         "baselines": counts.baselines * each[SEARCH],
-        "search": counts.trials * each[SEARCH],
+        "search": drawn * each[SEARCH] + stepping.most * stepping.seconds,
         "select": counts.select * each[SELECT],
         "report": counts.report * each[REPORT],
     }
     if budget.hours is not None:
         left = max(0.0, budget.hours * 3600 - found["baselines"])
         found["search"] = min(found["search"], left)
-    return {**found, "all": sum(found.values()) - found["trial"]}
+    return {**found, "all": sum(found.values()) - found["trial"] - found["step"]}
 
 
 def _memory(device: str) -> dict[str, int]:

@@ -83,7 +83,7 @@ def search(
     _check_baselines(record.trials)
     end = _searched(loop, record, budget, progress, stop)
     if end is not None and end.by != "trials":
-        progress.notice(f"the search ends by search.{end.by}: {end.why}")
+        progress.notice(f"the search ends: {end.text}")
     return end
 
 

@@ -51,10 +51,10 @@ class Steps:
         search = GradientSearch(
             self._space.distributions(), self._smooth, start, self._sizes, self._seed
         )
-        return search.next(done, self._most(budget))
+        return search.next(done, self.most(budget))
 
-    def _most(self, budget: int) -> int:
-        """Return how many trials may be steps."""
+    def most(self, budget: int) -> int:
+        """Return how many of so many trials may be steps."""
         free = max(1, len(self._space.dimensions))
         generation = 4 + int(3 * math.log(free))
         drawn = int((1 - self._share) * budget)

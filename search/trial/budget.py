@@ -30,6 +30,11 @@ class End:
     by: Cause
     why: str
 
+    @property
+    def text(self) -> str:
+        """Both, in words; a search by gradient ends by itself, by no key."""
+        return self.why if self.by == "gradient" else f"{self.why} (search.{self.by})"
+
 
 class Change(StrictModel):
     """What a run has instead of the study file's budget.

@@ -11,6 +11,22 @@ class StopRequested(Exception):
     """The user wants the run to end; what is measured is stored."""
 
 
+class Unheard:
+    """Progress that nobody reads."""
+
+    def begin(self, total: int, settled: list[Trial], hours: float | None = None) -> None:
+        """Pass over it, as over all else."""
+
+    def settled(self, trial: Trial) -> None:
+        """Pass over it."""
+
+    def stage(self, text: str, left: float | None = None) -> None:
+        """Pass over it."""
+
+    def notice(self, text: str) -> None:
+        """Pass over it."""
+
+
 class Progress(Protocol):
     """Who is told how the run goes."""
 

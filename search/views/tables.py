@@ -49,11 +49,12 @@ def costs(found: Costs) -> None:
     several, took = found.candidates, {key: duration(x) for key, x in found.seconds.items()}
     each = [f"{task} {1000 * seconds:.3g} ms" for task, seconds in found.per_item.items()]
     items = ", ".join(f"{count} {pool}" for pool, count in found.items.items())
+    step = f"; a step by gradient, at most {found.steps}: {found.seconds['step']:.3g} s"
     print(
         f"a build: {found.build:.3g} s, the first {found.first_build:.3g} s\n"
         f"an item: {', '.join(each)}\n"
         f"items of a candidate: {items}; {found.items_scored} scored in all\n"
-        f"a trial: {found.seconds['trial']:.3g} s\n"
+        f"a trial: {found.seconds['trial']:.3g} s{step if found.steps else ''}\n"
         f"in all: about {took['all']}: {several.baselines} baselines {took['baselines']}, "
         f"{several.trials} trials {took['search']}, {several.select} candidates on select items "
         f"{took['select']}, {several.report} on report items {took['report']}\n"
@@ -146,7 +147,7 @@ def report(found: Report) -> None:
     for notice in found.notices:
         OUT.print(notice)
     if found.ended is not None and found.ended.by != "trials":
-        OUT.print(f"The search ended by search.{found.ended.by}: {found.ended.why}.")
+        OUT.print(f"The search ended: {found.ended.text}.")
     metrics = ", ".join(dict.fromkeys((winner.search.steered_by or {}).values()))
     by = f" by {metrics}, another unit," if metrics else ""
     OUT.print(

@@ -137,7 +137,7 @@ def test_why_the_search_ended_is_said_and_stands_in_the_summary(
     assert (report.ended.by, report.ended.why.startswith(why)) == (by, True)
     assert report.to_json()["ended"] == {"by": by, "why": report.ended.why}
     assert Report.from_json(report.to_json()) == report
-    said = [x for x in heard.notices if x == f"the search ends by search.{by}: {report.ended.why}"]
+    said = [x for x in heard.notices if x == f"the search ends: {report.ended.why} (search.{by})"]
     assert len(said) == (by != "trials")
     stored = len(record_of(spec).trials)
     assert run(spec).to_json() == report.to_json()

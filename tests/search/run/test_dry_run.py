@@ -72,6 +72,7 @@ def test_costs_are_seconds_of_builds_and_items_times_their_numbers(
     each = 3.0 + 10 * 0.5 + 10 * 2.0  # of both tasks ten items
     assert found.seconds == {
         "trial": each,
+        "step": 0.0,
         "baselines": 10 * each,
         "search": 6 * each,
         "select": 13 * each,
@@ -172,10 +173,41 @@ def test_costs_are_printed_for_people(
 @pytest.mark.slow
 def test_a_dry_run_of_a_real_study_leaves_its_folder_as_it_was(tmp_path: Path) -> None:
     file = write_study(tmp_path / "small", trials=3)
-    steps = itertools.count()
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if next(steps) < 10**4}
+    count = itertools.count()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if next(count) < 10**4}
     found = dry_run(file, Change.of(trials=7))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     assert found.candidates.trials == 7
-    assert min(found.build, *found.per_item.values(), *found.seconds.values()) > 0
+    assert min(found.build, *found.per_item.values(), found.seconds["all"]) > 0
     assert json.loads(json.dumps(found.plain()))["candidates"]["trials"] == 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sampler", "steps"), [("gradient", 8), ("auto", 8), ("random", 0)])
+def test_steps_by_gradient_are_measured_by_one_of_them(
+    tmp_path: Path, sampler: str, steps: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_study(tmp_path / "small", sampler=sampler, trials=8)
+    found = dry_run(file)
+    assert (found.steps, found.candidates.trials) == (steps, 8)
+    pool = found.items["search"]
+    drawn = found.candidates.baselines + 8 - steps
+    later = found.candidates.select * found.items["select"]
+    later += found.candidates.report * found.items["report"]
+    mean = (found.items_scored - later - drawn * pool) / max(steps, 1)
+    assert (mean > 3) == (steps > 0), "a backward pass counts as three evaluations of an item"
+    assert mean <= 3 * pool + 2 * pool / 5
+    assert (found.seconds["step"] > 0) == (steps > 0)
+    drawn_seconds = (8 - steps) * found.seconds["trial"]
+    assert found.seconds["search"] == drawn_seconds + steps * found.seconds["step"]
+    tables.costs(found)
+    assert ("; a step by gradient, at most" in capsys.readouterr().out) == (steps > 0)
+
+
+@pytest.mark.slow
+def test_a_gradient_that_there_is_not_is_refused_before_the_run(tmp_path: Path) -> None:
+    file = write_study(tmp_path / "small", sampler="gradient", trials=8, method="dare_linear")
+    text = file.read_text().replace("high: 1.5", "high: 1.5, step: 0.5")
+    file.write_text(text)
+    with pytest.raises(MergeError, match="gradient"):
+        dry_run(file)
