@@ -29,8 +29,8 @@ INVENTED = (
     "on where they may be negative; the genes' start lies in it"
 )
 SAMPLER = (
-    "mergekit-evolve has CMA-ES of the package cma; auto chooses, and knows the baselines: the one "
-    "called defaults is where the genes start there"
+    "mergekit-evolve has CMA-ES of the package cma; auto goes by gradient first, to which `per: "
+    "tensor` costs no more than `per: N`; the baseline called defaults is where genes start there"
 )
 ELSEWHERE = (
     "Options of mergekit-evolve's command line stand under `search` (--max-fevals: trials) and "

@@ -17,7 +17,7 @@ from merge_core.recipe.schema import Recipe, Scalar
 from merge_core.recipe.yaml_document import read_all
 from merge_core.validation import Place
 from search.draft.init import SAMPLER, head
-from search.draft.knobs import TENSORS, Spread, by_gradient, is_searched, spread_over, usual
+from search.draft.knobs import TENSORS, Spread, is_searched, spread_over, usual
 from search.draft.layered import INSTEAD, Case, Cases, layered
 from search.draft.models import Paths, Seen, look
 from search.draft.tasks import Asked, entries
@@ -163,7 +163,7 @@ class _Study:
             )
         lead = self._method.params[0]
         plain = [case for param, case in every if param is lead and not case.keys]
-        if not plain or by_gradient(lead):
+        if not plain or lead.smooth:
             return TENSORS
         beside = sum(len(case.values) for _, case in every) - len(plain)
         return spread_over(layers, len(plain), beside, trials)

@@ -11,13 +11,13 @@ from typing import Any
 from merge_core.contract import Method, Param
 from merge_core.errors import ParameterError, join
 from merge_core.methods.registry import method as method_of
-from search.draft.knobs import TENSORS, Spread, by_gradient, knob, searched, spread_over
+from search.draft.knobs import TENSORS, Spread, knob, searched, spread_over
 from search.draft.models import Paths, Seen, look
 from search.draft.tasks import Asked, entries
 from search.draft.write import Draft, Written, study_file_of, write
 
 WITH_BASE, WITHOUT = "task_arithmetic", "linear"
-SAMPLER = "auto chooses the sampler; the same seed gives the same trials, also after a kill"
+SAMPLER = "auto goes by gradient where it can, then draws; the same seed gives the same trials"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _recipe(
     beside = sum(many[param.scope] for param in others)
     layers = seen[0].layers if seen[0] else None
     spread = TENSORS
-    if not by_gradient(lead):
+    if not lead.smooth:
         spread = spread_over(layers, many[lead.scope], beside, given.trials)
     recipe: dict[str, Any] = {"merge_method": method.name}
     comments = {"recipe.merge_method": _why(method, given)}

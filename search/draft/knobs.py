@@ -10,7 +10,6 @@ from typing import Any
 from merge_core.contract import Method, Param
 from merge_core.errors import ParameterError
 from search.run.size import TRIALS_PER_DIMENSION
-from search.samplers.registry import SAMPLERS
 
 LOG_FROM = 100  # ratio of a range's ends from which the small values are given as much room
 MOST_ANCHORS = 5
@@ -62,11 +61,7 @@ def usual(param: Param) -> dict[str, Any]:
     return {"low": low, "high": high, **({"log": True} if 0 < low * LOG_FROM <= high else {})}
 
 
-def by_gradient(lead: Param) -> bool:
-    """Return whether a search by gradient turns a parameter, to which many knobs are as one."""
-    return lead.smooth and "gradient" in SAMPLERS.names()
-
-
+# Of parameters that a search by gradient turns, to which many knobs are as one.
 TENSORS = Spread({"per": "tensor"}, "one number for each tensor, found by gradient")
 
 

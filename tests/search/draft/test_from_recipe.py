@@ -73,17 +73,17 @@ def imported(folder, text, asked=TASKS, trials=100):
     return yaml.safe_load(found.files[0].read_text())["recipe"], found
 
 
-def test_numbers_become_ranges_over_the_layers_and_the_recipe_a_baseline(folder):
+def test_numbers_become_ranges_and_the_recipe_a_baseline(folder):
     recipe, found = imported(folder, PLAIN)
     for name, start, source in zip(("add", "sort"), (0.4, 0.7), recipe["models"], strict=True):
-        knob = {"low": 0.0, "high": 1.5, "per": "layer", "start": start}
+        knob = {"low": 0.0, "high": 1.5, "per": "tensor", "start": start}
         assert source == {"model": f"../models/{name}", "parameters": {"weight": knob}}
     assert recipe["dtype"] == "float32"
     assert found.notes == {}
     original = read(found.files[0]).baselines["original"]
     weights = [dict(source.parameters)["weight"] for source in original.models]
     assert weights == [0.4, 0.7]
-    assert "in the recipe: 0.4; one number for each of the 4 layers" in found.files[0].read_text()
+    assert "in the recipe: 0.4; one number for each tensor" in found.files[0].read_text()
 
 
 def test_slices_over_all_layers_are_models_and_gradients_are_anchors(folder):
@@ -94,10 +94,10 @@ def test_slices_over_all_layers_are_models_and_gradients_are_anchors(folder):
     assert recipe["parameters"]["t"] == [
         {"filter": "self_attn", "value": anchors},
         {"filter": "mlp", "value": anchors},
-        {"value": {"low": 0.0, "high": 1.0, "per": "layer", "start": 0.5}},
+        {"value": {"low": 0.0, "high": 1.0, "per": "tensor", "start": 0.5}},
     ]
     assert found.notes["slices"] == "all 4 layers in their places, so they are `models` here"
-    assert check(found.files[0], strict=True).facts["dimensions"] == 14
+    assert check(found.files[0], strict=True).facts["dimensions"] == 20
 
 
 def test_bands_of_layers_as_mergekit_evolve_writes_them_are_numbers_per_band(folder):
@@ -159,7 +159,7 @@ def test_bands_of_different_widths_are_named_one_by_one(folder):
 def test_a_shared_number_stays_one_for_all_models(folder):
     text = "merge_method: linear\nparameters: {weight: 0.5, normalize: false}\nmodels:\n"
     recipe, _ = imported(folder, f"{text}  - model: models/add\n  - model: models/sort\n")
-    knob = {"low": 0.0, "high": 1.0, "per": "layer", "start": 0.5}
+    knob = {"low": 0.0, "high": 1.0, "per": "tensor", "start": 0.5}
     assert recipe["parameters"]["weight"] == knob
     assert recipe["parameters"]["normalize"] is False
 

@@ -1,14 +1,13 @@
 import json
 import os
 import re
-from types import SimpleNamespace
 
 import pytest
 
 from merge_core.errors import MergeError, OutputExistsError
 from merge_core.methods.registry import METHODS
-from search.draft import knobs
 from search.draft.init import Given, init
+from search.draft.knobs import spread_over
 from search.draft.tasks import Asked
 from search.run.check import check
 from search.spec.study_file import read
@@ -25,12 +24,6 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture(autouse=True)
-def no_gradient(monkeypatch):
-    """Search by sampling alone, where numbers over the layers have to be few."""
-    monkeypatch.setattr(knobs, "SAMPLERS", SimpleNamespace(names=lambda: ("auto", "cma-es")))
-
-
 def given(*models, base="models/base", method=None, trials=100):
     return Given([f"models/{name}" for name in models or ("add", "sort")], base, method, trials)
 
@@ -44,13 +37,13 @@ def written(folder, *models, tasks=False, out="study.yaml", **merge):
     return found.files[0]
 
 
-def test_a_base_gives_task_arithmetic_with_a_number_for_each_layer_and_model(folder):
+def test_a_base_gives_task_arithmetic_with_a_number_for_each_tensor_and_model(folder):
     spec = read(written(folder, "add", "sort", "rev"))
     recipe = spec.template.data
     assert recipe["merge_method"] == "task_arithmetic"
     assert recipe["base_model"] == "models/base"
     assert recipe["dtype"] == "bfloat16"
-    knob = {"low": 0.0, "high": 1.5, "per": "layer"}
+    knob = {"low": 0.0, "high": 1.5, "per": "tensor"}
     assert [source["parameters"] for source in recipe["models"]] == [{"weight": knob}] * 3
     assert (spec.search.sampler, spec.search.trials) == ("auto", 100)
 
@@ -62,25 +55,32 @@ def test_without_a_base_models_are_averaged_and_the_comment_says_why(folder):
 
 
 @pytest.mark.parametrize(
-    ("trials", "keys"), [(48, {"per": "layer"}), (47, {"per": 2}), (24, {"per": 2}), (12, {})]
+    ("trials", "keys"), [(16, {"per": "layer"}), (15, {"per": 2}), (8, {"per": 2}), (7, {})]
 )
-def test_fewer_trials_give_wider_bands(folder, trials, keys):
-    file = written(folder, "add", "sort", "rev", trials=trials)
-    knob = read(file).template.data["models"][2]["parameters"]["weight"]
-    assert knob == {"low": 0.0, "high": 1.5, **keys}
-    assert not [line for line in check(file).warnings if "dimensions" in line]
+def test_fewer_trials_give_wider_bands_where_there_is_no_gradient(folder, trials, keys):
+    file = written(folder, "add", "sort", method="sce", trials=trials)
+    knob = read(file).template.data["parameters"]["select_topk"]
+    assert knob == {"low": 0.05, "high": 1.0, **keys}
+    assert not check(file).warnings
 
 
 @pytest.mark.parametrize(
-    ("method", "keys"), [("task_arithmetic", {"per": "tensor"}), ("sce", {"per": "layer"})]
+    ("layers", "knobs", "others", "keys"),
+    [
+        (32, 1, 0, {"per": 2}),
+        (32, 3, 1, {"per": 4}),
+        (25, 1, 0, {"per": "layer"}),
+        (32, 3, 22, {}),
+        (None, 5, 0, {"gradient": 5}),
+        (None, 8, 0, {"gradient": 3}),
+        (None, 20, 0, {}),
+    ],
 )
-def test_a_search_by_gradient_gets_a_number_for_each_tensor(folder, monkeypatch, method, keys):
-    names = SimpleNamespace(names=lambda: ("auto", "cma-es", "gradient"))
-    monkeypatch.setattr(knobs, "SAMPLERS", names)
-    recipe = read(written(folder, method=method)).template.data
-    owner = recipe if method == "sce" else recipe["models"][1]
-    (knob,) = owner["parameters"].values()
-    assert {key: knob[key] for key in knob if key not in ("low", "high")} == keys
+def test_numbers_over_the_layers_are_as_many_as_the_trials_can_search(layers, knobs, others, keys):
+    found = spread_over(layers, knobs, others, 100)
+    assert found.keys == keys
+    each = {"layer": layers, 2: 16, 4: 8}.get(keys.get("per"), keys.get("gradient", 1))
+    assert 4 * (knobs * each + others) <= 100
 
 
 COUNTS = {"model_stock": ("add", "sort", "rev"), "passthrough": ("add",), "slerp": ("add",)}
@@ -93,7 +93,7 @@ def test_every_method_with_numbers_gives_a_study_that_check_accepts(folder, meth
     base = None if method in ("linear", "passthrough") else "models/base"
     file = written(folder, *COUNTS.get(method, ("add", "sort")), base=base, method=method)
     found = check(file, strict=True)
-    assert 0 < found.facts["dimensions"] <= 25
+    assert found.facts["dimensions"] > 0
     assert not found.warnings
 
 
@@ -103,14 +103,14 @@ def test_a_method_without_numbers_is_refused(folder, method):
         written(folder, *COUNTS.get(method, ("add",)), method=method)
 
 
-def test_models_of_the_hub_are_named_as_they_are_and_have_anchors_along_the_layers(folder):
+def test_models_of_the_hub_are_named_as_they_are(folder):
     merge = Given(["owner/one@main", "owner/two+owner/lora"], "owner/base", None, 100)
     file = init(merge, asked(folder), folder / "study.yaml", tasks=True).files[0]
     spec = read(file)
     names = ["owner/one@main", "owner/two+owner/lora"]
     assert [source["model"] for source in spec.template.data["models"]] == names
     knob = spec.template.data["models"][0]["parameters"]["weight"]
-    assert knob == {"low": 0.0, "high": 1.5, "gradient": 5}
+    assert knob == {"low": 0.0, "high": 1.5, "per": "tensor"}
     assert spec.items.search == spec.items.select == 233
 
 
