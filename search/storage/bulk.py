@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages import RDBStorage
-from optuna.storages._rdb.models import TrialParamModel
-from sqlalchemy import insert
+from sqlalchemy import Float, Integer, String, column, insert, table
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from sqlalchemy.orm import Session
+
+PARAMS = table(  # as Optuna's storages have it since schema version 12
+    "trial_params",
+    column("trial_id", Integer),
+    column("param_name", String),
+    column("param_value", Float),
+    column("distribution_json", String),
+)
 
 
 class BulkStorage(RDBStorage):
@@ -25,7 +32,8 @@ class BulkStorage(RDBStorage):
 
     The first trial with a name or a distribution is written and checked by Optuna. The parameters
     of one whose names all came before, with the very same distributions, are one statement, in the
-    transaction that Optuna has begun for the rest.
+    transaction that Optuna has begun for the rest. Where a later Optuna does not call the method
+    below, they are written as Optuna does.
     """
 
     def __init__(self, *arguments: Any) -> None:
@@ -53,5 +61,5 @@ class BulkStorage(RDBStorage):
             for name, value in template_trial.params.items()
         ]
         if rows:
-            session.execute(insert(TrialParamModel), rows)
+            session.execute(insert(PARAMS), rows)
         return trial
