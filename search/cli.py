@@ -10,9 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from evaluators import plugin_file
-from evaluators.harness import task_files
-from evaluators.jsonl.judge_key import send_keys
 from merge_core import api
 from merge_core.atomic_write import write_whole
 from merge_core.errors import MergeError, ParameterError
@@ -23,6 +20,24 @@ from search.draft.init import Given
 from search.draft.init import init as first_study
 from search.draft.tasks import Asked
 from search.draft.write import Written
+from search.options import (
+    Asks,
+    DryRun,
+    Files,
+    IncludePath,
+    Json,
+    NoTasks,
+    NotOpened,
+    Out,
+    Overwrite,
+    Plugins,
+    SendKeys,
+    Strict,
+    Study,
+    StudyOut,
+    Trials,
+    TrustTasks,
+)
 from search.report import files
 from search.report import reproduce as reproduction
 from search.report.summary import Report
@@ -31,7 +46,6 @@ from search.run import check as checks
 from search.run import dry_run as dry_runs
 from search.run import study as studies
 from search.run.unforeseen import traceback_kept
-from search.samplers.plugin_file import samplers_in
 from search.scoring.pareto import front
 from search.storage.locate import chosen, open_study, winner
 from search.trial.budget import Change
@@ -47,69 +61,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Searches merge recipes for language models.",
 )
-Study = Annotated[str, typer.Argument(help="A study file, its folder, or a storage URL.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if mergetune wrote it.")]
-
-
-def _load_plugins(files: list[Path] | None) -> list[Path]:
-    for file in files or []:
-        plugin_file.load(file, {"SAMPLER, SAMPLERS": samplers_in})
-    return files or []
-
-
-Plugins = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--plugin",
-        callback=_load_plugins,
-        help="A Python file of yours that declares evaluators or samplers.",
-    ),
-]
-TrustTasks = Annotated[
-    bool,
-    typer.Option(
-        "--trust-tasks",
-        callback=lambda trusted: task_files.trust_tasks() if trusted else None,
-        help="Run code that lm-eval task files of yours name under !function.",
-    ),
-]
-SendKeys = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--send-key",
-        metavar="NAME=HOST",
-        callback=lambda pairs: send_keys(pairs or ()),
-        help="Send a judge's key (api_key_env), or a variable of `storage:`, to this host.",
-    ),
-]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Refuse what a recipe says in vain, which is a warning.")
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Score one candidate on a few items: what will it cost?")
-]
-NoTasks = Annotated[
-    bool, typer.Option("--no-tasks", help="Do not open tokenizers and tasks; needs no torch.")
-]
-Out = Annotated[Path, typer.Argument(help="The model folder to make.")]
-StudyOut = Annotated[
-    Path, typer.Option("--out", help="The study file to write (.yaml), or its folder.")
-]
-Asks = Annotated[
-    list[str] | None, typer.Option("--task", help="An lm-eval task or group; may be repeated.")
-]
-Files = Annotated[
-    list[Path] | None,
-    typer.Option("--file", help="Questions or texts of yours, in JSON lines; may be repeated."),
-]
-IncludePath = Annotated[
-    Path | None, typer.Option("--include-path", help="A folder of lm-eval task files of yours.")
-]
-Trials = Annotated[int, typer.Option("--trials", min=1, help="How long to search.")]
-NotOpened = Annotated[
-    bool, typer.Option("--no-tasks", help="Do not open the tasks to count their items.")
-]
 HERE = Path("study.yaml")
 
 

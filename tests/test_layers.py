@@ -137,7 +137,7 @@ FLOORS = {
     ),
     "search": (
         *({"samplers"}, {"spec"}, {"space", "scoring"}, {"trial"}, {"storage"}),
-        *({"report"}, {"run"}, {"draft"}, {"views"}, {"cli"}),
+        *({"report"}, {"run"}, {"draft"}, {"views"}, {"options"}, {"cli"}),
     ),
 }
 HEAVY = {"torch", "transformers", "lm_eval", "optuna", "datasets", "vllm"}  # seconds to import

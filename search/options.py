@@ -1,0 +1,77 @@
+"""What the commands of the command line take, as far as several take it or it needs many words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evaluators import plugin_file
+from evaluators.harness import task_files
+from evaluators.jsonl.judge_key import send_keys
+from search.samplers.plugin_file import samplers_in
+
+Study = Annotated[str, typer.Argument(help="A study file, its folder, or a storage URL.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if mergetune wrote it.")]
+
+
+def _load_plugins(files: list[Path] | None) -> list[Path]:
+    for file in files or []:
+        plugin_file.load(file, {"SAMPLER, SAMPLERS": samplers_in})
+    return files or []
+
+
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        callback=_load_plugins,
+        help="A Python file of yours that declares evaluators or samplers.",
+    ),
+]
+TrustTasks = Annotated[
+    bool,
+    typer.Option(
+        "--trust-tasks",
+        callback=lambda trusted: task_files.trust_tasks() if trusted else None,
+        help="Run code that lm-eval task files of yours name under !function.",
+    ),
+]
+SendKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--send-key",
+        metavar="NAME=HOST",
+        callback=lambda pairs: send_keys(pairs or ()),
+        help="Send a judge's key (api_key_env), or a variable of `storage:`, to this host.",
+    ),
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse what a recipe says in vain, which is a warning.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Score one candidate on a few items: what will it cost?")
+]
+NoTasks = Annotated[
+    bool, typer.Option("--no-tasks", help="Do not open tokenizers and tasks; needs no torch.")
+]
+Out = Annotated[Path, typer.Argument(help="The model folder to make.")]
+StudyOut = Annotated[
+    Path, typer.Option("--out", help="The study file to write (.yaml), or its folder.")
+]
+Asks = Annotated[
+    list[str] | None, typer.Option("--task", help="An lm-eval task or group; may be repeated.")
+]
+Files = Annotated[
+    list[Path] | None,
+    typer.Option("--file", help="Questions or texts of yours, in JSON lines; may be repeated."),
+]
+IncludePath = Annotated[
+    Path | None, typer.Option("--include-path", help="A folder of lm-eval task files of yours.")
+]
+Trials = Annotated[int, typer.Option("--trials", min=1, help="How long to search.")]
+NotOpened = Annotated[
+    bool, typer.Option("--no-tasks", help="Do not open the tasks to count their items.")
+]
