@@ -38,9 +38,11 @@ from scipy import stats
 from search.report.select import REPORT, SELECT, measure
 from search.run.loop import search
 from search.run.resume import open_for
+from search.run.steps import most_steps
 from search.samplers.ask import ask
 from search.samplers.gradient import GradientSearch
 from search.samplers.registry import SAMPLERS, SamplerPlugin, find
+from search.samplers.shipped import NEAR_STEPS
 from search.samplers.steps import Measured
 from search.spec import study_file
 from search.storage.study_record import Record
@@ -242,10 +244,11 @@ def made_up(space: str, sampler: str, seed: int, budget: int) -> dict[str, Any]:
     seen = [(land.score(land.point(start), 0), land.point(start))]
     spent = items
     if sampler in ("gradient", "auto"):
-        share = 1.0 if sampler == "gradient" else 0.75
-        spent += stepped(land, start, seed, share * (budget - items), seen)
+        steps = most_steps(sampler, budget // items, dimensions)
+        spent += stepped(land, start, seed, steps, budget - items, seen)
     maker = kept(FOREIGN[sampler], seed) if sampler in FOREIGN else None
-    maker = maker or (find(sampler) if sampler not in ("none", "gradient") else None)
+    ours = {"none": None, "gradient": None, "auto": NEAR_STEPS}
+    maker = maker or (ours[sampler] if sampler in ours else find(sampler))
     best = dict(zip(land.space, max(seen, key=lambda pair: pair[0])[1], strict=True))
     while maker is not None and spent + items <= budget:
         running = ask(study, land.space, maker, best, seed, len(study.trials))
@@ -259,13 +262,18 @@ def made_up(space: str, sampler: str, seed: int, budget: int) -> dict[str, Any]:
 
 
 def stepped(
-    land: Landscape, start: Mapping[str, float], seed: int, budget: float, seen: list[Any]
+    land: Landscape,
+    start: Mapping[str, float],
+    seed: int,
+    steps: int,
+    budget: int,
+    seen: list[Any],
 ) -> int:
-    """Go by gradient until the budget ends; return what it cost."""
+    """Go by gradient until steps or budget end; return what it cost."""
     search = GradientSearch(land.space, set(land.space), start, {"items": 300}, seed)
     done: list[Measured] = []
     spent = 0
-    while spent < budget and (step := search.next(done, 10_000)) is not None:
+    while spent < budget and (step := search.next(done, steps)) is not None:
         learn, look = step.learn.get("items", ()), step.look.get("items", ())
         x = land.point(step.point)
         found = land.measured(x, learn, look)
