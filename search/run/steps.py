@@ -29,7 +29,7 @@ class Steps:
 
     def __init__(self, spec: StudySpec, worker: Worker) -> None:
         self._seed = spec.search.seed
-        self._share = 1.0 if spec.search.sampler == ALONE else SHARE
+        self._sampler = spec.search.sampler
         self._space, self._smooth = worker.builder.space, worker.builder.space.smooth
         pool = worker.tasks.pools[SEARCH]
         self._sizes = {task: len(pool.of(task)) for task in worker.tasks.scored_by(SEARCH)}
@@ -55,10 +55,7 @@ class Steps:
 
     def most(self, budget: int) -> int:
         """Return how many of so many trials may be steps."""
-        free = max(1, len(self._space.dimensions))
-        generation = 4 + int(3 * math.log(free))
-        drawn = int((1 - self._share) * budget)
-        return budget - drawn if drawn >= GENERATIONS * generation else budget
+        return most_steps(self._sampler, budget, len(self._space.dimensions))
 
 
 def steps(spec: StudySpec, worker: Worker, progress: Progress) -> Steps | None:
@@ -76,6 +73,13 @@ def steps(spec: StudySpec, worker: Worker, progress: Progress) -> Steps | None:
         raise MergeError(f"search.sampler: 'gradient' cannot search here: {why}; use 'auto'")
     progress.notice(f"searched without gradients: {why}")
     return None
+
+
+def most_steps(sampler: str, budget: int, dimensions: int) -> int:
+    """Return how many trials of a budget may be steps."""
+    generation = 4 + int(3 * math.log(dimensions))
+    drawn = int((1 - SHARE) * budget) if sampler == FIRST else 0
+    return budget - drawn if drawn >= GENERATIONS * generation else budget
 
 
 def before(trials: Sequence[Trial], first: Callable[[Trial], bool]) -> Sequence[Trial]:

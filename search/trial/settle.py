@@ -49,15 +49,7 @@ def settle(
         MergeError: The engine is not the one that the study began with.
     """
     start = time.perf_counter()
-    done = [trial for trial in earlier if trial.state == "complete"]
-    same = next((t for t in done if t.recipe == recipe), None)
-    if same is None or step is not None:
-        digests = frozenset(t.weights_digest for t in done)
-        job = Job(recipe, SEARCH, known=digests, first=not done, step=step)
-        result = worker.run(job)
-        same = next((t for t in done if t.weights_digest == result.weights_digest), None)
-    else:
-        result = Result(same.weights_digest)
+    result, same = _result(worker, recipe, earlier, step)
     if result.failure is not None and not result.failure.candidate:
         raise InterruptedStudyError(f"trial {number}", result.failure)
     found = _valued(worker, result, same)
@@ -74,6 +66,19 @@ def settle(
         measured={SEARCH: Measurement(scores, {**spent, "other": other})},
         **found,
     )
+
+
+def _result(
+    worker: Worker, recipe: Recipe, earlier: Sequence[Trial], step: Step | None
+) -> tuple[Result, Trial | None]:
+    """Return what comes of a recipe, and the earlier trial whose scores it has, if there is one."""
+    done = [trial for trial in earlier if trial.state == "complete"]
+    same = next((t for t in done if t.recipe == recipe), None)
+    if same is not None and step is None:
+        return Result(same.weights_digest), same
+    digests = frozenset(t.weights_digest for t in done)
+    result = worker.run(Job(recipe, SEARCH, known=digests, first=not done, step=step))
+    return result, next((t for t in done if t.weights_digest == result.weights_digest), None)
 
 
 def _valued(worker: Worker, result: Result, same: Trial | None) -> dict[str, Any]:

@@ -178,5 +178,5 @@ def test_gradient_of_several_objectives_or_on_vllm_is_refused_in_the_study_file(
             if not (change.startswith("engine") and x.startswith("engine"))
         ]
         study.write_text("\n".join([*lines, change]))
-        with pytest.raises(MergeError, match=r"search\.sampler: 'gradient': it "):
+        with pytest.raises(MergeError, match=r"search\.sampler: 'gradient'"):
             study_file.read(study)
