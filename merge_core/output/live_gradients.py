@@ -89,7 +89,8 @@ def _hook(
                 part = gradient.as_strided(
                     place.shape, place.stride(), place.storage_offset() - parameter.storage_offset()
                 )
-                new = of_parameters(plan.method, execution.inputs(step), part)
+                inputs = execution.inputs(step)  # merges run where the parents' tensors are
+                new = of_parameters(plan.method, inputs, part.to(inputs.models[0].device))
                 found[step.tensor] = found[step.tensor] + new if step.tensor in found else new
         parameter.grad = None
 

@@ -48,6 +48,9 @@ def one_method(name: str, as_json: bool) -> None:
     if found.when:
         facts.add_row("when", found.when)
     facts.add_row("models", _models(found))
+    smooth = [param.name for param in found.params if param.smooth]
+    if smooth:
+        facts.add_row("by gradient", ", ".join(smooth))
     facts.add_row("source", found.source)
     OUT.print(facts)
     if found.params:
@@ -76,7 +79,7 @@ def evaluators(as_json: bool) -> None:
 
 
 def _method(found: Method) -> dict[str, Any]:
-    keys = ("name", "low", "high", "default", "scope", "choices", "meaning")
+    keys = ("name", "low", "high", "default", "scope", "choices", "smooth", "meaning")
     return {
         "name": found.name,
         "params": [{key: getattr(p, key) for key in keys} for p in found.params],

@@ -53,6 +53,7 @@ def test_numbers_have_a_range_and_flags_have_choices(methods: dict[str, Any]) ->
         "default": 1.0,
         "scope": "model",
         "choices": [],
+        "smooth": False,
         "meaning": "share of task vector entries kept",
     }
     assert (normalize["low"], normalize["high"], normalize["choices"]) == (
@@ -91,6 +92,8 @@ def test_one_method_says_its_formula_parameters_source_and_when_to_choose_it(
         row = next(line for line in lines if line.startswith(f"│ {param.name} │"))
         assert param.scope in row
         assert param.meaning in row
+    smooth = ", ".join(param.name for param in found.params if param.smooth)
+    assert (f"by gradient {smooth}" in lines) == bool(smooth)
 
 
 def test_one_method_says_how_many_models_and_whether_a_base(
