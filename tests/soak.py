@@ -78,7 +78,8 @@ def found(study: Path) -> Found:
     summary = without_costs(json.loads((results / "summary.json").read_text()))
     model = results / "best-model" / "model.safetensors"
     trials = [
-        (t.number, t.recipe.digest(), t.search.scores, t.weights_digest) for t in record.trials
+        (t.number, t.recipe.digest(), t.search.scores, t.weights_digest, t.gradient)
+        for t in record.trials
     ]
     return {"summary": summary, "trials": trials, "model": model.read_bytes()}
 
@@ -90,7 +91,7 @@ def left_over(study: Path) -> list[str]:
     return [name for name in names if name.startswith(".") and name != ".writer.lock"]
 
 
-def soak(folder: Path, kills: int, full: int, seed: int) -> dict[str, int]:
+def soak(folder: Path, kills: int, full: int, seed: int, sampler: str = "auto") -> dict[str, int]:
     """Break a study so often, compare each that ends, and return how often what happened.
 
     Args:
@@ -98,16 +99,17 @@ def soak(folder: Path, kills: int, full: int, seed: int) -> dict[str, int]:
         kills: Runs and exports to kill.
         full: Runs whose files may not grow past a random size.
         seed: Of what is drawn.
+        sampler: Of the studies; ``auto`` steps by gradient.
     """
     draw, counts = random.Random(seed), {"killed": 0, "full": 0, "refused": 0, "ended": 0}
-    study = write_study(folder / "unbroken" / "small")
+    study = write_study(folder / "unbroken" / "small", sampler=sampler)
     run_whole(study)  # here, so that every child has its libraries
     whole = found(study)
-    begun, again = time.monotonic(), write_study(folder / "again" / "small")
+    begun, again = time.monotonic(), write_study(folder / "again" / "small", sampler=sampler)
     assert ended(child(lambda: run_whole(again))) == 0
     long = time.monotonic() - begun
     while counts["killed"] < kills or counts["full"] < full:
-        one = write_study(folder / "broken" / "small")
+        one = write_study(folder / "broken" / "small", sampler=sampler)
         while not _broken_once(one, draw, long, counts, counts["full"] < full):
             pass
         assert ended(child(lambda s=one: run_whole(s))) == 0
@@ -144,9 +146,10 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--full", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sampler", default="auto", help="auto steps by gradient")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        print("\n", soak(Path(folder), asked.kills, asked.full, asked.seed))
+        print("\n", soak(Path(folder), asked.kills, asked.full, asked.seed, asked.sampler))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import optuna
 import pytest
@@ -107,17 +110,30 @@ def test_trials_are_listed_with_what_steps_cost(finished):
     assert "slopes" not in steps[0]["gradient"]
 
 
+def assert_same_trials(study, other):
+    ours, theirs = (
+        [(t.params, t.weights_digest, t.gradient, t.value) for t in trials_of(x)[1].trials]
+        for x in (study, other)
+    )
+    assert ours == theirs
+
+
+@pytest.mark.slow
+def test_study_is_the_same_in_a_process_with_other_hashes(finished, tmp_path):
+    study = write_study(tmp_path, sampler="gradient", trials=8)
+    command = [sys.executable, "-m", "mergetune", "run", str(study)]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "7"})
+    assert_same_trials(study, finished[0])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [8, 10, 13])
 def test_study_that_is_stopped_goes_on_to_the_bit(finished, tmp_path, after):
     study = write_study(tmp_path, sampler="gradient", trials=8)
     assert run(study, Quiet(), stop_after(after)) is None
     broken = without_costs(run_whole(study))
     assert broken == without_costs(finished[1])
-    ours, theirs = (
-        [(t.params, t.weights_digest, t.gradient, t.value) for t in trials_of(x)[1].trials]
-        for x in (study, finished[0])
-    )
-    assert ours == theirs
+    assert_same_trials(study, finished[0])
 
 
 def test_auto_takes_steps_first_and_draws_close_to_the_best_then(tmp_path, monkeypatch):
