@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 from cmaes import CatCMAwM
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from merge_core.errors import ParameterError
-from search.samplers.cma import SIGMA_AT_START, SIGMA_IN_MIDDLE, one_objective
+from search.samplers.cma import SIGMA_AT_START, SIGMA_IN_MIDDLE
 from search.samplers.coordinates import Coordinates, Free
 from search.samplers.cube import Vector
 from search.samplers.registry import Space, Start
 from search.samplers.replay import LOCK, Replay, losses, searched
+from search.samplers.whole_points import WholePoints, one_objective
 
 TRIES = 6400  # numbers that may be drawn to find a point inside the box, before it is clipped
 
 
-class CatCmaSampler(BaseSampler):
+class CatCmaSampler(WholePoints):
     """Draws from the distribution of numbers and choices that the complete trials have shaped.
 
     Trials that are complete, have parameters of this space alone and no user attribute "baseline"
@@ -51,7 +51,7 @@ class CatCmaSampler(BaseSampler):
 
     def __init__(self, space: Space, start: Start, seed: int, sigma: float | None = None) -> None:
         self._names = space.keys()
-        self._free = {name: d for name, d in space.items() if not d.single()}
+        super().__init__("catcma", {name: d for name, d in space.items() if not d.single()})
         if not self._free:
             raise ParameterError("catcma needs a knob with more than one value, got none")
         free: Free = tuple(self._free.items())
@@ -60,12 +60,6 @@ class CatCmaSampler(BaseSampler):
         sigma = sigma or (SIGMA_AT_START if start else SIGMA_IN_MIDDLE)
         self._replay = _replay(free, tuple(mean.tolist()), sigma)
         self._seed = seed
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Return the knobs that have more than one value; the arguments are not looked at."""
-        return dict(self._free)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -81,23 +75,6 @@ class CatCmaSampler(BaseSampler):
         with LOCK:
             run = self._replay.caught_up(points, losses(study, trials))
             return self._coordinates.values(run.ask(self._seed))
-
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """Refuse: a knob outside the space would be drawn without a memory.
-
-        Raises:
-            ParameterError: Always.
-        """
-        raise ParameterError(
-            f"{param_name}: catcma was made for the knobs {', '.join(self._free)} "
-            f"and cannot draw {param_distribution}"
-        )
 
 
 @lru_cache(maxsize=4)

@@ -17,7 +17,6 @@ from typing import Any
 import cmaes
 import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
@@ -25,13 +24,14 @@ from merge_core.errors import ParameterError
 from search.samplers.cube import Cube, Number, Vector
 from search.samplers.registry import Space, Start
 from search.samplers.replay import LOCK, Replay, losses, searched
+from search.samplers.whole_points import WholePoints, one_objective
 
 SIGMA_AT_START = 0.1  # of a knob's range, around a recipe that is known to be good
 SIGMA_IN_MIDDLE = 1 / 6  # Optuna's choice; 0.1 is slower where nothing is known
 SEPARABLE_ABOVE = 200  # knobs: beyond, a full covariance costs more than trials can teach it
 
 
-class CmaSampler(BaseSampler):
+class CmaSampler(WholePoints):
     """Draws from the normal distribution that the study's complete trials have shaped so far.
 
     Trials that are complete, have exactly this space's parameters and no user attribute "baseline"
@@ -54,18 +54,13 @@ class CmaSampler(BaseSampler):
 
     def __init__(self, space: Space, start: Start, seed: int, sigma: float | None = None) -> None:
         self._names = space.keys()
-        self._free = _numbers({name: d for name, d in space.items() if not d.single()})
-        self._cube = Cube(self._free)
+        free = _numbers({name: d for name, d in space.items() if not d.single()})
+        super().__init__("cma-es", free)
+        self._cube = Cube(free)
         mean = self._cube.start(start)
         sigma = sigma or (SIGMA_AT_START if start else SIGMA_IN_MIDDLE)
-        self._replay = _replay(tuple(self._free.items()), tuple(mean.tolist()), sigma)
+        self._replay = _replay(tuple(free.items()), tuple(mean.tolist()), sigma)
         self._seed = seed
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Return the knobs that have more than one value; the arguments are not looked at."""
-        return dict(self._free)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -82,31 +77,6 @@ class CmaSampler(BaseSampler):
         with LOCK:
             run = self._replay.caught_up(points, losses(study, trials))
             return self._cube.values(run.ask(self._seed))
-
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """Refuse: a knob outside the space would be drawn without a memory.
-
-        Raises:
-            ParameterError: Always.
-        """
-        raise ParameterError(
-            f"{param_name}: cma-es was made for the knobs {', '.join(self._cube.names)} "
-            f"and cannot draw {param_distribution}"
-        )
-
-
-def one_objective(study: Study, sampler: str) -> None:
-    """Raise ParameterError if a study has several objectives."""
-    if len(study.directions) > 1:
-        raise ParameterError(
-            f"{sampler} has one objective, the study {len(study.directions)}; use tpe or nsga2"
-        )
 
 
 def _numbers(space: Mapping[str, BaseDistribution]) -> dict[str, Number]:

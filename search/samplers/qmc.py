@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from scipy.stats.qmc import Sobol
@@ -20,9 +19,10 @@ from merge_core.errors import ParameterError
 from search.samplers.coordinates import Coordinates
 from search.samplers.registry import Space
 from search.samplers.replay import searched_itself
+from search.samplers.whole_points import WholePoints
 
 
-class QmcSampler(BaseSampler):
+class QmcSampler(WholePoints):
     """Draws the point whose place is the number of searched trials before, whatever became of them.
 
     Args:
@@ -34,7 +34,7 @@ class QmcSampler(BaseSampler):
     """
 
     def __init__(self, space: Space, seed: int) -> None:
-        self._free = {name: d for name, d in space.items() if not d.single()}
+        super().__init__("qmc", {name: d for name, d in space.items() if not d.single()})
         if not 0 < len(self._free) <= Sobol.MAXDIM:
             raise ParameterError(
                 f"qmc needs 1 to {Sobol.MAXDIM} knobs with more than one value, "
@@ -42,12 +42,6 @@ class QmcSampler(BaseSampler):
             )
         self._coordinates = Coordinates(tuple(self._free.items()))
         self._seed = seed
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Return the knobs that have more than one value; the arguments are not looked at."""
-        return dict(self._free)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -63,20 +57,3 @@ class QmcSampler(BaseSampler):
         kinds = np.array([len(c) for c in self._coordinates.choices.values()], dtype=int)
         point[numbers:] = np.floor(point[numbers:] * kinds)
         return self._coordinates.values(point)
-
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """Refuse: a knob outside the space has no coordinate.
-
-        Raises:
-            ParameterError: Always.
-        """
-        raise ParameterError(
-            f"{param_name}: qmc was made for the knobs {', '.join(self._free)} "
-            f"and cannot draw {param_distribution}"
-        )

@@ -26,8 +26,8 @@ from optuna.testing.pytest_samplers import (
 from optuna.trial import FrozenTrial
 
 from search.samplers.ask import seed_for
-from search.samplers.cma import one_objective
 from search.samplers.registry import SamplerPlugin, find
+from search.samplers.whole_points import one_objective
 
 Made = Callable[[], BaseSampler]
 
