@@ -147,9 +147,11 @@ def _stepping(
     step = found.next([start], max(trials, 2))
     assert step is not None
     few = {task: places[:FEW] for task, places in step.look.items()}
-    recipe, learns = space.recipe(step.point), Step(step.point, step.learn, {})
+    recipe, learns = space.recipe(step.point), Step(step.point, step.learn, {}, scored=False)
     spent = [_ran(worker, Job(recipe, SEARCH, step=learns)).seconds["gradient"] for _ in range(2)]
-    look = _ran(worker, Job(recipe, SEARCH, blocks={}, step=Step(step.point, {}, few))).seconds
+    look = _ran(
+        worker, Job(recipe, SEARCH, blocks={}, step=Step(step.point, {}, few, scored=False))
+    ).seconds
     learnt, looked, seen = (sum(map(len, x.values())) for x in (step.learn, step.look, few))
     looks = look["gradient"] / max(seen, 1) * looked + scores
     items = BACKWARD * learnt + (looked + len(pool)) / LOOK

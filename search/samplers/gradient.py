@@ -86,10 +86,11 @@ class GradientSearch:
         if path.ended or len(done) >= most:
             return None
         if done and (path.over or len(done) == most - 1):
-            return Step(self._point(path.mean), {}, {}, mean=True)
+            return Step(self._point(path.mean), {}, {}, scored=True, mean=True)
         number = sum(not measured.mean for measured in done)
-        look = self._held if number % LOOK == 0 else {}
-        return Step(self._point(path.at), self._batch(number), look)
+        looks = number % LOOK == 0
+        point, held = self._point(path.at), self._held if looks else {}
+        return Step(point, self._batch(number), held, scored=looks)
 
     def _point(self, u: Vector) -> dict[str, Any]:
         return {**self._start, **self._cube.values(u)}

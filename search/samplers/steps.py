@@ -36,15 +36,12 @@ class Step:
         point: A value for every knob of the space, those that stay as they are included.
         learn: Items whose loss gives the slopes; none at a mean.
         look: Held-out items whose loss is to be measured; none between looks.
+        scored: Whether the whole search pool is to be scored there.
         mean: Whether it is the mean of the points before it, the last one of a search.
     """
 
     point: Mapping[str, Any]
     learn: Places
     look: Places
+    scored: bool
     mean: bool = False
-
-    @property
-    def scored(self) -> bool:
-        """Whether the whole search pool is to be scored there."""
-        return self.mean or bool(self.look)

@@ -101,6 +101,13 @@ def test_a_step_learns_from_about_the_same_number_of_items_whatever_the_pool_and
     assert few.learn == {"add": (2, 3, 4, 5, 6, 7), "sort": (1, 2, 3)}
 
 
+def test_pool_of_too_few_items_to_hold_any_out_is_scored_all_the_same():
+    steps, _ = run(search(sizes={"add": 1, "sort": 1}), 12)
+    assert [step.scored for step in steps] == [n in (0, 5, 10, 11) for n in range(12)]
+    assert not any(step.look for step in steps)
+    assert steps[0].learn == {"add": (0,), "sort": (0,)}
+
+
 def test_other_seeds_learn_in_another_order():
     assert search(seed=0).next([], 10).learn != search(seed=1).next([], 10).learn
 

@@ -28,7 +28,7 @@ def at(bench, point, **places):
     """What is measured at a point, of the first items of each task."""
     some = dict.fromkeys(bench.tasks.weights, (0, 1, 2, 3))
     bench.build(bench.builder.space.recipe(point))
-    step = Step(point, **{"learn": some, "look": {}, **places})
+    step = Step(point, **{"learn": some, "look": {}, "scored": False, **places})
     return slopes.measured(bench.builder, bench.tasks, step)
 
 
