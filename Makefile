@@ -77,6 +77,7 @@ bench: .venv/ready-dev
 	$(BIN)/python benchmarks/time_merge.py
 	$(BIN)/python benchmarks/evaluator_speed.py
 	$(BIN)/python benchmarks/gradient_step.py
+	$(BIN)/python benchmarks/gradient_memory.py
 
 clean:
 	rm -rf .venv .venv-vllm build *.egg-info

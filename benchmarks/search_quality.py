@@ -153,12 +153,14 @@ def real(space: str, sampler: str, seed: int, budget: int) -> dict[str, Any]:
         folder = Path(place)
         for name in ("models", "tasks"):
             shutil.copytree(QUICKSTART / name, folder / name)
+        name = "random" if sampler == "none" else sampler
         if sampler in FOREIGN:
-            SAMPLERS.add(sampler, kept(FOREIGN[sampler], seed))
+            name = f"{sampler}-{seed}-{space}"
+            SAMPLERS.add(name, kept(FOREIGN[sampler], seed))
         trials = trials_for(sampler, budget)
         text = STUDY.format(
             space=space,
-            sampler="random" if sampler == "none" else sampler,
+            sampler=name,
             seed=seed,
             trials=trials,
             knob=KNOBS[space],
