@@ -40,6 +40,13 @@ def settled() -> int:
     return anonymous(os.getpid())
 
 
+def loss_of(model: Any, ids: Any, answer: int) -> Any:
+    """Return the loss of the last tokens of each row: an answer, as the engine reads it."""
+    logits = model(input_ids=ids, logits_to_keep=answer + 1, use_cache=False).logits[:, :-1]
+    wanted = ids[:, -answer:].flatten()
+    return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), wanted)
+
+
 def measure(name: str, folder: Path, names: list[str], options: Any) -> dict[str, Any]:
     """Return one row."""
     recipe = recipe_for(method(name), names)
@@ -51,7 +58,7 @@ def measure(name: str, folder: Path, names: list[str], options: Any) -> dict[str
         before = settled()
         start = time.perf_counter()
         with nullcontext() if options.keep else candidate.slopes():
-            loss = model(input_ids=ids, labels=ids, use_cache=False).loss
+            loss = loss_of(model, ids, options.answer)
             activations = settled() - before
             with Peak() as peak:
                 loss.backward()
@@ -77,6 +84,7 @@ def main() -> None:
     parser.add_argument("--experts", type=int, default=2, help="models beside the base")
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--answer", type=int, default=16, help="tokens of a row that are scored")
     parser.add_argument("--methods", nargs="+", metavar="NAME", default=["task_arithmetic"])
     parser.add_argument("--keep", action="store_true", help="collect nothing, free nothing")
     options = parser.parse_args()
