@@ -42,7 +42,7 @@ from search.run.steps import most_steps
 from search.samplers.ask import ask
 from search.samplers.gradient import GradientSearch
 from search.samplers.registry import SAMPLERS, SamplerPlugin, find
-from search.samplers.shipped import NEAR_STEPS
+from search.samplers.shipped import make_near
 from search.samplers.steps import Measured
 from search.spec import study_file
 from search.storage.study_record import Record
@@ -249,7 +249,7 @@ def made_up(space: str, sampler: str, seed: int, budget: int) -> dict[str, Any]:
         steps = most_steps(sampler, budget // items, dimensions)
         spent += stepped(land, start, seed, steps, budget - items, seen)
     maker = kept(FOREIGN[sampler], seed) if sampler in FOREIGN else None
-    ours = {"none": None, "gradient": None, "auto": NEAR_STEPS}
+    ours = {"none": None, "gradient": None, "auto": make_near}
     maker = maker or (ours[sampler] if sampler in ours else find(sampler))
     best = dict(zip(land.space, max(seen, key=lambda pair: pair[0])[1], strict=True))
     while maker is not None and spent + items <= budget:

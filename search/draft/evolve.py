@@ -6,7 +6,6 @@ absolute value, densities are cut to [0, 1]), so bounds are those that our metho
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from search.draft.evolve_file import Evolve, Genome, read_evolve
 from search.draft.evolve_tasks import entries
 from search.draft.init import head
 from search.draft.knobs import usual
-from search.draft.models import Paths, look
+from search.draft.models import Paths, look, other_vocabulary
 from search.draft.tasks import Asked, include
 from search.draft.write import Draft, Written, study_file_of, write
 
@@ -63,8 +62,7 @@ def import_evolve(config: Path, how: How, out: Path, *, tasks: bool) -> Written:
     """
     file = study_file_of(out)
     evolve = read_evolve(config)
-    roots = (Path(os.path.abspath(config)).parent, Path.cwd())
-    paths = Paths(roots, Path(os.path.abspath(file.parent)))
+    paths = Paths.from_file(config, file)
     merge = _Merge(evolve.genome, how, paths)
     added = include(Asked(include_path=how.include_path), paths)
     chat = merge.seen is None or template_of(merge.seen.folder) is not None
@@ -106,7 +104,9 @@ class _Merge:
         if self._base is not None:
             begun["base_model"] = paths.model(self._base)
         slerp = genome.merge_method == "slerp"
-        self.recipe = {**begun, **(self._slerp() if slerp else self._weighted())}
+        merged = self._slerp() if slerp else self._weighted()
+        self.recipe = {**begun, **merged, "dtype": "bfloat16"}
+        self.comments["recipe.dtype"] = "as mergekit-evolve merges, whatever the models are"
         self._note_the_rest()
 
     def _base_of(self, genome: Genome) -> str | None:
@@ -166,19 +166,16 @@ class _Merge:
         if normalize is None:
             normalize = genome.merge_method in NORMALIZED
             self.comments["recipe.parameters"] = "as mergekit-evolve has it where it is not said"
-        self.comments["recipe.dtype"] = "as mergekit-evolve merges, whatever the models are"
-        return {"models": models, "parameters": {"normalize": normalize}, "dtype": "bfloat16"}
+        return {"models": models, "parameters": {"normalize": normalize}}
 
     def _slerp(self) -> dict[str, Any]:
         models = sorted(self._genome.models, key=lambda name: name != self._base)
         (t,) = self._method.params
         words = "there: softmax of two genes, which starts at 0.5 and has the heavier model as base"
         self.comments["recipe.parameters.t"] = f"{t.meaning}; {words}"
-        self.comments["recipe.dtype"] = "as mergekit-evolve merges, whatever the models are"
         return {
             "models": [{"model": self._paths.model(name)} for name in models],
             "parameters": {"t": self._knob(t)},
-            "dtype": "bfloat16",
         }
 
     def _gene(self, param: Param) -> Any:
@@ -201,10 +198,7 @@ class _Merge:
         genome = self._genome
         if genome.tokenizer_source is not None:
             main = self._base or genome.models[0]
-            self.notes["genome.tokenizer_source"] = (
-                f"not carried over: candidates have the tokenizer of {main}; where vocabularies "
-                f"differ, merge each model to a folder with that tokenizer first"
-            )
+            self.notes["genome.tokenizer_source"] = other_vocabulary(main)
         if genome.merge_method == "slerp":
             for key in ("normalize", "allow_negative_weights"):
                 if getattr(genome, key):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
@@ -19,7 +18,7 @@ from merge_core.validation import Place
 from search.draft.init import SAMPLER, head
 from search.draft.knobs import TENSORS, Spread, is_searched, spread_over, usual
 from search.draft.layered import INSTEAD, Case, Cases, layered
-from search.draft.models import Paths, Seen, look
+from search.draft.models import Paths, Seen, look, other_vocabulary
 from search.draft.tasks import Asked, entries
 from search.draft.write import Draft, Written, study_file_of, write
 from search.space.space import Space
@@ -47,9 +46,8 @@ def import_mergekit(recipe: Path, asked: Asked, trials: int, out: Path, *, tasks
     """
     file = study_file_of(out)
     reading = _searchable(recipe)
-    roots = (Path(os.path.abspath(recipe)).parent, Path.cwd())
-    paths = Paths(roots, Path(os.path.abspath(file.parent)))
-    score = entries(asked, Paths((Path.cwd(),), paths.folder))
+    paths = Paths.from_file(recipe, file)
+    score = entries(asked, Paths.from_here(file))
     study = _Study(reading.recipe, paths, trials)
     notes = {p.path: f"not carried over: {p.rule}" for p in reading.notices.found} | study.notes
     told = [f"{key}: {text}" for key, text in notes.items()]
@@ -130,10 +128,7 @@ class _Study:
     def _note(self, recipe: Recipe, layers: int | None) -> None:
         if recipe.tokenizer is not None:
             main = recipe.base_model or recipe.names()[0]
-            self.notes["tokenizer"] = (
-                f"not carried over: candidates have the tokenizer of {main}; where vocabularies "
-                f"differ, merge each model to a folder with that tokenizer first"
-            )
+            self.notes["tokenizer"] = other_vocabulary(main)
         if self._method.base == "none" and self._of.base not in (None, *self._of.models):
             rule = f"not carried over: {recipe.merge_method} has no base"
             self.notes["base_model"] = f"{rule}; config and tokenizer are those of the first model"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,13 +43,14 @@ def init(given: Given, asked: Asked, out: Path, *, tasks: bool) -> Written:
         MergeError: Models, method and tasks make no study; the reason.
     """
     file = study_file_of(out)
-    roots = (Path.cwd(),)
-    paths = Paths(roots, Path(os.path.abspath(file.parent)))
+    paths = Paths.from_here(file)
     score = entries(asked, paths)
     if given.base in given.models:
         raise ParameterError(f"{given.base!r} is the base and one of the models; name it once")
     method = method_of(given.method or (WITH_BASE if given.base else WITHOUT))
-    seen = [look(name, roots) for name in (*([given.base] if given.base else []), *given.models)]
+    seen = [
+        look(name, paths.roots) for name in (*([given.base] if given.base else []), *given.models)
+    ]
     recipe, comments = _recipe(given, method, paths, seen)
     search = {"sampler": "auto", "seed": 0, "trials": given.trials}
     comments |= {"score": "what counts, each with the same weight", **score.comments}

@@ -61,6 +61,16 @@ class Paths:
     roots: tuple[Path, ...]
     folder: Path
 
+    @classmethod
+    def from_file(cls, source: Path, file: Path) -> Paths:
+        """Return those of a file that is made of another one, whose folder is tried first."""
+        return cls((Path(os.path.abspath(source)).parent, Path.cwd()), _folder_of(file))
+
+    @classmethod
+    def from_here(cls, file: Path) -> Paths:
+        """Return those of a file that is made of what the command line says."""
+        return cls((Path.cwd(),), _folder_of(file))
+
     def model(self, reference: str) -> Any:
         """Return a model reference as the file writes it: text, or the mapping form."""
         moved = self.reference(reference)
@@ -87,6 +97,18 @@ class Paths:
             if local_folder(path, (root,)) is not None:
                 return _from(root / path, self.folder)
         return path  # of the hub
+
+
+def other_vocabulary(main: str) -> str:
+    """Return what becomes of a tokenizer that merged models were to have; ``main`` gives ours."""
+    return (
+        f"not carried over: candidates have the tokenizer of {main}; where vocabularies "
+        f"differ, merge each model to a folder with that tokenizer first"
+    )
+
+
+def _folder_of(file: Path) -> Path:
+    return Path(os.path.abspath(file.parent))
 
 
 def _from(path: Path, folder: Path) -> str:

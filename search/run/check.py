@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from merge_core.recipe.yaml_document import Document, read_all
 from merge_core.tokenizer.chat_template import check_chat_templates
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from search.run.check_tasks import other_tokenizers, wrong_tasks
-from search.run.size import Counts, memory, too_many
+from search.run.size import Counts, memory, once, too_many
 from search.space.inverse import point_of
 from search.space.space import Space
 from search.space.starting_points import baselines
@@ -122,7 +121,8 @@ def _study(spec: StudySpec, document: Document) -> Checked:
     facts["baselines"] = [baseline.name for baseline in baselines(spec, space)]
     facts["budget"] = _budget(spec, space)
     facts["memory"] = memory(spec, tensors)
-    facts["computed once"] = _once(spec, sum(math.prod(x.shape) for x in tensors.values()))
+    seconds, kept = once(spec, tensors)
+    facts["computed once"] = f"about {seconds:.1f} s, {kept / 2**20:.0f} MiB"
     facts["dimensions"] = len(space.dimensions)
     facts["dimension_names"] = [d.name for d in space.dimensions]
     if not space.dimensions:
@@ -159,14 +159,6 @@ def _budget(spec: StudySpec, space: Space) -> str:
         f"{', or until ' if ends else ''}{' or '.join(ends)}; then at most {counts.select} "
         f"candidates on {items.select} others and {counts.report} on {rest}"
     )
-
-
-def _once(spec: StudySpec, entries: int) -> str:
-    """Return about what thresholds, ranks and sums of the parents cost, on two cores."""
-    methods, others = spec.template.methods(), len(spec.template.references()) - 1
-    seconds = sum(method.once_ns for method in methods) * 1e-9 * entries * others
-    kept = sum(method.once_bytes for method in methods) * entries * others
-    return f"about {seconds:.1f} s, {kept / 2**20:.0f} MiB"
 
 
 def _task(score: Score) -> str:

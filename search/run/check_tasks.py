@@ -9,7 +9,7 @@ from merge_core.parents.locate import locate_here
 from merge_core.tokenizer.parent_tokenizer import has_tokenizer, open_tokenizer
 from search.scoring.objectives import named, opened_entry
 from search.spec.study_file import StudySpec
-from search.trial.slopes import ALONE, FIRST, without_targets
+from search.trial.slopes import ALONE, FIRST, left_out, refused, without_targets
 from search.trial.tasks import Tasks
 
 
@@ -40,12 +40,10 @@ def wrong_tasks(spec: StudySpec, tokenizer: Any) -> tuple[Problems, list[str]]:
         tasks = Tasks(spec, named(spec, opened, steering))
     except MergeError as error:
         return [("score", str(error))], []
-    why = without_targets(tasks)
-    by_sampler: dict[str, tuple[Problems, list[str]]] = {
-        ALONE: ([("search.sampler", f"'gradient' cannot search here: {why}; use 'auto'")], []),
-        FIRST: ([], [f"searched without gradients: {why}"]),
-    }
-    return by_sampler.get(spec.search.sampler, ([], [])) if why else ([], [])
+    why, sampler = without_targets(tasks), spec.search.sampler
+    if why and sampler == ALONE:
+        return [("search.sampler", refused(why))], []
+    return [], [left_out(why)] if why and sampler == FIRST else []
 
 
 def other_tokenizers(spec: StudySpec, tokenizer: Any) -> list[str]:

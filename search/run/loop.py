@@ -18,7 +18,7 @@ from search.run.resume import begin_or_check
 from search.run.steps import Steps, before, best_point, steps
 from search.samplers.ask import ask
 from search.samplers.registry import find
-from search.samplers.shipped import NEAR_STEPS
+from search.samplers.shipped import make_near
 from search.space.space import Space
 from search.space.starting_points import PARENT, Baseline, baselines
 from search.spec.study_file import StudySpec
@@ -165,7 +165,7 @@ class _Loop:
         running = ask(
             self._study,
             self._distributions,
-            NEAR_STEPS if self._stepped_first() else self._maker,
+            make_near if self._stepped_first() else self._maker,
             best_point(before(done, Trial.was_drawn)),
             study_seed=seed,
             settled=len(done),

@@ -57,14 +57,24 @@ def memory(spec: StudySpec, tensors: Mapping[str, TensorInfo]) -> dict[str, int]
     Returns:
         ``model``: the live one; ``parents``: their files, each once; ``computed once``.
     """
-    entries = sum(math.prod(info.shape) for info in tensors.values())
-    once = sum(method.once_bytes for method in spec.template.methods())
     found = {
         "model": candidate_bytes(spec.template.data, tensors),
         "parents": _parents_bytes(spec),
-        "computed once": once * entries * (len(spec.template.references()) - 1),
+        "computed once": once(spec, tensors)[1],
     }
     return {key: round(value) for key, value in found.items()}
+
+
+def once(spec: StudySpec, tensors: Mapping[str, TensorInfo]) -> tuple[float, float]:
+    """Return about what thresholds, ranks and sums of the parents cost once, on two cores.
+
+    Returns:
+        Seconds, and the bytes that are kept.
+    """
+    methods, others = spec.template.methods(), len(spec.template.references()) - 1
+    entries = sum(math.prod(info.shape) for info in tensors.values()) * others
+    seconds = sum(method.once_ns for method in methods) * 1e-9 * entries
+    return seconds, sum(method.once_bytes for method in methods) * entries
 
 
 def too_many(spec: StudySpec, space: Space, tensors: Iterable[str]) -> str | None:

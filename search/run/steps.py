@@ -10,7 +10,7 @@ from merge_core.errors import MergeError
 from search.samplers.steps import Step
 from search.spec.study_file import StudySpec
 from search.trial.progress import Progress
-from search.trial.slopes import ALONE, FIRST, refusal
+from search.trial.slopes import ALONE, FIRST, left_out, refusal, refused
 from search.trial.tasks import SEARCH
 from search.trial.trial import Trial
 from search.trial.worker import Worker
@@ -30,7 +30,8 @@ class Steps:
     def __init__(self, spec: StudySpec, worker: Worker) -> None:
         self._seed = spec.search.seed
         self._sampler = spec.search.sampler
-        self._space, self._smooth = worker.builder.space, worker.builder.space.smooth
+        self._smooth = worker.builder.space.smooth
+        self._distributions = worker.builder.space.distributions()
         pool = worker.tasks.pools[SEARCH]
         self._sizes = {task: len(pool.of(task)) for task in worker.tasks.scored_by(SEARCH)}
 
@@ -48,14 +49,12 @@ class Steps:
         start = best_point(before(trials, Trial.was_searched))
         if len(done) < len(searched) or start is None:
             return None
-        search = GradientSearch(
-            self._space.distributions(), self._smooth, start, self._sizes, self._seed
-        )
+        search = GradientSearch(self._distributions, self._smooth, start, self._sizes, self._seed)
         return search.next(done, self.most(budget))
 
     def most(self, budget: int) -> int:
         """Return how many of so many trials may be steps."""
-        return most_steps(self._sampler, budget, len(self._space.dimensions))
+        return most_steps(self._sampler, budget, len(self._distributions))
 
 
 def steps(spec: StudySpec, worker: Worker, progress: Progress) -> Steps | None:
@@ -70,8 +69,8 @@ def steps(spec: StudySpec, worker: Worker, progress: Progress) -> Steps | None:
     if why is None:
         return Steps(spec, worker)
     if spec.search.sampler == ALONE:
-        raise MergeError(f"search.sampler: 'gradient' cannot search here: {why}; use 'auto'")
-    progress.notice(f"searched without gradients: {why}")
+        raise MergeError(f"search.sampler: {refused(why)}")
+    progress.notice(left_out(why))
     return None
 
 

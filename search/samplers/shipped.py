@@ -121,7 +121,6 @@ def make_qmc(space: Space, start: Start, seed: int) -> BaseSampler:
 
 
 AUTO = SamplerPlugin("auto", make_auto, "cma-es for numbers, catcma where there are choices")
-NEAR_STEPS = SamplerPlugin("auto", make_near, "the same, where steps by gradient have led")
 CATCMA = SamplerPlugin(
     "catcma", make_catcma, "CMA-ES for numbers and choices together", several=False
 )

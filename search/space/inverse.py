@@ -22,7 +22,7 @@ from merge_core.validation import Place
 from search.space.fit import fitted, logits
 from search.space.names import depth_of
 from search.space.units import Drawn
-from search.spec.knob_places import METHOD, SEED, TAKE_PART, is_bare, sum_of
+from search.spec.knob_places import METHOD, SEED, TAKE_PART, is_bare
 
 if TYPE_CHECKING:
     from search.space.space import Dimension, Space
@@ -111,7 +111,7 @@ def _numbers(space: Space, given: Given, chosen: Mapping[str, Drawn]) -> dict[st
     """Return the numbers that come nearest to what the recipe gives; of tied places their mean."""
     found: dict[Dimension, list[Drawn]] = {}
     over = {place: _over(space, given, place) for place in space.used(chosen) if _valued(place)}
-    for together in _sums(space, over):
+    for together in space.sums(over):
         over |= zip(together, logits([over[place] for place in together]), strict=True)
     for place in space.used(chosen):
         knob = space.at(place)[0].knob
@@ -141,15 +141,6 @@ def _one(dimension: Dimension, several: list[Any]) -> Drawn:
             dimension.knob.choices[0],
         )
     return dimension.number.nearest(fmean(several))
-
-
-def _sums(space: Space, over: Mapping[Place, Any]) -> list[list[Place]]:
-    found: dict[Any, list[Place]] = {}
-    for place in over:
-        knob = space.at(place)[0].knob
-        if knob.sum is not None:
-            found.setdefault(sum_of(space.template.data, knob), []).append(place)
-    return list(found.values())
 
 
 def _over(space: Space, given: Given, place: Place) -> list[Any]:

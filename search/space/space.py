@@ -74,7 +74,7 @@ class Space:
             rule = self._add(knob)
             if rule is not None:
                 found.append((reduce(join, knob.place, "recipe"), rule))
-        self._sums = self._sums_of(found)
+        self._check_sums(found)
         if problems is not None:
             problems.extend(found)
         elif found:
@@ -112,11 +112,10 @@ class Space:
             MergeError: The values do not make a valid recipe.
         """
         over = {place: self._over(place, drawn) for place in self.used(drawn)}
-        for together in self._sums:
-            there = [place for place in together if place in over]
-            logits = [over[place] for place in there]
+        for together in self.sums(over):
+            logits = [over[place] for place in together]
             total = self._of[together[0]][0].knob.sum or 1.0
-            over |= zip(there, units.shared_out(total, logits), strict=True)
+            over |= zip(together, units.shared_out(total, logits), strict=True)
         values = {place: self._put(place, found) for place, found in over.items()}
         problems: list[tuple[str, str]] = []
         recipe = recipe_reader.parse(self.template.filled(values), "recipe", problems)
@@ -241,19 +240,22 @@ class Space:
             return Cases(case.filled(over) for case in self._cases[place])
         return int(over[0]) if place == SEED else over[0]
 
-    def _sums_of(self, problems: Problems) -> list[list[Place]]:
-        """Return the places of each sum; add a problem where they do not decide the same."""
+    def sums(self, places: Iterable[Place]) -> list[list[Place]]:
+        """Return which of some knobs add up to a number together."""
         found: dict[Any, list[Place]] = {}
-        for place, members in self._of.items():
-            if members[0].knob.sum is not None:
-                key = sum_of(self.template.data, members[0].knob)
-                found.setdefault(key, []).append(place)
-        for first, *others in found.values():
+        for place in places:
+            knob = self._of[place][0].knob
+            if knob.sum is not None:
+                found.setdefault(sum_of(self.template.data, knob), []).append(place)
+        return list(found.values())
+
+    def _check_sums(self, problems: Problems) -> None:
+        """Add a problem where knobs that sum do not decide the same."""
+        for first, *others in self.sums(self._of):
             for other in others:
                 if len(self._of[first]) != len(self._of[other]):
                     path, at = (reduce(join, place, "recipe") for place in (other, first))
                     problems.append((path, f"decides other tensors than {at}, with which it sums"))
-        return list(found.values())
 
     def _add(self, knob: Knob) -> str | None:
         """Add a knob's dimensions, or return why it cannot be spread."""

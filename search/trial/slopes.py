@@ -23,6 +23,16 @@ def refusal(spec: StudySpec, space: Space, tasks: Tasks) -> str | None:
     return without_slopes(spec, space) or without_targets(tasks)
 
 
+def refused(why: str) -> str:
+    """Return the rule that a study breaks which asks for a gradient."""
+    return f"'gradient' cannot search here: {why}; use 'auto'"
+
+
+def left_out(why: str) -> str:
+    """Return the notice of a study that goes on without."""
+    return f"searched without gradients: {why}"
+
+
 def without_slopes(spec: StudySpec, space: Space) -> str | None:
     """Return the rule of a search by gradient that a study's engine or space breaks, or None."""
     rule = without_gradient(spec.aggregate, spec.engine)

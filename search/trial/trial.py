@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from merge_core.recipe.schema import Recipe
@@ -86,10 +86,6 @@ class Trial:
         scored = self.search.items if self.same_as is None else 0
         return scored + (0 if self.gradient is None else self.gradient.items)
 
-    def _gradient_row(self) -> dict[str, Any]:
-        found = {} if self.gradient is None else asdict(self.gradient)
-        return {key: value for key, value in found.items() if key != "slopes"}  # one for each knob
-
     @property
     def reason(self) -> str:
         """Why a trial failed: kind and first line of the error, without the traceback."""
@@ -103,6 +99,7 @@ class Trial:
 
     def row(self) -> dict[str, Any]:
         """Return the trial as ``mergetune trials --json`` prints it."""
+        step = vars(self.gradient) if self.gradient else {}  # all but a slope for each knob
         return {
             "number": self.number,
             "state": self.state,
@@ -113,7 +110,7 @@ class Trial:
             "value": self.value,
             "stderr": self.stderr,
             "items": self.search.items,
-            **({"gradient": self._gradient_row()} if self.gradient else {}),
+            **({"gradient": {k: x for k, x in step.items() if k != "slopes"}} if step else {}),
             **({"values": list(self.values)} if self.values else {}),
         }
 
