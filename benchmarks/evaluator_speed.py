@@ -29,10 +29,8 @@ import torch
 import yaml
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from words import live_of_words
 
-from evaluators.engines.hf.engine import live_model
 from evaluators.harness.open import EVALUATOR
 from evaluators.harness.task import LmEvalTask
 from evaluators.log_control import hushed
@@ -57,7 +55,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for vocabulary in arguments.vocabulary:
-            live = _live(vocabulary)
+            live = live_of_words(vocabulary, key_value_heads=8)
             for kind in arguments.kind:
                 items = arguments.items or ITEMS[kind]
                 name = _write(Path(folder), kind, vocabulary, items)
@@ -163,27 +161,6 @@ def _forward_seconds(model: torch.nn.Module) -> Iterator[list[float]]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _live(vocabulary: int) -> LiveModel:
-    words = {"<unk>": 0, "<eos>": 1} | {f"w{i}": i for i in range(2, vocabulary)}
-    core = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", eos_token="<eos>")
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=512,
-        intermediate_size=1376,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        num_key_value_heads=8,
-        max_position_embeddings=2048,
-        initializer_range=0.1,  # answers that do not repeat themselves
-        bos_token_id=None,
-        eos_token_id=1,
-    )
-    torch.manual_seed(0)
-    return live_model(LlamaForCausalLM(config), tokenizer, batch_size=64)
 
 
 def _write(folder: Path, kind: str, vocabulary: int, items: int) -> str:

@@ -28,14 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
 )
+from words import live_of_words
 
 from evaluators.engines.hf.engine import live_model
 from evaluators.log_control import hushed
@@ -111,24 +108,8 @@ def _quickstart() -> tuple[LiveModel, list[Evaluator]]:
 
 
 def _own(folder: Path, kind: str, items: int) -> tuple[LiveModel, list[Evaluator]]:
-    words = {"<unk>": 0, "<eos>": 1} | {f"w{i}": i for i in range(2, VOCABULARY)}
-    core = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", eos_token="<eos>")
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=512,
-        intermediate_size=1376,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        max_position_embeddings=2048,
-        initializer_range=0.1,  # answers that do not repeat themselves
-        bos_token_id=None,
-        eos_token_id=1,
-    )
-    torch.manual_seed(0)
-    live = live_model(LlamaForCausalLM(config), tokenizer, batch_size=64)
+    live = live_of_words(VOCABULARY, key_value_heads=4)
+    tokenizer = live.tokenizer
     rows = _rows(kind, items)
     (folder / f"{kind}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     entry: dict[str, Any] = {"file": f"{kind}.jsonl", "prompt": "{{ q }}"}

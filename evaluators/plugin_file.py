@@ -93,10 +93,8 @@ def _registered(module: ModuleType, file: str, others: Mapping[str, Reader]) -> 
 
 
 def _evaluators(module: ModuleType, file: str) -> Found:
-    plugins: list[Any] = [module.EVALUATOR] if hasattr(module, "EVALUATOR") else []
-    listed = getattr(module, "EVALUATORS", ())
-    if listed is not EVALUATORS:  # the registry, imported for another purpose
-        plugins.extend(listed if isinstance(listed, list | tuple) else [listed])
+    plugins, listed = EVALUATORS.in_file(module, "EVALUATOR")
+    plugins.extend(listed if isinstance(listed, list | tuple) else [listed])
     for plugin in plugins:
         if not isinstance(plugin, EvaluatorPlugin):
             raise EvaluationError(

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Mapping
 from functools import cached_property
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Any
 
 from merge_core.errors import UnknownNameError, hint
@@ -62,6 +63,15 @@ class Registry:
             )
         module, _, attribute = places[name].partition(":")
         return getattr(importlib.import_module(module), attribute)
+
+    def in_file(self, module: ModuleType, name: str) -> tuple[list[Any], Any]:
+        """Return what a user's file declares as ``NAME``, and as ``NAMES``.
+
+        A registry under the second name was imported for another purpose: it is as nothing.
+        """
+        one = [getattr(module, name)] if hasattr(module, name) else []
+        many = getattr(module, f"{name}S", ())
+        return one, () if many is self else many
 
     @cached_property
     def _places(self) -> dict[str, str]:

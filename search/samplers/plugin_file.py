@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
 
 from merge_core.errors import ParameterError
 from merge_core.plugins import Registry
@@ -24,10 +23,7 @@ def samplers_in(module: ModuleType, file: str) -> list[tuple[Registry, str, Samp
     Raises:
         ParameterError: It declares something else.
     """
-    plugins: list[Any] = [module.SAMPLER] if hasattr(module, "SAMPLER") else []
-    listed = getattr(module, "SAMPLERS", ())
-    if listed is SAMPLERS:  # the registry, imported for another purpose
-        listed = ()
+    plugins, listed = SAMPLERS.in_file(module, "SAMPLER")
     named = dict(listed) if isinstance(listed, Mapping) else {}
     if not named:
         plugins.extend(listed if isinstance(listed, list | tuple) else [listed])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import shutil
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import sqlalchemy
 from alembic.script import ScriptDirectory
 
 from merge_core import plugins
+from search import cli
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
 from search.trial import builder
@@ -76,3 +79,23 @@ def study(tmp_path: Path, empty_database: Path) -> Callable[..., StudySpec]:
 def memory() -> Record:
     """Return a record that is kept in memory only."""
     return Record(optuna.create_study(direction="maximize"), "memory")
+
+
+@pytest.fixture
+def mergetune(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[Any, str, str]]:
+    """Return the command line as a function: arguments in; exit code, stdout and stderr out."""
+
+    def call(*arguments: object) -> tuple[Any, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mergetune", *map(str, arguments)])
+        before = signal.getsignal(signal.SIGINT)
+        code: Any = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        signal.signal(signal.SIGINT, before)
+        return (code, *capsys.readouterr())
+
+    return call

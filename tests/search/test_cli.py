@@ -19,22 +19,6 @@ MODELS = QUICKSTART / "models"
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def mergetune(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["mergetune", *map(str, arguments)])
-        before = signal.getsignal(signal.SIGINT)
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        signal.signal(signal.SIGINT, before)
-        return (code, *capsys.readouterr())
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     path = write_study(tmp_path_factory.mktemp("cli") / "small", trials=1)

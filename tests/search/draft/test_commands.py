@@ -1,31 +1,16 @@
 import json
-import signal
-import sys
 
 import pytest
 
-from search import cli
 from tests.search.real import QUICKSTART
 
 
-@pytest.fixture
-def mergetune(monkeypatch, capsys, tmp_path):
+@pytest.fixture(autouse=True)
+def models_and_tasks(monkeypatch, tmp_path):
+    """The working directory has those of the quickstart."""
     (tmp_path / "models").symlink_to(QUICKSTART / "models")
     (tmp_path / "tasks").symlink_to(QUICKSTART / "tasks")
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["mergetune", *map(str, arguments)])
-        before = signal.getsignal(signal.SIGINT)
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        signal.signal(signal.SIGINT, before)
-        return (code, *capsys.readouterr())
-
-    return call
 
 
 INIT = ("init", "--base", "models/base", "models/add", "models/sort", "--file", "tasks/add.jsonl")
