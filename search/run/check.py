@@ -139,7 +139,7 @@ def _study(spec: StudySpec, document: Document) -> Checked:
 def _space(spec: StudySpec, tensors: Iterable[str], document: Document) -> Space:
     """Return the dimensions; what does not fit the models is a problem of the file."""
     problems: Problems = []
-    space = Space(spec.template, tensors, problems)
+    space = Space(spec.template, tensors, problems, parents=_parents(spec))
     if not problems and spec.search.start is not None:
         try:
             point_of(space, spec.search.start)
@@ -147,6 +147,17 @@ def _space(spec: StudySpec, tensors: Iterable[str], document: Document) -> Space
             problems.append(("search.start", f"no point of this space: {error}"))
     document.fail(problems)
     return space
+
+
+def _parents(spec: StudySpec) -> dict[str, tuple[str, ...]]:
+    """Return the tensors of every model whose files are here; adapters have those of their base.
+
+    Models that are merged over all their layers must have the same, which is found out later.
+    """
+    if spec.template.plain:
+        return {}
+    there = {name: locate_here(name, spec.roots) for name in spec.template.references()}
+    return {name: tuple(tensor_infos(x)) for name, x in there.items() if x is not None}
 
 
 def _budget(spec: StudySpec, space: Space) -> str:

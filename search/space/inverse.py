@@ -68,6 +68,10 @@ def point_of(space: Space, recipe: Recipe) -> dict[str, Drawn]:
     Raises:
         MergeError: It is no point of the space; what differs, by key path of the study's recipe.
     """
+    if not space.template.plain:
+        raise MergeError(
+            "recipe: of slices or modules no point is read off; use `start:` of ranges"
+        )
     problems: Problems = []
     chosen = _chosen(space, recipe, problems)
     if not problems:
@@ -93,7 +97,7 @@ def _chosen(space: Space, recipe: Recipe, problems: Problems) -> dict[str, Drawn
         if place == METHOD:
             found[space.at(place)[0].name] = recipe.merge_method
         elif place[-1] == TAKE_PART:
-            model = template.model(int(place[1]))
+            model = str(template.model_at(place))
             found[space.at(place)[0].name] = model in there
             may_lack.add(model)
     base = template.data.get("base_model")
@@ -147,7 +151,7 @@ def _over(space: Space, given: Given, place: Place) -> list[Any]:
     """Return what a recipe gives at the positions of a knob, of several tensors there the mean."""
     at = place.index("parameters")
     name = str(place[at + 1])
-    model = space.template.model(int(place[1])) if at else None
+    model = space.template.model_at(place)
     inside: dict[int, list[Any]] = {}
     depth, (count, decided) = depth_of(space.template, place), space.decided(place)
     for position, tensor in decided:
@@ -178,9 +182,8 @@ def _compare_values(
     other = {t: (a, b) for t, (a, b) in pairs.items() if not _close(a, b)}
     if other:
         tensor, (mine, wanted) = max(other.items(), key=lambda item: _distance(*item[1]))
-        count = len(space.template.data["models"])
-        at = [i for i in range(count) if model and space.template.model(i) == model]
-        where: Place = ("models", at[0], "parameters", name) if at else ("parameters", name)
+        at = [x for x, one in space.template.sources() if model == space.template.reference(one)]
+        where: Place = (*(at[0] if at else ()), "parameters", name)
         rule = (
             f"this recipe has {wanted} for {tensor}, the nearest that the study can say is {mine} "
             f"({len(other)} such tensors)"

@@ -5,21 +5,36 @@ from __future__ import annotations
 from typing import Any
 
 from merge_core.validation import Place
+from search.spec.entries import entry_of, found_at, module_of, slice_of
+from search.spec.layer_ranges import RANGE
 from search.spec.recipe_template import Template
 
 
 def name_of(template: Template, place: Place) -> str:
-    """Return ``weight/model/filter`` for a place; the study's own words, no key paths."""
+    """Return ``weight/model/filter`` for a place; the study's own words, no key paths.
+
+    In a slice ``slice 2/`` stands ahead of it, counted from 1, in a module that module's name.
+    """
+    own = _own_name(template, place)
+    part = slice_of(place)
+    ahead = [module_of(place), f"slice {int(part[-1]) + 1}" if part else None]
+    return "/".join([*(x for x in ahead if x), own])
+
+
+def _own_name(template: Template, place: Place) -> str:
+    at = entry_of(place)
+    source: Any = None if at is None else found_at(template.data, at)
+    short = [] if at is None else [str(source["model"]).rstrip("/").rsplit("/", 1)[-1]]
+    if RANGE in place:
+        return "/".join([("first layer", "layer after the last")[int(place[-1])], *short])
     if "parameters" not in place:
-        return str(place[0]) if len(place) == 1 else f"{place[-1]}/{_model(template, place)}"
-    at = place.index("parameters")
-    parts = [str(place[at + 1])]
-    if at > 0:
-        parts.append(_model(template, place))
+        return "/".join([str(place[-1]), *short])
+    start = place.index("parameters")
+    parts = [str(place[start + 1]), *short]
     setting: Any = template.data
     for i, key in enumerate(place):
         setting = setting[key]
-        if i > at and isinstance(setting, dict) and setting.get("filter"):
+        if i > start and isinstance(setting, dict) and setting.get("filter"):
             parts.append(str(setting["filter"]))
     if isinstance(place[-1], int):
         parts.append(f"value {place[-1]}")
@@ -50,10 +65,3 @@ def depth_of(template: Template, place: Place) -> float | None:
     for key in place[:-1]:
         gradient = gradient[key]
     return place[-1] / (len(gradient) - 1) if len(gradient) > 1 else 1.0
-
-
-def _model(template: Template, place: Place) -> str:
-    model: Any = template.data
-    for key in (*place[:2], "model"):
-        model = model[key]
-    return str(model).rstrip("/").rsplit("/", 1)[-1]

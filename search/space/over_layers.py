@@ -39,14 +39,21 @@ class OverLayers:
     """The layers of a study's models, and what stands around them.
 
     Args:
-        tensors: Names of all tensors of the models.
+        tensors: Names of all tensors of the models, or of a part of them.
+        stack: Of the part's layers; None: that of the names, if they have one.
+        first: Number of the part's first layer in the names.
     """
 
-    def __init__(self, tensors: Iterable[str]) -> None:
+    def __init__(
+        self, tensors: Iterable[str], stack: layers.Layers | None = None, first: int = 0
+    ) -> None:
         self._names = tuple(sorted(tensors))
+        self._stack, self._first = stack, first
 
     @cached_property
     def _layers(self) -> layers.Layers:
+        if self._stack is not None:
+            return self._stack
         found = layers.stacks(self._names)
         return found[0] if len(found) == 1 else layers.Layers(None, 0)
 
@@ -57,19 +64,7 @@ class OverLayers:
         Raises:
             CheckpointError: There are several stacks of them.
         """
-        return layers.of(self._names).count
-
-    def depth(self, tensor: str) -> float:
-        """Return a tensor's place in [0, 1], as the dialect's interpolation takes it."""
-        stack = next((s for s in self._sliced if s.index(tensor) is not None), None)
-        if stack is None:
-            return 0.0
-        return (stack.index(tensor) or 0) / (stack.count - 1) if stack.count > 1 else 1.0
-
-    @cached_property
-    def _sliced(self) -> list[layers.Layers]:
-        modules = layers.modules_of(self._names, layers.stacks(self._names))
-        return [module.layers for module in modules]
+        return (self._stack or layers.of(self._names)).count
 
     def rule_broken_by(self, knob: Knob) -> str | None:
         """Return why a knob cannot be spread over these layers, or None."""
@@ -107,20 +102,25 @@ class OverLayers:
             rest = [x for x in self._names if not any(matches(e, x) for e in (*earlier, wanted))]
             kinds = self._kinds(hits)
             return kinds if self._hold(kinds, hits, rest) else _by_length(hits, range(len(hits)))
-        outside = [name for name in hits if self._layers.index(name) is None]
+        outside = [name for name in hits if self._index(name) is None]
         named = [name for name in hits if any(other in name for other in outside)]
         over_all = Case(wanted, tuple(range(self.count)))
         return [*_by_length(named, map(self.layer_of, named)), over_all]
 
+    def _index(self, tensor: str) -> int | None:
+        """Return the number of a tensor's layer in the part, or None outside the layers."""
+        index = self._layers.index(tensor)
+        return None if index is None else index - self._first
+
     def layer_of(self, tensor: str) -> int:
         """Return the layer whose value a tensor has."""
-        index = self._layers.index(tensor)
+        index = self._index(tensor)
         if index is None:
             return 0 if _is_embedding(tensor) else self.count - 1
         return index
 
     def _depth(self, tensor: str) -> tuple[int, int, str]:
-        index = self._layers.index(tensor)
+        index = self._index(tensor)
         if index is None:
             return (0 if _is_embedding(tensor) else 2), 0, tensor
         return 1, index, tensor
@@ -129,11 +129,11 @@ class OverLayers:
         """Return one case for all layers' tensors of one kind, such as ``mlp.up_proj.weight``."""
         outside, kinds = {}, dict[str, dict[int, int]]()
         for position, name in enumerate(hits):
-            index = self._layers.index(name)
+            index = self._index(name)
             if index is None:
                 outside[name] = position
             else:
-                kind = name.removeprefix(self._layers.start(index))
+                kind = name.removeprefix(self._layers.start(index + self._first))
                 kinds.setdefault(kind, {})[index] = position
         cases = [Case(name, position) for name, position in outside.items()]
         for kind, at in kinds.items():  # a layer without one gets a value that nothing reads
@@ -150,7 +150,7 @@ class OverLayers:
 
     def _position(self, cases: Sequence[Case], tensor: str) -> int | None:
         first = next((case.at for case in cases if matches(case.filter, tensor)), None)
-        return first[self._layers.index(tensor) or 0] if isinstance(first, tuple) else first
+        return first[self._index(tensor) or 0] if isinstance(first, tuple) else first
 
 
 def _by_length(names: Iterable[str], positions: Iterable[int]) -> list[Case]:

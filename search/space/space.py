@@ -17,11 +17,13 @@ from merge_core.recipe.schema import Recipe
 from merge_core.validation import Place
 from search.space import units
 from search.space.names import filters_at, name_of
-from search.space.over_layers import Case, OverLayers
+from search.space.over_layers import Case
 from search.space.pull_back import pulled_back
+from search.space.scopes import Names, Scopes
 from search.space.traced import Traced
 from search.space.units import Drawn, Number
 from search.spec.knob_places import METHOD, SEED, TAKE_PART, sum_of
+from search.spec.layer_ranges import RANGE
 from search.spec.ranges import Knob
 from search.spec.recipe_template import Cases, Template
 
@@ -53,20 +55,28 @@ class Space:
 
     Args:
         template: The recipe with knobs.
-        tensors: Names of all tensors of the models.
-        problems: Is extended by knobs that cannot be spread over the layers of such a model; they
-            have no dimensions then.
+        tensors: Names of all tensors of the model that gives the config.
+        problems: Is extended by knobs that cannot be spread over the layers of such a model, which
+            have no dimensions then, and by layers that a model does not have.
+        parents: The tensors of every model that is merged, in the order of its modules; None: all
+            have the same.
 
     Raises:
-        MergeError: There are such knobs, and nowhere to tell of them; all at once.
+        MergeError: There are such problems, and nowhere to tell of them; all at once.
     """
 
     def __init__(
-        self, template: Template, tensors: Iterable[str], problems: Problems | None = None
+        self,
+        template: Template,
+        tensors: Iterable[str],
+        problems: Problems | None = None,
+        *,
+        parents: Names | None = None,
     ) -> None:
         self.template = template
-        self.tensors = tuple(sorted(tensors))
-        self._over_layers = OverLayers(self.tensors)
+        names = tuple(tensors)
+        self.tensors = tuple(sorted(names))
+        self._scopes = Scopes(template, names, parents)
         found: Problems = []
         self._of: dict[Place, list[Dimension]] = {}
         self._cases: dict[Place, list[Case]] = {}
@@ -75,6 +85,7 @@ class Space:
             if rule is not None:
                 found.append((reduce(join, knob.place, "recipe"), rule))
         self._check_sums(found)
+        self._scopes.check(found)
         if problems is not None:
             problems.extend(found)
         elif found:
@@ -154,9 +165,15 @@ class Space:
             name: Traced(float(value), {name: 1.0}) if name in self.smooth else value
             for name, value in drawn.items()
         }
-        found = pulled_back(self.recipe(carried), slopes, self.depth)
+        recipe = self.recipe(carried)
+        found = pulled_back(recipe, slopes, self._scopes.placed(recipe))
         there = self.smooth & self.active(drawn)
         return {d.name: found.get(d.name, 0.0) for d in self.dimensions if d.name in there}
+
+    @property
+    def alike(self) -> bool:
+        """Whether all models have the same layers, so that a mean of them can be taken."""
+        return self._scopes.alike
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -169,18 +186,18 @@ class Space:
 
     def depth(self, tensor: str) -> float:
         """Return a tensor's place in [0, 1], as the dialect's interpolation takes it."""
-        return self._over_layers.depth(tensor)
+        return self._scopes.depth(tensor)
 
     def decided(self, place: Place) -> tuple[int, list[tuple[int, str]]]:
         """Return how many values a knob has, and which of them each tensor gets that it decides."""
         knob = self._of[place][0].knob
-        hits = self._over_layers.hits(*filters_at(self.template, place))
+        over = self._scopes.of(place)
+        hits = over.hits(*filters_at(self.template, place))
         if knob.per == "tensor":
             return len(hits), list(enumerate(hits))
         if not knob.spread:
             return 1, [(0, tensor) for tensor in hits]
-        layer_of = self._over_layers.layer_of
-        return self._over_layers.count, [(layer_of(tensor), tensor) for tensor in hits]
+        return over.count, [(over.layer_of(tensor), tensor) for tensor in hits]
 
     @property
     def idle(self) -> list[str]:
@@ -232,13 +249,13 @@ class Space:
         members = self._of[place]
         knob, found = members[0].knob, [_on_grid(d, drawn[d.name]) for d in members]
         layered = knob.spread and knob.per != "tensor"
-        return units.values(knob, found, self._over_layers.count if layered else 0)
+        return units.values(knob, found, self._scopes.of(place).count if layered else 0)
 
     def _put(self, place: Place, over: list[Any]) -> Any:
         """Return what goes into the recipe at a place, from the values at its positions."""
         if place in self._cases:
             return Cases(case.filled(over) for case in self._cases[place])
-        return int(over[0]) if place == SEED else over[0]
+        return int(over[0]) if place == SEED or RANGE in place else over[0]
 
     def sums(self, places: Iterable[Place]) -> list[list[Place]]:
         """Return which of some knobs add up to a number together."""
@@ -262,12 +279,12 @@ class Space:
         wanted, earlier = filters_at(self.template, knob.place)
         tensors: list[str] = []
         if knob.spread:
-            rule = self._over_layers.rule_broken_by(knob)
+            rule = self._scopes.rule_broken_by(knob)
             if rule is not None:
                 return rule
-            self._cases[knob.place] = self._over_layers.cases(knob, wanted, earlier)
+            self._cases[knob.place] = self._scopes.of(knob.place).cases(knob, wanted, earlier)
         if knob.per == "tensor":
-            tensors = self._over_layers.hits(wanted, earlier)
+            tensors = self._scopes.of(knob.place).hits(wanted, earlier)
             if not tensors:
                 return f"no tensor is left for filter {wanted!r}, after those before it"
         self._of[knob.place] = self._dimensions(knob, tensors)
@@ -281,7 +298,7 @@ class Space:
             knob.tied or name_of(self.template, knob.place),
             {d.name: d for d in self._all()},
         )
-        layers = self._over_layers.count if knob.spread and knob.per != "tensor" else 0
+        layers = self._scopes.of(knob.place).count if knob.spread and knob.per != "tensor" else 0
         drawn = [None] if knob.choices else units.numbers(knob, layers, tensors)
         parts = [f"/{number.name}" if number and number.name else "" for number in drawn]
         taken = [d for part in parts if (d := known.get(f"{name}{part}")) is not None]

@@ -1,9 +1,9 @@
 """Recipes that nobody searched, always the first trials: what a search has to beat.
 
-The plain ones (every parent, the base, the uniform merge) lie outside the space and steer no
-sampler. The simple ones (the method's defaults, one number for everything) lie in it, as does the
-recipe that the user starts from, and perhaps other recipes of theirs: the sampler learns from them,
-and CMA-ES starts at the best of them.
+The plain ones (every parent, the base, the uniform merge of parents with the same layers) lie
+outside the space and steer no sampler. The simple ones (the method's defaults, one number for
+everything) lie in it, as does the recipe that the user starts from, and perhaps other recipes of
+theirs: the sampler learns from them, and CMA-ES starts at the best of them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def baselines(
     types = {k: data[k].removeprefix("torch.") for k in ("dtype", "out_dtype") if data.get(k)}
     found = [Baseline(BASE, _mean([base], types))] if base else []
     found += [Baseline(f"{PARENT}{name}", _mean([name], types)) for name in models]
-    found.append(Baseline(UNIFORM, _mean(models, types)))
+    if space.alike:
+        found.append(Baseline(UNIFORM, _mean(models, types)))
     simple = {f"{SIMPLE}{name}": point for name, point in levels(space).items()}
     points = {DEFAULTS: defaults(space), **simple}
     found += [_inside(name, space, point) for name, point in points.items()]

@@ -13,10 +13,15 @@ from merge_core.methods.registry import METHODS, method
 from merge_core.recipe.read_fields import Node
 from merge_core.validation import Place
 from search.spec import ranges
+from search.spec.entries import entry_of, slice_of
+from search.spec.layer_ranges import RANGE, check_ranges
 from search.spec.ranges import Declared, Knob
 
 METHOD, SEED, TAKE_PART = ("merge_method",), ("seed",), "take_part"
-ELSEWHERE = "ranges and choices go in parameters, merge_method, seed and a model's take_part only"
+ELSEWHERE = (
+    "ranges and choices go in parameters, merge_method, seed, a model's take_part and a slice's "
+    "layer_range only"
+)
 WIDE = 100  # a declared range of so many times its low end is searched on a logarithmic scale
 
 
@@ -39,7 +44,8 @@ def _inside(
         node.expected("{choices: [true, false]}")
         yield node.path, None
         return
-    said = {"step": 1, **node.data} if place == SEED and "low" in node.data else node.data
+    whole = (place == SEED or RANGE in place) and "low" in node.data
+    said = {"step": 1, **node.data} if whole else node.data
     declared = _declared(place, methods) if parameter else ranges.UNKNOWN
     knob = ranges.parse(said, place, node.path, node.problems, declared)
     _check_place(place, node, methods)
@@ -85,6 +91,8 @@ def _check_place(place: Place, node: Node, methods: Sequence[Method]) -> None:
         said = node.data.get("choices")  # 1 is true to Python, not to a reader
         if not isinstance(said, list) or sorted(map(repr, said)) != ["False", "True"]:
             node.expected("{choices: [true, false]}")
+    elif place[-2:-1] == (RANGE,) and slice_of(place):
+        _check_whole(node, ("low", "high", "step", "start", "tied"), "a layer's number")
     elif "parameters" not in place[:-1] or place[-1] == "filter":
         node.refuse(ELSEWHERE)
     elif isinstance(node.data, dict):
@@ -95,7 +103,7 @@ def _check_setting(place: Place, node: Node) -> None:
     given = [key for key in (*ranges.UNITS, "sum") if key in node.data]
     if isinstance(place[-1], int) and given:
         node.refuse(f"{' and '.join(given)} cannot stand inside a list")
-    elif place[0] != "models" and "sum" in node.data:
+    elif entry_of(place) is None and "sum" in node.data:
         node.refuse("a sum is one over models; give each its own parameters with it")
 
 
@@ -108,12 +116,16 @@ def _check_methods(node: Node) -> None:
             node.refuse(f"no merge method {shown(name)}{hint(str(name), known)}")
 
 
-def _check_seed(node: Node, methods: Sequence[Method]) -> None:
-    for key in sorted(node.data.keys() - {"choices", "low", "high", "step", "start"}, key=str):
-        node.at(key).refuse("a seed is one whole number; omit it")
+def _check_whole(node: Node, known: Sequence[str], what: str) -> None:
+    for key in sorted(node.data.keys() - {"choices", *known}, key=str):
+        node.at(key).refuse(f"{what} is one whole number; omit it")
     numbers = node.data.get("choices", [node.data.get(key, 1) for key in ("low", "step")])
     if isinstance(numbers, list) and not all(type(x) is int for x in numbers):
         node.refuse("expected whole numbers")
+
+
+def _check_seed(node: Node, methods: Sequence[Method]) -> None:
+    _check_whole(node, ("low", "high", "step", "start"), "a seed")
     if methods and not any(one.draws for one in methods):
         names = ", ".join(one.name for one in methods)
         node.refuse(f"changes nothing: {names} draws no masks; there is nothing to search")
@@ -166,6 +178,7 @@ def check_together(data: Any, found: Sequence[Knob], path: str, problems: Proble
     _check_tied([knob for knob in found if knob.tied is not None], path, problems)
     _check_sums(data, [knob for knob in found if knob.sum is not None], path, problems)
     _check_parts(data, [k for k in found if k.place[-1:] == (TAKE_PART,)], path, problems)
+    check_ranges(data, [k for k in found if RANGE in k.place], path, problems)
 
 
 def _check_tied(found: Sequence[Knob], path: str, problems: Problems) -> None:
@@ -186,13 +199,14 @@ def _check_tied(found: Sequence[Knob], path: str, problems: Problems) -> None:
 
 
 def sum_of(data: Any, knob: Knob) -> tuple[Any, ...]:
-    """Return what the knobs of one sum have in common: parameter and filter."""
+    """Return what the knobs of one sum have in common: list of models, parameter and filter."""
     at = knob.place.index("parameters") + 1
+    of = (entry_of(knob.place) or ())[:-1]
     setting = reduce(lambda owner, key: owner[key], knob.place[: at + 1], data)
     cases = setting if isinstance(setting, list) else [setting]
     position = knob.place[at + 1] if isinstance(setting, list) else 0
     inside = len(knob.place) > at + 1
-    return knob.place[at], cases[int(position)].get("filter") if inside else None
+    return of, knob.place[at], cases[int(position)].get("filter") if inside else None
 
 
 def _check_sums(data: Any, found: Sequence[Knob], path: str, problems: Problems) -> None:
@@ -202,7 +216,8 @@ def _check_sums(data: Any, found: Sequence[Knob], path: str, problems: Problems)
     for first, *others in together.values():
         where = reduce(join, first.place, path)
         if not others:
-            rule = f"a sum of one model's {first.place[3]} is no choice; give it at other models"
+            name = first.place[first.place.index("parameters") + 1]
+            rule = f"a sum of one model's {name} is no choice; give it at other models"
             problems.append((where, rule))
         for other in others:
             if (first.sum, first.unit) != (other.sum, other.unit) or (

@@ -17,6 +17,7 @@ from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.read_fields import Node
 from merge_core.validation import Place
 from search.spec import ranges
+from search.spec.entries import bases, entries, entry_of, found_at, parts
 from search.spec.knob_places import (
     METHOD,
     SEED,
@@ -26,9 +27,10 @@ from search.spec.knob_places import (
     knobs,
     takes_part,
 )
+from search.spec.layer_ranges import RANGE
 from search.spec.ranges import Knob
 
-NOT_SEARCHED = ("slices", "modules", "documents", "tokenizer", "tokenizer_source")
+NOT_SEARCHED = ("documents", "tokenizer", "tokenizer_source")
 _POSITION = re.compile(r"(?<=models\[)\d+")
 
 
@@ -96,18 +98,28 @@ class Template:
         names = named["choices"] if ranges.is_knob(named) else [named]
         return tuple(method(name) for name in names)
 
-    def model(self, position: int) -> str:
-        """Return the reference of the model at a position of the file."""
-        return self.reference(self.data["models"][position])
+    @property
+    def plain(self) -> bool:
+        """Whether the recipe lists `models:`, each over all layers."""
+        return bool(self.data.get("models"))
+
+    def sources(self) -> Iterator[tuple[Place, Mapping[str, Any]]]:
+        """Yield every entry that names a model, after its place."""
+        yield from entries(self.data)
+
+    def model_at(self, place: Place) -> str | None:
+        """Return the reference of the model whose entry a place is in, or None outside of them."""
+        at = entry_of(place)
+        return None if at is None else self.reference(found_at(self.data, at))
 
     def reference(self, source: Mapping[str, Any]) -> str:
         """Return the reference of a model's entry."""
         return _reference(source["model"])
 
     def references(self) -> tuple[str, ...]:
-        """Return every model that the recipe names, the base included."""
-        named = [*(source["model"] for source in self.data["models"]), self.data.get("base_model")]
-        return tuple(dict.fromkeys(_reference(data) for data in named if data))
+        """Return every model that the recipe names once, bases included."""
+        named = [*(source["model"] for _, source in self.sources()), *bases(self.data)]
+        return tuple(dict.fromkeys(_reference(data) for data in named))
 
     def base(self) -> str | None:
         """Return the base model, if the recipe names one."""
@@ -128,7 +140,7 @@ def parse(data: Any, path: str, problems: Problems) -> Template | None:
     if not isinstance(data, dict):
         recipe_reader.parse(data, path, problems)
         return None
-    rule = "a study searches plain `models:` recipes; merge this to a folder and name that"
+    rule = "a study has one tokenizer and one document; merge this to a folder and name that"
     if given := [(join(path, key), rule) for key in NOT_SEARCHED if data.get(key)]:
         problems.extend(given)
         return None
@@ -182,7 +194,7 @@ def _corners(template: Template) -> Iterator[dict[Place, Any]]:
 
 def _ends(knob: Knob) -> list[Any]:
     """Return both ends; and what lies between them where they could be a flag's two values."""
-    if knob.place == SEED:
+    if knob.place == SEED or RANGE in knob.place:
         return [int(knob.low), int(knob.high)]
     if knob.sum is not None:
         return [knob.sum / 1000, knob.sum * 0.999]  # no share is none of it, or all
@@ -194,12 +206,12 @@ def _leave_out(data: dict[str, Any], chosen: Method, others: tuple[Method, ...])
         data.pop("seed", None)
     useless = {p.name for m in others for p in m.params} - {p.name for p in chosen.params}
     base = data.get("base_model")
-    if chosen.base == "none" and base is not None:
+    if chosen.base == "none" and base is not None and "models" in data:
         del data["base_model"]
         data["models"] = [s for s in _sources(data) if not is_bare(s, base)]
-    for owner in (data, *_sources(data)):
-        given = owner.get("parameters") if isinstance(owner, dict) else None
-        if isinstance(given, dict):
+    for _, owner in (*parts(data), *entries(data)):
+        given = owner.get("parameters")
+        if isinstance(given, dict) and isinstance(owner, dict):
             owner["parameters"] = {k: v for k, v in given.items() if k not in useless}
 
 

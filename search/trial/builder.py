@@ -73,13 +73,10 @@ class Builder:
     @cached_property
     def space(self) -> Space:
         """The study's dimensions."""
-        main = self._main(ties.aligned(self.parents, self._spec.template.references()))
-        merged = [
-            name
-            for name, found in main.tensors.items()
-            if found.dtype in FLOATS and not main.architecture.reason_to_drop(name, main.tensors)
-        ]
-        return Space(self._spec.template, merged)
+        template = self._spec.template
+        parents = ties.aligned(self.parents, template.references())
+        merged = {name: _merged(parents[name]) for name in template.references()}
+        return Space(template, merged[template.base_or_first()], parents=merged)
 
     @property
     def live(self) -> LiveModel:
@@ -190,6 +187,16 @@ class Builder:
     def _host(self) -> Host:
         engine, folder, entries = self._spec.engine, self._spec.folder, self._opened.entries
         return open_host(engine, self.placement, folder, entries, lambda: self.tokenizer)
+
+
+def _merged(parent: Parent) -> list[str]:
+    """Return the tensors of a parent that parameters decide, in the order of its modules."""
+    facts = parent.architecture
+    return facts.in_order(
+        name
+        for name, found in parent.tensors.items()
+        if found.dtype in FLOATS and not facts.reason_to_drop(name, parent.tensors)
+    )
 
 
 def candidate_bytes(recipe: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> int:

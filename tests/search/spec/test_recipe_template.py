@@ -95,7 +95,10 @@ def test_a_recipe_without_knobs_is_a_template_without_knobs() -> None:
     ],
 )
 def test_a_knob_in_a_forbidden_place_is_named_by_its_path(change: Any, path: str) -> None:
-    rule = "ranges and choices go in parameters, merge_method, seed and a model's take_part only"
+    rule = (
+        "ranges and choices go in parameters, merge_method, seed, a model's take_part and a "
+        "slice's layer_range only"
+    )
     assert problems_of(data_of(TIES, *change)) == [(path, rule)]
 
 
@@ -305,9 +308,9 @@ def test_methods_are_the_one_named_or_all_choices_in_order() -> None:
     assert [m.name for m in parsed(CHOICE).methods()] == ["ties", "linear", "task_arithmetic"]
 
 
-@pytest.mark.parametrize("key", ["slices", "modules", "tokenizer", "tokenizer_source"])
+@pytest.mark.parametrize("key", ["documents", "tokenizer", "tokenizer_source"])
 def test_forms_that_are_not_searched_are_refused_by_their_key(key):
-    rule = "a study searches plain `models:` recipes; merge this to a folder and name that"
+    rule = "a study has one tokenizer and one document; merge this to a folder and name that"
     assert problems_of({**data_of(TIES), key: "x"}) == [(f"recipe.{key}", rule)]
 
 
