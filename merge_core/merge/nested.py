@@ -27,6 +27,8 @@ def plan(recipe: Recipe, opened: Mapping[str, Parent]) -> Plan:
         CheckpointError, ShapeError, ParameterError: See ``planner.plan_document``; or a document
             that is no result makes a tokenizer of its own.
     """
+    if any(one.moe is not None for one in (recipe, *recipe.documents)):
+        raise ParameterError("moe: mixtures are read, but not made yet; remove moe")
     parents = dict(opened)
     for document in recipe.documents:
         assert document.name is not None

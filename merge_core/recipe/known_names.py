@@ -19,6 +19,12 @@ _PLACES = {
     **dict.fromkeys(("source", "tokens", "pad_to_multiple_of"), "tokenizer"),
     **dict.fromkeys(("force", "kind", "token", "token_id"), "an entry of tokenizer.tokens"),
     **dict.fromkeys(("path", "revision", "lora"), "a model"),
+    "moe": _RECIPE,
+    **dict.fromkeys(("gate_mode", "experts_per_token", "shared_experts", "dense_layers"), "moe"),
+    **dict.fromkeys(
+        ("source_model", "positive_prompts", "negative_prompts"), "an entry of experts"
+    ),
+    **dict.fromkeys(("noise_scale", "residual_scale", "gate_scale"), "an entry of experts"),
 }
 # read by earlier versions of mergekit, declared and never read, or an option of its command line
 _ONCE = (

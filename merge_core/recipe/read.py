@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from merge_core.errors import DocumentError, Notices, ParameterError, Problem, Problems, join, shown
-from merge_core.recipe import read_tokenizer
+from merge_core.recipe import read_mixture, read_tokenizer
 from merge_core.recipe.model_reference import parse as parse_reference
 from merge_core.recipe.read_fields import Node, settings, whole_number
 from merge_core.recipe.schema import PART, ModulePart, Recipe, Slice, Source
@@ -16,7 +16,7 @@ from merge_core.recipe.validate import check_method
 from merge_core.recipe.yaml_document import DEEPEST, Document, read_all
 
 OWN = ("base_model", "modules", "dtype", "out_dtype", "seed", "name")
-KEYS = ("merge_method", *PART, *OWN, *read_tokenizer.KEYS, "documents")
+KEYS = ("merge_method", *PART, *OWN, *read_tokenizer.KEYS, "moe", "documents")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -157,9 +157,11 @@ def parse(
         notices: What is said in vain, the same way; it is not in the recipe.
     """
     place = Node(data, path, [], [] if notices is None else notices)
-    node, recipe = place.mapping("a recipe (a mapping)", KEYS), None
+    experts = isinstance(data, dict) and "experts" in data and "moe" not in data
+    keys = (*KEYS, *read_mixture.OWN, *read_mixture.OURS) if experts else KEYS
+    node, recipe = place.mapping("a recipe (a mapping)", keys), None
     if node is not None:
-        recipe = _recipe(node)
+        recipe = _recipe(read_mixture.lifted(node) if experts or "moe" in node.data else node)
         if recipe.merge_method:
             recipe = check_method(recipe, path, node.problems, node.notices)
     problems.extend(place.problems)
@@ -186,6 +188,7 @@ def _recipe(node: Node) -> Recipe:
         chat_template=read_tokenizer.chat_template(node),
         name=node.text("name"),
         documents=_documents(node.at("documents")),
+        moe=read_mixture.mixture(node),
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from merge_core.recipe import serialize
+from merge_core.recipe.mixture_schema import Mixture
 from merge_core.recipe.tokenizer_schema import TokenizerSetting, with_references
 
 Scalar = bool | int | float | str
@@ -76,6 +76,7 @@ class Recipe:
         seed: Of the random masks; without effect where the method draws nothing.
         slices: Layers in the order of the result.
         modules: For models with several layer stacks.
+        moe: Experts in place of the MLPs; what is said above is all else then.
         tokenizer: Whose vocabulary the result has; None for the base's, rows as they are.
         chat_template: ``auto``, a name, or Jinja text.
         name: By which other documents refer to this one.
@@ -95,6 +96,7 @@ class Recipe:
     chat_template: str | None = None
     name: str | None = None
     documents: tuple[Recipe, ...] = ()
+    moe: Mixture | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return the recipe as plain data: its YAML document, others under ``documents``."""
@@ -106,7 +108,9 @@ class Recipe:
     def _own(self) -> dict[str, Any]:
         text = ("dtype", "out_dtype", "chat_template")
         return _plain(
-            self, "name", "merge_method", "base_model", *PART, "modules", *text, "tokenizer", "seed"
+            self,
+            *("name", "merge_method", "base_model", *PART, "modules", "moe"),
+            *(*text, "tokenizer", "seed"),
         )
 
     def to_yaml(self) -> str:
@@ -132,17 +136,24 @@ class Recipe:
             yield from part.slices
 
     def names(self) -> tuple[str, ...]:
-        """Return what this document merges, once each: models in order, then bases not listed."""
+        """Return what this document merges, once each: models in order, then bases not listed.
+
+        Experts are not among them.
+        """
         bases = [self.base_model, *(one.base_model for one in self.all_slices())]
         listed = [source.model for source in self.sources()]
         return tuple(dict.fromkeys([*listed, *(base for base in bases if base)]))
 
     def references(self) -> tuple[str, ...]:
-        """Return every model reference once, tokenizers' included, document names not."""
+        """Return every reference once, those of experts, tokenizers and routers' files included.
+
+        Names of documents are not.
+        """
         inside = [name for document in self.documents for name in document.references()]
         extra = self.tokenizer.references() if self.tokenizer is not None else ()
+        experts = self.moe.references() if self.moe is not None else ()
         documents = {document.name for document in self.documents}
-        found = dict.fromkeys([*self.names(), *extra, *inside])
+        found = dict.fromkeys([*self.names(), *experts, *extra, *inside])
         return tuple(name for name in found if name not in documents)
 
     def filters(self) -> Iterator[tuple[str, str, str | None]]:
@@ -190,11 +201,6 @@ def _plain(part: Any, *keys: str) -> dict[str, Any]:
     return {key: _MEMBERS.get(key, lambda x: x)(value) for key, value in given.items() if value}
 
 
-def _plain_reference(reference: str) -> Any:
-    """Return a reference as YAML has it: its JSON, for paths with ``@`` or ``+``, as a mapping."""
-    return json.loads(reference) if reference.startswith("{") else reference
-
-
 def _plain_setting(setting: Any) -> Any:
     if isinstance(setting, tuple):
         return [_plain_setting(x) for x in setting]
@@ -209,8 +215,8 @@ def _plain_sources(sources: tuple[Source, ...]) -> list[dict[str, Any]]:
 
 
 _MEMBERS: dict[str, Callable[[Any], Any]] = {
-    "model": _plain_reference,
-    "base_model": _plain_reference,
+    "model": serialize.plain_reference,
+    "base_model": serialize.plain_reference,
     "models": _plain_sources,
     "sources": _plain_sources,
     "slices": lambda slices: [_plain(x, "sources", "base_model", "parameters") for x in slices],
@@ -218,4 +224,5 @@ _MEMBERS: dict[str, Callable[[Any], Any]] = {
     "layer_range": list,
     "modules": lambda parts: {part.name: _plain(part, *PART) for part in parts},
     "tokenizer": TokenizerSetting.plain,
+    "moe": Mixture.plain,
 }

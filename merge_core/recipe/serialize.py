@@ -21,6 +21,11 @@ def to_yaml(documents: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def plain_reference(reference: str) -> Any:
+    """Return a reference as YAML has it: its JSON, for paths with ``@`` or ``+``, as a mapping."""
+    return json.loads(reference) if reference.startswith("{") else reference
+
+
 def inline(data: Any) -> str:
     """Return plain data as YAML on one line, which may stand after a key or a dash."""
     shown = str(data).isprintable()  # else what is not is written out, such as line ends

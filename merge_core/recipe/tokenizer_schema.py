@@ -9,6 +9,7 @@ from typing import Any, Literal
 from merge_core.errors import hint
 
 UNION, BASE = "union", "base"
+REFERENCES = {"model", "base_model", "source", "source_model", "gates"}  # fields that hold one
 AUTO = "auto"
 TEMPLATES = ("alpaca", "chatml", "exaone", "llama3", "mistral")
 TEMPLATE = f"{AUTO}, {', '.join(TEMPLATES)}, or Jinja text"
@@ -68,7 +69,7 @@ def with_references(part: Any, names: Mapping[str, str]) -> Any:
     if not is_dataclass(part):
         return part
     changed = {key: with_references(value, names) for key, value in vars(part).items()}
-    for key in changed.keys() & {"model", "base_model", "source"}:
+    for key in changed.keys() & REFERENCES:
         if key != "source" or changed[key] not in (UNION, BASE):
             changed[key] = names.get(changed[key], changed[key])
     return replace(part, **changed)  # type: ignore[type-var]  # is_dataclass admits classes
