@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from merge_core.architecture import layer_kinds, model_class
@@ -33,33 +35,57 @@ def with_layers(config: Mapping[str, Any], stack: str, picked: Sequence[Picked])
     Raises:
         CheckpointError: No such key is found; a layer would be of another kind than it was.
     """
+    place, key = _counting_key(config, stack, picked)
+    changed = _edited(config, place, key, picked, _counts(config)[stack])
+    return _of_the_same_kinds(changed, place, stack, picked)
+
+
+def _counting_key(
+    config: Mapping[str, Any], stack: str, picked: Sequence[Picked]
+) -> tuple[Place, str]:
+    """Return where the number of a stack's layers stands: tried with a layer more, else as asked.
+
+    Raises:
+        CheckpointError: No key sets it.
+    """
+    found = _key_by_growing(_text(config), stack)
+    if found is None:  # a class that takes no single layer more
+        found = _tried(config, stack, picked)
+    if found is None:
+        raise CheckpointError(f"{stack}: no key of the config sets its number of layers")
+    return found
+
+
+@lru_cache(maxsize=64)
+def _key_by_growing(config: str, stack: str) -> tuple[Place, str] | None:
+    given = json.loads(config)
+    now = _counts(given)[stack]
+    return _tried(given, stack, [(given, min(i, now - 1)) for i in range(now + 1)])
+
+
+def _tried(
+    config: Mapping[str, Any], stack: str, picked: Sequence[Picked]
+) -> tuple[Place, str] | None:
+    """Return the key that, changed for the layers that are picked, changes this stack alone."""
     counts = _counts(config)
-    now, wanted = counts[stack], len(picked)
+    now = counts[stack]
+    more = [picked[-1]] if len(picked) == now else []
     for place, key in _numbers(config, now):
-        probe = _edited(config, place, key, picked, now)
-        grown = _edited(config, place, key, [*picked, picked[-1]], now)
-        trial, more = (probe, 0) if wanted != now else (grown, 1)
         try:
-            after = _counts(trial)
+            after = _counts(_edited(config, place, key, [*picked, *more], now))
         except CheckpointError:
             continue
-        if after == {**counts, stack: wanted + more}:
-            return _of_the_same_kinds(probe, place, stack, picked)
-    raise CheckpointError(f"{stack}: no key of the config sets its number of layers")
+        if after == {**counts, stack: len(picked) + len(more)}:
+            return place, key
+    return None
 
 
 def _of_the_same_kinds(
     config: dict[str, Any], place: Place, stack: str, picked: Sequence[Picked]
 ) -> dict[str, Any]:
     """Return the config under which every layer is what it was; entries of lists decide."""
-    made = _with_defaults(config, place, picked)
     said: list[str] = []
-    for data in (
-        config,
-        made,
-        _renumbered(config, place, picked),
-        _renumbered(made, place, picked),
-    ):
+    for data in _with_lists(config, place, picked):
         try:
             change = _changed(data, stack, picked)
         except CheckpointError:  # numbers that were none of layers
@@ -73,11 +99,23 @@ def _of_the_same_kinds(
     )
 
 
+def _with_lists(
+    config: dict[str, Any], place: Place, picked: Sequence[Picked]
+) -> Iterator[dict[str, Any]]:
+    """Yield what a config may say of its layers, the least change first."""
+    yield config
+    made = _with_defaults(config, place, picked)
+    yield made
+    yield _renumbered(config, place, picked)
+    yield _renumbered(made, place, picked)
+
+
 def _changed(config: Mapping[str, Any], stack: str, picked: Sequence[Picked]) -> str | None:
     """Return which layer would be of another kind than it was, and how."""
     made = model_class.kinds(config, stack)
+    before = {id(given): model_class.kinds(given, stack) for given, _ in _distinct(picked)}
     for out, (given, index) in enumerate(picked):
-        was, now = model_class.kinds(given, stack)[index], made[out]
+        was, now = before[id(given)][index], made[out]
         name = layer_kinds.difference(was, index, now, out)
         if name is not None:
             return (
@@ -92,7 +130,7 @@ def _with_defaults(
 ) -> dict[str, Any]:
     """Write the lists with an entry per layer that the class makes up by a layer's number."""
     changed = copy.deepcopy(dict(config))
-    whole = [(_effective(given, place), i) for given, i in picked]
+    whole = _whole(picked, place)
     for name, value in _effective(config, place).items():
         if _is_per_layer(name, value, len(picked)):
             wanted = _entries(name, whole)
@@ -117,7 +155,7 @@ def _renumbered(
 ) -> dict[str, Any]:
     """Write lists of layer numbers for the layers' new places."""
     changed = copy.deepcopy(dict(config))
-    owner, whole = _at(changed, place), [(_effective(given, place), i) for given, i in picked]
+    owner, whole = _at(changed, place), _whole(picked, place)
     for name, value in whole[0][0].items():
         numbers = isinstance(value, list) and all(type(x) is int for x in value)
         if numbers and value and sorted({*value}) == value and NUMBERS.search(name):
@@ -130,8 +168,30 @@ def _is_per_layer(name: str, value: object, layers: int) -> bool:
 
 
 def _effective(config: Mapping[str, Any], place: Place) -> dict[str, Any]:
-    """Return a part of a config, defaults included."""
-    return _at(model_class.config_of(config).to_dict(), place)
+    """Return a part of a config, defaults included; not to be written to."""
+    return _at(_filled_in(_text(config)), place)
+
+
+@lru_cache(maxsize=64)
+def _filled_in(config: str) -> dict[str, Any]:
+    """Return a config with its class's defaults; not to be written to."""
+    found: dict[str, Any] = model_class.config_of(json.loads(config)).to_dict()
+    return found
+
+
+def _text(config: Mapping[str, Any]) -> str:
+    return json.dumps(config)
+
+
+def _distinct(picked: Sequence[Picked]) -> list[Picked]:
+    """Return one layer of each config: there are few configs, and many layers."""
+    return [*{id(given): (given, i) for given, i in picked}.values()]
+
+
+def _whole(picked: Sequence[Picked], place: Place) -> list[Picked]:
+    """Return picked layers with that part of their configs, defaults included."""
+    parts = {id(given): _effective(given, place) for given, _ in _distinct(picked)}
+    return [(parts[id(given)], i) for given, i in picked]
 
 
 def with_vocabulary(config: Mapping[str, Any], size: int) -> dict[str, Any]:
@@ -161,7 +221,7 @@ def untied(config: Mapping[str, Any], apart: Collection[str]) -> dict[str, Any]:
     """
     if not apart:
         return dict(config)
-    effective = model_class.config_of(config).to_dict()
+    effective = _filled_in(_text(config))
     places = [(), *(place for place, key in _walk(effective, (), True) if key == TIES)]
     changed = copy.deepcopy(dict(config))
     for place in places:
@@ -177,7 +237,7 @@ def _counts(config: Mapping[str, Any]) -> dict[str | None, int]:
 
 def _numbers(config: Mapping[str, Any], value: int) -> list[tuple[Place, str]]:
     """Return where a config, defaults included, has a number; likely layer counts first."""
-    found = list(_walk(model_class.config_of(config).to_dict(), (), value))
+    found = list(_walk(_filled_in(_text(config)), (), value))
     return sorted(found, key=lambda x: not re.search("layer|depth|block", x[1]))
 
 
@@ -195,12 +255,19 @@ def _at(data: dict[str, Any], place: Place) -> dict[str, Any]:
     return data
 
 
+def _given_at(data: Mapping[str, Any], place: Place) -> Mapping[str, Any]:
+    """Return the part of a config that is there, or nothing."""
+    for key in place:
+        data = data.get(key) or {}
+    return data
+
+
 def _edited(
     config: Mapping[str, Any], place: Place, key: str, picked: Sequence[Picked], now: int
 ) -> dict[str, Any]:
     changed = copy.deepcopy(dict(config))
     owner = _at(changed, place)
-    parts = [(_at(copy.deepcopy(dict(given)), place), i) for given, i in picked]
+    parts = [(_given_at(given, place), i) for given, i in picked]
     for name, value in owner.items():
         if _is_per_layer(name, value, now):
             own = [({name: value, **part}, i) for part, i in parts]

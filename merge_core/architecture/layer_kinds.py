@@ -6,6 +6,7 @@ or without rotary positions.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,7 +62,7 @@ def _layers(model: Any, stack: str) -> list[Any]:
 
 def _kind(layer: Any) -> Kind:
     return {
-        f"{name}.{key}".removeprefix("."): value
+        sys.intern(f"{name}.{key}".removeprefix(".")): value  # the same ones in every layer
         for name, module in layer.named_modules()
         for key, value in vars(module).items()
         if not key.startswith("_") and key != "training" and type(value) in PLAIN

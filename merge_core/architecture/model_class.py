@@ -170,7 +170,7 @@ def _made(config: str, tensors: int | None = None) -> Architecture:
     return _asked(config, _of_model, tensors)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def _kinds(config: str, stack: str) -> tuple[layer_kinds.Kind, ...]:
     return _asked(config, lambda model: layer_kinds.of_layers(model, stack), None)
 
