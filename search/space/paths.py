@@ -1,0 +1,335 @@
+"""Layer paths <-> numbers that a sampler draws.
+
+A path is a row of hops. What is drawn may break a budget; it is mended, always in the same way, so
+every point is a path: a hop is left out where its layer was there ``repeats`` times already, where
+the path has ``max_layers``, or where its layer, if it is not in the path yet, would bring the bytes
+above ``max_bytes``. ``hops`` and ``flags`` keep the earlier ones, ``signs`` those with the largest
+numbers. A path with fewer than ``min_layers`` gets the first layers, parent after parent, that may
+still come: ``hops`` at the end, before the entry model's last layers, ``flags`` in their places;
+``signs`` gets those with the largest numbers.
+
+With ``signs`` and ``flags`` the layers of all parents stand in a row, ``repeats`` times over, and a
+path has them in that order; the entry model's kept layers have no place in the first row (its first
+ones) and in the last (its last ones).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from merge_core.errors import MergeError, Problems
+from search.spec.layer_path import LayerPath
+
+NONE = "none"  # in place of a layer: the hop is left out
+IN, OUT = 0.4, -0.4  # signs where a search starts: 2 first deviations of CMA-ES from 0
+Layer = tuple[str, int]
+
+
+class Hop(NamedTuple):
+    """One step of a path: a model, its layer, and the factor of what goes into it."""
+
+    model: str
+    layer: int
+    scale: float = 1.0
+
+    @property
+    def of(self) -> Layer:
+        """Model and layer."""
+        return self.model, self.layer
+
+
+class Number(NamedTuple):
+    """What is drawn under a name: one of the choices, or, without any, a number of a range."""
+
+    name: str
+    choices: tuple[bool | str, ...] = ()
+    low: float = -1.0
+    high: float = 1.0
+    hangs_on: str | None = None  # a scale's hop or flag: without it the scale changes nothing
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The paths of a study.
+
+    Args:
+        said: What the study file says.
+        sizes: Parent -> bytes of each of its layers, in order.
+    """
+
+    said: LayerPath
+    sizes: Mapping[str, Sequence[int]]
+
+    def problems(self) -> Problems:
+        """Return key (inside ``path``) and rule of what does not fit the parents."""
+        said, entry = self.said, self.said.parents[0]
+        count, kept = len(self.sizes[entry]), said.keep_first + said.keep_last
+        found: Problems = []
+        if kept > count:
+            rule = f"with keep_last they are {kept}, and the entry model {entry} has {count} layers"
+            return [("keep_first", rule)]
+        if self.most - kept < 1:
+            rule = f"nothing is left between the {kept} kept layers; raise it, or keep fewer"
+            found.append(("max_layers", rule))
+        if said.min_layers > self.most:
+            rule = f"expected at most {self.most}, which a path can have, got {said.min_layers}"
+            found.append(("min_layers", rule))
+        least = max(said.min_layers, kept) * max(map(max, self.sizes.values()))
+        if said.max_bytes is not None and least > said.max_bytes:
+            rule = (
+                f"{max(said.min_layers, kept)} layers, the fewest of a path, take up to {least} "
+                f"bytes, got {said.max_bytes}"
+            )
+            found.append(("max_bytes", rule))
+        return found
+
+    @cached_property
+    def most(self) -> int:
+        """How many layers a path may have."""
+        wanted = self.said.max_layers or len(self.sizes[self.said.parents[0]])
+        return min(wanted, self.said.repeats * sum(map(len, self.sizes.values())))
+
+    @cached_property
+    def first(self) -> tuple[Layer, ...]:
+        """The entry model's layers that begin every path."""
+        return tuple((self.said.parents[0], i) for i in range(self.said.keep_first))
+
+    @cached_property
+    def last(self) -> tuple[Layer, ...]:
+        """The entry model's layers that end every path."""
+        entry = self.said.parents[0]
+        count = len(self.sizes[entry])
+        return tuple((entry, i) for i in range(count - self.said.keep_last, count))
+
+    @cached_property
+    def row(self) -> tuple[tuple[int, Layer], ...]:
+        """Repeat, from 1, and layer of everything that may stand between, in order."""
+        repeats = self.said.repeats
+        out = {(1, layer) for layer in self.first} | {(repeats, layer) for layer in self.last}
+        layers = [(model, i) for model in self.said.parents for i in range(len(self.sizes[model]))]
+        there = [(copy, layer) for copy in range(1, repeats + 1) for layer in layers]
+        return tuple(one for one in there if one not in out)
+
+    @cached_property
+    def labels(self) -> dict[Layer, str]:
+        """Layer -> how it is called: ``model:7``, the model by its last name if that is enough."""
+        short = {name: name.rstrip("/").rsplit("/", 1)[-1] for name in self.said.parents}
+        twice = {name for name, count in Counter(short.values()).items() if count > 1}
+        called = {name: name if own in twice else own for name, own in short.items()}
+        layers = dict.fromkeys(layer for _, layer in self.row)
+        return {(model, i): f"{called[model]}:{i}" for model, i in layers}
+
+    @cached_property
+    def numbers(self) -> tuple[Number, ...]:
+        """All that is drawn."""
+        keys = self._keys
+        choices: tuple[bool | str, ...] = (False, True)
+        if self.said.encoding == "hops":
+            choices = (NONE, *self.labels.values())
+        if self.said.encoding == "signs":
+            choices = ()
+        places = [Number(f"path/{key}", choices) for key in keys]
+        knob = self.said.input_scale
+        if knob is None:
+            return tuple(places)
+        scales = [
+            Number(_scale(key), (), knob.low, knob.high, place.name if choices else None)
+            for key, place in zip(keys, places, strict=True)
+        ]
+        if self.last:
+            scales.append(Number(_scale("exit"), (), knob.low, knob.high))
+        return (*places, *scales)
+
+    @cached_property
+    def _keys(self) -> list[str]:
+        """What tells the places between the kept layers from each other."""
+        if self.said.encoding == "hops":
+            count = self.most - len(self.first) - len(self.last)
+            return [f"hop {i:0{len(str(count))}d}" for i in range(1, count + 1)]
+        return [f"{copy}/{self.labels[layer]}" for copy, layer in self.row]
+
+    def hops(self, drawn: Mapping[str, Any]) -> tuple[Hop, ...]:
+        """Return the path that drawn values stand for, mended where it breaks a budget.
+
+        Args:
+            drawn: A value for every name of ``numbers``; scales that change nothing may be missing.
+        """
+        scaled = self.said.input_scale is not None
+        values = [drawn[f"path/{key}"] for key in self._keys]
+        found: list[tuple[Layer, str | None]] = []
+        for layer, i in self._between(values):
+            found.append((layer, None if i is None else _scale(self._keys[i])))
+        path = [*((layer, None) for layer in self.first), *found]
+        path += [(layer, None if i else _scale("exit")) for i, layer in enumerate(self.last)]
+        return tuple(
+            Hop(*layer, float(drawn[name]) if scaled and name else 1.0) for layer, name in path
+        )
+
+    def _between(self, values: Sequence[Any]) -> list[tuple[Layer, int | None]]:
+        """Return the layers between the kept ones, with the place of each; None where added."""
+        fits = _Fits(self)
+        if self.said.encoding == "hops":
+            of = {label: layer for layer, label in self.labels.items()}
+            places = [(of[value], i) for i, value in enumerate(values) if value != NONE]
+            path: list[tuple[Layer, int | None]] = [x for x in places if fits.add(x[0])]
+            return path + [(layer, None) for _, layer in self.row if fits.fill(layer)]
+        if self.said.encoding == "signs":
+            order = sorted(range(len(values)), key=lambda i: (-values[i], i))
+            wanted = [i for i in order if values[i] > 0]
+        else:
+            order = list(range(len(values)))
+            wanted = [i for i in order if values[i]]
+        kept: dict[int, int | None] = {i: i for i in wanted if fits.add(self.row[i][1])}
+        signs = self.said.encoding == "signs"  # all have a number
+        added = [i for i in order if i not in kept and fits.fill(self.row[i][1])]
+        found = {**kept, **{i: i if signs else None for i in added}}
+        return [(self.row[i][1], found[i]) for i in sorted(found)]
+
+    def drawn(self, hops: Sequence[Hop]) -> dict[str, bool | float | str]:
+        """Return the values that stand for a path.
+
+        Raises:
+            MergeError: The study cannot say that path.
+        """
+        first, between, last = self._parts(hops)
+        found = self._said(between, last[0].scale if last else 1.0)
+        self._same(self.hops(found), [*first, *between, *last])
+        return found
+
+    def own(self, parent: str) -> dict[str, bool | float | str]:
+        """Return the values of a parent's own layers between the kept ones of the entry model.
+
+        So of the entry model that is the model itself. Of a parent that is too deep for the budgets
+        the first layers are taken.
+        """
+        inner = range(self.said.keep_first, len(self.sizes[parent]) - self.said.keep_last)
+        fits = _Fits(self)
+        between = [Hop(parent, i, self._usual) for i in inner if fits.add((parent, i))]
+        return self._said(between, self._usual)
+
+    def _said(self, between: Sequence[Hop], exit_scale: float) -> dict[str, bool | float | str]:
+        """Return the values for what stands between the kept layers, as far as there are places."""
+        places = self._places([hop.of for hop in between])
+        there: dict[int, Hop] = {i: between[at] for i, at in places.items()}
+        found: dict[str, bool | float | str] = {}
+        for i, key in enumerate(self._keys):
+            hop = there.get(i)
+            if self.said.encoding == "hops":
+                found[f"path/{key}"] = self.labels[hop.of] if hop else NONE
+            else:
+                signs = self.said.encoding == "signs"
+                found[f"path/{key}"] = (IN if hop else OUT) if signs else hop is not None
+        if self.said.input_scale is not None:
+            scales = {_scale(key): there.get(i) for i, key in enumerate(self._keys)}
+            found |= {name: hop.scale if hop else self._usual for name, hop in scales.items()}
+            found |= {_scale("exit"): exit_scale} if self.last else {}
+        return found
+
+    @property
+    def _usual(self) -> float:
+        """The factor that hops start with."""
+        knob = self.said.input_scale
+        if knob is None:
+            return 1.0
+        return knob.snapped(1.0 if knob.start is None else float(knob.start))
+
+    def _parts(self, hops: Sequence[Hop]) -> tuple[list[Hop], list[Hop], list[Hop]]:
+        a, b = len(self.first), len(hops) - len(self.last)
+        for there, wanted, what in (
+            (hops[:a], self.first, "begins with the first"),
+            (hops[max(a, b) :], self.last, "ends with the last"),
+        ):
+            if tuple(hop.of for hop in there) != wanted:
+                raise MergeError(
+                    f"recipe.slices: every path {what} {len(wanted)} layers of the entry model "
+                    f"{self.said.parents[0]}, this recipe has {_shown(there)} there"
+                )
+        return list(hops[:a]), list(hops[a:b]), list(hops[b:])
+
+    def _places(self, layers: Sequence[Layer]) -> dict[int, int]:
+        """Return place -> position in the path; what has no place is left to the comparison."""
+        if self.said.encoding == "hops":
+            return {i: i for i in range(min(len(layers), len(self._keys)))}
+        found: dict[int, int] = {}
+        at = 0
+        for i, (_, layer) in enumerate(self.row):
+            if at < len(layers) and layers[at] == layer:
+                found[i], at = at, at + 1
+        return found
+
+    def _same(self, made: Sequence[Hop], wanted: Sequence[Hop]) -> None:
+        """Refuse a path that is another one once it is said in the study's numbers."""
+        if (a := [hop.of for hop in made]) != [hop.of for hop in wanted]:
+            raise MergeError(
+                f"recipe.slices: the nearest path that the study can say has {len(a)} layers, "
+                f"{_shown(made)}; this recipe has {_shown(wanted)}: look at max_layers, max_bytes, "
+                "repeats, and with signs or flags at the order"
+            )
+        for mine, other in zip(made, wanted, strict=True):
+            if abs(mine.scale - other.scale) > 1e-9:
+                raise MergeError(
+                    f"recipe.slices: input_scale {other.scale:g} before {other.model}:"
+                    f"{other.layer}, where the study has {mine.scale:g}"
+                )
+
+
+class _Fits:
+    """What a path has so far, and what it may still have."""
+
+    def __init__(self, paths: Paths) -> None:
+        said = paths.said
+        self._sizes, self._repeats = paths.sizes, said.repeats
+        self._most, self._least = paths.most, said.min_layers
+        self._bytes = said.max_bytes
+        self._there = Counter([*paths.first, *paths.last])
+        self._held = sum(self._size(layer) for layer in self._there)
+
+    def add(self, layer: Layer) -> bool:
+        """Add a layer where that breaks no budget, and return whether it did."""
+        more = 0 if self._there[layer] else self._size(layer)
+        fits = self._there[layer] < self._repeats and self._there.total() < self._most
+        if fits and (self._bytes is None or self._held + more <= self._bytes):
+            self._there[layer] += 1
+            self._held += more
+            return True
+        return False
+
+    def fill(self, layer: Layer) -> bool:
+        """Add a layer where there are too few."""
+        return self._there.total() < self._least and self.add(layer)
+
+    def _size(self, layer: Layer) -> int:
+        return self._sizes[layer[0]][layer[1]]
+
+
+def slices(hops: Sequence[Hop]) -> list[dict[str, Any]]:
+    """Return a path as a recipe's ``slices``.
+
+    Neighbouring layers of one model are one ``layer_range``, where nothing is multiplied between.
+    """
+    found: list[dict[str, Any]] = []
+    before: Hop | None = None
+    for hop in hops:
+        follows = before is not None and hop.of == (before.model, before.layer + 1)
+        if follows and hop.scale == 1:
+            found[-1]["sources"][0]["layer_range"][1] += 1
+        else:
+            source = {"model": hop.model, "layer_range": [hop.layer, hop.layer + 1]}
+            found.append(
+                {"sources": [source]} | ({"input_scale": hop.scale} if hop.scale != 1 else {})
+            )
+        before = hop
+    return found
+
+
+def _scale(key: str) -> str:
+    """Return the name of the factor of a hop or a place in the row."""
+    return f"path/scale {key.removeprefix('hop ')}"
+
+
+def _shown(hops: Iterable[Hop]) -> str:
+    return ", ".join(f"{hop.model}:{hop.layer}" for hop in hops) or "none"
