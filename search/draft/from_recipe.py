@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from merge_core.contract import Param
-from merge_core.errors import ParameterError, join
+from merge_core.errors import ParameterError
 from merge_core.methods.registry import method
 from merge_core.recipe.read import Reading, reading_of
-from merge_core.recipe.schema import Recipe, Scalar
+from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import read_all
-from merge_core.validation import Place
 from search.draft.init import SAMPLER, head
-from search.draft.knobs import TENSORS, Spread, is_searched, spread_over, usual
-from search.draft.layered import INSTEAD, Case, Cases, layered
+from search.draft.knobs import TENSORS, Spread, spread_over
+from search.draft.layered import StackedError, layered
 from search.draft.models import Paths, Seen, look, other_vocabulary
+from search.draft.numbers import Numbers, nothing_to_search
+from search.draft.stacked import Stacked
 from search.draft.tasks import Asked, entries
 from search.draft.write import Draft, Written, study_file_of, write
 from search.space.space import Space
 from search.space.units import Drawn
 
 ORIGINAL = "original"
-WIDER = 1.5  # a range reaches so far beyond a number that is outside the usual one
 MOE = ("experts", "gate_mode")
 
 
@@ -48,7 +45,7 @@ def import_mergekit(recipe: Path, asked: Asked, trials: int, out: Path, *, tasks
     reading = _searchable(recipe)
     paths = Paths.from_file(recipe, file)
     score = entries(asked, Paths.from_here(file))
-    study = _Study(reading.recipe, paths, trials)
+    study = _study(reading.recipe, paths, trials)
     notes = {p.path: f"not carried over: {p.rule}" for p in reading.notices.found} | study.notes
     told = [f"{key}: {text}" for key, text in notes.items()]
     comments = {**study.comments, "score": "what counts, each with the same weight"}
@@ -60,7 +57,7 @@ def import_mergekit(recipe: Path, asked: Asked, trials: int, out: Path, *, tasks
         [head(file, f"mergetune import-mergekit {recipe.name}"), *told],
         score.known,
         {ORIGINAL: study.original},
-        study.start if study.several else None,
+        study.start if isinstance(study, _Study) and study.several else None,
         notes=notes,
     )
     return write(draft, file, tasks=tasks)
@@ -88,9 +85,16 @@ def _searchable(file: Path) -> Reading:
             f"{file}: documents: {names}: a study searches one recipe; merge each of these by "
             f"`mergetune merge` and name its folder as a model"
         )
-    if reading.recipe.modules:
-        raise ParameterError(f"{file}: modules: {INSTEAD}")
     return reading
+
+
+def _study(recipe: Recipe, paths: Paths, trials: int) -> _Study | Stacked:
+    if recipe.modules:
+        return Stacked(recipe, paths)
+    try:
+        return _Study(recipe, paths, trials)
+    except StackedError as why:
+        return Stacked(recipe, paths, str(why))
 
 
 class _Study:
@@ -98,15 +102,15 @@ class _Study:
 
     def __init__(self, recipe: Recipe, paths: Paths, trials: int) -> None:
         self._paths, self._method = paths, method(recipe.merge_method)
-        self.comments: dict[str, str] = {}
         self.notes: dict[str, str] = {}
         self.seen: Seen | None = look(recipe.base_model or recipe.names()[0], paths.roots)
         layers = self.seen.layers if self.seen else None
         self._of = layered(recipe, layers)
         self._note(recipe, layers)
-        self._spread = self._chosen(layers, trials)
-        self._numbers: dict[Place, tuple[float, ...]] = {}
+        self._numbers = Numbers(self._method)
+        self._numbers.spread = self._chosen(layers, trials)
         self.recipe = self._section(recipe)
+        self.comments = self._numbers.comments
         names = {name: paths.reference(name) for name in recipe.names()}
         plain = replace(recipe, tokenizer=None, name=None)
         self.original = plain.with_references(names)
@@ -114,12 +118,12 @@ class _Study:
     @property
     def several(self) -> bool:
         """Whether a range has several numbers of the recipe, of which none alone is its start."""
-        return any(len(set(numbers)) > 1 for numbers in self._numbers.values())
+        return any(len(set(numbers)) > 1 for numbers in self._numbers.at.values())
 
     def start(self, space: Space) -> dict[str, Drawn]:
         """Return the point that has the recipe's numbers."""
         found: dict[str, Drawn] = {}
-        for at, numbers in self._numbers.items():
+        for at, numbers in self._numbers.at.items():
             dimensions = space.at(at)
             each = numbers if len(numbers) == len(dimensions) else numbers * len(dimensions)
             found |= {d.name: x for d, x in zip(dimensions, each, strict=True)}
@@ -137,25 +141,12 @@ class _Study:
             known = f"all {count} layers" if layers else f"{count} layers, taken for all of them"
             self.notes["slices"] = f"{known} in their places, so they are `models` here"
 
-    def _searched(self, cases: Mapping[str, list[Case]]) -> list[tuple[Param, Case]]:
-        """Return the numbers that become knobs."""
-        params = [(self._method.param(name), listed) for name, listed in cases.items()]
-        return [
-            (param, case)
-            for param, listed in params
-            if param is not None and is_searched(param)
-            for case in listed
-        ]
-
     def _chosen(self, layers: int | None, trials: int) -> Spread:
         """Return how the main parameter's plain numbers go over the layers."""
         owners = (*self._of.models.values(), self._of.shared)
-        every = [pair for cases in owners for pair in self._searched(cases)]
+        every = [pair for cases in owners for pair in self._numbers.searched(cases)]
         if not every:
-            raise ParameterError(
-                f"the recipe gives {self._method.name!r} no number that a study could search; "
-                f"see `mergetune methods {self._method.name}`"
-            )
+            raise nothing_to_search(self._method)
         lead = self._method.params[0]
         plain = [case for param, case in every if param is lead and not case.keys]
         if not plain or lead.smooth:
@@ -170,78 +161,11 @@ class _Study:
             found["base_model"] = self._paths.model(base)
         models = []
         for i, (name, cases) in enumerate(self._of.models.items()):
-            given = self._parameters(cases, ("models", i, "parameters"))
+            given = self._numbers.parameters(cases, ("models", i, "parameters"))
             own = {"parameters": given} if given else {}
             models.append({"model": self._paths.model(name), **own})
         found["models"] = models
         if self._of.shared:
-            found["parameters"] = self._parameters(self._of.shared, ("parameters",))
+            found["parameters"] = self._numbers.parameters(self._of.shared, ("parameters",))
         plain = ("dtype", "out_dtype", "chat_template", "seed")
         return found | {key: getattr(recipe, key) for key in plain if getattr(recipe, key)}
-
-    def _parameters(self, cases: Cases, place: Place) -> dict[str, Any]:
-        return {name: self._setting(name, x, (*place, name)) for name, x in cases.items()}
-
-    def _setting(self, name: str, cases: list[Case], place: Place) -> Any:
-        param = self._method.param(name)
-        alone = len(cases) == 1 and not cases[0].filter
-        places = [place if alone else (*place, i, "value") for i in range(len(cases))]
-        if param is None or not self._searched({name: cases}):
-            values = [_kept(name, case) for case in cases]
-        else:
-            pairs = zip(cases, places, strict=True)
-            values = [self._knob(param, case, where) for case, where in pairs]
-            self.comments[reduce(join, place, "recipe")] = self._words(param, cases)
-        if alone:
-            return values[0]
-        parts = [{"filter": case.filter} if case.filter else {} for case in cases]
-        return [{**part, "value": value} for part, value in zip(parts, values, strict=True)]
-
-    def _words(self, param: Param, cases: list[Case]) -> str:
-        said = "; ".join(", ".join(map(_shown, case.values)) for case in cases)
-        words = [param.meaning, f"in the recipe: {said}"]
-        if param is self._method.params[0] and not all(case.keys for case in cases):
-            words.append(self._spread.words)
-        return "; ".join(words)
-
-    def _knob(self, param: Param, case: Case, place: Place) -> dict[str, Any]:
-        lead, numbers = param is self._method.params[0], tuple(float(x) for x in case.values)
-        self._numbers[place] = numbers
-        spread = self._spread.keys if lead and not case.keys else case.keys
-        start = {"start": numbers[0]} if len(set(numbers)) == 1 else {}
-        return {**around(param, numbers), **spread, **start}
-
-
-def around(param: Param, numbers: Sequence[float]) -> dict[str, Any]:
-    """Return the usual range of a parameter, made wider where numbers are outside of it."""
-    found = usual(param)
-    low, high = min(numbers), max(numbers)
-    if high > found["high"]:
-        found["high"] = min(_rounded(high * WIDER), param.maximum)
-    if low < found["low"]:
-        lower = max(_rounded(low * WIDER if low < 0 else low / WIDER), param.minimum)
-        found["low"] = lower if lower > param.above else low
-    if found["low"] <= 0:
-        found.pop("log", None)
-    return found
-
-
-def _kept(name: str, case: Case) -> Any:
-    """Return what is no number to search as it stands.
-
-    Raises:
-        ParameterError: Slices have it differently.
-    """
-    if len(set(map(repr, case.values))) == 1:
-        return case.values[0]
-    if "gradient" in case.keys:
-        return list(case.values)
-    raise ParameterError(f"{name}: not all slices have the same value; {INSTEAD}")
-
-
-def _shown(value: Scalar) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.6g}")

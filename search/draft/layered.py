@@ -10,13 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from merge_core.errors import ParameterError
+from merge_core.errors import MergeError
 from merge_core.recipe.schema import Conditional, Recipe, Scalar, Settings, Slice
 
-INSTEAD = (
-    "a study searches models whose layers stay in their places; merge it by `mergetune merge "
-    "RECIPE FOLDER` and search with FOLDER as a model"
-)
+
+class StackedError(MergeError):
+    """A recipe whose slices are more than bands of layers in their places."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,7 @@ class Case:
     filter: str | None
     values: tuple[Scalar, ...]
     keys: Mapping[str, Any]  # of a knob over them: how it goes over the layers
+    apart: bool = False  # whether several values become a knob each
 
 
 Cases = dict[str, list[Case]]  # parameter -> what it is, filter by filter
@@ -49,7 +49,7 @@ def layered(recipe: Recipe, layers: int | None) -> Layered:
         layers: Of its models; None where that is not known.
 
     Raises:
-        ParameterError: It stacks layers anew.
+        StackedError: It stacks layers anew.
     """
     if not recipe.slices:
         models = {source.model: _cases([source.parameters], [{}]) for source in recipe.models}
@@ -59,9 +59,9 @@ def layered(recipe: Recipe, layers: int | None) -> Layered:
     bases = {one.base_model or recipe.base_model for one in recipe.slices}
     for i, others in enumerate(names):
         if sorted(others) != sorted(names[0]):
-            raise ParameterError(f"slices[{i}]: has other models than slices[0]; {INSTEAD}")
+            raise StackedError(f"slices[{i}]: has other models than slices[0]")
     if len(bases) > 1:
-        raise ParameterError(f"slices: have different bases; {INSTEAD}")
+        raise StackedError("slices: have different bases")
     spread = _spread(bands)
     own: dict[str, list[Settings]] = {name: [] for name in names[0]}
     for one in recipe.slices:
@@ -78,7 +78,7 @@ def _bands(slices: Sequence[Slice], layers: int | None) -> tuple[tuple[int, int]
     """Return the layers of each slice, which together are all layers in their order.
 
     Raises:
-        ParameterError: They are not.
+        StackedError: They are not.
     """
     bands, begin = [], 0
     for i, one in enumerate(slices):
@@ -86,16 +86,14 @@ def _bands(slices: Sequence[Slice], layers: int | None) -> tuple[tuple[int, int]
         if ranges == {None} and len(slices) == 1:
             return ()
         if len(ranges) > 1 or None in ranges:
-            raise ParameterError(f"slices[{i}]: has different layers of its models; {INSTEAD}")
+            raise StackedError(f"slices[{i}]: has different layers of its models")
         first, after = ranges.pop() or (0, 0)
         if first != begin or after <= first:
-            raise ParameterError(
-                f"slices[{i}]: has the layers from {first} on where {begin} is next; {INSTEAD}"
-            )
+            raise StackedError(f"slices[{i}]: has the layers from {first} on where {begin} is next")
         bands.append((first, after - 1))
         begin = after
     if layers is not None and begin != layers:
-        raise ParameterError(f"slices: have {begin} of {layers} layers; {INSTEAD}")
+        raise StackedError(f"slices: have {begin} of {layers} layers")
     return tuple(bands)
 
 
@@ -114,11 +112,24 @@ def _cases(settings: Sequence[Settings], spread: Sequence[Mapping[str, Any]]) ->
     """Return the cases of one settings, or of those of several slices side by side.
 
     Raises:
-        ParameterError: Slices have other parameters or filters, or gradients of their own.
+        StackedError: Slices have other parameters or filters, or gradients of their own.
     """
     given = [dict(one) for one in settings]
     names = dict.fromkeys(name for one in given for name in one)
     return {n: _side_by_side(n, [one.get(n) for one in given], spread) for n in names}
+
+
+def written(settings: Settings) -> Cases:
+    """Return the cases of settings that stay where they are; a gradient's values are apart."""
+    return {
+        name: [
+            Case(case.filter, case.value, {"gradient": len(case.value)}, apart=True)
+            if isinstance(case.value, tuple)
+            else Case(case.filter, (case.value,), {})
+            for case in _conditionals(setting)
+        ]
+        for name, setting in settings
+    }
 
 
 def _side_by_side(
@@ -130,11 +141,11 @@ def _side_by_side(
     for i, setting in enumerate(given):
         cases = list(_conditionals(setting))
         if i and [case.filter for case in cases] != [*found]:
-            raise ParameterError(f"{name}: not all slices have it in the same way; {INSTEAD}")
+            raise StackedError(f"{name}: not all slices have it in the same way")
         for case in cases:
             values = case.value if isinstance(case.value, tuple) else (case.value,)
             if several and len(values) > 1:
-                raise ParameterError(f"{name}: a gradient inside one of several slices; {INSTEAD}")
+                raise StackedError(f"{name}: a gradient inside one of several slices")
             found.setdefault(case.filter, []).extend(values)
             own = {"gradient": len(values)} if len(values) > 1 else {}
             keys[case.filter] = own if not several else spread[i]

@@ -12,8 +12,9 @@ from merge_core.merge.nested import plan
 from merge_core.methods.registry import METHODS, method
 from merge_core.parents.open import open_parents
 from merge_core.recipe.read import read as read_recipe
-from search.draft.from_recipe import around, import_mergekit
+from search.draft.from_recipe import import_mergekit
 from search.draft.knobs import is_searched
+from search.draft.numbers import around
 from search.draft.tasks import Asked
 from search.run.check import check
 from search.space.space import Space
@@ -189,7 +190,6 @@ def test_a_tokenizer_is_told_and_left_out_of_the_baseline(folder, line):
 MOE = "base_model: models/base\ngate_mode: hidden\nexperts:\n  - {source_model: models/add}\n"
 SEVERAL = f"{PLAIN}name: x\n---\nmerge_method: linear\nparameters: {{weight: 1}}\nmodels:\n"
 SEVERAL += "  - {model: x}\n"
-INSTEAD = "a study searches models whose layers stay in their places; merge it by `mergetune merge"
 
 
 def sliced(*ranges):
@@ -204,19 +204,7 @@ def sliced(*ranges):
     [
         (MOE, "experts: is a configuration of mergekit-moe"),
         (SEVERAL, "documents: x: a study searches one recipe; merge each of these"),
-        (sliced((0, 3), (1, 4)), rf"slices\[1\]: has the layers from 1 on where 3 is .*{INSTEAD}"),
-        (sliced((0, 3)), f"slices: have 3 of 4 layers; {INSTEAD}"),
-        (sliced((1, 4)), rf"slices\[0\]: has the layers from 1 on where 0 is next; {INSTEAD}"),
-        (LAZY.replace("[0, 4]", "[1, 5]", 1), rf"slices\[0\]: has different layers .*; {INSTEAD}"),
-        (
-            BANDS.replace("models/add, layer_range: [2", "models/sort, layer_range: [2"),
-            rf"slices\[1\]: has other models than slices\[0\]; {INSTEAD}",
-        ),
-        (BANDS.replace("weight: 0.4", "weight: [0.4, 1]"), "weight: a gradient inside one of sev"),
-        (
-            BANDS.replace("density: 1.0, ", "density: [{filter: mlp, value: 1}, {value: 0.5}], "),
-            "density: not all slices have it in the same way",
-        ),
+        (sliced((0, 3), (1, 4)), "gives 'passthrough' no number that a study could search"),
         (PLAIN.replace("task_arithmetic", "model_stock").replace(
             "  - {model: models/sort", "  - {model: models/rev}\n  - {model: models/sort"
         ), "gives 'model_stock' no number that a study could search"),
@@ -228,11 +216,59 @@ def test_what_cannot_be_searched_is_refused_with_what_to_do(folder, text, proble
     assert not (folder / "study").exists()
 
 
-def test_modules_are_refused(folder):
-    text = "merge_method: linear\nmodules:\n  decoder:\n    models:\n"
-    text += "      - {model: models/add, parameters: {weight: 1}}\n"
-    with pytest.raises(MergeError, match=f"modules: {INSTEAD}"):
-        imported(folder, text)
+MODULES = """
+merge_method: linear
+modules:
+  default:
+    models:
+      - {model: models/add, parameters: {weight: 1}}
+      - {model: models/sort, parameters: {weight: [0.5, 0.2]}}
+dtype: float32
+"""
+SCALED = """
+merge_method: passthrough
+slices:
+  - sources: [{model: models/add, layer_range: [0, 3]}]
+  - sources:
+      - model: models/sort
+        layer_range: [1, 4]
+        parameters: {scale: [{filter: o_proj, value: 0.4}, {filter: down, value: 0.6}, {value: 1}]}
+dtype: float32
+"""
+OTHER = LAZY.replace("[0, 4]", "[0, 3]", 1).replace("[0, 4]", "[1, 4]")
+GRADIENT = BANDS.replace("weight: 0.4", "weight: [0.4, 1]")
+STACKED = {
+    "scaled layers": (SCALED, "has the layers from 1 on where 3 is next"),
+    "other layers": (OTHER, "has different layers"),
+    "a part": (LAZY.replace("[0, 4]", "[0, 3]"), "have 3 of 4 layers"),
+    "a gradient in a slice": (GRADIENT, "weight: a gradient"),
+    "other filters": (
+        BANDS.replace("density: 1.0, ", "density: [{filter: mlp, value: 1}, {value: 0.5}], "),
+        "density: not all slices have it in the same way",
+    ),
+    "modules": (MODULES, None),
+}
+
+
+@pytest.mark.parametrize(("text", "why"), STACKED.values(), ids=STACKED)
+def test_stacked_recipes_and_modules_stay_what_they_are_and_start_at_their_numbers(
+    folder, text, why
+):
+    recipe, found = imported(folder, text)
+    assert ("modules" if why is None else "slices") in recipe
+    if why is not None:
+        assert why in found.notes["slices"]
+    spec = read(found.files[0])
+    opened = open_parents(spec.template.references(), spec.roots)
+    names = {name: one.architecture.in_order(one.tensors) for name, one in opened.items()}
+    space = Space(spec.template, names[spec.template.base_or_first()], parents=names)
+    assert space.dimensions
+    started = next(one.recipe for one in baselines(spec, space) if one.name == "defaults")
+    places = {name: str(found.files[0].parent / name) for name in started.references()}
+    ours, wanted = (
+        values_of(one.with_references(places)) for one in (started, spec.baselines["original"])
+    )
+    assert ours == wanted
 
 
 def test_a_recipe_that_breaks_rules_is_refused_with_its_lines(folder):
