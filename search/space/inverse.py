@@ -7,8 +7,8 @@ refused, not rounded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import reduce
+from collections.abc import Mapping, Sequence
+from functools import cached_property, reduce
 from math import inf
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -17,18 +17,21 @@ from merge_core.contract import Value
 from merge_core.errors import MergeError, Problems, join
 from merge_core.methods.registry import method
 from merge_core.recipe.interpolate import value_of
-from merge_core.recipe.schema import Recipe, Settings
+from merge_core.recipe.schema import ModulePart, Recipe, Settings, Slice, Source
 from merge_core.validation import Place
 from search.space.fit import fitted, logits
 from search.space.names import depth_of
 from search.space.units import Drawn
+from search.spec.entries import entry_of, found_at, module_of, slice_of
 from search.spec.knob_places import METHOD, SEED, TAKE_PART, is_bare
+from search.spec.layer_ranges import RANGE
 
 if TYPE_CHECKING:
     from search.space.space import Dimension, Space
 
 CLOSE = 1e-6  # two values of a parameter are the same up to that, absolute below 1, else relative
-SAME = ("base_model", "dtype", "out_dtype", "slices", "modules", "tokenizer", "documents")
+SAME = ("base_model", "dtype", "out_dtype", "tokenizer", "documents")
+ELSE = ("merge_method", "seed", "chat_template", "name")  # looked at elsewhere, or without effect
 
 
 class Given:
@@ -40,26 +43,59 @@ class Given:
         base = recipe.base_model if self.method.base != "none" else None
         self.sources = {s.model: s for s in recipe.models if s.model != base}
 
-    def value(self, model: str | None, name: str, tensor: str, t: float | None = None) -> Value:
-        """Return a parameter's value for a tensor, of a model, or of the first for a shared place.
+    def value(self, place: Place, tensor: str, t: float | None = None) -> Value:
+        """Return what the recipe gives a tensor for the parameter at a place of the study's recipe.
+
+        Of a parameter of models at a place for all of them it is that of the first.
 
         Raises:
             ParameterError: The recipe gives none.
         """
-        param = self.method.param(name)
+        param = self.method.param(str(place[place.index("parameters") + 1]))
         assert param is not None
-        own: Settings = ()
-        if param.scope == "model":
-            own = self.sources[model or next(iter(self.sources))].parameters
-        levels = (dict(own), dict(self.recipe.parameters))
-        settings = [level[name] for level in levels if name in level]
-        return value_of(param, settings, tensor, self._space.depth(tensor) if t is None else t)
+        own = self._source(place).parameters if param.scope == "model" else ()
+        levels = [dict(level) for level in (own, *self._shared(place))]
+        settings = [level[param.name] for level in levels if param.name in level]
+        depth = self._space.depth(place, tensor) if t is None else t
+        return value_of(param, settings, tensor, depth)
 
-    def all(self) -> Iterator[tuple[str | None, str]]:
-        """Yield model and name of all parameters; None for the shared ones."""
-        for param in self.method.params:
-            for model in self.sources if param.scope == "model" else [None]:
-                yield model, param.name
+    @cached_property
+    def all(self) -> dict[tuple[str, str | None, str], Value]:
+        """All values by tensor, model (None for what they share) and parameter.
+
+        Raises:
+            ParameterError: The recipe gives none.
+            CheckpointError: It has layers that are not there.
+        """
+        found: dict[tuple[str, str | None, str], Value] = {}
+        for tensor, one in self._space.placed(self.recipe).items():
+            owners = zip(one.sources, one.operands, strict=True)
+            given = [(s.model, x.tensor, (s.parameters, *one.shared)) for s, x in owners]
+            for param in self.method.params:
+                shared = [(None, tensor, one.shared)]
+                for model, name, levels in given if param.scope == "model" else shared:
+                    settings = [s for level in levels for key, s in level if key == param.name]
+                    found[tensor, model, param.name] = value_of(param, settings, name, one.t)
+        return found
+
+    def _source(self, place: Place) -> Source:
+        if self.recipe.models:
+            return self.sources[self._space.template.model_at(place) or next(iter(self.sources))]
+        part, entry = self._part(place), entry_of(place)
+        sources = part.sources if isinstance(part, Slice) else part.models
+        return sources[int(entry[-1]) if entry else 0]
+
+    def _part(self, place: Place) -> Slice | ModulePart | Recipe:
+        name, at = module_of(place), slice_of(place)
+        part: ModulePart | Recipe = self.recipe
+        if name is not None:
+            part = next(x for x in self.recipe.modules if x.name == name)
+        return part if at is None else part.slices[int(at[-1])]
+
+    def _shared(self, place: Place) -> list[Settings]:
+        inside = [self._part(place)] if slice_of(place) else []
+        of = [x for x in self.recipe.modules if x.name == module_of(place)]
+        return [part.parameters for part in (*inside, *of, self.recipe)]
 
 
 def point_of(space: Space, recipe: Recipe) -> dict[str, Drawn]:
@@ -68,10 +104,6 @@ def point_of(space: Space, recipe: Recipe) -> dict[str, Drawn]:
     Raises:
         MergeError: It is no point of the space; what differs, by key path of the study's recipe.
     """
-    if not space.template.plain:
-        raise MergeError(
-            "recipe: of slices or modules no point is read off; use `start:` of ranges"
-        )
     problems: Problems = []
     chosen = _chosen(space, recipe, problems)
     if not problems:
@@ -100,6 +132,8 @@ def _chosen(space: Space, recipe: Recipe, problems: Problems) -> dict[str, Drawn
             model = str(template.model_at(place))
             found[space.at(place)[0].name] = model in there
             may_lack.add(model)
+    if not template.plain:
+        return found | _ranges(space, recipe, problems)
     base = template.data.get("base_model")
     listed = [s for s in template.data["models"] if not is_bare(s, base)]
     ours = [template.reference(source) for source in listed]
@@ -109,6 +143,28 @@ def _chosen(space: Space, recipe: Recipe, problems: Problems) -> dict[str, Drawn
         rule = f"the study merges {', '.join(wanted)}, this recipe {', '.join(given) or 'none'}"
         problems.append(("recipe.models", rule))
     return found
+
+
+def _ranges(space: Space, recipe: Recipe, problems: Problems) -> dict[str, Drawn]:
+    """Return the layers of slices that are chosen; the rest of the structure must be the same."""
+    plain, ranges = recipe.plain(), [place for place in space.places if RANGE in place]
+    of = {place: space.at(place)[0].name for place in ranges}
+    try:
+        found = {name: found_at(plain, place) for place, name in of.items()}
+    except (LookupError, TypeError):  # another number of slices or sources
+        found = {}
+    values = {place: found[name] for place, name in of.items() if found}
+    if len(values) < len(ranges) or _bare(space.template.filled(values)) != _bare(plain):
+        form = "modules" if space.template.data.get("modules") else "slices"
+        problems.append((f"recipe.{form}", "this recipe has other models, layers or slices"))
+    return {name: float(number) for name, number in found.items()}
+
+
+def _bare(data: Any) -> Any:
+    """Return the slices and modules of a recipe's plain data without what they set."""
+    if isinstance(data, Mapping):
+        return {k: _bare(x) for k, x in data.items() if k not in ("parameters", *SAME, *ELSE)}
+    return [_bare(x) for x in data] if isinstance(data, list) else data
 
 
 def _numbers(space: Space, given: Given, chosen: Mapping[str, Drawn]) -> dict[str, Drawn]:
@@ -149,13 +205,10 @@ def _one(dimension: Dimension, several: list[Any]) -> Drawn:
 
 def _over(space: Space, given: Given, place: Place) -> list[Any]:
     """Return what a recipe gives at the positions of a knob, of several tensors there the mean."""
-    at = place.index("parameters")
-    name = str(place[at + 1])
-    model = space.template.model_at(place)
     inside: dict[int, list[Any]] = {}
     depth, (count, decided) = depth_of(space.template, place), space.decided(place)
     for position, tensor in decided:
-        inside.setdefault(position, []).append(given.value(model, name, tensor, depth))
+        inside.setdefault(position, []).append(given.value(place, tensor, depth))
     means = {i: x[0] if isinstance(x[0], bool | str) else fmean(x) for i, x in inside.items()}
     numbers = [x for x in means.values() if not isinstance(x, str)]
     rest = fmean(numbers) if numbers else space.at(place)[0].knob.low  # where it decides no tensor
@@ -170,25 +223,26 @@ def _compare(space: Space, made: Given, given: Given, problems: Problems) -> Non
     if made.method.draws and made.recipe.seed != given.recipe.seed:
         rule = f"the study has {made.recipe.seed}, this recipe {given.recipe.seed}"
         problems.append(("recipe.seed", rule))
-    for model, name in made.all():
-        _compare_values(space, made, given, (model, name), problems)
-
-
-def _compare_values(
-    space: Space, made: Given, given: Given, which: tuple[str | None, str], problems: Problems
-) -> None:
-    model, name = which
-    pairs = {t: (made.value(model, name, t), given.value(model, name, t)) for t in space.tensors}
-    other = {t: (a, b) for t, (a, b) in pairs.items() if not _close(a, b)}
-    if other:
+    if problems:
+        return
+    pairs = {key: (x, given.all[key]) for key, x in made.all.items()}
+    wrong = {key: pair for key, pair in pairs.items() if not _close(*pair)}
+    for model, name in dict.fromkeys((model, name) for _, model, name in wrong):
+        other = {key[0]: x for key, x in wrong.items() if key[1:] == (model, name)}
         tensor, (mine, wanted) = max(other.items(), key=lambda item: _distance(*item[1]))
-        at = [x for x, one in space.template.sources() if model == space.template.reference(one)]
-        where: Place = (*(at[0] if at else ()), "parameters", name)
         rule = (
             f"this recipe has {wanted} for {tensor}, the nearest that the study can say is {mine} "
             f"({len(other)} such tensors)"
         )
-        problems.append((reduce(join, where, "recipe"), rule))
+        problems.append((_where(space, model, name), rule))
+
+
+def _where(space: Space, model: str | None, name: str) -> str:
+    """Return the key path of a model's parameter, or of one that is shared."""
+    of = space.template.sources()
+    at = [place for place, one in of if model == space.template.reference(one)]
+    place: Place = (*(at[0] if at else ()), "parameters", name)
+    return reduce(join, place, "recipe")
 
 
 def _close(a: Any, b: Any) -> bool:

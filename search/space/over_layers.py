@@ -112,6 +112,13 @@ class OverLayers:
         index = self._layers.index(tensor)
         return None if index is None else index - self._first
 
+    def depth(self, tensor: str) -> float:
+        """Return a tensor's place in [0, 1], as the dialect's interpolation takes it."""
+        index = self._index(tensor)
+        if index is None:
+            return 0.0
+        return index / (self.count - 1) if self.count > 1 else 1.0
+
     def layer_of(self, tensor: str) -> int:
         """Return the layer whose value a tensor has."""
         index = self._index(tensor)

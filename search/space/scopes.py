@@ -91,12 +91,12 @@ class Scopes:
             return f"{knob.unit} needs a slice whose layer_range are plain numbers"
         return self.of(place).rule_broken_by(knob)
 
-    def depth(self, tensor: str) -> float:
-        """Return a tensor's place in [0, 1], as interpolation takes it in `models:`."""
+    def depth(self, place: Place, tensor: str) -> float:
+        """Return a tensor's place in [0, 1], as interpolation takes it for a knob at a place."""
+        if slice_of(place) is not None:
+            return self.of(place).depth(tensor)
         stack = next((s for s in self._stacks if s.index(tensor) is not None), None)
-        if stack is None:
-            return 0.0
-        return (stack.index(tensor) or 0) / (stack.count - 1) if stack.count > 1 else 1.0
+        return 0.0 if stack is None else OverLayers((), stack).depth(tensor)
 
     def placed(self, recipe: Recipe) -> dict[str, Placed]:
         """Return tensor of the result -> what goes into it, and which settings hold for it.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from merge_core.contract import Param
 from merge_core.errors import MergeError, Problems, join
+from merge_core.plan.layout import Placed
 from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.schema import Recipe
 from merge_core.validation import Place
@@ -166,7 +167,7 @@ class Space:
             for name, value in drawn.items()
         }
         recipe = self.recipe(carried)
-        found = pulled_back(recipe, slopes, self._scopes.placed(recipe))
+        found = pulled_back(recipe, slopes, self.placed(recipe))
         there = self.smooth & self.active(drawn)
         return {d.name: found.get(d.name, 0.0) for d in self.dimensions if d.name in there}
 
@@ -184,9 +185,22 @@ class Space:
         """Return the dimensions of the knob at a place."""
         return self._of[place]
 
-    def depth(self, tensor: str) -> float:
-        """Return a tensor's place in [0, 1], as the dialect's interpolation takes it."""
-        return self._scopes.depth(tensor)
+    def depth(self, place: Place, tensor: str) -> float:
+        """Return a tensor's place in [0, 1], as the dialect's interpolation takes it.
+
+        Args:
+            place: Of a knob.
+            tensor: One of those that it decides.
+        """
+        return self._scopes.depth(place, tensor)
+
+    def placed(self, recipe: Recipe) -> dict[str, Placed]:
+        """Return tensor of the result -> what goes into it, and which settings hold for it.
+
+        Raises:
+            CheckpointError: A layer that the recipe names is not there.
+        """
+        return self._scopes.placed(recipe)
 
     def decided(self, place: Place) -> tuple[int, list[tuple[int, str]]]:
         """Return how many values a knob has, and which of them each tensor gets that it decides."""

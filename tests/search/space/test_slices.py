@@ -9,6 +9,8 @@ import pytest
 from merge_core.errors import MergeError, Problems
 from merge_core.merge.nested import plan
 from merge_core.parents.protocol import Parent
+from merge_core.recipe.read import parse
+from search.space.inverse import point_of
 from search.space.space import Space
 from search.space.starting_points import defaults
 from search.spec.knob_places import ELSEWHERE
@@ -244,3 +246,41 @@ def test_a_method_that_is_chosen_leaves_out_what_the_others_use(parents: dict[st
     assert "slice 1/density/add" not in space.active(point)
     linear = space.recipe({k: x for k, x in point.items() if k in space.active(point)})
     assert dict(linear.slices[0].sources[0].parameters).keys() == {"weight"}
+
+
+@pytest.mark.parametrize("data", [MERGED, {"modules": MERGED["slices"]}], ids=["slices", "modules"])
+def test_a_recipe_of_slices_is_read_back_to_its_point(
+    data: Any, parents: dict[str, Parent]
+) -> None:
+    if "modules" in data:
+        data = {"merge_method": "linear", "modules": {"default": {"slices": data["modules"]}}}
+    space = space_of(data, parents)
+    point = draw(space)
+    found = point_of(space, space.recipe(point))
+    assert found == {name: pytest.approx(value) for name, value in point.items()}
+
+
+def test_a_cut_is_read_back_and_other_slices_are_refused(parents: dict[str, Parent]) -> None:
+    data = stacked(one(source("add", 0, CUT)), one(source("sort", CUT, 4)), method="passthrough")
+    space = space_of(data, parents)
+    assert point_of(space, space.recipe({"cut": 2.0})) == {"cut": 2.0}
+    uneven = stacked(one(source("add", 0, 2)), one(source("sort", 3, 4)), method="passthrough")
+    three = stacked(*data["slices"][:1], one(source("rev", 0, 4)), method="passthrough")
+    three["slices"][0] = one(source("add", 0, 2))
+    for other in (uneven, three):
+        recipe = parse(other, "recipe", [])
+        assert recipe is not None
+        with pytest.raises(MergeError, match=r"recipe\.slices: this recipe has other models"):
+            point_of(space, recipe)
+
+
+def test_a_value_that_the_study_cannot_say_is_named_with_its_tensor(
+    parents: dict[str, Parent],
+) -> None:
+    space = space_of(MERGED, parents)
+    plain = space.recipe(draw(space)).plain()
+    plain["slices"][0]["sources"][1]["parameters"]["weight"][1]["value"] = 0.4
+    recipe = parse(plain, "recipe", [])
+    assert recipe is not None
+    with pytest.raises(MergeError, match=r"this recipe has 0\.4 for .*, the nearest .* is 0\.3"):
+        point_of(space, recipe)
