@@ -23,6 +23,7 @@ from pydantic import Field
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, items_of
 from evaluators.registry import EvaluatorPlugin
 from evaluators.target import Target
+from merge_core.errors import NoPromptsError
 from merge_core.validation import StrictModel
 
 _PROMPT = "Once upon a time"
@@ -83,6 +84,16 @@ class Cost(Evaluator):
             NoTargetsError: Always.
         """
         raise self.no_targets("a cost is a number of the model, whatever it answers")
+
+    def prompts(self, which: Sequence[int]) -> list[str]:
+        """There are none. See ``protocol.Evaluator.prompts``.
+
+        Raises:
+            NoPromptsError: Always.
+        """
+        raise NoPromptsError(
+            f"{self.task} has no prompts: a cost is a number of the model, whatever it reads"
+        )
 
     def _speed(self, model: LiveModel, i: int) -> float:
         start = time.perf_counter()

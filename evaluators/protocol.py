@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluators.target import Target
-from merge_core.errors import EvaluationError, NoTargetsError
+from merge_core.errors import EvaluationError, NoPromptsError, NoTargetsError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -233,6 +233,19 @@ class Evaluator(ABC):
     def no_targets(self, reason: str) -> NoTargetsError:
         """Return the error that there are no targets, and why."""
         return NoTargetsError(f"{self.task} has no gradient: {reason}")
+
+    def prompts(self, which: Sequence[int]) -> list[str]:
+        """Return what a model reads of some items before it answers, one text each.
+
+        Known without a model; by default what their ``targets`` begin with.
+
+        Raises:
+            NoPromptsError: The task does not say it.
+        """
+        try:
+            return [target.start for target in self.targets(which)]
+        except NoTargetsError as error:
+            raise NoPromptsError(f"{self.task} names neither prompts nor targets") from error
 
     def unfit(self, model: LiveModel, which: Sequence[int]) -> Mapping[int, str]:
         """Return which of some items the model cannot take, and why; where that is not known, none.

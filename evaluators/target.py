@@ -75,6 +75,12 @@ class Target:
                 f"at least one, got {list(self.right)}"
             )
 
+    @property
+    def start(self) -> str:
+        """What is read first: the context of a right choice, or the text that has none."""
+        text = self.choices[self.right[0]].texts[0]
+        return text if isinstance(text, str) else text[0] or text[1]
+
     @classmethod
     def written(cls, context: str, answers: Sequence[str]) -> Target:
         """Return a target that one of some answers is written after a context.

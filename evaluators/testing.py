@@ -28,7 +28,7 @@ import pytest
 import torch
 
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, score_items
-from merge_core.errors import NonFiniteError, NoTargetsError, ParameterError
+from merge_core.errors import NonFiniteError, NoPromptsError, NoTargetsError, ParameterError
 
 Build = Callable[[], Evaluator]
 Score = Callable[[Sequence[int]], ScoreVector]
@@ -108,6 +108,23 @@ class EvaluatorContract:
         self, evaluator: Evaluator, build_other: Build
     ) -> None:
         assert build_other().fingerprint() != evaluator.fingerprint()
+
+    def test_prompts_are_one_text_per_position_or_refused_at_once(
+        self, evaluator: Evaluator
+    ) -> None:
+        """Also for no positions: so it is known at once whether there are any."""
+        try:
+            evaluator.prompts([])
+        except NoPromptsError:
+            with pytest.raises(NoPromptsError, match=re.escape(evaluator.task)):
+                evaluator.prompts([0])
+            return
+        one, other = evaluator.prompts([0]), evaluator.prompts([1])
+        assert evaluator.prompts([1, 0, 1]) == [*other, *one, *other]
+        assert all(isinstance(text, str) and text for text in (*one, *other))
+        for position in (-1, len(evaluator.items)):
+            with pytest.raises(IndexError, match=str(position)):
+                evaluator.prompts([position])
 
     def test_targets_are_one_per_position_or_refused_at_once(self, evaluator: Evaluator) -> None:
         """Also for no positions: `mergetune check` asks so whether there is a gradient."""

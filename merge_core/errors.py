@@ -79,6 +79,10 @@ class NoTargetsError(MergeError, NotImplementedError):
     """A task does not say which answers are right, so its score has no gradient."""
 
 
+class NoPromptsError(MergeError, NotImplementedError):
+    """A task does not say what a model reads before it answers."""
+
+
 class TemplateError(MergeError, ValueError):
     """A Jinja template is none, cannot be filled, or not within its bounds.
 

@@ -24,8 +24,11 @@ from search.options import (
     Asks,
     DryRun,
     Files,
+    Html,
     IncludePath,
+    Inspected,
     Json,
+    Layers,
     NoTasks,
     NotOpened,
     Out,
@@ -35,6 +38,7 @@ from search.options import (
     Strict,
     Study,
     StudyOut,
+    Texts,
     Trials,
     TrustTasks,
 )
@@ -45,13 +49,15 @@ from search.run import caches
 from search.run import check as checks
 from search.run import dry_run as dry_runs
 from search.run import study as studies
+from search.run.inspect_layers import inspect_layers
 from search.run.unforeseen import traceback_kept
 from search.scoring.pareto import front
 from search.storage.locate import chosen, open_study, winner
 from search.trial.budget import Change
 from search.trial.builder import Builder
 from search.trial.worker import Worker
-from search.views import inspection_html, inspection_table, plugin_table, tables
+from search.views import plugin_table, tables
+from search.views.inspections import Shown
 from search.views.progress_line import ProgressLine, Stopper, hush_libraries
 from search.views.terminal import printable_output
 
@@ -239,17 +245,23 @@ def best(
 
 @app.command()
 def inspect(
-    recipe: Annotated[Path, typer.Argument(help="A recipe in the mergekit dialect.")],
-    html: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Also write heat maps into this file.")
-    ] = None,
+    what: Inspected,
+    layers: Layers = False,
+    texts: Texts = None,
+    html: Html = None,
+    plugin: Plugins = None,
+    trust_tasks: TrustTasks = False,
+    send_key: SendKeys = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a recipe's task vectors and what its density keeps, before any merge."""
-    found = inspection.inspect(api.planned(recipe, tell=_warn))
+    """Measure a recipe's task vectors and what its density keeps, or which layers matter."""
+    if layers or texts is not None:
+        shown = Shown.of(inspect_layers(what, texts, _warn))
+    else:
+        shown = Shown.of(inspection.inspect(api.planned(Path(what), tell=_warn)))
     if html is not None:
-        write_whole(html, inspection_html.page(found))
-    _answer(as_json, found.plain(), lambda: inspection_table.show(found))
+        write_whole(html, shown.page())
+    _answer(as_json, shown.data, shown.show)
 
 
 @app.command()

@@ -57,6 +57,18 @@ DryRun = Annotated[
 NoTasks = Annotated[
     bool, typer.Option("--no-tasks", help="Do not open tokenizers and tasks; needs no torch.")
 ]
+Inspected = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe; with --layers also a study or a model.")
+]
+Layers = Annotated[
+    bool, typer.Option("--layers", help="Measure which layers of the models matter, on texts.")
+]
+Texts = Annotated[
+    Path | None, typer.Option(help="Texts for --layers, instead of a study's search items.")
+]
+Html = Annotated[
+    Path | None, typer.Option(dir_okay=False, help="Also write heat maps into this file.")
+]
 Out = Annotated[Path, typer.Argument(help="The model folder to make.")]
 StudyOut = Annotated[
     Path, typer.Option("--out", help="The study file to write (.yaml), or its folder.")

@@ -114,6 +114,11 @@ class LmEvalTask(Evaluator):
         every = self._targets
         return [every[i] for i in which]
 
+    def prompts(self, which: Sequence[int]) -> list[str]:
+        """Return what the first request of each document begins with, or its whole text."""
+        self.check_positions(which)
+        return [_start(self._prepared.requests[i][0]) for i in which]
+
     @functools.cached_property
     def _targets(self) -> tuple[Target, ...]:
         try:
@@ -190,6 +195,11 @@ def _refuse_filter(task: str, chosen: FilterEnsemble) -> None:
                 f"lm-eval task {task!r}: filter {chosen.name!r} cannot be made: "
                 f"{type(error).__name__}: {error}"
             ) from error
+
+
+def _start(request: Instance) -> str:
+    pair = request.request_type == "loglikelihood"
+    return str(request.args[0] or (request.args[1] if pair else ""))
 
 
 def _prompt(request: Instance, cut: bool) -> tuple[str, int]:

@@ -115,6 +115,11 @@ class AnswerEvaluator(Evaluator):
         values = [math.nan if i in reasons else next(found) for i in which]
         return np.array(values, dtype=np.float64)
 
+    def prompts(self, which: Sequence[int]) -> list[str]:
+        """Return what the model is asked. See ``protocol.Evaluator.prompts``."""
+        self.check_positions(which)
+        return [self.texts[i] for i in which]
+
     def unfit(self, model: LiveModel, which: Sequence[int]) -> dict[int, str]:
         """Return why prompts do not fit the window. See ``protocol.Evaluator.unfit``."""
         return unfit({i: self._tokens[i] for i in which}, self._most, window_of(model))

@@ -110,6 +110,11 @@ class BitsPerByte(Evaluator):
             raise self.no_targets("`stride` needs a `window` here; say how many tokens are seen")
         return [self._target(i, window) for i in which]
 
+    def prompts(self, which: Sequence[int]) -> list[str]:
+        """Return the documents. See ``protocol.Evaluator.prompts``."""
+        self.check_positions(which)
+        return [self._texts[i] for i in which]
+
     def _target(self, i: int, window: int | None) -> Target:
         texts = (self._texts[i],) if window is None else tuple(self._pieces(i, window))
         return Target((Choice(texts, size=math.log(2) * self._bytes[i]),))

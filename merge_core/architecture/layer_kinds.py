@@ -27,10 +27,7 @@ def of_layers(model: Any, stack: str) -> tuple[Kind, ...]:
     Raises:
         CheckpointError: The class has no such list of modules.
     """
-    layers = _layers(model, stack)
-    if not layers:
-        raise CheckpointError(f"{stack}: {type(model).__name__} has no such list of layers")
-    return tuple(_kind(layer) for layer in layers)
+    return tuple(_kind(layer) for layer in modules(model, stack))
 
 
 def difference(a: Kind, at: int, b: Kind, to: int) -> str | None:
@@ -46,7 +43,12 @@ def difference(a: Kind, at: int, b: Kind, to: int) -> str | None:
     return None
 
 
-def _layers(model: Any, stack: str) -> list[Any]:
+def modules(model: Any, stack: str) -> list[Any]:
+    """Return the modules of a stack's layers, in their order; for the arguments see ``of_layers``.
+
+    Raises:
+        CheckpointError: The class has no such list of modules.
+    """
     import torch
 
     start = f"{stack}." if stack else ""
@@ -57,7 +59,7 @@ def _layers(model: Any, stack: str) -> list[Any]:
                 if stored.startswith(f"{start}0.") and part.startswith(f"{name}.0."):
                     return [*module]
                 break
-    return []
+    raise CheckpointError(f"{stack}: {type(model).__name__} has no such list of layers")
 
 
 def _kind(layer: Any) -> Kind:

@@ -164,7 +164,7 @@ class Builder:
         names = tuple(dict.fromkeys([*spec.template.references(), *extra]))
         parents = open_parents(names, spec.roots, store.open)
         for parent in parents.values():
-            _check_causal(parent)
+            check_causal(parent)
         entries = sum(math.prod(x.shape) for x in self._main(parents).tensors.values())
         placed = self._place(store, parents)
         return _Opened(parents, placed, entries, Watch(parents.values()))
@@ -212,7 +212,12 @@ def candidate_bytes(recipe: Mapping[str, Any], tensors: Mapping[str, TensorInfo]
     return width * sum(math.prod(x.shape) for x in tensors.values()) or sum(sizes(tensors))
 
 
-def _check_causal(parent: Parent) -> None:
+def check_causal(parent: Parent) -> None:
+    """Refuse a model that does not predict each token from those before it.
+
+    Raises:
+        CheckpointError: It does not.
+    """
     if parent.architecture.not_causal:
         raise CheckpointError(
             f"{parent.where}: {parent.architecture.not_causal}, and a study scores causal language "

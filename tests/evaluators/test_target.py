@@ -33,3 +33,16 @@ def test_of_many_right_answers_the_first_different_ones_count():
     ]
     assert target.right == tuple(range(MOST_ANSWERS))
     assert not target.competing
+
+
+@pytest.mark.parametrize(
+    ("target", "start"),
+    [
+        (Target.written("q", ["a", "b"]), "q"),
+        (Target((Choice((("", "said"),)),)), "said"),
+        (Target((Choice(("a whole text", "another")),)), "a whole text"),
+        (Target((Choice((("x", "1"),)), Choice((("y", "2"),))), (1,), competing=True), "y"),
+    ],
+)
+def test_what_is_read_first_is_the_context_of_a_right_choice_or_its_text(target, start):
+    assert target.start == start

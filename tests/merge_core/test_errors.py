@@ -14,6 +14,7 @@ EXPECTED = {
     "UnknownNameError": LookupError,
     "EvaluationError": RuntimeError,
     "NoTargetsError": NotImplementedError,
+    "NoPromptsError": NotImplementedError,
     "TemplateError": ValueError,
     "OutputExistsError": FileExistsError,
     "OutputError": OSError,

@@ -103,6 +103,15 @@ def test_the_standard_tasks_can_tell_models_apart(name, standard, live):
     assert 0 < mean(all_scores(standard.open(name), live)) < 1
 
 
+@pytest.mark.parametrize("name", ["gen", "choice", "ends", "texts"])
+def test_prompts_are_those_that_lm_eval_makes(name, standard, live, lm_eval_says):
+    task = standard.open(name, num_fewshot=0 if name == "texts" else 2)
+    theirs = lm_eval_says(live, standard, name, **({} if name == "texts" else {"num_fewshot": 2}))
+    found = task.prompts(range(len(task.items)))
+    assert found == [asked[0][0] for asked in prompts(task)]
+    assert {*found} == {sample["arguments"][0][0] for sample in theirs.samples}
+
+
 def test_another_fewshot_seed_gives_lm_evals_score_of_that_seed(standard, live, lm_eval_says):
     task = standard.open("choice", num_fewshot=2, seed=99)
     theirs = lm_eval_says(live, standard, "choice", num_fewshot=2, fewshot_random_seed=99)

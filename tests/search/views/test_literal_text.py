@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
+from evaluators.engines.hf.residual_stream import LayerDistances
 from evaluators.registry import EVALUATORS, EvaluatorPlugin
 from merge_core.contract import Method, Param
 from merge_core.methods.registry import METHODS
@@ -25,10 +26,18 @@ from search.report.summary import Report
 from search.run.caches import Cache
 from search.run.check import Checked
 from search.run.dry_run import Costs
+from search.run.inspect_layers import LayersFound
 from search.run.size import Counts
 from search.storage.study_record import Record
 from search.trial.trial import Trial
-from search.views import inspection_html, inspection_table, plugin_table, progress_line, tables
+from search.views import (
+    inspection_html,
+    inspection_table,
+    layers_table,
+    plugin_table,
+    progress_line,
+    tables,
+)
 from tests.search.views.test_inspection_html import FOUND
 
 BAD = "[bold]x[/foo] :cat: \\[red]"  # as markup: a style, an error, an emoji, an escape
@@ -142,6 +151,11 @@ def show_written(_: pytest.MonkeyPatch) -> None:
     tables.written(Written((Path(BAD),), {"trials": 1}, [BAD], {BAD: BAD}))
 
 
+def show_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = LayerDistances(1, 2, (0.5, 0.5), ((0.25, 0.5), (0.75,)))
+    layers_table.show(LayersFound(BAD, {BAD: one}))
+
+
 SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "tables.report": show_report,
     "tables.trials": show_trials,
@@ -156,6 +170,7 @@ SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "plugin_table.one_method": show_method,
     "plugin_table.evaluators": show_evaluators,
     "inspection_table.show": show_inspection,
+    "layers_table.show": show_layers,
     "progress_line.ProgressLine": show_progress,
 }
 PRINT_NOTHING = {
@@ -165,6 +180,9 @@ PRINT_NOTHING = {
     "terminal.duration",
     "inspection_html.Scale",
     "inspection_html.page",  # escaped, as its own test says
+    "layers_html.page",  # escaped, as its own test says
+    "layers_table.sentence",
+    "inspections.Shown",
     "terminal.PlainConsole",
     "terminal.printable",
     "terminal.printable_output",
