@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from merge_core.atomic_write import check_free
-from merge_core.errors import Notices
+from merge_core.errors import Notices, ParameterError
 from merge_core.merge.nested import plan, unmatched_filters
 from merge_core.output import model_folder
 from merge_core.parents.open import open_parents
@@ -43,6 +43,33 @@ def merge(
     """
     check_free(Path(out), overwrite=overwrite)  # before hours of fetching models
     plan = planned(recipe, folder, tell=tell, strict=strict)
+    return model_folder.write(plan, Path(out), overwrite=overwrite)
+
+
+def moe(
+    config: Source,
+    out: Folder,
+    *,
+    tell: Tell = _warn,
+    folder: Folder | None = None,
+    overwrite: bool = False,
+    strict: bool = False,
+) -> str:
+    """Make a mixture of experts as :func:`merge` does, of a configuration of mergekit-moe, too.
+
+    Raises:
+        DocumentError: It breaks rules.
+        ParameterError: It has no experts.
+        MergeError: A parent cannot be used, or ``out`` is taken.
+    """
+    check_free(Path(out), overwrite=overwrite)
+    found, _ = read(config, folder)
+    if found.recipe.moe is None:
+        raise ParameterError(
+            f"{found.notices.file}: has no experts and no moe; merge such a recipe with "
+            f"mergetune merge"
+        )
+    plan = planned(config, folder, tell=tell, strict=strict)
     return model_folder.write(plan, Path(out), overwrite=overwrite)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,14 +13,13 @@ from merge_core import api
 from merge_core.atomic_write import write_whole
 from merge_core.errors import MergeError, ParameterError
 from merge_core.inspect import report as inspection
-from merge_core.json_text import json_text
 from search.draft import evolve, from_recipe
 from search.draft.init import Given
 from search.draft.init import init as first_study
 from search.draft.tasks import Asked
-from search.draft.write import Written
 from search.options import (
     Asks,
+    Config,
     DryRun,
     Files,
     Html,
@@ -57,6 +55,10 @@ from search.trial.budget import Change
 from search.trial.builder import Builder
 from search.trial.worker import Worker
 from search.views import plugin_table, tables
+from search.views.answers import answer as _answer
+from search.views.answers import made as _made
+from search.views.answers import warn as _warn
+from search.views.answers import written as _written
 from search.views.inspections import Shown
 from search.views.progress_line import ProgressLine, Stopper, hush_libraries
 from search.views.terminal import printable_output
@@ -83,23 +85,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("mergetune: stopped; settled trials are stored", file=sys.stderr)
         sys.exit(1)
-
-
-def _warn(line: str) -> None:
-    print(f"warning: {line}", file=sys.stderr)
-
-
-def _answer(as_json: bool, data: Any, show: Callable[[], None]) -> None:
-    if as_json:
-        print(json_text(data))
-    else:
-        show()
-
-
-def _written(found: Written, as_json: bool) -> None:
-    _answer(as_json, found.plain(), lambda: tables.written(found))
-    for line in found.warnings:
-        _warn(line)
 
 
 @app.command()
@@ -273,9 +258,19 @@ def merge(
     as_json: Json = False,
 ) -> None:
     """Merge a recipe into a model folder."""
-    digest = api.merge(recipe, out, tell=_warn, overwrite=overwrite, strict=strict)
-    data = {"out": str(out), "weights_digest": digest}
-    _answer(as_json, data, lambda: print(f"{out}: weights digest {digest}"))
+    _made(api.merge(recipe, out, tell=_warn, overwrite=overwrite, strict=strict), out, as_json)
+
+
+@app.command()
+def moe(
+    config: Config,
+    out: Out,
+    overwrite: Overwrite = False,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Make a mixture of experts of dense models."""
+    _made(api.moe(config, out, tell=_warn, overwrite=overwrite, strict=strict), out, as_json)
 
 
 @app.command()

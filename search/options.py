@@ -69,6 +69,9 @@ Texts = Annotated[
 Html = Annotated[
     Path | None, typer.Option(dir_okay=False, help="Also write heat maps into this file.")
 ]
+Config = Annotated[
+    Path, typer.Argument(help="A configuration of mergekit-moe, or a recipe with moe.")
+]
 Out = Annotated[Path, typer.Argument(help="The model folder to make.")]
 StudyOut = Annotated[
     Path, typer.Option("--out", help="The study file to write (.yaml), or its folder.")

@@ -126,7 +126,7 @@ FLOORS = {
             {"kernels"},
         ),
         *({"numerics"}, {"methods", "architecture"}, {"recipe"}, {"parents"}, {"tokenizer"}),
-        *({"plan"}, {"merge"}, {"output"}, {"inspect", "api", "testing"}),
+        *({"plan"}, {"mixture"}, {"merge"}, {"output"}, {"inspect", "api", "testing"}),
     ),
     "evaluators": (
         {"target"},

@@ -6,11 +6,12 @@ Its tensors are merged when asked for and never written.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from dataclasses import replace
 
 from merge_core.contract import Tensor
 from merge_core.errors import ParameterError, Problem
 from merge_core.merge.execute import Execution
+from merge_core.mixture.plan import plan_mixture
 from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import TensorInfo
 from merge_core.plan.planner import plan_document
@@ -24,23 +25,33 @@ def plan(recipe: Recipe, opened: Mapping[str, Parent]) -> Plan:
     """Plan a valid recipe and the documents it names; ``opened`` has every parent by reference.
 
     Raises:
-        CheckpointError, ShapeError, ParameterError: See ``planner.plan_document``; or a document
-            that is no result makes a tokenizer of its own.
+        CheckpointError, ShapeError, ParameterError: See ``planner.plan_document`` and
+            ``mixture.plan.plan_mixture``; or a document that is no result makes a tokenizer of its
+            own.
     """
-    if any(one.moe is not None for one in (recipe, *recipe.documents)):
-        raise ParameterError("moe: mixtures are read, but not made yet; remove moe")
     parents = dict(opened)
     for document in recipe.documents:
         assert document.name is not None
-        made = plan_document(document, dict(parents), opened)
+        made = _planned(document, dict(parents), opened)
+        _check_tokens(document.name, made)
         parents[document.name] = Intermediate(document.name, made)
-    return plan_document(recipe, parents, opened)
+    return _planned(recipe, parents, opened)
+
+
+def _planned(recipe: Recipe, parents: Mapping[str, Parent], opened: Mapping[str, Parent]) -> Plan:
+    """Plan one document; its own ``documents`` aside."""
+    if recipe.moe is None:
+        return plan_document(recipe, parents, opened)
+    dense = plan_document(replace(recipe, moe=None), parents, opened)
+    return plan_mixture(recipe, dense, parents, Intermediate)
 
 
 def unmatched_filters(reading: Reading, plan: Plan) -> list[Problem]:
     """Return a notice for every filter that is no part of any tensor's name."""
     inside = [parent.plan for parent in plan.parents.values() if isinstance(parent, Intermediate)]
-    found = [notice for one in (*inside, plan) for notice in _unmatched(reading, one)]
+    # A mixture has no settings beside those of its dense part, which is among the parents.
+    plans = [one for one in (*inside, plan) if one.recipe.moe is None]
+    found = [notice for one in plans for notice in _unmatched(reading, one)]
     return list(dict.fromkeys(found))
 
 
@@ -58,8 +69,9 @@ def _unmatched(reading: Reading, plan: Plan) -> Iterator[Problem]:
             yield reading.at(plan.recipe.name, path, rule)
 
 
-def _check_tokens(name: str, plan: Plan, folder: Path) -> None:
-    """Check that the tokenizer of ``folder`` is that of a document's result."""
+def _check_tokens(name: str, plan: Plan) -> None:
+    """Check that a document's result has the tokenizer of one of its models."""
+    folder = plan.parents[plan.tokens_from].folder
     if plan.vocabulary is None:
         return
     if plan.vocabulary.token_ids != parent_tokenizer.load(folder).get_vocab():
@@ -83,7 +95,6 @@ class Intermediate(Parent):
         self.reference = name
         self.plan = plan
         self.config, self.folder = plan.config, plan.parents[plan.tokens_from].folder
-        _check_tokens(name, plan, self.folder)
         self._steps = {step.tensor: step for step in plan.steps}
         self._execution = Execution(plan)
         self.tensors = {

@@ -11,6 +11,7 @@ from merge_core.errors import CheckpointError
 from merge_core.parents.companions import CHATS, KEPT, LEFT, OWN
 from merge_core.recipe.model_reference import Reference, parse
 
+FILE = ".safetensors"  # references to a file of tensors end so
 WANTED = ("*.safetensors", *OWN, "*.index.json", "README.md", *KEPT)
 PICKLED = ("pytorch_model*.bin", "adapter_model.bin")  # only where there are no safetensors
 # Weights of other formats and in folders, and what no merge has a use for.
@@ -40,6 +41,11 @@ class Located:
     model: Place
     lora: Place | None = None
 
+    @property
+    def is_file(self) -> bool:
+        """Whether the model's place is a file of tensors, not a folder."""
+        return self.reference.endswith(FILE) and self.model.folder.is_file()
+
     def seen_from(self, where: Path) -> str:
         """Return the reference that holds in a file inside the folder ``where``: hub ids pinned."""
         lora = (None, None) if self.lora is None else self.lora.seen_from(where)
@@ -64,6 +70,14 @@ def local_folder(path: str, roots: Sequence[Path]) -> Path | None:
     return None
 
 
+def local_file(path: str, roots: Sequence[Path]) -> Path | None:
+    """Return the file of tensors that a path names, relative to one of ``roots``, or None."""
+    if not path.endswith(FILE):
+        return None
+    files = (root / Path(path).expanduser() for root in roots)
+    return next((file.resolve() for file in files if file.is_file()), None)
+
+
 def locate_here(reference: str, roots: Sequence[Path]) -> Path | None:
     """Return the folder of a reference's model if it is on this disk outside the hub's cache."""
     folder = local_folder(reference, roots)
@@ -77,8 +91,9 @@ def not_local(reference: str, roots: Sequence[Path]) -> list[str]:
         ParameterError: The reference cannot be read.
         CheckpointError: A part can only be a folder, and is not there.
     """
-    if local_folder(reference, roots) is not None:
+    if local_folder(reference, roots) is not None or local_file(reference, roots) is not None:
         return []
+    _refuse_file(reference, roots)
     parsed = parse(reference)
     parts = [path for path in (parsed.path, parsed.lora) if path is not None]
     absent = [path for path in parts if local_folder(path, roots) is None]
@@ -102,6 +117,10 @@ def locate(reference: str, roots: Sequence[Path]) -> Located:
     folder = local_folder(reference, roots)
     if folder is not None:
         return Located(reference, Place(reference, folder))
+    file = local_file(reference, roots)
+    if file is not None:
+        return Located(reference, Place(reference, file))
+    _refuse_file(reference, roots)
     parsed = parse(reference)
     model = _place(parsed.path, parsed.revision, roots)
     lora = None if parsed.lora is None else _place(parsed.lora, parsed.lora_revision, roots)
@@ -126,6 +145,12 @@ def _refuse_path(path: str, roots: Sequence[Path]) -> None:
     """Refuse text that can only be a path: hub ids are ``name`` or ``owner/name``."""
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise CheckpointError(f"model {path!r}: no such folder in {_shown(roots)}")
+
+
+def _refuse_file(path: str, roots: Sequence[Path]) -> None:
+    """Refuse a file of tensors that is not there."""
+    if path.endswith(FILE):
+        raise CheckpointError(f"file {path!r}: no such file in {_shown(roots)}")
 
 
 def _shown(roots: Sequence[Path]) -> str:

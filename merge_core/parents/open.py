@@ -9,6 +9,7 @@ from merge_core.parents.checkpoint import Checkpoint
 from merge_core.parents.locate import Located, locate
 from merge_core.parents.lora import Adapted
 from merge_core.parents.protocol import Parent
+from merge_core.parents.router_file import RouterFile
 from merge_core.parents.weight_files import Opens, open_file
 
 
@@ -26,6 +27,8 @@ def open_parents(
 
 
 def _open(located: Located, opens: Opens) -> Parent:
+    if located.is_file:
+        return RouterFile(located, opens)
     if located.lora is None:
         return Checkpoint(located, opens)
     base = Checkpoint(Located(located.model.path, located.model), opens)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import FLOATS
 from merge_core.plan.check_result import check_result
 from merge_core.plan.layout import Layout, Placed, lay_out
-from merge_core.plan.steps import DTYPES, Plan, Step
+from merge_core.plan.steps import DTYPES, Operand, Plan, Step
 from merge_core.recipe.interpolate import value_of
 from merge_core.recipe.schema import Recipe, Settings
 from merge_core.recipe.tokenizer_schema import BASE, UNION
@@ -73,7 +73,7 @@ def plan_document(
         config_from=config_from,
         tokens_from=tokens_from,
         config=config,
-        dtype=recipe.out_dtype or recipe.dtype or _common_dtype(layout, parents),
+        dtype=recipe.out_dtype or recipe.dtype or common_dtype(_read(layout), parents),
         steps=tuple(sorted(steps, key=lambda step: step.tensor)),
         dropped=dropped,
         vocabulary=tokens,
@@ -243,8 +243,12 @@ def _reason(layout: Layout, parent: str, tensor: str) -> str | None:
     return "other models' slices give it" if placed else None
 
 
-def _common_dtype(layout: Layout, parents: Mapping[str, Parent]) -> str:
-    """Return the smallest type that holds all that is merged; bfloat16 with float16 is float32.
+def _read(layout: Layout) -> Iterable[Operand]:
+    return (operand for placed in layout.placed for operand in placed.inputs())
+
+
+def common_dtype(read: Iterable[Operand], parents: Mapping[str, Parent]) -> str:
+    """Return the smallest type that holds all that is read; bfloat16 with float16 is float32.
 
     Tensors that a class keeps in float32 whatever its type is count only if there are no others.
     """
@@ -253,8 +257,7 @@ def _common_dtype(layout: Layout, parents: Mapping[str, Parent]) -> str:
             parents[x.parent].tensors[x.tensor].dtype,
             x.tensor in parents[x.parent].architecture.float32,
         )
-        for placed in layout.placed
-        for x in placed.inputs()
+        for x in read
     }
     floats = [(dtype, kept) for dtype, kept in types if dtype in FLOATS]
     kinds = {dtype for dtype, kept in floats if not kept} or {dtype for dtype, _ in floats}

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from merge_core.errors import MergeError, Notices, Problems
+from merge_core.json_text import read_json
+from merge_core.mixture.classes import chosen
 from merge_core.parents.locate import locate_here, not_local
 from merge_core.parents.weight_files import tensor_infos
+from merge_core.recipe.mixture_schema import Mixture
 from merge_core.recipe.read import reading_of
 from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import Document, read_all
@@ -25,6 +28,8 @@ from search.spec.score import Score
 from search.spec.storage_url import masked
 from search.spec.study_file import StudySpec
 from search.trial.budget import NO_CHANGE, Budget
+
+OF_RECIPES = {"merge_method", "moe", "experts"}  # a recipe has one of these keys, no study has
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ def check(path: Path, *, strict: bool = False, tasks: bool = False) -> Checked:
     file = path / study_file.FILE if path.is_dir() else path
     documents = read_all(file)
     data = [document.data for document in documents]
-    if all(isinstance(x, dict) and "recipe" not in x and "merge_method" in x for x in data):
+    if all(isinstance(x, dict) and "recipe" not in x and x.keys() & OF_RECIPES for x in data):
         reading = reading_of(documents)
         found, idle = _recipe(file, reading.recipe), [reading.notices]
     else:
@@ -93,7 +98,23 @@ def _recipe(file: Path, recipe: Recipe) -> Checked:
         "models": list(recipe.references()),
         "recipe_digest": recipe.digest(),
     }
-    return Checked(facts, _absent(recipe.references(), (file.resolve().parent, Path.cwd())))
+    roots = (file.resolve().parent, Path.cwd())
+    if recipe.moe is not None:
+        facts["mixture"] = _mixture(recipe, recipe.moe, roots)
+    return Checked(facts, _absent(recipe.references(), roots))
+
+
+def _mixture(recipe: Recipe, mixture: Mixture, roots: tuple[Path, ...]) -> str:
+    """Return what a mixture is, and of which class where the base model is here."""
+    base = recipe.base_model or recipe.names()[0]
+    folder = None if not_local(base, roots) else locate_here(base, roots)
+    config = read_json(folder / "config.json") if folder is not None else {}
+    kind = chosen(mixture, str(config.get("model_type")), base).name if config else "not known yet"
+    shared = f" and {len(mixture.shared_experts)} shared" if mixture.shared_experts else ""
+    return (
+        f"{len(mixture.experts)} experts{shared}, {mixture.experts_per_token} per token, routers "
+        f"{mixture.gate_mode}; class {kind}"
+    )
 
 
 def _study(spec: StudySpec, document: Document) -> Checked:

@@ -1,0 +1,98 @@
+"""The config of a mixture, made from that of the dense models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from merge_core.architecture import model_class
+from merge_core.errors import CheckpointError, shown
+from merge_core.mixture.classes import Counts, MixtureClass
+
+# Keys of which nothing is left to keep: what they say is in the tensors' names and shapes, or says
+# how training was spread over machines.
+IN_TENSORS = {"head_dim", "attention_bias", "mlp_bias", "use_bias", "intermediate_size"}
+INERT = {"pretraining_tp", "use_cache", "initializer_range", "attention_dropout"}
+TOLD = {"tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id"}
+NAMES = (
+    "model_type",
+    "architectures",
+    "transformers_version",
+    "auto_map",
+    "_name_or_path",
+    "dtype",
+)
+
+
+def mixture_config(
+    dense: Mapping[str, Any], found: MixtureClass, counts: Counts, biased: bool, where: str
+) -> dict[str, Any]:
+    """Return the ``config.json`` of a mixture.
+
+    What the dense class takes for granted is written out, since the other class may take something
+    else for granted.
+
+    Args:
+        dense: The dense part's config, one of which transformers makes a model.
+        found: The class.
+        counts: Of its experts.
+        biased: Whether the dense part's queries have a bias.
+        where: What has that config, for messages.
+
+    Raises:
+        CheckpointError: It says something for which the class has no word.
+    """
+    import transformers
+
+    full = model_class.config_of(dense).to_dict()
+    mapping: Mapping[str, Any] = transformers.CONFIG_MAPPING
+    own = mapping[str(dense["model_type"])]().to_dict()
+    words = mapping[found.model_type]().to_dict()
+    common = transformers.PreTrainedConfig().to_dict()
+    said = {key for key in own if key not in common or key in dense or key in TOLD} - {*NAMES}
+    lost = {key: full[key] for key in said - words.keys() if not _says_nothing(key, full[key])}
+    for key, value in sorted(lost.items()):
+        raise CheckpointError(
+            f"{where}: its config says {key} {shown(value)}, for which {found.name} has no word "
+            f"({len(lost)} such keys); choose another moe.architecture, or another model"
+        )
+    kept = {key: full[key] for key in full if key in said and key in words}
+    heads = full.get("head_dim") or 0
+    if heads not in (0, full["hidden_size"] // full["num_attention_heads"]):
+        kept["head_dim"] = heads
+    return {
+        "architectures": [found.architecture],
+        "model_type": found.model_type,
+        **kept,
+        **_attention(found, full, biased),
+        **found.keys(counts),
+    }
+
+
+def _says_nothing(key: str, value: Any) -> bool:
+    """Return whether a key may be left out: it is in the tensors, or is what it is anyway."""
+    if key in IN_TENSORS | INERT or value is None or value is False:
+        return True
+    if key == "layer_types":
+        return {*value} == {"full_attention"}
+    return key == "max_window_layers"  # without sliding windows it counts nothing
+
+
+def _attention(found: MixtureClass, full: Mapping[str, Any], biased: bool) -> dict[str, Any]:
+    """Return what a class that makes several kinds of attention must be told of it."""
+    if found.model_type == "qwen2_moe":
+        return {"qkv_bias": biased, **_everywhere_sliding(full)}
+    if found.model_type == "glm4_moe":
+        rope = {**full["rope_parameters"], "partial_rotary_factor": 1.0}
+        told = {"use_qk_norm": full["model_type"] == "qwen3", "rope_parameters": rope}
+        heads = full.get("head_dim") or full["hidden_size"] // full["num_attention_heads"]
+        return {**told, "attention_bias": biased, "head_dim": heads, "num_nextn_predict_layers": 0}
+    return {}
+
+
+def _everywhere_sliding(full: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Mistral's sliding window in the words of a class that lists it for each layer."""
+    if full["model_type"] != "mistral" or full.get("sliding_window") is None:
+        return {}
+    kinds = ["sliding_attention"] * full["num_hidden_layers"]
+    return {"use_sliding_window": True, "max_window_layers": 0, "layer_types": kinds}

@@ -1,0 +1,38 @@
+"""What a command answers: a table or one JSON document; warnings on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from merge_core.json_text import json_text
+from search.draft.write import Written
+from search.views import tables
+
+
+def warn(line: str) -> None:
+    """Print a warning."""
+    print(f"warning: {line}", file=sys.stderr)
+
+
+def answer(as_json: bool, data: Any, show: Callable[[], None]) -> None:
+    """Print data as JSON, or call what shows it."""
+    if as_json:
+        print(json_text(data))
+    else:
+        show()
+
+
+def written(found: Written, as_json: bool) -> None:
+    """Say what study file was written."""
+    answer(as_json, found.plain(), lambda: tables.written(found))
+    for line in found.warnings:
+        warn(line)
+
+
+def made(digest: str, out: Path, as_json: bool) -> None:
+    """Say what model folder was written."""
+    data = {"out": str(out), "weights_digest": digest}
+    answer(as_json, data, lambda: print(f"{out}: weights digest {digest}"))
