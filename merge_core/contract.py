@@ -207,6 +207,8 @@ class Method:
     formula: str = ""  # what comes out, in the notation of ``methods``; in lines where need be
     when: str = ""  # when to choose it, a sentence or two
     reference: Callable[[Inputs], Tensor] | None = None  # plain torch: what kernels are held to
+    # whether one model alone, with these parameters of its own, comes out as it went in, to the bit
+    passes_on: Callable[[Mapping[str, Value]], bool] | None = None
 
     def param(self, name: str) -> Param | None:
         """Return the parameter of that name, or None."""

@@ -176,6 +176,15 @@ class MethodContract:
             inputs = replace(inputs, base=None)
         assert bool(merge(self.method, inputs).isfinite().all())
 
+    def test_one_model_that_the_method_passes_on_comes_out_as_it_went_in(self) -> None:
+        values = [{p.name: x for p in self.method.params} for x in (1.0, 0.5, 0.0)]
+        one = torch.tensor(FINITE)
+        for own in values:
+            if self.method.passes_on is not None and self.method.passes_on(own):
+                shared = {p.name: usual(p) for p in self.method.params if p.scope == "shared"}
+                found = merge(self.method, Inputs([one], None, [own], shared, [0]))
+                assert found.view(torch.int32).equal(one.view(torch.int32)), own
+
     def test_masks_decide_the_result_only_where_the_method_says_that_it_draws(self) -> None:
         first, second = (merge(self.method, self.inputs((16, 33), key=key)) for key in (1, 2))
         assert self.method.draws != bool(first.equal(second)), (

@@ -95,7 +95,7 @@ def read(config: Mapping[str, Any], where: str, tensors: int | None = None) -> A
     Raises:
         CheckpointError: transformers makes no model of it, or one with far more tensors.
     """
-    with _of(where):
+    with said_of(where):
         return _read(_text(config), tensors)
 
 
@@ -143,12 +143,12 @@ def stored_names(
     left = [name for name in names if name not in facts.shapes]
     if all(facts.matches(facts.not_loaded, name) for name in left):
         return dict(zip(names, names, strict=True))
-    with _of(where):
+    with said_of(where):
         return _names(_text(config), tensors).of(names)
 
 
 @contextmanager
-def _of(where: str) -> Iterator[None]:
+def said_of(where: str) -> Iterator[None]:
     """Say in an error about a config what holds it."""
     try:
         yield
@@ -204,7 +204,7 @@ def ask(
     Raises:
         CheckpointError: transformers makes no model of it.
     """
-    with _of(where):
+    with said_of(where):
         return _asked(_text(config), question, tensors)
 
 
@@ -219,7 +219,7 @@ def checked(config: Mapping[str, Any], where: str) -> Any:
         shell(found := config_of(data))
         return found
 
-    with _of(where):
+    with said_of(where):
         return refused_config.tried(config, made)
 
 

@@ -17,7 +17,7 @@ from merge_core.merge.statistics_cache import Known
 from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.merge.whole_vectors import WholeVectors
 from merge_core.numerics import weights_hash
-from merge_core.plan.steps import Operand, Plan, Step
+from merge_core.plan.steps import DTYPES, Operand, Plan, Step
 
 
 class Merging:
@@ -90,14 +90,63 @@ class Execution:
             raise type(error)(f"{step.tensor}: {error}") from error
         except NonFiniteError as error:
             raise NonFiniteError(f"{step.tensor}: {name}: {error}") from error
-        code, finite = weights_hash.digest_and_finiteness(step.tensor, merged, fuse=self._fuse)
-        self.digests[step.tensor] = code
+        self._note(step, weights_hash.digest_and_finiteness(step.tensor, merged, fuse=self._fuse))
+        return merged
+
+    def _note(self, step: Step, found: tuple[int, bool]) -> None:
+        """Keep a result's digest.
+
+        Raises:
+            NonFiniteError: It is not finite.
+        """
+        self.digests[step.tensor], finite = found
         if not finite:
             raise NonFiniteError(
-                f"{step.tensor}: the merge by {name!r} is not finite in {self._plan.dtype}; "
-                f"parameters {[dict(v) for v in step.values]} {dict(step.shared)}"
+                f"{step.tensor}: the merge by {self._plan.method.name!r} is not finite in "
+                f"{self._plan.dtype}; parameters {[dict(v) for v in step.values]} "
+                f"{dict(step.shared)}"
             )
-        return merged
+
+    def passed_on(self, step: Step) -> Operand | None:
+        """Return the parent's tensor that a step gives as it is, but for its type; None: it merges.
+
+        What a parent makes anew whenever it is asked is none.
+        """
+        passes = self._plan.method.passes_on
+        if step.copied or passes is None or len(step.inputs()) != 1 or step.base is not None:
+            return None
+        (operand,) = step.operands
+        made = self._plan.parents[operand.parent].makes(operand.tensor)
+        return operand if not made and passes(step.values[0]) else None
+
+    def pass_on(self, step: Step) -> Tensor:
+        """Return what a step that passes on gives: memory that others have, too; not to be written.
+
+        That is the parent's own tensor, or, where it has another type than the plan, a copy that is
+        kept as long as there is room.
+        """
+        (operand,) = step.operands
+        parent, plan = self._plan.parents[operand.parent], self._plan
+        if DTYPES.get(parent.tensors[operand.tensor].dtype) == plan.dtype:
+            found = parent.tensor(operand.tensor)
+            if str(found.dtype).removeprefix("torch.") == plan.dtype:  # no float64
+                return found
+        read = partial(self.carry_out, step)
+        if self._known is None:
+            return read()
+        kept: Tensor = self._known.get(("passed on", operand, plan.dtype), read, cheap=True)
+        return kept
+
+    def note(self, step: Step, tensor: Tensor) -> None:
+        """Note the digest of a tensor that a step passes on, which is computed once for each name.
+
+        Raises:
+            NonFiniteError: It is not finite.
+        """
+        look = partial(weights_hash.digest_and_finiteness, step.tensor, tensor, fuse=self._fuse)
+        (operand,) = step.operands
+        name = ("digest", operand, step.tensor, self._plan.dtype)
+        self._note(step, look() if self._known is None else self._known.get(name, look))
 
     def inputs(self, step: Step) -> Inputs:
         """Return what the method gets for a step that is not copied."""

@@ -39,6 +39,7 @@ METHOD = Method(
     "is often better than each of them.",
     prepare=_prepare,
     entry=_entry,
+    passes_on=lambda values: values["weight"] == 1,  # normalized or not
     params=(
         Param("weight", "factor on the model's weights", low=0, high=1, start=1, smooth=True),
         flag("normalize", "divide by the sum of the weights", default=True),

@@ -22,6 +22,7 @@ METHOD = Method(
     "model tensor by tensor, scaled where a filter says so.",
     prepare=lambda inputs: Prepared({"scale": inputs.numbers("scale")}),
     entry=_entry,
+    passes_on=lambda values: values["scale"] == 1,
     params=(Param("scale", "factor on the model's weights", low=0, high=2, default=1.0),),
     base="none",
     models=(1, 1),

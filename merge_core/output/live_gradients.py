@@ -19,19 +19,20 @@ from typing import Any
 from merge_core.contract import Tensor
 from merge_core.kernels.gradients import Gradients, of_parameters
 from merge_core.merge.execute import Execution
+from merge_core.output.live_views import Place
 from merge_core.plan.steps import Plan, Step
 
 
 @contextmanager
 def collected(
-    model: Any, places: Mapping[str, Tensor], plan: Plan, execution: Execution
+    model: Any, places: Mapping[str, Place], plan: Plan, execution: Execution
 ) -> Iterator[dict[str, Gradients]]:
     """Collect gradients by the plan's values, of every loss whose ``backward`` runs inside.
 
     Args:
         model: The live model; it holds the plan's weights. Its weights' gradients are None before
             and after.
-        places: The view of the live weights that each stored tensor fills.
+        places: What of the live weights each stored tensor fills.
         plan: Of these weights; its method has smooth parameters.
         execution: Of the plan.
 
@@ -61,12 +62,12 @@ def collected(
             parameter.requires_grad_(required)
 
 
-def _fills(model: Any, places: Mapping[str, Tensor], steps: list[Step]) -> dict[Any, list[Step]]:
+def _fills(model: Any, places: Mapping[str, Place], steps: list[Step]) -> dict[Any, list[Step]]:
     """Return which steps fill each live parameter; buffers are none, and have no gradient."""
-    by_memory = {p.untyped_storage().data_ptr(): p for p in model.parameters()}
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     found: dict[Any, list[Step]] = defaultdict(list)
     for step in steps:
-        parameter = by_memory.get(places[step.tensor].untyped_storage().data_ptr())
+        parameter = parameters.get(places[step.tensor].live)
         if parameter is not None and parameter.is_floating_point():
             found[parameter].append(step)
     return found
@@ -75,7 +76,7 @@ def _fills(model: Any, places: Mapping[str, Tensor], steps: list[Step]) -> dict[
 def _hook(
     plan: Plan,
     execution: Execution,
-    places: Mapping[str, Tensor],
+    places: Mapping[str, Place],
     steps: list[Step],
     found: dict[str, Gradients],
 ) -> Callable[[Any], None]:
@@ -85,10 +86,7 @@ def _hook(
         with torch.no_grad():
             gradient = _laid_out_as(parameter)
             for step in steps:
-                place = places[step.tensor]
-                part = gradient.as_strided(
-                    place.shape, place.stride(), place.storage_offset() - parameter.storage_offset()
-                )
+                part = places[step.tensor].of(gradient)
                 inputs = execution.inputs(step)  # merges run where the parents' tensors are
                 new = of_parameters(plan.method, inputs, part.to(inputs.models[0].device))
                 found[step.tensor] = found[step.tensor] + new if step.tensor in found else new

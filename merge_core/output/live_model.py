@@ -1,19 +1,22 @@
-"""The live candidate: one transformers model whose weights are overwritten in place.
+"""The live candidate: a transformers model whose weights are overwritten in place, or shared.
 
-Nothing else in mergetune writes to it, and nothing goes to disk.
+A tensor that a plan passes on as its parent has it *is* the parent's: nothing is copied, and layers
+that are the same share memory. All else has memory of its own. Nothing else in mergetune writes to
+a live model, and nothing goes to disk.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
-from merge_core.architecture import model_class
 from merge_core.architecture.refused_config import said
-from merge_core.architecture.stored_names import fix_conversions, stored_form
+from merge_core.architecture.skeleton import skeleton
 from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError
 from merge_core.json_text import read_json
@@ -22,11 +25,35 @@ from merge_core.merge.execute import Execution, Merging
 from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.numerics import weights_hash
 from merge_core.output.live_gradients import collected
-from merge_core.output.live_views import check_filled, stored_views
+from merge_core.output.live_slots import Slots, Spare
+from merge_core.output.live_views import check_filled
 from merge_core.plan.steps import Plan, Step
 
 GENERATION = "generation_config.json"
 INERT = ("dtype", "torch_dtype", "transformers_version", "_name_or_path", "architectures")
+MODELS = 16  # without weights: as many as there are depths in a search, about
+
+Key = tuple[str, str, frozenset[str]]  # how a model behaves, its type, and its tensors' names
+
+
+class _Live:
+    """A model, and what its weights were made from."""
+
+    def __init__(self, plan: Plan, device: str, tensors: frozenset[str]) -> None:
+        import torch
+
+        dtype, folder = getattr(torch, plan.dtype), plan.parents[plan.config_from].folder
+        self.model = skeleton(plan.config, str(folder), dtype, device)
+        set_generation(self.model, plan.parents[plan.tokens_from].folder)
+        self.slots = Slots(self.model, tensors, dtype, device)
+        check_filled(plan, self.slots.places)
+        self.held: dict[str, Any] = {}  # stored tensor -> all that decided it
+        self.digests: dict[str, int] = {}
+
+    def clear(self) -> Spare:
+        """Take the weights out; return memory for others."""
+        self.held.clear()
+        return self.slots.clear()
 
 
 class Candidate(Merging):
@@ -42,29 +69,32 @@ class Candidate(Merging):
     ) -> None:
         super().__init__(fuse=fuse, room=room, saved=saved)
         self._device = device
-        self._model: Any = None
-        # How it behaves, its type, and the names of its tensors.
-        self._made_for: tuple[str, str, frozenset[str]] | None = None
-        self._places: dict[str, Tensor] = {}  # of the stored tensors, by name
-        self._held: dict[str, Any] = {}  # what every live tensor was made from
-        self._digests: dict[str, int] = {}
+        self._models: OrderedDict[Key, _Live] = OrderedDict()  # the one that is live comes last
+        self._shared: WeakValueDictionary[Any, Tensor] = WeakValueDictionary()
         self._built: Plan | None = None  # whose weights are live
 
     @property
     def model(self) -> Any:
         """The live transformers model, in evaluation mode.
 
-        The same object after every build, as long as ``dtype`` and the results' configs agree.
+        The same object after every build, as long as ``dtype`` and the results' configs agree;
+        another one has no weights any more. Weights that do not learn (``requires_grad``) may be a
+        parent's own memory and are not to be written to.
         """
-        assert self._model is not None, "build first"
-        return self._model
+        return self._live.model
+
+    @property
+    def _live(self) -> _Live:
+        assert self._models, "build first"
+        return next(reversed(self._models.values()))
 
     def touch(self) -> None:
-        """Forget what the live tensors hold: the next build writes all of them."""
-        self._held.clear()
+        """Forget what the live tensors hold: the next build makes all of them."""
+        if self._models:
+            self._live.held.clear()
 
     def build(self, plan: Plan) -> str:
-        """Overwrite the live model with the plan's weights.
+        """Give the live model the plan's weights.
 
         Returns:
             The ``weights_digest``: 16 hex characters, equal for equal weights.
@@ -75,19 +105,24 @@ class Candidate(Merging):
             CheckpointError: The model class cannot be filled from the parents' tensors.
         """
         self._built = None
-        self._prepare(plan)
+        live, spare = self._prepare(plan)
         with self.execution(plan) as execution:
             wanted = {step.tensor: _origin(plan, execution, step) for step in plan.steps}
-            todo = [s for s in plan.steps if self._held.get(s.tensor) != wanted[s.tensor]]
-            for i, step in enumerate(todo):
-                for near in todo[i : i + 2]:  # this one and the next
+            todo = [s for s in plan.steps if live.held.get(s.tensor) != wanted[s.tensor]]
+            rest = []
+            for step in todo:
+                live.held.pop(step.tensor, None)  # until it is whole again
+                if self._share(live, execution, plan, step):
+                    self._settle(live, execution, step, wanted)
+                else:
+                    rest.append(step)
+            for i, step in enumerate(rest):
+                for near in rest[i : i + 2]:  # this one and the next
                     execution.expect(near)
-                self._held.pop(step.tensor, None)  # until it is whole again
-                self._fill(execution, step, plan.dtype)
-                self._digests[step.tensor] = execution.digests[step.tensor]
-                self._held[step.tensor] = wanted[step.tensor]
+                self._fill(live, execution, step, plan.dtype, spare)
+                self._settle(live, execution, step, wanted)
         self._built = plan
-        return weights_hash.combined(self._digests[step.tensor] for step in plan.steps)
+        return weights_hash.combined(live.digests[step.tensor] for step in plan.steps)
 
     @contextmanager
     def slopes(self) -> Iterator[dict[str, Gradients]]:
@@ -101,33 +136,77 @@ class Candidate(Merging):
         """
         plan = self._built
         assert plan is not None, "build first"
-        execution = Execution(plan, self.known.of(plan.parents))
-        with collected(self._model, self._places, plan, execution) as found:
+        execution, live = Execution(plan, self.known.of(plan.parents)), self._live
+        with collected(live.model, live.slots.places, plan, execution) as found:
             yield found
         self.known.settle()
 
-    def _fill(self, execution: Execution, step: Step, dtype: str) -> None:
+    @staticmethod
+    def _settle(live: _Live, execution: Execution, step: Step, wanted: Mapping[str, Any]) -> None:
+        live.digests[step.tensor] = execution.digests[step.tensor]
+        live.held[step.tensor] = wanted[step.tensor]
+
+    def _share(self, live: _Live, execution: Execution, plan: Plan, step: Step) -> bool:
+        """Let a live tensor be what a step passes on; tell whether it does, and can be shared.
+
+        Copies in another type or on another device are made where layers may repeat.
+        """
+        import torch
+
+        place, operand = live.slots.places[step.tensor], execution.passed_on(step)
+        if operand is None or place.view is not None or not live.slots.is_parameter(place.live):
+            return False
+        if live.slots.types[place.live] != getattr(torch, plan.dtype):
+            return False  # kept in float32
+        parent = plan.parents[operand.parent]
+        key = parent, operand.tensor, plan.dtype
+        tensor = self._shared.get(key)
+        if tensor is None:
+            stacks = any(plan.recipe.all_slices())
+            if not stacks and parent.tensors[operand.tensor].dtype != plan.stored_type(step):
+                return False
+            tensor = execution.pass_on(step)
+            if tensor.device != torch.device(self._device):
+                if not stacks:
+                    return False
+                tensor = tensor.to(self._device)
+            self._shared[key] = tensor
+        execution.note(step, tensor)
+        live.slots.share(place.live, tensor)
+        return True
+
+    def _fill(
+        self, live: _Live, execution: Execution, step: Step, dtype: str, spare: Spare
+    ) -> None:
         """Write one tensor to its place, rounded to what a folder of this type would hold.
 
         A class may keep some weights in float32 whatever its type is.
         """
         import torch
 
-        place = self._places[step.tensor]
-        if step.copied or place.dtype == getattr(torch, dtype):
-            execution.carry_out(step, place)
+        place = live.slots.places[step.tensor]
+        memory = place.of(live.slots.own(place.live, spare))
+        if step.copied or memory.dtype == getattr(torch, dtype):
+            execution.carry_out(step, memory)
         else:
-            place.copy_(execution.carry_out(step))
+            memory.copy_(execution.carry_out(step))
 
-    def _prepare(self, plan: Plan) -> None:
-        wanted = (*behaviour(plan), frozenset(step.tensor for step in plan.steps))
-        if self._made_for != wanted:
-            self._model = _load(plan).to(self._device)
-            _untie(self._model, wanted[-1])
-            self._held.clear()
-            self._places = dict(stored_views(self._model))
-            self._made_for = wanted
-        check_filled(plan, self._places)
+    def _prepare(self, plan: Plan) -> tuple[_Live, Spare]:
+        """Let the model that a plan asks for be the live one, made if it is not there.
+
+        Returns:
+            It, and the memory that another one had.
+        """
+        key: Key = (*behaviour(plan), frozenset(step.tensor for step in plan.steps))
+        spare = Spare()
+        if self._models and key != next(reversed(self._models)):
+            spare = self._live.clear()
+        if key not in self._models:
+            self._models[key] = _Live(plan, self._device, key[-1])
+        self._models.move_to_end(key)
+        if len(self._models) > MODELS:
+            self._models.popitem(last=False)
+        return self._live, spare
 
 
 def _origin(plan: Plan, execution: Execution, step: Step) -> tuple[Any, ...]:
@@ -142,45 +221,6 @@ def behaviour(plan: Plan) -> tuple[str, str]:
     configs = [plan.config, read_json(file) if file.is_file() else {}]
     kept = [{key: one[key] for key in one if key not in INERT} for one in configs]
     return json.dumps(kept, sort_keys=True), plan.dtype
-
-
-def _load(plan: Plan) -> Any:
-    """Return a live model for a plan, made as transformers makes it from an exported folder.
-
-    What its weights hold does not matter; those of a parent are read, if they fit.
-    """
-    import torch
-
-    folder = plan.parents[plan.config_from].folder
-    found = model_class.checked(plan.config, str(folder))
-    try:
-        model = model_class.model_class(found).from_pretrained(
-            folder,
-            config=found,
-            dtype=getattr(torch, plan.dtype),
-            ignore_mismatched_sizes=True,
-            local_files_only=True,
-            trust_remote_code=False,
-        )
-    except Exception as error:  # transformers has no class of its own for what it raises
-        raise CheckpointError(f"{folder}: transformers cannot load it: {said(error)}") from error
-    fix_conversions(model)
-    set_generation(model, plan.parents[plan.tokens_from].folder)
-    return model.eval()
-
-
-def _untie(model: Any, tensors: Collection[str]) -> None:
-    """Untie what a plan has two tensors for, though the class ties it whatever its config says."""
-    import torch
-
-    for one, other in dict(model.all_tied_weights_keys).items():
-        ends = [model.get_parameter(name) for name in (one, other)]
-        names = [stored_form(model, *x)[0][0] for x in zip((one, other), ends, strict=True)]
-        if ends[0] is ends[1] and {*names} <= {*tensors}:
-            module, _, last = one.rpartition(".")
-            own = torch.nn.Parameter(ends[0].detach().clone(), requires_grad=False)
-            setattr(model.get_submodule(module), last, own)
-            del model.all_tied_weights_keys[one]
 
 
 def set_generation(model: Any, folder: Path) -> None:
