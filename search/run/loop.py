@@ -18,7 +18,7 @@ from search.run.resume import begin_or_check
 from search.run.steps import Steps, before, best_point, steps
 from search.samplers.ask import ask
 from search.samplers.registry import find
-from search.samplers.shipped import make_near
+from search.samplers.shipped import has_hops, make_near
 from search.space.space import Space
 from search.space.starting_points import PARENT, Baseline, baselines
 from search.spec.study_file import StudySpec
@@ -129,8 +129,9 @@ class _Loop:
         self._space = worker.builder.space
         self._distributions = self._space.distributions()
         objectives = worker.tasks.aggregate.objectives
-        auto = objectives > 1 and spec.search.sampler == "auto"  # CMA-ES has one objective
-        self._maker = find("tpe" if auto else spec.search.sampler)
+        auto = spec.search.sampler == "auto" and not has_hops(self._distributions)
+        # CMA-ES has one objective
+        self._maker = find("tpe" if auto and objectives > 1 else spec.search.sampler)
         self._study = _sampler_study(objectives)
         self._reasons: list[str] = []
         self._engine_known = "engine" in (record.about or {})

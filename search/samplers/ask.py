@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from search.samplers.registry import Maker, SamplerPlugin, Space, Start
 
@@ -36,6 +36,17 @@ class Conditions(Protocol):
     def active(self, drawn: Mapping[str, Any]) -> Collection[str]:
         """Return the knobs that there are, given the values of those that decide."""
         ...
+
+    def mended(self, drawn: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the values that some count as, where several stand for one candidate."""
+        ...
+
+
+@runtime_checkable
+class Mending(Protocol):
+    """A sampler that wants to know which points count as which; it is told by ``ask``."""
+
+    mended: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 def ask(
@@ -74,7 +85,9 @@ def ask(
     in_flight = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
     whole = isinstance(maker, SamplerPlugin) and maker.whole_study
     seed = seed_of_study(study_seed) if whole else seed_for(study_seed, settled + in_flight)
-    study.sampler = maker(space, start, seed)
+    study.sampler = made = maker(space, start, seed)
+    if conditions is not None and isinstance(made, Mending):
+        made.mended = conditions.mended
     with threadpool_limits(limits=1, user_api="blas"):
         if conditions is None or not conditions.deciding:
             return study.ask(fixed_distributions=dict(space))

@@ -76,6 +76,7 @@ SAMPLERS = Registry(
         "cma-es": "search.samplers.shipped:CMA_ES",
         "gp": "search.samplers.shipped:GP",
         "gradient": "search.samplers.shipped:GRADIENT",
+        "moves": "search.samplers.shipped:MOVES",
         "nsga2": "search.samplers.shipped:NSGA2",
         "qmc": "search.samplers.shipped:QMC",
         "random": "search.samplers.shipped:RANDOM",

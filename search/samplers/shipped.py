@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from merge_core.errors import ParameterError
@@ -36,6 +37,13 @@ def make_catcma(space: Space, start: Start, seed: int) -> BaseSampler:
     return CatCmaSampler(space, start, seed)
 
 
+def make_moves(space: Space, start: Start, seed: int) -> BaseSampler:
+    """Return ``moves.MovesSampler``, for layer paths."""
+    from search.samplers.moves import MovesSampler
+
+    return MovesSampler(space, start, seed)
+
+
 def make_near(space: Space, start: Start, seed: int) -> BaseSampler:
     """Return what ``make_auto`` does, close around a start that steps by gradient have led to.
 
@@ -47,12 +55,19 @@ def make_near(space: Space, start: Start, seed: int) -> BaseSampler:
 
 
 def make_auto(space: Space, start: Start, seed: int) -> BaseSampler:
-    """Return CMA-ES where all knobs are numbers, else CatCMA.
+    """Return moves where there are hops of a path, CMA-ES where all knobs are numbers, else CatCMA.
 
     Raises:
         ParameterError: No knob is free.
     """
+    if has_hops(space):
+        return make_moves(space, start, seed)
     return _around(space, start, seed, None)
+
+
+def has_hops(space: Iterable[str]) -> bool:
+    """Return whether some knobs, by their names, are the hops of a path."""
+    return any("/hop " in name for name in space)
 
 
 def _around(space: Space, start: Start, seed: int, sigma: float | None) -> BaseSampler:
@@ -120,13 +135,20 @@ def make_qmc(space: Space, start: Start, seed: int) -> BaseSampler:
     return QmcSampler(space, seed)
 
 
-AUTO = SamplerPlugin("auto", make_auto, "cma-es for numbers, catcma where there are choices")
+AUTO = SamplerPlugin(
+    "auto", make_auto, "cma-es for numbers, catcma where there are choices, moves for layer paths"
+)
 CATCMA = SamplerPlugin(
     "catcma", make_catcma, "CMA-ES for numbers and choices together", several=False
 )
 CMA_ES = SamplerPlugin("cma-es", make_cma, "CMA-ES, numbers alone", choices=False, several=False)
 GRADIENT = SamplerPlugin("gradient", make_none, "steps by the loss of right answers", several=False)
 GP = SamplerPlugin("gp", make_gp, "Gaussian process, for few knobs and at most some 200 trials")
+MOVES = SamplerPlugin(
+    "moves",
+    make_moves,
+    "layer paths: structured moves, screened by a model; several objectives too",
+)
 NSGA2 = SamplerPlugin("nsga2", make_nsga2, "genetic algorithm for several objectives")
 QMC = SamplerPlugin("qmc", make_qmc, "a scrambled Sobol sequence: even cover", whole_study=True)
 RANDOM = SamplerPlugin("random", make_random, "uniform draws")

@@ -61,6 +61,10 @@ class OfTheMethod:
         others = {name for name, owner in self.owners.items() if owner != drawn["method"]}
         return frozenset({*NUMBERS, *CHOICES} - others)
 
+    def mended(self, drawn: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the values themselves: no two points are one candidate."""
+        return drawn
+
 
 def inside(value: Any, distribution: BaseDistribution) -> bool:
     """Return whether a value has its distribution's type, lies in its range and on its grid."""

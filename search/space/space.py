@@ -109,6 +109,10 @@ class Space:
         """
         return frozenset(d.name for place in self.used(drawn) for d in self._of[place])
 
+    def mended(self, drawn: Mapping[str, Drawn]) -> Mapping[str, Drawn]:
+        """Return the values that some count as, where several stand for one candidate."""
+        return drawn
+
     def used(self, drawn: Mapping[str, Drawn]) -> list[Place]:
         """Return the places of the knobs that change something, as :meth:`active` has them."""
         chosen = {p: drawn[self._of[p][0].name] for p in self._of if _decides(p)}

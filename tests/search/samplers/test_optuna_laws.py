@@ -3,8 +3,8 @@
 Optuna's tests hand a space to every call, ours have theirs from the start: ``Anew`` makes one for
 each trial, as a study does. What the spaces of two trials do not share is drawn by Optuna's random
 sampler there. The classes say what a sampler can do: ``RelativeSamplerTestCase`` draws choices
-from the first trial on (not cma-es; tpe, gp and nsga2 begin at random), ``SingleOnly`` is for one
-objective.
+from the first trial on (not cma-es; tpe, gp, nsga2 and moves begin at random), ``SingleOnly`` is
+for one objective.
 """
 
 from __future__ import annotations
@@ -84,6 +84,12 @@ class TestQmc(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSampl
     @pytest.fixture
     def sampler(self) -> Made:
         return lambda: Anew(find("qmc"))
+
+
+class TestMoves(BasicSamplerTestCase, MultiObjectiveSamplerTestCase):
+    @pytest.fixture
+    def sampler(self) -> Made:
+        return lambda: Anew(find("moves"))
 
 
 class TestNsga2(BasicSamplerTestCase, MultiObjectiveSamplerTestCase):

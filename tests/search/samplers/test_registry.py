@@ -102,7 +102,7 @@ def test_tpe_draws_what_optuna_draws_without_being_told_the_space(baseline: bool
 
 
 def test_the_shipped_samplers_are_known_by_name() -> None:
-    names = {"auto", "catcma", "cma-es", "gp", "nsga2", "qmc", "random", "tpe"}
+    names = {"auto", "catcma", "cma-es", "gp", "moves", "nsga2", "qmc", "random", "tpe"}
     assert names <= set(SAMPLERS.names())
     assert all(find(name).name == name and find(name).meaning for name in names)
 

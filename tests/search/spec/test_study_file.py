@@ -41,7 +41,7 @@ storage: 7
 baselines: [mine.yaml]
 """
 KNOWN = ", ".join(EVALUATORS.names())
-SAMPLERS = "auto, catcma, cma-es, gp, gradient, nsga2, qmc, random, tpe"
+SAMPLERS = "auto, catcma, cma-es, gp, gradient, moves, nsga2, qmc, random, tpe"
 PROBLEMS = """\
 study.yaml:2: name: expected a text, got 3
 study.yaml:3: recpe: unknown key, did you mean 'recipe'?
@@ -178,7 +178,7 @@ def test_every_reason_why_a_sampler_does_not_fit_is_named_at_once(sampler: str) 
     assert found == [("search.sampler", rule) for rule in rules]
 
 
-@pytest.mark.parametrize("sampler", ["auto", "gp", "nsga2", "qmc", "random", "tpe"])
+@pytest.mark.parametrize("sampler", ["auto", "gp", "moves", "nsga2", "qmc", "random", "tpe"])
 def test_the_other_samplers_take_choices_and_several_objectives(sampler: str) -> None:
     recipe = data_of()["recipe"] | {"parameters": {"normalize": {"choices": [True, False]}}}
     assert spec_with(recipe=recipe, aggregate="apart", search={"sampler": sampler})
