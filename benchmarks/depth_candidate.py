@@ -4,10 +4,9 @@ Prints the median milliseconds of planning and of building random paths over the
 parents (any layer of either, in any order, ``--depth`` of them), and by how much the process's
 anonymous memory grows with a candidate, beside the goals: 20 ms together, 10 MB. A digest hangs on
 a layer and its place, and each pair is hashed once in a study: *warm* is where all pairs were,
-*new* is a candidate of pairs of which none was. *memory* is the greatest growth of a warm
+*new* is a candidate of pairs of which none was. *memory* is the greatest growth by a warm
 candidate, and *flat* the growth over all of them; *live* is the memory of a candidate's different
-weights, which are the parents'. ``--merged`` puts one merged layer (linear, of both parents) into
-each path.
+weights, which are the parents'. With ``--merged`` one layer of each path is the mean of both.
 
     python benchmarks/depth_candidate.py --millions 250 --threads 2
 """

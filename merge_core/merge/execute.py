@@ -5,7 +5,7 @@ Live candidates and exported folders both come from here, so they are the same b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -37,12 +37,15 @@ class Merging:
         self.known = Known(room, saved)
 
     @contextmanager
-    def execution(self, plan: Plan) -> Iterator[Execution]:
+    def execution(
+        self, plan: Plan, factors: Mapping[str, float] | None = None
+    ) -> Iterator[Execution]:
         """Give a plan's execution; memory that computing has left is given back behind it."""
         import torch
 
         with torch.no_grad():
-            yield Execution(plan, self.known.of(plan.parents), fuse=self._fuse)
+            known = self.known.of(plan.parents)
+            yield Execution(plan, known, fuse=self._fuse, factors=factors)
         self.known.settle()
 
 
@@ -53,10 +56,20 @@ class Execution:
         plan: Its parents stay open.
         known: Keeps what other plans on the same parents need again; None keeps nothing.
         fuse: Use fused kernels: the same bits, faster once they are compiled.
+        factors: Tensor of the result -> what it is multiplied by, after it was rounded; its digest
+            stays the one of before.
     """
 
-    def __init__(self, plan: Plan, known: Known | None = None, *, fuse: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        known: Known | None = None,
+        *,
+        fuse: bool = False,
+        factors: Mapping[str, float] | None = None,
+    ) -> None:
         self._plan, self._known, self._fuse = plan, known, fuse
+        self._factors = factors or {}
         self._whole = WholeVectors(plan.steps, self._read, known)
         self.digests: dict[str, int] = {}  # of the tensors that were made
 
@@ -91,7 +104,17 @@ class Execution:
         except NonFiniteError as error:
             raise NonFiniteError(f"{step.tensor}: {name}: {error}") from error
         self._note(step, weights_hash.digest_and_finiteness(step.tensor, merged, fuse=self._fuse))
-        return merged
+        return self._scaled(step, merged) if step.tensor in self._factors else merged
+
+    def _scaled(self, step: Step, merged: Tensor) -> Tensor:
+        factor = self._factors[step.tensor]
+        scaled = merged * factor
+        if not bool(scaled.isfinite().all()):
+            raise NonFiniteError(
+                f"{step.tensor}: not finite in {self._plan.dtype} times {factor:g}, the "
+                f"input_scale of the first layer; choose a smaller one"
+            )
+        return scaled
 
     def _note(self, step: Step, found: tuple[int, bool]) -> None:
         """Keep a result's digest.

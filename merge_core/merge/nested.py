@@ -92,6 +92,11 @@ class Intermediate(Parent):
     located = None
 
     def __init__(self, name: str, plan: Plan) -> None:
+        if plan.input_scales:
+            raise ParameterError(
+                f"document {name!r}: input_scale of layers {sorted(plan.input_scales)}: only the "
+                f"result's layers have one, the weights of another document cannot hold it"
+            )
         self.reference = name
         self.plan = plan
         self.config, self.folder = plan.config, plan.parents[plan.tokens_from].folder

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import operator
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -147,9 +147,16 @@ def _fused(device: Any) -> Callable[[Tensor, Tensor], tuple[Any, Any, Any]]:
     return compiled(_folded, [table, torch.empty(4, dtype=torch.int32, device=device)])
 
 
-def combined(digests: Iterable[int]) -> str:
-    """Return the digest of a model from those of its tensors: 16 hex characters."""
-    return f"{sum(digests) % 2**64:016x}"
+def combined(digests: Iterable[int], scales: Mapping[int, float] | None = None) -> str:
+    """Return the digest of a model from those of its tensors: 16 hex characters.
+
+    ``scales``: layer -> what its input is multiplied by, if any is: a model with the same weights
+    and other scales is another one.
+    """
+    texts = [f"input_scale\x1f{layer}\x1f{x.hex()}" for layer, x in (scales or {}).items()]
+    more = (blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    total = sum(digests) + sum(int.from_bytes(code, "big") for code in more)
+    return f"{total % 2**64:016x}"
 
 
 def content_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+from merge_core.architecture import layer_kinds
 from merge_core.architecture.refused_config import said
 from merge_core.architecture.skeleton import skeleton
 from merge_core.contract import Tensor
@@ -24,6 +25,7 @@ from merge_core.kernels.gradients import Gradients
 from merge_core.merge.execute import Execution, Merging
 from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.numerics import weights_hash
+from merge_core.output.input_scales import scaled_input
 from merge_core.output.live_gradients import collected
 from merge_core.output.live_slots import Slots, Spare
 from merge_core.output.live_views import check_filled
@@ -49,6 +51,14 @@ class _Live:
         check_filled(plan, self.slots.places)
         self.held: dict[str, Any] = {}  # stored tensor -> all that decided it
         self.digests: dict[str, int] = {}
+        self.hooks: list[Any] = []
+
+    def scale(self, plan: Plan) -> None:
+        """Let layers multiply what goes in, as a plan says; those of before no more."""
+        for hook in self.hooks:
+            hook.remove()
+        layers = layer_kinds.modules(self.model, str(plan.stack)) if plan.input_scales else []
+        self.hooks = [scaled_input(layers[i], x) for i, x in plan.input_scales.items()]
 
     def clear(self) -> Spare:
         """Take the weights out; return memory for others."""
@@ -97,7 +107,7 @@ class Candidate(Merging):
         """Give the live model the plan's weights.
 
         Returns:
-            The ``weights_digest``: 16 hex characters, equal for equal weights.
+            The ``weights_digest``: 16 hex characters, equal for equal weights and input scales.
 
         Raises:
             NonFiniteError: A merged tensor is not finite. The model then holds a mixture of old
@@ -122,7 +132,9 @@ class Candidate(Merging):
                 self._fill(live, execution, step, plan.dtype, spare)
                 self._settle(live, execution, step, wanted)
         self._built = plan
-        return weights_hash.combined(live.digests[step.tensor] for step in plan.steps)
+        live.scale(plan)
+        digests = [live.digests[step.tensor] for step in plan.steps]
+        return weights_hash.combined(digests, plan.input_scales)
 
     @contextmanager
     def slopes(self) -> Iterator[dict[str, Gradients]]:

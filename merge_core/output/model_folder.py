@@ -12,7 +12,7 @@ from typing import Any
 from merge_core.atomic_write import fill_whole
 from merge_core.errors import CheckpointError, OutputExistsError
 from merge_core.json_text import json_text, read_json, tagged
-from merge_core.numerics import weights_hash
+from merge_core.output import folded_scales
 from merge_core.output.contents import RECORD, listed
 from merge_core.output.model_card import card
 from merge_core.output.safetensors_writer import SHARD_BYTES, write_shards
@@ -50,16 +50,17 @@ def write(
     Raises:
         OutputExistsError: ``out`` is taken; also with ``overwrite`` by what must not be lost.
         CheckpointError: The parents do not give the weights that are expected.
+        ParameterError: Weights alone cannot say what layers' inputs are multiplied by.
         MergeError: A tensor cannot be merged; nothing is left behind.
     """
     made: list[str] = []
-    out = out.resolve()
+    out, factors = out.resolve(), folded_scales.factors(plan)
     if overwrite:
         _check_replaceable(out, plan.opened.values(), ours)
 
     def fill(folder: Path) -> None:
         write_shell(plan, folder)  # first: what can be wrong there is known before hours of merging
-        made.append(weights_hash.combined(write_shards(plan, folder, shard_bytes)))
+        made.append(write_shards(plan, folder, shard_bytes, factors))
         if expected not in (None, made[0]):
             raise CheckpointError(
                 f"{out}: not written, the merge gives other weights ({made[0]}, was {expected}); "

@@ -7,27 +7,37 @@ and the bytes, and all that the header needs is in the plan.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from merge_core.merge.execute import Execution
+from merge_core.numerics import weights_hash
 from merge_core.parents.weight_files import INDEX, SINGLE, WIDTHS
 from merge_core.plan.steps import Plan, Step
 
 SHARD_BYTES = 5 * 10**9
 
 
-def write_shards(plan: Plan, folder: Path, limit: int = SHARD_BYTES) -> list[int]:
+def write_shards(
+    plan: Plan,
+    folder: Path,
+    limit: int = SHARD_BYTES,
+    factors: Mapping[str, float] | None = None,
+) -> str:
     """Merge and write all weights, in one file or in several with an index.
 
-    ``limit`` is the greatest size of one file in bytes; a larger tensor gets a file of its own.
+    Args:
+        plan: What to compute.
+        folder: Where.
+        limit: Greatest size of one file in bytes; a larger tensor gets a file of its own.
+        factors: See ``Execution``.
 
     Returns:
-        The digest of every tensor.
+        The ``weights_digest``.
     """
     shards = _shards(plan, limit)
-    execution = Execution(plan)
+    execution = Execution(plan, factors=factors)
     execution.check_copies()
     for file, steps in shards:
         with (folder / file).open("wb") as stream:
@@ -37,7 +47,7 @@ def write_shards(plan: Plan, folder: Path, limit: int = SHARD_BYTES) -> list[int
         placed = {step.tensor: file for file, steps in shards for step in steps}
         index = {"metadata": {"total_size": total}, "weight_map": placed}
         (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    return list(execution.digests.values())
+    return weights_hash.combined(execution.digests.values(), plan.input_scales)
 
 
 def _shards(plan: Plan, limit: int) -> list[tuple[str, list[Step]]]:

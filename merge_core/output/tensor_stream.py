@@ -14,6 +14,7 @@ from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError, MergeError
 from merge_core.merge.execute import Execution, Merging
 from merge_core.numerics import weights_hash
+from merge_core.output import folded_scales
 from merge_core.output.live_model import set_generation
 from merge_core.plan.steps import Plan
 
@@ -39,9 +40,10 @@ class Stream(Merging):
             NonFiniteError: A merged tensor is not finite; the taker then holds no candidate.
             MergeError: A tensor cannot be merged; so, too.
             CheckpointError: ``take`` left tensors unread.
+            ParameterError: Weights alone cannot say what layers' inputs are multiplied by.
         """
         errors: list[MergeError] = []
-        with self.execution(plan) as execution:
+        with self.execution(plan, folded_scales.factors(plan)) as execution:
             take(_tensors(plan, execution, errors))
         if errors:
             raise errors[0]
@@ -50,7 +52,7 @@ class Stream(Merging):
             raise CheckpointError(
                 f"{len(plan.steps)} tensors were to be taken, {len(digests)} were"
             )
-        return weights_hash.combined(digests.values())
+        return weights_hash.combined(digests.values(), plan.input_scales)
 
 
 def _tensors(

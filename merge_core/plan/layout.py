@@ -41,6 +41,7 @@ class Layout:
     # stacks that ``slices:`` build.
     picked: Mapping[str, tuple[tuple[str, int], ...]]
     ranges: Mapping[tuple[str, str], Set[int]]  # (parent, stack) -> its layers that are used
+    scales: Mapping[int, float]  # layer of the result -> factor on its input; of the one stack
 
 
 def lay_out(
@@ -68,7 +69,7 @@ def lay_out(
     builder = _Builder(recipe, config_from, names, with_base)
     for module, part in _parts(recipe, modules, config_from):
         builder.add(module, part)
-    return Layout(tuple(builder.placed), builder.picked, builder.ranges)
+    return Layout(tuple(builder.placed), builder.picked, builder.ranges, builder.scales)
 
 
 def _parts(
@@ -108,6 +109,7 @@ class _Builder:
         self.placed: list[Placed] = []
         self.picked: dict[str, tuple[tuple[str, int], ...]] = {}
         self.ranges: dict[tuple[str, str], set[int]] = {}
+        self.scales: dict[int, float] = {}
         self._by_layer: dict[tuple[str, str], dict[int, list[str]]] = {}
 
     def add(self, module: Module, part: ModulePart) -> None:
@@ -118,6 +120,8 @@ class _Builder:
         self._outside(module.before, slices[0], shared)
         picked: list[tuple[str, int]] = []
         for one in slices if stack.stack is not None else ():
+            if one.input_scale != 1 and _length(one):
+                self.scales[len(picked)] = one.input_scale
             for j in range(_length(one)):
                 picked.append(self._layer(stack, one, j, len(picked), shared))
         self._outside(module.after, slices[-1], shared)

@@ -51,11 +51,8 @@ def plan_document(
     parents = ties.aligned(parents, [*used, config_from])
     tokens, tokens_from = _tokens(recipe, parents, config_from, used)
     parents = {**parents, **({} if tokens is None else {x: tokens.reindexed(x) for x in used})}
-    unloaded, names = {}, {}
-    for name in dict.fromkeys([*used, config_from]):
-        left = unloaded[name] = _unloaded(parents[name])
-        _check_whole(parents[name])
-        names[name] = parents[name].architecture.in_order(parents[name].tensors.keys() - left)
+    unloaded = {name: _unloaded(parents[name]) for name in dict.fromkeys([*used, config_from])}
+    names = {name: _merged(parents[name], left) for name, left in unloaded.items()}
     facts = parents[config_from].architecture
     layout = lay_out(recipe, config_from, names, facts.stacks, with_base=with_base)
     _check_fit(layout, parents)
@@ -77,6 +74,8 @@ def plan_document(
         steps=tuple(sorted(steps, key=lambda step: step.tensor)),
         dropped=dropped,
         vocabulary=tokens,
+        input_scales=layout.scales,
+        stack=next(iter(layout.picked), None),
     )
 
 
@@ -98,6 +97,12 @@ def _unloaded(parent: Parent) -> dict[str, str]:
         name: parent.architecture.reason_to_drop(name, parent.tensors) for name in parent.tensors
     }
     return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def _merged(parent: Parent, left: Mapping[str, str]) -> list[str]:
+    """Return the tensors of a parent that go into a merge, in the order of its modules."""
+    _check_whole(parent)
+    return parent.architecture.in_order(parent.tensors.keys() - left)
 
 
 def _check_whole(parent: Parent) -> None:

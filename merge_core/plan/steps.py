@@ -65,6 +65,9 @@ class Plan:
     # Stored tensor, after its parent's name where only slices leave it out -> the reason.
     dropped: Mapping[str, str]
     vocabulary: Vocabulary | None = None  # the result's tokenizer where the recipe has one
+    # Layer of the result -> what its input, the hidden state, is multiplied by, where that is not 1
+    input_scales: Mapping[int, float] = field(default_factory=dict)
+    stack: str | None = None  # what stands before these layers' numbers, as ``model.layers``
 
     def lost(self) -> str | None:
         """Return a line on parents' tensors that are in no class or no file, if there are any.

@@ -241,7 +241,7 @@ def _range(node: Node) -> tuple[int, int] | None:
 
 def _slices(node: Node) -> tuple[Slice, ...]:
     slices: list[Slice] = []
-    keys = ("sources", "base_model", "parameters")
+    keys = ("sources", "base_model", "input_scale", "parameters")
     for place in node.entries("slices"):
         entry = place.mapping("{sources, parameters}", keys)
         if entry is None:
@@ -252,8 +252,10 @@ def _slices(node: Node) -> tuple[Slice, ...]:
             counts = ", ".join(map(str, sorted(lengths)))
             rule = f"expected equally many layers from each source, got {counts}"
             entry.at("sources").refuse(rule)
-        base = entry.reference("base_model")
-        slices.append(Slice(sources, base, settings(entry.at("parameters"))))
+        base, scale = entry.reference("base_model"), entry.factor("input_scale")
+        if scale != 1 and lengths == {0}:
+            entry.at("input_scale").refuse("this slice has no layers, and so no input to scale")
+        slices.append(Slice(sources, base, settings(entry.at("parameters")), scale))
     return tuple(slices)
 
 
@@ -272,6 +274,10 @@ def _modules(node: Node) -> tuple[ModulePart, ...]:
             continue
         models = _models(entry.at("models")) if forms == ["models"] else ()
         slices = _slices(entry.at("slices")) if forms == ["slices"] else ()
+        for i, one in enumerate(slices):
+            if one.input_scale != 1:
+                rule = "only in slices: of a recipe with one stack of layers, not under modules:"
+                entry.at("slices").at(i).at("input_scale").refuse(rule)
         parts.append(ModulePart(str(name), models, slices, settings(entry.at("parameters"))))
     return tuple(parts)
 

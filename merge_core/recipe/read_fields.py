@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -90,6 +91,17 @@ class Node:
         if key in self.data:
             member.expected(f"a whole number from {words}")
         return None
+
+    def factor(self, key: str) -> float:
+        """Return a finite number other than 0; 1 if it is missing, or something else, a problem."""
+        member = self.at(key)
+        value = member.data
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and value and math.isfinite(value):
+            return float(value)
+        if key in self.data:
+            member.expected("a finite number other than 0")
+        return 1.0
 
     def reference(self, key: str, required: bool = False) -> str | None:
         """Return a model reference, given in its short form or as a mapping, as text."""

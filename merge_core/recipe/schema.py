@@ -50,6 +50,9 @@ class Slice:
     sources: tuple[Source, ...]  # each model once, all with equally many layers
     base_model: str | None = None  # in place of the recipe's
     parameters: Settings = ()  # shared settings of these layers
+    # The hidden state is multiplied by it ahead of the first of these layers; finite, not 0. Only
+    # in a recipe with one stack of layers.
+    input_scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -214,12 +217,17 @@ def _plain_sources(sources: tuple[Source, ...]) -> list[dict[str, Any]]:
     return [_plain(source, "model", "layer_range", "parameters") for source in sources]
 
 
+def _plain_slice(one: Slice) -> dict[str, Any]:
+    scale = {} if one.input_scale == 1 else {"input_scale": one.input_scale}
+    return {**_plain(one, "sources", "base_model"), **scale, **_plain(one, "parameters")}
+
+
 _MEMBERS: dict[str, Callable[[Any], Any]] = {
     "model": serialize.plain_reference,
     "base_model": serialize.plain_reference,
     "models": _plain_sources,
     "sources": _plain_sources,
-    "slices": lambda slices: [_plain(x, "sources", "base_model", "parameters") for x in slices],
+    "slices": lambda slices: [_plain_slice(x) for x in slices],
     "parameters": lambda settings: {name: _plain_setting(x) for name, x in settings},
     "layer_range": list,
     "modules": lambda parts: {part.name: _plain(part, *PART) for part in parts},
