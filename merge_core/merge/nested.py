@@ -43,7 +43,19 @@ def _planned(recipe: Recipe, parents: Mapping[str, Parent], opened: Mapping[str,
     if recipe.moe is None:
         return plan_document(recipe, parents, opened)
     dense = plan_document(replace(recipe, moe=None), parents, opened)
-    return plan_mixture(recipe, dense, parents, Intermediate)
+    return plan_mixture(recipe, dense, parents, _rest)
+
+
+def _rest(name: str, plan: Plan) -> Parent:
+    """Return the dense part of a mixture; the same object as long as the same plan makes it.
+
+    So what a live model has of it stays, where a study's candidates differ in their experts.
+    """
+    views, key = plan.parents[plan.config_from].views, frozenset({name})
+    kept = views.get(key)
+    if not isinstance(kept, Intermediate) or kept.plan != plan:
+        kept = views[key] = Intermediate(name, plan)
+    return kept
 
 
 def unmatched_filters(reading: Reading, plan: Plan) -> list[Problem]:

@@ -12,7 +12,7 @@ import ctypes
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +59,10 @@ class Known:
         They are kept alive, since a new object may get an old one's id.
         """
         self._candidate += 1
-        if any(self._parents.get(name, parent) is not parent for name, parent in parents.items()):
-            self.forget()
-            self._parents.clear()
+        before = self._parents
+        changed = {name for name, x in parents.items() if before.get(name, x) is not x}
+        for name in [name for name in self._values if changed and _is_of(name, changed)]:
+            self._drop(name)
         self._parents.update(parents)
         return self
 
@@ -149,6 +150,14 @@ class Known:
         self._values.clear()
         self._cheap.clear()
         self.used = 0
+
+
+def _is_of(name: Hashable, parents: Collection[str]) -> bool:
+    """Return whether a value's name is of a tensor of one of the parents, or does not tell."""
+    of = name[1] if isinstance(name, tuple) and len(name) == 2 else None
+    operands = [x for x in (of if isinstance(of, tuple) else (of,)) if x is not None]
+    told = bool(operands) and all(isinstance(x, Operand) for x in operands)
+    return not told or any(x.parent in parents for x in operands)
 
 
 def give_back() -> None:

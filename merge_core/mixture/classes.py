@@ -41,6 +41,7 @@ class MixtureClass:
     dense: tuple[str, ...]  # model types that it is made of
     keys: Callable[[Counts], Mapping[str, Any]]  # what its config has beside the dense one's
     shared: tuple[int, ...] = (0,)  # how many shared experts there may be
+    least: int = 1  # experts
     expert: str = "mlp.experts.{expert}.{matrix}.weight"
     router: str = "mlp.gate.weight"
     shared_expert: str = "mlp.shared_experts.{matrix}.weight"
@@ -136,6 +137,7 @@ CLASSES = (
         ("llama", "mistral", "qwen2", "qwen3"),
         _deepseek,
         shared=(1,),
+        least=2,  # it groups experts by the sum of their two best scores
         zeros="mlp.gate.e_score_correction_bias",
         dense_layers="first",
     ),
@@ -233,6 +235,8 @@ def _named(asked: str | None, made: list[MixtureClass], where: str) -> list[Mixt
 def _misfit(one: MixtureClass, mixture: Mixture) -> str | None:
     """Return why a class has not what a mixture asks for, or None."""
     count, dense = len(mixture.shared_experts), mixture.dense_layers
+    if len(mixture.experts) < one.least:
+        return f"takes at least {one.least} experts, got {len(mixture.experts)}"
     if count not in one.shared:
         takes = " or ".join(map(str, one.shared))
         return f"takes {takes} shared_experts, got {count}"

@@ -9,6 +9,14 @@ from merge_core.numerics.bernoulli import key_for
 from merge_core.parents.protocol import Changed, Parent
 
 
+def with_noise(parent: Parent, scale: float, seed: int, names: Mapping[str, str]) -> Parent:
+    """Return a parent with noise; the same object for the same noise. See ``Noisy``."""
+    key = frozenset({f"noise {scale!r} {seed}", *names.values()})
+    if key not in parent.views:
+        parent.views[key] = Noisy(parent, scale, seed, names)
+    return parent.views[key]
+
+
 class Noisy(Changed):
     """A parent that adds independent normal numbers to some of its tensors.
 

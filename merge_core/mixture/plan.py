@@ -17,7 +17,7 @@ from merge_core.methods.registry import method
 from merge_core.mixture.classes import MATRICES, OUT, Counts, MixtureClass, chosen
 from merge_core.mixture.config import mixture_config
 from merge_core.mixture.gates import GATES, Gates, Router
-from merge_core.mixture.noise import Noisy
+from merge_core.mixture.noise import with_noise
 from merge_core.parents.protocol import Parent
 from merge_core.plan.check_result import check_result
 from merge_core.plan.planner import common_dtype
@@ -219,8 +219,7 @@ class _Mixing:
             }
             if expert.noise_scale:
                 name = f"({name} with noise, {pattern.format(expert=number, matrix='*')})"
-                seed = self.recipe.seed
-                noisy[name] = Noisy(parent, expert.noise_scale, seed, places)
+                noisy[name] = with_noise(parent, expert.noise_scale, self.recipe.seed, places)
             for tensor, place in places.items():
                 scale = expert.residual_scale if f".{OUT}." in tensor else 1.0
                 shape = parent.tensors[tensor].shape

@@ -9,7 +9,10 @@ from typing import Any
 
 import yaml
 
+from merge_core.methods.registry import method
+from merge_core.parents.router_file import RouterFile
 from merge_core.plan.steps import Plan
+from merge_core.recipe.mixture_schema import Expert
 from merge_core.recipe.schema import Recipe
 
 HEAD = 2**18  # bytes of a card that are looked at
@@ -22,27 +25,66 @@ def card(plan: Plan, recipe: Recipe, record: Mapping[str, Any]) -> str:
 
     ``recipe`` is as written beside the card, ``record`` what ``mergetune.json`` says.
     """
-    licences = {name: licence(plan.opened[name].folder) for name in plan.recipe.references()}
+    models = [x for x in plan.recipe.references() if not isinstance(plan.opened[x], RouterFile)]
+    licences = {name: licence(plan.opened[name].folder) for name in models}
     parents = "\n".join(
         f"- {_code(name)}, licence {licences[name] or 'not stated'}, SHA-256 {sha}"
         for name, sha in record["parents"].items()
+        if name in licences
     )
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     head = yaml.safe_dump(_metadata(plan, licences), sort_keys=False)
     return f"""---
 {head}---
-# A merge by `{plan.method.name}`
+# {_title(plan)}
 
 Made with mergetune from these parents:
 
 {parents}
-
+{_mixture(plan, record)}
 ```yaml
 {recipe.to_yaml()}```
 
 `mergetune merge recipe.yaml OUT` makes the same weights again (digest {record["weights_digest"]}).
-Method: {plan.method.source}. Versions: {versions}.
+Method: {_source(plan)}. Versions: {versions}.
 """
+
+
+def _title(plan: Plan) -> str:
+    mixture = plan.recipe.moe
+    if mixture is None:
+        return f"A merge by `{plan.method.name}`"
+    return f"A mixture of {len(mixture.experts)} experts, {mixture.experts_per_token} for a token"
+
+
+def _source(plan: Plan) -> str:
+    """Return where a merge's method is from; a mixture's is that of all but the experts."""
+    return method(plan.recipe.merge_method).source
+
+
+def _mixture(plan: Plan, record: Mapping[str, Any]) -> str:
+    """Return lines on a mixture's experts and routers, or nothing."""
+    mixture = plan.recipe.moe
+    if mixture is None:
+        return ""
+    every = [("Expert", x) for x in mixture.experts]
+    every += [("Shared expert", x) for x in mixture.shared_experts]
+    lines = [f"- {kind} {_code(x.source_model)}{_prompts(x)}" for kind, x in every]
+    rest = f"All but their MLPs is a merge by `{plan.recipe.merge_method}`; routers: "
+    made = f"`gate_mode: {mixture.gate_mode}`"
+    if mixture.gates is not None:
+        made += f", SHA-256 {record['parents'][mixture.gates]}"
+    return "\n".join(["", f"{rest}{made}.", "", *lines, ""])
+
+
+def _prompts(expert: Expert) -> str:
+    """Return what is said of an expert's prompts."""
+    kinds = {"for": expert.positive_prompts, "not for": expert.negative_prompts}
+    return "".join(
+        f"; {kind} {', '.join(_code(text[:MOST]) for text in prompts)}"
+        for kind, prompts in kinds.items()
+        if prompts
+    )
 
 
 def _metadata(plan: Plan, licences: Mapping[str, str | None]) -> dict[str, Any]:

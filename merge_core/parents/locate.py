@@ -48,11 +48,15 @@ class Located:
 
     def seen_from(self, where: Path) -> str:
         """Return the reference that holds in a file inside the folder ``where``: hub ids pinned."""
+        if self.is_file:
+            return relative_to(self.model.folder, where)
         lora = (None, None) if self.lora is None else self.lora.seen_from(where)
         return str(Reference(*self.model.seen_from(where), *lora))
 
     def pinned(self) -> str | None:
         """Return the reference with the hub's commits in it, or None where no part is a hub id."""
+        if self.is_file:
+            return None
         lora = (None, None) if self.lora is None else (self.lora.path, self.lora.commit)
         found = Reference(self.model.path, self.model.commit, *lora)
         return str(found) if found.revision or found.lora_revision else None

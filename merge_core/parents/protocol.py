@@ -55,7 +55,7 @@ class Parent(ABC):
 
     @cached_property
     def views(self) -> dict[frozenset[str], Parent]:
-        """What ``ties.untied`` made of it, kept: caches know parents by their identity."""
+        """What was made of it, kept by what it differs in: caches know parents by identity."""
         return {}
 
     def _equal(self, one: str, other: str) -> bool:

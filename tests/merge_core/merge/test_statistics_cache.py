@@ -154,6 +154,16 @@ def test_other_parents_by_the_same_names_are_not_known():
     assert known.of({"a": two}).get("x", lambda: 3) == 3
 
 
+def test_other_parent_by_one_name_leaves_what_is_known_of_the_others():
+    known, one, two, three = Known(), object(), object(), object()
+    of = {name: Operand(name, "w") for name in ("a", "b")}
+    names = [("made", of["a"]), ("cuts", (None, of["b"])), ("both", (of["a"], of["b"]))]
+    known.of({"a": one, "b": two})
+    assert [known.get(name, lambda: 1) for name in [*names, ("hashed", "b")]] == [1] * 4
+    known.of({"a": one, "b": three})
+    assert [known.get(name, lambda: 2) for name in [*names, ("hashed", "b")]] == [1, 2, 2, 2]
+
+
 def test_of_a_value_only_the_last_version_is_kept():
     known = Known()
     assert known.get("a", lambda: torch.zeros(10), version=1).numel() == 10

@@ -212,6 +212,41 @@ def test_a_recipe_file_is_checked_as_a_recipe(folder: Path) -> None:
     assert len(found.facts["recipe_digest"]) == 64
 
 
+MIXTURE = """
+base_model: zoo/one
+experts:
+  - {source_model: zoo/one, positive_prompts: [add]}
+  - {source_model: zoo/two, positive_prompts: [sort]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [({"model_type": "llama"}, "Mixtral"), ({"model_type": "qwen3"}, "Qwen3 MoE")],
+)
+def test_a_mixture_is_checked_as_a_recipe(folder: Path, config: dict[str, str], kind: str) -> None:
+    (folder / "zoo" / "one" / "config.json").write_text(json.dumps(config))
+    (folder / "moe.yaml").write_text(MIXTURE)
+    found = check(folder / "moe.yaml")
+    said = f"2 experts, 2 per token, routers hidden; class {kind}"
+    assert (found.facts["merge_method"], found.facts["mixture"]) == ("passthrough", said)
+    assert found.facts["models"] == ["zoo/one", "zoo/two"]
+
+
+def test_a_mixture_of_which_there_is_no_class_is_refused(folder: Path) -> None:
+    (folder / "zoo" / "one" / "config.json").write_text('{"model_type": "gpt2"}')
+    (folder / "moe.yaml").write_text(MIXTURE)
+    with pytest.raises(ParameterError, match="zoo/one is a model of type 'gpt2', of which no"):
+        check(folder / "moe.yaml")
+
+
+def test_the_class_of_a_mixture_whose_base_is_elsewhere_is_not_known(tmp_path: Path) -> None:
+    (tmp_path / "moe.yaml").write_text(MIXTURE)
+    found = check(tmp_path / "moe.yaml")
+    assert found.facts["mixture"].endswith("; class not known yet")
+    assert len(found.warnings) == 2
+
+
 def test_a_recipes_models_are_looked_for_too(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     assert check(tmp_path / "recipe.yaml").warnings == [
@@ -311,4 +346,13 @@ def test_checking_a_recipe_imports_nothing_heavy(folder: Path) -> None:
     (code, out), modules = run("check", str(folder / "recipe.yaml"))
     assert code == "0"
     assert "linear" in out
+    assert not modules & HEAVY
+
+
+def test_checking_a_mixture_imports_nothing_heavy(folder: Path) -> None:
+    (folder / "zoo" / "one" / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "moe.yaml").write_text(MIXTURE)
+    (code, out), modules = run("check", str(folder / "moe.yaml"))
+    assert code == "0"
+    assert "class Mixtral" in out
     assert not modules & HEAVY
