@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from merge_core.architecture import layers
+from merge_core.errors import ParameterError
 from merge_core.inspect.task_vector_sums import Sums, Vector, survey
 from merge_core.merge.nested import Intermediate
 from merge_core.methods.shared import svd_merge
@@ -118,9 +119,14 @@ def inspect(plan: Plan) -> Inspection:
 
     Raises:
         NonFiniteError: A model has NaN or infinite entries.
-        ParameterError: The method refuses a density or an epsilon.
+        ParameterError: The method refuses a density or an epsilon; the plan is a mixture's.
         CheckpointError: Whole-number tensors differ between the parents.
     """
+    if plan.recipe.moe is not None:
+        raise ParameterError(
+            "moe: no two models meet in a tensor of a mixture, so nothing is measured; inspect the "
+            "recipe without moe, which is what all but the experts is merged from"
+        )
     sums = survey(plan)
     placed = {
         place: reduce(Sums.plus, (sums[step.tensor] for step in steps))

@@ -440,3 +440,10 @@ def test_whole_numbers_are_no_parameters_and_no_row(own_family, planned):
     assert found.parameters == sum(row.parameters for row in found.rows)
     assert "model.norm.weight" not in {row.name for row in found.rows}
     assert found.memory.result == 4 * found.parameters + 8 * 16
+
+
+def test_mixture_is_refused_since_nothing_meets_in_its_tensors(planned):
+    experts = "[{source_model: one}, {source_model: two}]"
+    made = planned(f"base_model: base\ngate_mode: random\nexperts: {experts}\n", "llama")
+    with pytest.raises(ParameterError, match="inspect the recipe without moe"):
+        inspect(made.plan)
