@@ -71,6 +71,11 @@ class Gates(Parent):
         if file is not None:
             _check_file(file, shapes)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the routers in the result; their corrections are none."""
+        return tuple(self._routers)
+
     def tensor(self, name: str) -> Tensor:
         """Return a router in float32, times the experts' scales and over the temperature."""
         import torch

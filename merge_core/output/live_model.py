@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,33 @@ class Candidate(Merging):
         with collected(live.model, live.slots.places, plan, execution) as found:
             yield found
         self.known.settle()
+
+    @contextmanager
+    def learnable(self, tensors: Collection[str]) -> Iterator[dict[str, Any]]:
+        """Give weights of the live model to whoever learns them in place; builds make them anew.
+
+        Args:
+            tensors: Stored names; each is a whole weight of the model, such as a router.
+
+        Yields:
+            Stored name -> parameter that learns, the model's own memory; no other one learns.
+        """
+        assert self._built is not None, "build first"
+        live = self._live
+        for name in tensors:
+            live.held.pop(name, None)
+        self._built = None
+        found = {name: live.slots.learning(live.slots.places[name]) for name in tensors}
+        was = {p: p.requires_grad for p in live.model.parameters()}
+        ours = {id(parameter) for parameter in found.values()}
+        try:
+            for parameter in was:
+                parameter.requires_grad_(id(parameter) in ours)
+            yield found
+        finally:
+            for parameter, required in was.items():
+                parameter.grad = None
+                parameter.requires_grad_(required)
 
     @staticmethod
     def _settle(live: _Live, execution: Execution, step: Step, wanted: Mapping[str, Any]) -> None:

@@ -93,6 +93,15 @@ class Slots:
             self._shared[live] = tensor
             self._put(live, tensor, False)
 
+    def learning(self, place: Place) -> Any:
+        """Return the parameter at a place, as it is, in memory that may be written to."""
+        assert place.view is None, f"{place.live} is stored in parts"
+        shared = self._shared.get(place.live)
+        if shared is not None:
+            self.own(place.live, Spare()).copy_(shared)
+        there, last = self._ends[place.live][0]
+        return there[last]
+
     def clear(self) -> Spare:
         """Take all weights out; return the memory that was the model's own."""
         spare = Spare()

@@ -7,12 +7,11 @@ of some search items' right answers, and Adam (arXiv:1412.6980) goes on from the
     g       dL / du of a mini-batch of the training items
     u <- clip(u - rate * m / (sqrt(v) + eps), 0, 1)      m, v: Adam's means of g and g^2
 
-The search pool is split in two by its own order: training items, of which every step takes the next
-few (each once before any twice, then in a new order), and held-out items, which no slope ever sees.
-Every ``LOOK`` steps the loss of the held-out items is measured. After ``PATIENCE`` looks without a
-better one the search goes back to the best look with a third of the rate; after ``CUTS`` such cuts
-it is over. So neither rate nor length is chosen by hand. Its last point is the mean of the second
-half of all points (Polyak and Juditsky, 1992).
+A step learns from the next training items of the search pool (``batches``). Every ``LOOK`` steps
+the loss of the held-out items is measured. After ``PATIENCE`` looks without a better one the search
+goes back to the best look with a third of the rate; after ``CUTS`` such cuts it is over. So neither
+rate nor length is chosen by hand. Its last point is the mean of the second half of all points
+(Polyak and Juditsky, 1992).
 
 Like every sampler here it keeps nothing: a point is a function of the start, the seed and what the
 steps before it have measured.
@@ -22,21 +21,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence, Set
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from optuna.distributions import FloatDistribution
 
 from merge_core.errors import ParameterError
+from search.samplers.batches import Batches
 from search.samplers.cube import Cube, Vector
 from search.samplers.registry import Space
-from search.samplers.steps import Measured, Places, Step
+from search.samplers.steps import Measured, Step
 
 RATE = 0.05  # of a knob's range, in a step
 KEEP, KEEP_SQUARE, TINY = 0.9, 0.999, 1e-8  # Adam's own
-HELD_OUT = 0.25  # share of the search items
-BATCH = 60  # items of a step, over all tasks
 LOOK = 5  # steps from one look at the held-out items to the next
 PATIENCE = 3  # looks without a better one
 CUTS = 2  # of the rate
@@ -66,12 +63,7 @@ class GradientSearch:
         seed: int,
     ) -> None:
         self._cube = _cube(space, smooth & start.keys())
-        self._start, self._seed = dict(start), seed
-        held = {task: round(HELD_OUT * n) for task, n in sizes.items()}
-        self._held: Places = {task: tuple(range(n)) for task, n in held.items() if n}
-        self._train = {task: range(held[task], n) for task, n in sizes.items()}
-        share = min(1.0, BATCH / sum(map(len, self._train.values())))
-        self._takes = {task: max(1, round(share * len(x))) for task, x in self._train.items()}
+        self._start, self._batches = dict(start), Batches(sizes, seed)
 
     def next(self, done: Sequence[Measured], most: int) -> Step | None:
         """Return the next step, or None where the search is over.
@@ -89,29 +81,11 @@ class GradientSearch:
             return Step(self._point(path.mean), {}, {}, scored=True, mean=True)
         number = sum(not measured.mean for measured in done)
         looks = number % LOOK == 0
-        point, held = self._point(path.at), self._held if looks else {}
-        return Step(point, self._batch(number), held, scored=looks)
+        point, held = self._point(path.at), self._batches.held if looks else {}
+        return Step(point, self._batches.of(number), held, scored=looks)
 
     def _point(self, u: Vector) -> dict[str, Any]:
         return {**self._start, **self._cube.values(u)}
-
-    def _batch(self, number: int) -> Places:
-        """Return the training items of a step: of each task the next ones, in a random order."""
-        found = {}
-        for task, takes in self._takes.items():
-            count, first = len(self._train[task]), number * takes
-            epochs = range(first // count, (first + takes - 1) // count + 1)
-            order = [place for epoch in epochs for place in self._order(task, epoch)]
-            start = first - epochs.start * count
-            found[task] = tuple(sorted(order[start : start + takes]))
-        return found
-
-    def _order(self, task: str, epoch: int) -> list[int]:
-        def rank(place: int) -> bytes:
-            text = f"{self._seed}\x1f{task}\x1f{epoch}\x1f{place}"
-            return blake2b(text.encode(), digest_size=16).digest()
-
-        return sorted(self._train[task], key=rank)
 
 
 class _Path:

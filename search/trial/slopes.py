@@ -66,10 +66,10 @@ def measured(builder: Builder, tasks: Tasks, step: Step) -> Measured:
     """
     found: dict[str, Any] = {}
     if step.look:
-        found["held_out"] = _loss(tasks, builder.live, step.look)
+        found["held_out"] = loss_of(tasks, builder.live, step.look)
     if step.learn:
         with builder.slopes() as slopes:
-            found["loss"] = _loss(tasks, builder.live, step.learn, backward=True)
+            found["loss"] = loss_of(tasks, builder.live, step.learn, backward=True)
         found["slopes"] = builder.space.pull_back(step.point, slopes)
         odd = [name for name, slope in found["slopes"].items() if not math.isfinite(slope)]
         if odd:
@@ -78,8 +78,18 @@ def measured(builder: Builder, tasks: Tasks, step: Step) -> Measured:
     return Measured(**{"slopes": {}, **found}, items=BACKWARD * learnt + looked, mean=step.mean)
 
 
-def _loss(tasks: Tasks, live: LiveModel, places: Places, *, backward: bool = False) -> float:
-    """Return the tasks' mean losses, weighted as their scores are in the number of a trial."""
+def loss_of(tasks: Tasks, live: LiveModel, places: Places, *, backward: bool = False) -> float:
+    """Return the tasks' mean losses, weighted as their scores are in the number of a trial.
+
+    Args:
+        tasks: Whose items the places name.
+        live: The candidate.
+        places: Task -> places in its order of the search pool.
+        backward: Whether to add the gradient to that of the parameters.
+
+    Raises:
+        NonFiniteError: The loss is not finite.
+    """
     targets: list[Target] = []
     weights: list[float] = []
     for task, evaluator in tasks.scored_by(SEARCH).items():

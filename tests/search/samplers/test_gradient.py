@@ -7,8 +7,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from merge_core.errors import ParameterError
+from search.samplers.batches import BATCH
 from search.samplers.cube import Cube
-from search.samplers.gradient import BATCH, CUTS, LOOK, PATIENCE, RATE, GradientSearch
+from search.samplers.gradient import CUTS, LOOK, PATIENCE, RATE, GradientSearch
 from search.samplers.steps import Measured
 
 PEAK = {"a": 0.3, "b": 1.2, "c": 0.02}
