@@ -12,6 +12,8 @@ from merge_core.errors import Notices, ParameterError
 from merge_core.merge.nested import plan, unmatched_filters
 from merge_core.output import model_folder
 from merge_core.parents.open import open_parents
+from merge_core.parents.protocol import Parent
+from merge_core.plan import stack_fit
 from merge_core.plan.steps import Plan
 from merge_core.recipe.read import Reading, reading_of
 from merge_core.recipe.yaml_document import Document, parse_all, read_all
@@ -93,15 +95,21 @@ def planned(
     if strict:
         found.notices.refuse()
     check_chat_templates(found.recipe)
-    made = plan(found.recipe, open_parents(found.recipe.references(), roots))
+    opened = open_parents(found.recipe.references(), roots)
+    stack_fit.check(found, {name: _shapes(parent) for name, parent in opened.items()})
+    made = plan(found.recipe, opened)
     idle = Notices(found.notices.file, (*found.notices.found, *unmatched_filters(found, made)))
     if strict:
         idle.refuse()
     for line in idle.lines():
         tell(line)
-    if lost := made.lost():
-        tell(lost)
+    for line in filter(None, (made.lost(), made.head_of_another())):
+        tell(line)
     return made
+
+
+def _shapes(parent: Parent) -> dict[str, tuple[int, ...]]:
+    return {name: info.shape for name, info in parent.tensors.items()}
 
 
 def read(recipe: Source, folder: Folder | None = None) -> tuple[Reading, tuple[Path, ...]]:

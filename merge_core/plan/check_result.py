@@ -40,6 +40,13 @@ def check_result(
         )
     for name, shape in shapes.items():
         if shape != facts.shapes[name]:
+            others = facts.vocabulary & shapes.keys() - {name}
+            if name in facts.vocabulary and any(shapes[x] == facts.shapes[x] for x in others):
+                raise ShapeError(
+                    f"{name}: {shape[0]} tokens, where the embedding and the config, that of "
+                    f"{config_from}, have {facts.shapes[name][0]}; give all slices' models one "
+                    f"vocabulary with tokenizer: {{source: union}} or {{source: base}}"
+                )
             raise ShapeError(
                 f"{name}: the result's config, that of {config_from}, makes it "
                 f"{facts.shapes[name]}, the parents have {shape}; mend the config"

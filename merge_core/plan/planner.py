@@ -15,6 +15,7 @@ from merge_core.numerics.bernoulli import key_for
 from merge_core.parents import ties
 from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import FLOATS
+from merge_core.plan import stack_fit
 from merge_core.plan.check_result import check_result
 from merge_core.plan.layout import Layout, Placed, lay_out
 from merge_core.plan.steps import DTYPES, Operand, Plan, Step
@@ -181,6 +182,7 @@ def _values(
 
 def _check_fit(layout: Layout, parents: Mapping[str, Parent]) -> None:
     """Check that every operand is there, in the shape and kind of the others."""
+    _check_widths(layout, parents)
     _check_names(layout, parents)
     for placed in layout.placed:
         first, *others = placed.inputs()
@@ -197,6 +199,18 @@ def _check_fit(layout: Layout, parents: Mapping[str, Parent]) -> None:
                 raise CheckpointError(
                     f"{placed.tensor}: {first.parent} is {a.dtype}, {other.parent} is {b.dtype}"
                 )
+
+
+def _check_widths(layout: Layout, parents: Mapping[str, Parent]) -> None:
+    """Check that all layers of a stack have one width."""
+    known: dict[str, tuple[str, int]] = {}
+    for name, stack in layout.ranges:
+        shapes = {tensor: info.shape for tensor, info in parents[name].tensors.items()}
+        wide = stack_fit.width(shapes, Layers(stack, 0))
+        if wide is not None:
+            first = known.setdefault(stack, (name, wide))
+            if first[1] != wide:
+                raise ShapeError(f"{stack}: {stack_fit.unlike(*first, name, wide)}")
 
 
 def _check_names(layout: Layout, parents: Mapping[str, Parent]) -> None:

@@ -81,6 +81,25 @@ class Plan:
         name, why = min(found.items())
         return f"{name}: left out: {why} ({len(found)} such, in `dropped` of mergetune.json)"
 
+    def head_of_another(self) -> str | None:
+        """Return a line on a tied head that is not that of the model whose layers are the last.
+
+        Of tied models the first slice gives embedding and head; mergekit's stacks are like that.
+        """
+        last = [one.sources[0].model for one in self.recipe.slices[-1:]]
+        there = {step.tensor: step for step in self.steps}
+        for head, source in self.parents[self.config_from].architecture.tied.items():
+            if not last or head in there or source not in there:
+                continue
+            given = there[source].inputs()[0].parent
+            if last[0] != given and source in self.parents[last[0]].tensors:
+                return (
+                    f"{head}: tied to {source} of {given}, the first slice's model, though the "
+                    f"last layers are those of {last[0]}; end with a slice of {given} if that "
+                    f"matters"
+                )
+        return None
+
     def stored_type(self, step: Step) -> str:
         """Return the type of a step's result, in the words of safetensors."""
         if not step.copied:

@@ -14,7 +14,7 @@ from merge_core.errors import SHOWN, Problems, UnknownNameError, hint, join
 from merge_core.methods.registry import METHODS, method
 from merge_core.recipe.known_names import why_idle
 from merge_core.recipe.read_fields import changed, leaves
-from merge_core.recipe.schema import ModulePart, Recipe, Setting, Settings, Source
+from merge_core.recipe.schema import ModulePart, Recipe, Setting, Settings, Slice, Source
 
 P = TypeVar("P", Recipe, ModulePart)
 
@@ -44,6 +44,9 @@ def check_method(recipe: Recipe, path: str, problems: Problems, notices: Problem
         rule = f"no merge method {recipe.merge_method!r}{hint(recipe.merge_method, known)}"
         problems.append((join(path, "merge_method"), f"{rule}; known: {', '.join(known)}"))
         return recipe
+    for where, part in _parts(recipe, path):
+        if part.slices and not any(map(_layers, part.slices)):
+            problems.append((join(where, "slices"), "expected at least one layer, got none"))
     groups = list(_groups(recipe, path))
     if found.base == "required" and any(group.base is None for group in groups):
         _missing(join(path, "base_model"), f"required by merge_method {found.name!r}", problems)
@@ -132,6 +135,11 @@ def _parts(recipe: Recipe, path: str) -> list[tuple[str, Recipe | ModulePart]]:
     """Return the recipe and its modules with their key paths."""
     modules = join(path, "modules")
     return [(path, recipe), *((join(modules, part.name), part) for part in recipe.modules)]
+
+
+def _layers(one: Slice) -> int:
+    spans = [source.layer_range for source in one.sources if source.layer_range is not None]
+    return spans[0][1] - spans[0][0] if spans else 1
 
 
 def _groups(recipe: Recipe, path: str) -> Iterator[_Group]:

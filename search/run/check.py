@@ -12,13 +12,15 @@ from merge_core.json_text import read_json
 from merge_core.mixture.classes import chosen
 from merge_core.parents.locate import locate_here, not_local
 from merge_core.parents.weight_files import tensor_infos
+from merge_core.plan import stack_fit
 from merge_core.recipe.mixture_schema import Mixture
-from merge_core.recipe.read import reading_of
+from merge_core.recipe.read import Reading, reading_of
 from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import Document, read_all
 from merge_core.tokenizer.chat_template import check_chat_templates
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from search.run.check_tasks import other_tokenizers, wrong_tasks
+from search.run.first_plans import misfits, plannable, tensors_here
 from search.run.size import Counts, memory, once, too_many
 from search.space.inverse import point_of
 from search.space.space import Space
@@ -28,6 +30,7 @@ from search.spec.score import Score
 from search.spec.storage_url import masked
 from search.spec.study_file import StudySpec
 from search.trial.budget import NO_CHANGE, Budget
+from search.trial.builder import Builder
 
 OF_RECIPES = {"merge_method", "moe", "experts"}  # a recipe has one of these keys, no study has
 
@@ -57,7 +60,7 @@ def check(path: Path, *, strict: bool = False, tasks: bool = False) -> Checked:
     data = [document.data for document in documents]
     if all(isinstance(x, dict) and "recipe" not in x and x.keys() & OF_RECIPES for x in data):
         reading = reading_of(documents)
-        found, idle = _recipe(file, reading.recipe), [reading.notices]
+        found, idle = _recipe(file, reading), [reading.notices]
     else:
         spec = study_file.read(file)
         found, idle = _study(spec, documents[0]), notices(spec)
@@ -80,7 +83,24 @@ def _opened(spec: StudySpec, document: Document) -> list[str]:
         raise
     problems, warnings = wrong_tasks(spec, tokenizer)
     document.fail(problems)
-    return warnings + other_tokenizers(spec, tokenizer)
+    return warnings + other_tokenizers(spec, tokenizer) + _planned(spec, document)
+
+
+def _planned(spec: StudySpec, document: Document) -> list[str]:
+    """Plan what a run of stacks would begin with, where all models are here; return warnings."""
+    references = [*spec.template.references()]
+    references += [name for recipe in spec.recipes.values() for name in recipe.references()]
+    if spec.template.plain or any(not_local(name, spec.roots) for name in references):
+        return []
+    warnings: list[str] = []
+    try:
+        on_disk = {"name": "hf", "device": "cpu", "parents": "mapped"}
+        engine = spec.engine.model_copy(update=on_disk)
+        builder = Builder(spec.model_copy(update={"engine": engine}))
+        plannable(builder, baselines(spec, builder.space), warnings.append)
+    except MergeError as error:
+        document.fail([("recipe", str(error))])
+    return warnings
 
 
 def notices(spec: StudySpec) -> list[Notices]:
@@ -90,15 +110,18 @@ def notices(spec: StudySpec) -> list[Notices]:
     return [spec.notices, *(reading_of(read_all(file)).notices for file in files)]
 
 
-def _recipe(file: Path, recipe: Recipe) -> Checked:
+def _recipe(file: Path, reading: Reading) -> Checked:
+    recipe = reading.recipe
     check_chat_templates(recipe)
+    roots = (file.resolve().parent, Path.cwd())
+    if any(one.slices or one.modules for one in (*recipe.documents, recipe)):
+        stack_fit.check(reading, _shapes(recipe.references(), roots))
     facts = {
         "recipe": str(file),
         "merge_method": recipe.merge_method,
         "models": list(recipe.references()),
         "recipe_digest": recipe.digest(),
     }
-    roots = (file.resolve().parent, Path.cwd())
     if recipe.moe is not None:
         facts["mixture"] = _mixture(recipe, recipe.moe, roots)
     return Checked(facts, _absent(recipe.references(), roots))
@@ -115,6 +138,16 @@ def _mixture(recipe: Recipe, mixture: Mixture, roots: tuple[Path, ...]) -> str:
         f"{len(mixture.experts)} experts{shared}, {mixture.experts_per_token} per token, routers "
         f"{mixture.gate_mode}; class {kind}"
     )
+
+
+def _shapes(references: tuple[str, ...], roots: tuple[Path, ...]) -> dict[str, stack_fit.Shapes]:
+    """Return the shapes of every model whose files are here; adapters have those of their base."""
+    there = {name: locate_here(name, roots) for name in references}
+    return {
+        name: {tensor: info.shape for tensor, info in tensor_infos(folder).items()}
+        for name, folder in there.items()
+        if folder is not None
+    }
 
 
 def _study(spec: StudySpec, document: Document) -> Checked:
@@ -160,7 +193,12 @@ def _study(spec: StudySpec, document: Document) -> Checked:
 def _space(spec: StudySpec, tensors: Iterable[str], document: Document) -> Space:
     """Return the dimensions; what does not fit the models is a problem of the file."""
     problems: Problems = []
-    space = Space(spec.template, tensors, problems, parents=_parents(spec))
+    there = tensors_here(spec)
+    space = Space(
+        spec.template, tensors, problems, parents={name: tuple(x) for name, x in there.items()}
+    )
+    if not problems:
+        problems += misfits(spec, space, there)
     if not problems and spec.search.start is not None:
         try:
             point_of(space, spec.search.start)
@@ -168,17 +206,6 @@ def _space(spec: StudySpec, tensors: Iterable[str], document: Document) -> Space
             problems.append(("search.start", f"no point of this space: {error}"))
     document.fail(problems)
     return space
-
-
-def _parents(spec: StudySpec) -> dict[str, tuple[str, ...]]:
-    """Return the tensors of every model whose files are here; adapters have those of their base.
-
-    Models that are merged over all their layers must have the same, which is found out later.
-    """
-    if spec.template.plain:
-        return {}
-    there = {name: locate_here(name, spec.roots) for name in spec.template.references()}
-    return {name: tuple(tensor_infos(x)) for name, x in there.items() if x is not None}
 
 
 def _budget(spec: StudySpec, space: Space) -> str:

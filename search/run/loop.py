@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from merge_core.errors import ItemError, MergeError, NonFiniteError
 from merge_core.recipe.schema import Recipe
+from search.run.first_plans import plannable
 from search.run.prior import Prior, taken_over
 from search.run.resume import begin_or_check
 from search.run.steps import Steps, before, best_point, steps
@@ -69,7 +70,8 @@ def search(
     for notice in (*begin_or_check(spec, record, worker), *prior.notices()):
         progress.notice(notice)
     space = worker.builder.space
-    pending = _pending(baselines(spec, space, prior.baselines), record)
+    first = baselines(spec, space, prior.baselines)
+    pending = plannable(worker.builder, _pending(first, record), progress.notice)
     budget = _budget(spec, record.trials, space, change, progress)
     left = max(0, budget.trials - searched(record.trials))
     progress.begin(len(record.trials) + len(pending) + left, record.trials, budget.hours)

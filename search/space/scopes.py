@@ -10,6 +10,7 @@ from merge_core.architecture import layers
 from merge_core.errors import Problems, join
 from merge_core.methods.registry import method
 from merge_core.plan.layout import Placed, lay_out
+from merge_core.plan.stack_fit import too_few
 from merge_core.recipe.schema import Recipe
 from merge_core.validation import Place
 from search.space.over_layers import OverLayers
@@ -121,11 +122,13 @@ class Scopes:
             if RANGE not in source or slice_of(place) is None or self._lacks_module(place):
                 continue
             span = self._span(place[:-2], place)
+            if span.model not in self._names:  # its files are not here
+                continue
             count = self._count(span.model, place)
             if span.end > count:
                 path = reduce(join, (*place, RANGE), "recipe")
-                rule = f"{span.model} has {count} layers, got [{span.first}, {span.end}]"
-                problems.append((path, f"{rule}; the last number is the layer after the last"))
+                stack = self._module(place).layers
+                problems.append((path, too_few(span.model, count, stack, span.first, span.end)))
 
     @cached_property
     def _modules(self) -> dict[str, layers.Module]:

@@ -204,6 +204,9 @@ class ToyBuilder(Builder):
         self.space = Space(toy.spec.template, TENSORS)
         self._host: Any = SimpleNamespace(versions={})
 
+    def plan(self, recipe: Recipe) -> Any:
+        """There is nothing to plan of points."""
+
     def build(self, recipe: Recipe) -> str:
         return self._toy.build(recipe)
 

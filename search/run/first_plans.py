@@ -1,0 +1,64 @@
+"""What no candidate of a study can be, said before the first of them is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from merge_core.errors import MergeError, Problems
+from merge_core.parents.locate import locate_here
+from merge_core.parents.weight_files import TensorInfo, tensor_infos
+from merge_core.plan import stack_fit
+from search.space.space import Space
+from search.space.starting_points import UNIFORM, Baseline, defaults
+from search.spec.study_file import StudySpec
+from search.trial.builder import Builder
+
+Infos = dict[str, dict[str, TensorInfo]]  # model -> its tensors
+
+
+def tensors_here(spec: StudySpec) -> Infos:
+    """Return the tensors of every model whose files are here; adapters have those of their base.
+
+    Of models that are merged over all their layers nothing: they must have the same.
+    """
+    if spec.template.plain:
+        return {}
+    there = {name: locate_here(name, spec.roots) for name in spec.template.references()}
+    return {name: tensor_infos(x) for name, x in there.items() if x is not None}
+
+
+def misfits(spec: StudySpec, space: Space, tensors: Infos) -> Problems:
+    """Return key path and rule of slices whose layers do not fit each other, whatever is drawn."""
+    if not tensors:
+        return []
+    shapes = {name: {x: info.shape for x, info in own.items()} for name, own in tensors.items()}
+    found = stack_fit.misfits(space.recipe(defaults(space)), shapes)
+    return [(f"recipe.{path}", rule) for path, rule in found]
+
+
+def plannable(
+    builder: Builder, found: Iterable[Baseline], tell: Callable[[str], None]
+) -> list[Baseline]:
+    """Plan every baseline, which reads no weights, and return those that can be built.
+
+    The uniform merge is left out, with a word, where parents of other vocabularies have no mean.
+
+    Args:
+        builder: Has the study's parents.
+        found: The baselines; among them is the point that the space starts from.
+        tell: Is called with a line for what is left out.
+
+    Raises:
+        MergeError: One cannot be planned; so no candidate like it could.
+    """
+    kept = []
+    for baseline in found:
+        try:
+            builder.plan(baseline.recipe)
+        except MergeError as error:
+            if baseline.name != UNIFORM:
+                raise MergeError(f"baseline {baseline.name}: {error}") from error
+            tell(f"no baseline {UNIFORM}: {error}")
+            continue
+        kept.append(baseline)
+    return kept
