@@ -23,6 +23,7 @@ from search.run.check_tasks import other_tokenizers, wrong_tasks
 from search.run.first_plans import misfits, plannable, tensors_here
 from search.run.size import Counts, memory, once, too_many
 from search.space.inverse import point_of
+from search.space.path_space import PathSpace
 from search.space.space import Space
 from search.space.starting_points import baselines
 from search.spec import study_file
@@ -161,13 +162,15 @@ def _study(spec: StudySpec, document: Document) -> Checked:
         "tasks": [_task(score) for score in spec.scores],
         **({"steer": steer} if steer else {}),
         "aggregate": spec.aggregate,
-        "knobs": len(spec.template.knobs),
+        "knobs": len(spec.template.knobs) + (spec.template.path is not None),
         "sampler": spec.search.sampler,
         "trials": spec.search.trials,
         "storage": masked(spec.storage),
     }
     main = locate_here(spec.template.base_or_first(), spec.roots)
-    if main is None:
+    path = spec.template.path
+    needed = () if path is None else path.parents  # of plain merges all models are like the first
+    if main is None or any(locate_here(name, spec.roots) is None for name in needed):
         warnings.append("dimensions are not counted: the model's files are not here")
         return Checked(facts, warnings)
     tensors = tensor_infos(main)
@@ -194,9 +197,11 @@ def _space(spec: StudySpec, tensors: Iterable[str], document: Document) -> Space
     """Return the dimensions; what does not fit the models is a problem of the file."""
     problems: Problems = []
     there = tensors_here(spec)
-    space = Space(
-        spec.template, tensors, problems, parents={name: tuple(x) for name, x in there.items()}
-    )
+    parents = {name: tuple(found) for name, found in there.items()}
+    if spec.template.path is None:
+        space = Space(spec.template, tensors, problems, parents=parents)
+    else:
+        space = PathSpace(spec.template, tensors, problems, infos=there)
     if not problems:
         problems += misfits(spec, space, there)
     if not problems and spec.search.start is not None:

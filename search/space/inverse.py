@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property, reduce
 from math import inf
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from merge_core.contract import Value
 from merge_core.errors import MergeError, Problems, join
@@ -19,15 +19,15 @@ from merge_core.methods.registry import method
 from merge_core.recipe.interpolate import value_of
 from merge_core.recipe.schema import ModulePart, Recipe, Settings, Slice, Source
 from merge_core.validation import Place
+from search.space.dimension import Dimension
 from search.space.fit import fitted, logits
 from search.space.names import depth_of
+from search.space.path_space import PathSpace
+from search.space.space import Space
 from search.space.units import Drawn
 from search.spec.entries import entry_of, found_at, module_of, slice_of
 from search.spec.knob_places import METHOD, SEED, TAKE_PART, is_bare
 from search.spec.layer_ranges import RANGE
-
-if TYPE_CHECKING:
-    from search.space.space import Dimension, Space
 
 CLOSE = 1e-6  # two values of a parameter are the same up to that, absolute below 1, else relative
 SAME = ("base_model", "dtype", "out_dtype", "tokenizer", "documents")
@@ -82,6 +82,8 @@ class Given:
         if self.recipe.models:
             return self.sources[self._space.template.model_at(place) or next(iter(self.sources))]
         part, entry = self._part(place), entry_of(place)
+        if not isinstance(part, Slice) and part.slices:  # a setting that all slices share
+            part = part.slices[0]
         sources = part.sources if isinstance(part, Slice) else part.models
         return sources[int(entry[-1]) if entry else 0]
 
@@ -132,6 +134,8 @@ def _chosen(space: Space, recipe: Recipe, problems: Problems) -> dict[str, Drawn
             model = str(template.model_at(place))
             found[space.at(place)[0].name] = model in there
             may_lack.add(model)
+    if isinstance(space, PathSpace):
+        return found | _path(space, recipe, problems)
     if not template.plain:
         return found | _ranges(space, recipe, problems)
     base = template.data.get("base_model")
@@ -143,6 +147,15 @@ def _chosen(space: Space, recipe: Recipe, problems: Problems) -> dict[str, Drawn
         rule = f"the study merges {', '.join(wanted)}, this recipe {', '.join(given) or 'none'}"
         problems.append(("recipe.models", rule))
     return found
+
+
+def _path(space: PathSpace, recipe: Recipe, problems: Problems) -> dict[str, Drawn]:
+    """Return the layer path."""
+    try:
+        return space.path_of(recipe)
+    except MergeError as error:
+        problems.append(("recipe.slices", str(error)))
+        return {}
 
 
 def _ranges(space: Space, recipe: Recipe, problems: Problems) -> dict[str, Drawn]:

@@ -16,30 +16,17 @@ ones) and in the last (its last ones).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from merge_core.errors import MergeError, Problems
+from search.space.hops import Hop, Layer, shown
 from search.spec.layer_path import LayerPath
 
 NONE = "none"  # in place of a layer: the hop is left out
 IN, OUT = 0.4, -0.4  # signs where a search starts: 2 first deviations of CMA-ES from 0
-Layer = tuple[str, int]
-
-
-class Hop(NamedTuple):
-    """One step of a path: a model, its layer, and the factor of what goes into it."""
-
-    model: str
-    layer: int
-    scale: float = 1.0
-
-    @property
-    def of(self) -> Layer:
-        """Model and layer."""
-        return self.model, self.layer
 
 
 class Number(NamedTuple):
@@ -50,6 +37,7 @@ class Number(NamedTuple):
     low: float = -1.0
     high: float = 1.0
     hangs_on: str | None = None  # a scale's hop or flag: without it the scale changes nothing
+    is_scale: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +66,9 @@ class Paths:
         if said.min_layers > self.most:
             rule = f"expected at most {self.most}, which a path can have, got {said.min_layers}"
             found.append(("min_layers", rule))
-        least = max(said.min_layers, kept) * max(map(max, self.sizes.values()))
+        least = max(said.min_layers, kept) * max(
+            (x for sizes in self.sizes.values() for x in sizes), default=0
+        )
         if said.max_bytes is not None and least > said.max_bytes:
             rule = (
                 f"{max(said.min_layers, kept)} layers, the fewest of a path, take up to {least} "
@@ -115,13 +105,17 @@ class Paths:
         return tuple(one for one in there if one not in out)
 
     @cached_property
-    def labels(self) -> dict[Layer, str]:
-        """Layer -> how it is called: ``model:7``, the model by its last name if that is enough."""
+    def called(self) -> dict[str, str]:
+        """Parent -> how it is called: by its last name if no other has that."""
         short = {name: name.rstrip("/").rsplit("/", 1)[-1] for name in self.said.parents}
         twice = {name for name, count in Counter(short.values()).items() if count > 1}
-        called = {name: name if own in twice else own for name, own in short.items()}
+        return {name: name if own in twice else own for name, own in short.items()}
+
+    @cached_property
+    def labels(self) -> dict[Layer, str]:
+        """Layer -> how it is called: ``model:7``."""
         layers = dict.fromkeys(layer for _, layer in self.row)
-        return {(model, i): f"{called[model]}:{i}" for model, i in layers}
+        return {(model, i): f"{self.called[model]}:{i}" for model, i in layers}
 
     @cached_property
     def numbers(self) -> tuple[Number, ...]:
@@ -137,11 +131,11 @@ class Paths:
         if knob is None:
             return tuple(places)
         scales = [
-            Number(_scale(key), (), knob.low, knob.high, place.name if choices else None)
+            Number(_scale(key), (), knob.low, knob.high, place.name if choices else None, True)
             for key, place in zip(keys, places, strict=True)
         ]
         if self.last:
-            scales.append(Number(_scale("exit"), (), knob.low, knob.high))
+            scales.append(Number(_scale("exit"), (), knob.low, knob.high, None, True))
         return (*places, *scales)
 
     @cached_property
@@ -168,6 +162,18 @@ class Paths:
         return tuple(
             Hop(*layer, float(drawn[name]) if scaled and name else 1.0) for layer, name in path
         )
+
+    def mended(self, drawn: Mapping[str, Any]) -> dict[str, bool | float | str]:
+        """Return the values that some count as: those of the path that they stand for.
+
+        Signs stay as they are: how far a number is from 0 says how likely it turns.
+        """
+        if self.said.encoding == "signs":
+            return dict(drawn)
+        try:
+            return self.drawn(self.hops(drawn))
+        except MergeError:  # a layer that was added has a factor that no hop can have
+            return dict(drawn)
 
     def _between(self, values: Sequence[Any]) -> list[tuple[Layer, int | None]]:
         """Return the layers between the kept ones, with the place of each; None where added."""
@@ -219,7 +225,7 @@ class Paths:
         for i, key in enumerate(self._keys):
             hop = there.get(i)
             if self.said.encoding == "hops":
-                found[f"path/{key}"] = self.labels[hop.of] if hop else NONE
+                found[f"path/{key}"] = self.labels.get(hop.of, NONE) if hop else NONE
             else:
                 signs = self.said.encoding == "signs"
                 found[f"path/{key}"] = (IN if hop else OUT) if signs else hop is not None
@@ -245,8 +251,8 @@ class Paths:
         ):
             if tuple(hop.of for hop in there) != wanted:
                 raise MergeError(
-                    f"recipe.slices: every path {what} {len(wanted)} layers of the entry model "
-                    f"{self.said.parents[0]}, this recipe has {_shown(there)} there"
+                    f"every path {what} {len(wanted)} layers of the entry model "
+                    f"{self.said.parents[0]}, this recipe has {shown(there)} there"
                 )
         return list(hops[:a]), list(hops[a:b]), list(hops[b:])
 
@@ -265,14 +271,14 @@ class Paths:
         """Refuse a path that is another one once it is said in the study's numbers."""
         if (a := [hop.of for hop in made]) != [hop.of for hop in wanted]:
             raise MergeError(
-                f"recipe.slices: the nearest path that the study can say has {len(a)} layers, "
-                f"{_shown(made)}; this recipe has {_shown(wanted)}: look at max_layers, max_bytes, "
+                f"the nearest path that the study can say has {len(a)} layers, "
+                f"{shown(made)}; this recipe has {shown(wanted)}: look at max_layers, max_bytes, "
                 "repeats, and with signs or flags at the order"
             )
         for mine, other in zip(made, wanted, strict=True):
             if abs(mine.scale - other.scale) > 1e-9:
                 raise MergeError(
-                    f"recipe.slices: input_scale {other.scale:g} before {other.model}:"
+                    f"input_scale {other.scale:g} before {other.model}:"
                     f"{other.layer}, where the study has {mine.scale:g}"
                 )
 
@@ -306,30 +312,6 @@ class _Fits:
         return self._sizes[layer[0]][layer[1]]
 
 
-def slices(hops: Sequence[Hop]) -> list[dict[str, Any]]:
-    """Return a path as a recipe's ``slices``.
-
-    Neighbouring layers of one model are one ``layer_range``, where nothing is multiplied between.
-    """
-    found: list[dict[str, Any]] = []
-    before: Hop | None = None
-    for hop in hops:
-        follows = before is not None and hop.of == (before.model, before.layer + 1)
-        if follows and hop.scale == 1:
-            found[-1]["sources"][0]["layer_range"][1] += 1
-        else:
-            source = {"model": hop.model, "layer_range": [hop.layer, hop.layer + 1]}
-            found.append(
-                {"sources": [source]} | ({"input_scale": hop.scale} if hop.scale != 1 else {})
-            )
-        before = hop
-    return found
-
-
 def _scale(key: str) -> str:
     """Return the name of the factor of a hop or a place in the row."""
     return f"path/scale {key.removeprefix('hop ')}"
-
-
-def _shown(hops: Iterable[Hop]) -> str:
-    return ", ".join(f"{hop.model}:{hop.layer}" for hop in hops) or "none"

@@ -6,7 +6,6 @@ Plain data: Optuna's distributions are made from it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +16,13 @@ from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.schema import Recipe
 from merge_core.validation import Place
 from search.space import units
+from search.space.dimension import Dimension
 from search.space.names import filters_at, name_of
 from search.space.over_layers import Case
 from search.space.pull_back import pulled_back
 from search.space.scopes import Names, Scopes
 from search.space.traced import Traced
-from search.space.units import Drawn, Number
+from search.space.units import Drawn
 from search.spec.knob_places import METHOD, SEED, TAKE_PART, sum_of
 from search.spec.layer_ranges import RANGE
 from search.spec.ranges import Knob
@@ -32,23 +32,6 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
     from merge_core.kernels.gradients import Gradients
-
-
-@dataclass(frozen=True)
-class Dimension:
-    """One number that the sampler draws: its name in the database and the knob it belongs to."""
-
-    name: str
-    knob: Knob
-    param: Param | None  # None for the choice of a method, of who takes part, and for seeds
-    number: Number | None = None  # its range; None for choices
-
-    def takes(self, value: Any) -> bool:
-        """Return whether a value is one that may be drawn."""
-        if self.number is None:
-            return repr(value) in map(repr, self.knob.choices)
-        plain = isinstance(value, int | float) and not isinstance(value, bool)
-        return plain and abs(self.number.nearest(value) - value) <= 1e-9
 
 
 class Space:
@@ -85,6 +68,7 @@ class Space:
             rule = self._add(knob)
             if rule is not None:
                 found.append((reduce(join, knob.place, "recipe"), rule))
+        self._add_structure(found)
         self._check_sums(found)
         self._scopes.check(found)
         if problems is not None:
@@ -127,17 +111,21 @@ class Space:
         Raises:
             MergeError: The values do not make a valid recipe.
         """
+        problems: list[tuple[str, str]] = []
+        filled = self.template.filled(self._values(drawn))
+        recipe = recipe_reader.parse(filled, "recipe", problems)
+        if recipe is None:
+            raise MergeError("; ".join(f"{path}: {rule}" for path, rule in problems))
+        return recipe
+
+    def _values(self, drawn: Mapping[str, Drawn]) -> dict[Place, Any]:
+        """Return what goes into the recipe, by place."""
         over = {place: self._over(place, drawn) for place in self.used(drawn)}
         for together in self.sums(over):
             logits = [over[place] for place in together]
             total = self._of[together[0]][0].knob.sum or 1.0
             over |= zip(together, units.shared_out(total, logits), strict=True)
-        values = {place: self._put(place, found) for place, found in over.items()}
-        problems: list[tuple[str, str]] = []
-        recipe = recipe_reader.parse(self.template.filled(values), "recipe", problems)
-        if recipe is None:
-            raise MergeError("; ".join(f"{path}: {rule}" for path, rule in problems))
-        return recipe
+        return {place: self._put(place, found) for place, found in over.items()}
 
     @cached_property
     def smooth(self) -> frozenset[str]:
@@ -265,7 +253,7 @@ class Space:
     def _over(self, place: Place, drawn: Mapping[str, Drawn]) -> list[Any]:
         """Return the values of a knob at its positions; of a sum, logits."""
         members = self._of[place]
-        knob, found = members[0].knob, [_on_grid(d, drawn[d.name]) for d in members]
+        knob, found = members[0].knob, [d.on_grid(drawn[d.name]) for d in members]
         layered = knob.spread and knob.per != "tensor"
         return units.values(knob, found, self._scopes.of(place).count if layered else 0)
 
@@ -283,6 +271,9 @@ class Space:
             if knob.sum is not None:
                 found.setdefault(sum_of(self.template.data, knob), []).append(place)
         return list(found.values())
+
+    def _add_structure(self, problems: Problems) -> None:
+        """Add dimensions of the recipe's structure; here there are none but those of knobs."""
 
     def _check_sums(self, problems: Problems) -> None:
         """Add a problem where knobs that sum do not decide the same."""
@@ -339,10 +330,3 @@ class Space:
 
 def _decides(place: Place) -> bool:
     return place == METHOD or place[-1] == TAKE_PART
-
-
-def _on_grid(dimension: Dimension, value: Drawn) -> Drawn:
-    """Return a drawn value as it goes into the recipe: free of the grid's float noise."""
-    if dimension.number is None or dimension.number.step is None:
-        return value
-    return dimension.knob.snapped(float(value))

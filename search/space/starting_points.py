@@ -2,8 +2,9 @@
 
 The plain ones (every parent, the base, the uniform merge of parents with the same layers) lie
 outside the space and steer no sampler. The simple ones (the method's defaults, one number for
-everything) lie in it, as does the recipe that the user starts from, and perhaps other recipes of
-theirs: the sampler learns from them, and CMA-ES starts at the best of them.
+everything, the path through a parent's own layers) lie in it, as does the recipe that the user
+starts from, and perhaps other recipes of theirs: the sampler learns from them, and CMA-ES starts at
+the best of them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from merge_core.contract import Param
 from merge_core.errors import MergeError
 from merge_core.recipe.schema import Recipe, Source
 from search.space.inverse import point_of
+from search.space.path_space import PathSpace
 from search.space.space import Space
 from search.space.units import Drawn
 from search.spec.knob_places import SEED, TAKE_PART
@@ -58,6 +60,9 @@ def baselines(
     if space.alike:
         found.append(Baseline(UNIFORM, _mean(models, types)))
     simple = {f"{SIMPLE}{name}": point for name, point in levels(space).items()}
+    if isinstance(space, PathSpace):
+        others = space.through(defaults(space))
+        simple |= {f"{SIMPLE}path={name}": point for name, point in others.items()}
     points = {DEFAULTS: defaults(space), **simple}
     found += [_inside(name, space, point) for name, point in points.items()]
     if spec.search.start is not None:

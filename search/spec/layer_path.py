@@ -14,13 +14,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from merge_core.errors import Problems, shown
+from merge_core.errors import Problems, join, shown
 from merge_core.recipe.read_fields import Node
 from merge_core.validation import Place, StrictModel, Words, failed, read, read_by
 from search.spec import ranges
 from search.spec.ranges import Knob
 
 PATH: Place = ("slices", "path")
+METHOD = "passthrough"
 SCALE = "input_scale"
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
@@ -41,7 +42,7 @@ class LayerPath:
         min_layers: How many it must have.
         max_bytes: What the weights of its layers may take, each layer counted once; None: no limit.
         keep_first: So many of the entry model's first layers begin every path, at least 1.
-        keep_last: So many of its last layers end every path.
+        keep_last: So many of its last layers end every path, at least 1.
         encoding: ``hops``: a choice of a layer, or none, for each hop. ``signs``: a number for each
             layer and repeat; those above 0 are in the path. ``flags``: the same as true or false.
         input_scale: The range of the factors that a hop multiplies its input by; None: it is 1.
@@ -64,6 +65,44 @@ def parse(data: Any, path: str, problems: Problems) -> LayerPath | None:
     said = read(_LayerPath, data, path, found)
     problems.extend(found)
     return None if said is None else LayerPath(**dict(said))
+
+
+def of_recipe(data: dict[str, Any], path: str, problems: Problems) -> LayerPath | None:
+    """Read the path of a recipe section; add what is wrong with it, and with what stands beside it.
+
+    Args:
+        data: With a mapping under ``slices``.
+        path: The section's key path.
+        problems: See :data:`errors.Problems`.
+    """
+    stacks = f"the layers of a path are stacked as they are, by {METHOD!r}; omit it"
+    if data.get("merge_method", METHOD) != METHOD:
+        problems.append(
+            (join(path, "merge_method"), f"{stacks}, got {shown(data['merge_method'])}")
+        )
+    rules = {
+        "models": "a path names its models under `parents`; omit it",
+        "modules": "a path is one stack of layers; omit it",
+        "base_model": "config and tokenizer are those of the first of a path's parents; omit it",
+    }
+    problems += [(join(path, key), rule) for key, rule in rules.items() if data.get(key)]
+    where = join(path, "slices")
+    given = Node(data["slices"], where, problems).mapping("slices, or {path}", ("path",))
+    if given is None or "path" not in given.data:
+        problems += [(join(where, "path"), "required")] if given is not None else []
+        return None
+    return parse(given.data["path"], join(where, "path"), problems)
+
+
+def stand_in(data: dict[str, Any], said: LayerPath | None) -> dict[str, Any]:
+    """Return a recipe section with slices in place of its path: the first layer of each parent.
+
+    So it is read by the rules for recipes, and names its models where recipes do.
+    """
+    named = said.parents if said is not None else ("entry",)
+    rest = {k: x for k, x in data.items() if k not in ("models", "modules", "base_model")}
+    one = [{"sources": [{"model": name, "layer_range": [0, 1]}]} for name in named]
+    return {**rest, "merge_method": METHOD, "slices": one}
 
 
 def is_path(slices: Any) -> bool:
@@ -117,6 +156,12 @@ def _begins(count: Any) -> Any:
     return count
 
 
+def _ends(count: Any) -> Any:
+    if type(count) is int and count < 1:
+        raise ValueError(f"a path ends with the entry model's last layer: 1 or more, got {count}")
+    return count
+
+
 class _LayerPath(StrictModel):
     parents: Annotated[
         list[Annotated[str, read_by(_reference)]],
@@ -129,7 +174,7 @@ class _LayerPath(StrictModel):
     min_layers: int = Field(1, ge=1, le=1000)
     max_bytes: Annotated[int | None, BeforeValidator(size), Field(ge=1), Words(_BYTES)] = None
     keep_first: Annotated[int, BeforeValidator(_begins)] = Field(1, le=1000)
-    keep_last: int = Field(1, ge=0, le=1000)
+    keep_last: Annotated[int, BeforeValidator(_ends)] = Field(1, le=1000)
     encoding: Encoding = "hops"
     input_scale: Annotated[Knob | None, read_by(_scale)] = None
 

@@ -16,7 +16,7 @@ from merge_core.methods.registry import METHODS, method
 from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.read_fields import Node
 from merge_core.validation import Place
-from search.spec import ranges
+from search.spec import layer_path, ranges
 from search.spec.entries import bases, entries, entry_of, found_at, parts
 from search.spec.knob_places import (
     METHOD,
@@ -46,11 +46,14 @@ class Template:
         data: The section as read, knobs included.
         knobs: Every knob, in the order of the file.
         notices: Key path from the recipe on, and rule, of what is said in vain.
+        path: What is said of layer paths, or None; ``data`` has slices in its place then, the first
+            layer of each parent.
     """
 
     data: Mapping[str, Any]
     knobs: tuple[Knob, ...]
     notices: tuple[tuple[str, str], ...] = ()
+    path: layer_path.LayerPath | None = None
 
     def filled(self, values: Mapping[Place, Any]) -> dict[str, Any]:
         """Return the plain data of the recipe that has ``values`` at the places of its knobs.
@@ -99,6 +102,12 @@ class Template:
         return tuple(method(name) for name in names)
 
     @property
+    def chooses(self) -> bool:
+        """Whether something is drawn from choices, not from a range."""
+        hops = self.path is not None and self.path.encoding != "signs"
+        return hops or any(knob.choices for knob in self.knobs)
+
+    @property
     def plain(self) -> bool:
         """Whether the recipe lists `models:`, each over all layers."""
         return bool(self.data.get("models"))
@@ -145,11 +154,15 @@ def parse(data: Any, path: str, problems: Problems) -> Template | None:
         problems.extend(given)
         return None
     found: Problems = []
+    route = None
+    if layer_path.is_path(data.get("slices")):
+        route = layer_path.of_recipe(data, path, found)
+        data = layer_path.stand_in(data, route)
     read = list(knobs(Node(data, path, found)))
     bad = tuple(where for where, knob in read if knob is None)
     good = tuple(knob for _, knob in read if knob is not None)
     check_together(data, good, path, found)
-    template = Template(data, good)
+    template = Template(data, good, path=route)
     idle: dict[str, str] = {}
     for values in _corners(template):
         broken: Problems = []

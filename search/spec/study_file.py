@@ -94,7 +94,7 @@ class StudyFile(StrictModel):
             rules.append(
                 "has one objective, `aggregate: apart` several; use 'auto', 'tpe' or 'nsga2'"
             )
-        if template and any(knob.choices for knob in template.knobs) and not plugin.choices:
+        if template and template.chooses and not plugin.choices:
             rules.append("cannot draw from choices; use 'auto', 'catcma', 'tpe' or 'random'")
         if rules:
             raise failed((("sampler",), f"{search.sampler!r} {rule}") for rule in rules)

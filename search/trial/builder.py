@@ -20,6 +20,7 @@ from merge_core.parents.weight_files import FLOATS, TensorInfo
 from merge_core.plan.steps import Plan
 from merge_core.recipe.schema import Recipe
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
+from search.space.path_space import PathSpace
 from search.space.space import Space
 from search.spec.study_file import StudySpec
 from search.trial.backends import Host, check_device, device_of, open_host
@@ -76,7 +77,11 @@ class Builder:
         template = self._spec.template
         parents = ties.aligned(self.parents, template.references())
         merged = {name: _merged(parents[name]) for name in template.references()}
-        return Space(template, merged[template.base_or_first()], parents=merged)
+        main = merged[template.base_or_first()]
+        if template.path is None:
+            return Space(template, main, parents=merged)
+        infos = {n: {x: parents[n].tensors[x] for x in names} for n, names in merged.items()}
+        return PathSpace(template, main, infos=infos)
 
     @property
     def live(self) -> LiveModel:

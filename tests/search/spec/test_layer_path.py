@@ -38,13 +38,13 @@ def test_every_key_is_read() -> None:
         min_layers=8,
         max_bytes="1.5GB",
         keep_first=2,
-        keep_last=0,
+        keep_last=3,
         encoding="signs",
         input_scale={"low": 0.5, "high": 1.5, "start": 0.9},
     )
     scale = Knob(("slices", "path", "input_scale"), 0.5, 1.5, start=0.9)
     parents = ("org/a@v1", "org/b")
-    assert said == LayerPath(parents, 2, 40, 8, 1_500_000_000, 2, 0, "signs", scale)
+    assert said == LayerPath(parents, 2, 40, 8, 1_500_000_000, 2, 3, "signs", scale)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_bytes_are_a_number_or_a_text_with_a_unit(text: str | int, count: int) -
         ({"max_bytes": 0}, "here.max_bytes", f"{SIZE}, got 0"),
         ({"max_bytes": 1.5}, "here.max_bytes", f"{SIZE}, got 1.5"),
         ({"keep_first": 0}, "here.keep_first", "a path begins with the entry model's first layer"),
-        ({"keep_last": -1}, "here.keep_last", "must be at least 0, got -1"),
+        ({"keep_last": -1}, "here.keep_last", "a path ends with the entry model's last layer: 1"),
         ({"encoding": "sings"}, "here.encoding", "expected one of hops, signs, flags, got 'sings'"),
         ({"input_scale": 1.5}, "here.input_scale", "expected a range {low, high}, got 1.5"),
         ({"input_scale": {"low": 2}}, "here.input_scale.high", "required in a range"),
