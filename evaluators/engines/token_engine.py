@@ -29,13 +29,20 @@ class TokenEngine(ABC):
     Args:
         tokenizer: Turns prompts into tokens.
         max_length: Tokens that prompt and answer may have.
+        before: An engine with this tokenizer, whose encoded texts are taken over.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        before: TokenEngine | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
         self._max_length = max_length
-        self._ids = TokenIds(tokenizer, max_length)
-        self._tokenizer_digest = _digest(tokenizer)
+        known = before is not None and before._max_length == max_length
+        self._ids: TokenIds = before._ids if before and known else TokenIds(tokenizer, max_length)
+        self._tokenizer_digest: str = before._tokenizer_digest if before else _digest(tokenizer)
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
         """Return ``(nats, greedy)`` per pair. See ``protocol.Engine.loglikelihood``.

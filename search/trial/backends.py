@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,7 +17,7 @@ from merge_core.kernels import compiled
 from merge_core.kernels.gradients import Gradients
 from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.output import model_folder, tensor_stream
-from merge_core.output.live_model import Candidate, behaviour
+from merge_core.output.live_model import MODELS, Candidate, behaviour
 from merge_core.parents.residency import Placement
 from merge_core.plan.steps import Plan
 from search.spec.sections import Engine
@@ -60,6 +61,7 @@ class InPlace:
         self._engine, self.source, self._tokenizer = engine, candidate, tokenizer
         self.versions: dict[str, str] = {}
         self.live: LiveModel | None = None
+        self._ready: OrderedDict[int, LiveModel] = OrderedDict()  # by the id of its model
 
     def build(self, plan: Plan) -> str:
         """Build a plan and return its weights digest.
@@ -72,8 +74,15 @@ class InPlace:
         digest = self.source.build(plan)
         model = self.source.model
         if self.live is None or self.live.model is not model:
-            size = self._engine.batch_size
-            self.live = live_model(model, self._tokenizer(), batch_size=size)
+            size, before = self._engine.batch_size, self.live
+            if id(model) not in self._ready:  # which keeps its model alive, so ids stay apart
+                tokenizer = self._tokenizer()
+                made = live_model(model, tokenizer, batch_size=size, before=before)
+                self._ready[id(model)] = made
+            self.live = self._ready[id(model)]
+            self._ready.move_to_end(id(model))
+            if len(self._ready) > MODELS:
+                self._ready.popitem(last=False)
         return digest
 
     def slopes(self) -> AbstractContextManager[Mapping[str, Gradients]]:

@@ -49,7 +49,11 @@ if TYPE_CHECKING:
 
 
 def live_model(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_size: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    batch_size: int,
+    before: LiveModel | None = None,
 ) -> LiveModel:
     """Join a model and its tokenizer to what evaluators take; make one per model and keep it.
 
@@ -58,6 +62,8 @@ def live_model(
             are tied anew, once, here; weights written in place later are seen at once.
         tokenizer: Copied, since encoding changes its settings.
         batch_size: The most prompts in a forward pass, at least 1; fewer where they are long.
+        before: Of another model, with this tokenizer and never asked at the same time: its encoded
+            texts and the memory for keys and values are used by both.
 
     Raises:
         ParameterError: ``batch_size`` is below 1.
@@ -66,7 +72,8 @@ def live_model(
     if batch_size < 1:
         raise ParameterError(f"batch_size must be at least 1, got {batch_size}")
     _refuse_class(model)
-    engine = HfEngine(model, copy.deepcopy(tokenizer), batch_size)
+    other = before.engine if before is not None else None
+    engine = HfEngine(model, tokenizer, batch_size, other if isinstance(other, HfEngine) else None)
     return LiveModel(model, tokenizer, batch_size, engine)
 
 
@@ -82,18 +89,25 @@ def _refuse_class(model: PreTrainedModel) -> None:
 
 
 class HfEngine(TokenEngine):
-    """See ``protocol.Engine``."""
+    """See ``protocol.Engine``; the arguments are those of ``live_model``."""
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_size: int,
+        before: HfEngine | None = None,
     ) -> None:
-        super().__init__(tokenizer, longest_input(model.config, tokenizer))
+        own = before._tokenizer if before is not None else copy.deepcopy(tokenizer)
+        super().__init__(own, longest_input(model.config, own), before)
         self._model = model
         self._batch_size = batch_size
         self._budget = Budget(model.device, batch_size)
         self._limit = alone.step_limit(model.config)
         places = self._max_length if self._limit is None else min(self._max_length, self._limit)
-        self._forward = Forward(model, places)
+        self._forward: Forward = Forward(
+            model, places, before._forward if before is not None else None
+        )
         self._learning = Learning(
             model,
             self._ids,

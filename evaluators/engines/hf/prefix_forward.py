@@ -61,15 +61,22 @@ class Read:
 
 
 class Forward:
-    """Runs one model, which is in evaluation mode and has ``max_length`` places."""
+    """Runs one model, which is in evaluation mode and has ``max_length`` places.
 
-    def __init__(self, model: PreTrainedModel, max_length: int) -> None:
+    What ``before`` has read is overwritten: its memory is used again.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, max_length: int, before: Forward | None = None
+    ) -> None:
         self.device = model.device
         self._model = model
         self._last_place = max_length - 1
         takes_places = "position_ids" in inspect.signature(model.forward).parameters
         self._works = None if takes_places else False  # None: not tried
-        self._memories = Memory(), Memory()
+        self._memories: tuple[Memory, Memory] = (
+            (Memory(), Memory()) if before is None else before._memories
+        )
 
     def read(
         self,
