@@ -1,7 +1,16 @@
-"""What a candidate costs, beside what it can do: parameters, bytes, tokens per second.
+"""What a candidate costs, beside what it can do: its size, what it computes, how fast it is.
 
     evaluator: cost
-    metric: parameters           # or bytes, or tokens_per_second
+    metric: parameters           # numbers in its folder; tied ones once, a repeated layer each time
+            bytes                # of these
+            unique_bytes         # of memory, where layers that are the same share it
+            layers               # how deep it is
+            flops_per_token      # 2 for each weight of the matrices that a token meets
+            tokens_per_second    # measured
+
+A token meets a repeated layer each time, of routed experts those that it is sent to, the head, and
+nothing of the embedding. What attention computes between tokens grows with the context and is left
+out, as in the count by Kaplan et al., arXiv:2001.08361, section 2.1 (2 N, there without the head).
 
 A cost is a number of the whole model, not of an item; but each pool of a study needs an item of its
 own, so the number is there ``repeats`` times, under other ids. ``tokens_per_second`` is measured at
@@ -15,7 +24,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -23,17 +32,29 @@ from pydantic import Field
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, items_of
 from evaluators.registry import EvaluatorPlugin
 from evaluators.target import Target
-from merge_core.errors import NoPromptsError
+from merge_core.errors import EvaluationError, NoPromptsError
 from merge_core.validation import StrictModel
 
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
 _PROMPT = "Once upon a time"
+_UNITS = {
+    "tokens_per_second": "tokens/s, measured",
+    "unique_bytes": "bytes",
+    "flops_per_token": "flops/token",
+}
 _WARM_UP = 4  # tokens written before the first measurement
+_ACTIVE = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "top_k_experts")
 
 
 class CostOptions(StrictModel):
     """The keys of a score entry with ``evaluator: cost``."""
 
-    metric: Literal["parameters", "bytes", "tokens_per_second"] = Field(description="what to count")
+    metric: Literal[
+        "parameters", "bytes", "unique_bytes", "layers", "flops_per_token", "tokens_per_second"
+    ] = Field(description="what to count")
     repeats: int = Field(3, ge=1, description="items; every pool needs one")
     max_tokens: int = Field(64, ge=1, description="tokens that each prompt of a batch may bring")
 
@@ -48,7 +69,7 @@ class Cost(Evaluator):
         super().__init__(
             TaskFacts(
                 task=task,
-                unit="tokens/s, measured" if speed else options.metric,
+                unit=_UNITS.get(options.metric, options.metric),
                 higher_is_better=speed,
                 items=items_of(task, range(options.repeats)),
                 measured=speed,
@@ -114,14 +135,65 @@ def _written(model: LiveModel, tokens: int) -> list[str]:
 
 
 def _size(model: LiveModel, metric: str) -> int:
-    """Count each parameter once, tied ones too."""
-    parameters = model.model.parameters()
-    return sum(p.numel() * (p.element_size() if metric == "bytes" else 1) for p in parameters)
+    live = model.model
+    if metric == "layers":
+        return int(live.config.get_text_config().num_hidden_layers)
+    if metric == "flops_per_token":
+        return flops_per_token(live)
+    if metric == "unique_bytes":
+        return sum({_memory(p): p.numel() * p.element_size() for p in live.parameters()}.values())
+    return sum(
+        p.numel() * (p.element_size() if metric == "bytes" else 1) for p in live.parameters()
+    )
+
+
+def _memory(parameter: Tensor) -> object:
+    """Return what is the same for parameters that are the same memory."""
+    return id(parameter) if parameter.is_meta else (parameter.data_ptr(), parameter.shape)
+
+
+def flops_per_token(model: PreTrainedModel) -> int:
+    """Return twice the multiply-adds of one token with the matrices that it meets.
+
+    Raises:
+        EvaluationError: Experts are routed, and nothing says to how many a token goes.
+    """
+    import torch
+
+    total = 0
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, torch.nn.Embedding):
+            continue
+        met, of = _routed(model, name)
+        axes = 3 if name.endswith(".experts") else 2  # all experts' matrices, and their vectors
+        for weight in module.parameters(recurse=False):
+            if weight.ndim >= axes:
+                total += 2 * weight.numel() * met // of
+    return total
+
+
+def _routed(model: PreTrainedModel, name: str) -> tuple[int, int]:
+    """Return to how many experts a token goes, and of how many, for weights of a module."""
+    words = name.split(".")
+    if "experts" not in words:
+        return 1, 1
+    experts = model.get_submodule(".".join(words[: words.index("experts") + 1]))
+    stacked = [weight.shape[0] for weight in experts.parameters(recurse=False)]
+    count = stacked[0] if stacked else len([*experts.children()])
+    config = model.config.get_text_config()
+    told = [getattr(config, key, None) for key in _ACTIVE]
+    met = next((number for number in told if isinstance(number, int)), None)
+    if met is None:
+        raise EvaluationError(
+            f"{type(model).__name__}: flops_per_token: expected one of {', '.join(_ACTIVE)} in its "
+            f"config, got none, so nobody knows how many of {count} experts a token meets"
+        )
+    return met, count
 
 
 EVALUATOR = EvaluatorPlugin(
     name="cost",
-    meaning="the candidate's parameters, bytes or speed, for trade-offs",
+    meaning="the candidate's size, depth, compute or speed, for trade-offs",
     options=CostOptions,
     open=lambda options, folder, tokenizer: Cost(options),  # nothing is read
 )

@@ -6,8 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from evaluators.cost import flops_per_token
 from evaluators.protocol import LiveModel
 from evaluators.testing import EvaluatorContract
+from merge_core import api
+from merge_core.errors import EvaluationError
+from merge_core.output.live_model import Candidate
+from tests.evaluators.engines.hf.test_learning import MODELS, make
 from tests.evaluators.own_files import ScriptedEngine, open_entry, score_all
 
 SIZE = 48 * 64 + 2 * (64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 128 + 2 * 64) + 64 + 64 * 48
@@ -81,6 +86,58 @@ def test_tied_weights_are_counted_once(tokenizer):
     assert score_all(cost, model) == [(3 * 2 + 2) * 2]
 
 
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "Mamba"])
+def test_flops_of_a_token_are_the_matrix_products_that_torch_counts(name):
+    """Beside those of attention between tokens, which are batched products here."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model, tokens = make(name), 7
+    model.set_attn_implementation("eager")
+    model.set_experts_implementation("eager")  # a product for each expert, none for the idle ones
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.arange(2, 2 + tokens)[None], use_cache=False)
+    counted = {str(op): flops for op, flops in counter.get_flop_counts()["Global"].items()}
+    assert counted.keys() <= {"aten.mm", "aten.addmm", "aten.bmm"}
+    products = counted["aten.mm"] + counted.get("aten.addmm", 0)
+    assert flops_per_token(model) * tokens == products
+
+
+def test_experts_of_which_nobody_knows_how_many_a_token_meets_are_refused(monkeypatch):
+    model = make("Mixtral")
+    monkeypatch.setattr("evaluators.cost._ACTIVE", ("another_key",))
+    with pytest.raises(EvaluationError, match=r"how many of 4 experts a token meets"):
+        flops_per_token(model)
+
+
+def test_repeated_layers_cost_depth_and_compute_but_no_memory(family, tokenizer):
+    slices = [[0, 2], [1, 3], [1, 3], [3, 4]]
+    recipe = {
+        "merge_method": "passthrough",
+        "slices": [{"sources": [{"model": "one", "layer_range": x}]} for x in slices],
+    }
+    plain = {"merge_method": "passthrough", "models": [{"model": "one"}]}
+    found = {}
+    for name, data in (("plain", plain), ("deep", recipe)):
+        candidate = Candidate()
+        candidate.build(api.planned(data, family("llama")))
+        live = LiveModel(candidate.model, tokenizer, 1, ScriptedEngine(lambda *_: -1.0, None))
+        for metric in ("layers", "parameters", "bytes", "unique_bytes", "flops_per_token"):
+            cost = open_entry("cost", None, tokenizer, metric=metric, repeats=1)
+            (found[name, metric],) = score_all(cost, live)
+    assert (found["plain", "layers"], found["deep", "layers"]) == (4, 7)
+    layer = 2 * 16 * 16 + 2 * 8 * 16 + 3 * 16 * 24  # its matrices
+    more = {metric: found["deep", metric] - found["plain", metric] for _, metric in found}
+    assert more == {
+        "layers": 3,
+        "parameters": 3 * (layer + 2 * 16),
+        "bytes": 4 * 3 * (layer + 2 * 16),
+        "unique_bytes": 0,
+        "flops_per_token": 2 * 3 * layer,
+    }
+    assert found["plain", "unique_bytes"] == found["plain", "bytes"]
+
+
 def test_a_speed_is_tokens_by_seconds(tokenizer, monkeypatch):
     clock = iter([10.0, 12.0])
     monkeypatch.setattr("evaluators.cost.time", SimpleNamespace(perf_counter=lambda: next(clock)))
@@ -102,6 +159,9 @@ def test_a_model_that_writes_nothing_has_no_speed(tokenizer):
     [
         ("parameters", "parameters", False),
         ("bytes", "bytes", False),
+        ("unique_bytes", "bytes", False),
+        ("layers", "layers", False),
+        ("flops_per_token", "flops/token", False),
         ("tokens_per_second", "tokens/s, measured", True),
     ],
 )
