@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from merge_core.architecture import model_class
@@ -24,6 +26,17 @@ NAMES = (
 )
 
 
+def whole_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a config, of which transformers makes a model, with all that its class adds to it."""
+    return _whole_config(json.dumps(config, sort_keys=True))
+
+
+@lru_cache(maxsize=64)
+def _whole_config(config: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = model_class.config_of(json.loads(config)).to_dict()
+    return found
+
+
 def mixture_config(
     dense: Mapping[str, Any], found: MixtureClass, counts: Counts, biased: bool, where: str
 ) -> dict[str, Any]:
@@ -42,15 +55,11 @@ def mixture_config(
     Raises:
         CheckpointError: It says something for which the class has no word.
     """
-    import transformers
-
-    full = model_class.config_of(dense).to_dict()
-    mapping: Mapping[str, Any] = transformers.CONFIG_MAPPING
-    own = mapping[str(dense["model_type"])]().to_dict()
-    words = mapping[found.model_type]().to_dict()
-    common = transformers.PreTrainedConfig().to_dict()
+    full = whole_config(dense)
+    own, words = _words(str(dense["model_type"])), _words(found.model_type)
+    common = _words(None)
     said = {key for key in own if key not in common or key in dense or key in TOLD} - {*NAMES}
-    lost = {key: full[key] for key in said - words.keys() if not _says_nothing(key, full[key])}
+    lost = {key: full[key] for key in said - words if not _says_nothing(key, full[key])}
     for key, value in sorted(lost.items()):
         raise CheckpointError(
             f"{where}: its config says {key} {shown(value)}, for which {found.name} has no word "
@@ -67,6 +76,15 @@ def mixture_config(
         **_attention(found, full, biased),
         **found.keys(counts),
     }
+
+
+@lru_cache(maxsize=16)
+def _words(model_type: str | None) -> frozenset[str]:
+    """Return the keys of a class's config; None: those that all configs have."""
+    import transformers
+
+    kind = transformers.PreTrainedConfig
+    return frozenset((transformers.CONFIG_MAPPING[model_type] if model_type else kind)().to_dict())
 
 
 def _says_nothing(key: str, value: Any) -> bool:

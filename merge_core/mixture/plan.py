@@ -15,10 +15,11 @@ from merge_core.architecture.layers import Layers
 from merge_core.errors import CheckpointError, ParameterError, ShapeError
 from merge_core.methods.registry import method
 from merge_core.mixture.classes import MATRICES, OUT, Counts, MixtureClass, chosen
-from merge_core.mixture.config import mixture_config
+from merge_core.mixture.config import mixture_config, whole_config
 from merge_core.mixture.gates import GATES, Gates, Router
 from merge_core.mixture.noise import with_noise
 from merge_core.parents.protocol import Parent
+from merge_core.parents.weight_files import FLOATS
 from merge_core.plan.check_result import check_result
 from merge_core.plan.planner import common_dtype
 from merge_core.plan.steps import Operand, Plan, Step
@@ -182,19 +183,9 @@ class _Mixing:
                 f"moe.experts: {name} has {layers} layers, the result {stack.count}; stack it in a "
                 f"document of its own"
             )
-        start, hidden = f"{stack.start(0)}mlp.", int(_fact(config, "hidden_size"))
-        wanted = {f"{start}{matrix}.weight" for matrix in MATRICES}
-        there = {tensor for tensor in parent.tensors if tensor.startswith(start)}
-        if there != wanted:
-            odd = sorted(there ^ wanted)[0]
-            raise CheckpointError(
-                f"moe.experts: {name} {'has' if odd in there else 'lacks'} {odd}; experts are MLPs "
-                f"of {', '.join(MATRICES)} without biases"
-            )
-        size = parent.tensors[f"{start}{OUT}.weight"].shape
-        if size[0] != hidden:
-            raise ShapeError(f"moe.experts: {start}{OUT}.weight of {name} is {size}, not {hidden}")
-        return size[1]
+        _check_mlps(name, parent, stack)
+        matrix = f"{stack.start(0)}mlp.{OUT}.weight"
+        return parent.tensors[matrix].shape[1]
 
     def _check_sizes(self, sizes: Sequence[int]) -> None:
         if len({*sizes}) > 1:
@@ -243,6 +234,24 @@ class _Mixing:
         return Gates(mixture, seed, self.base, file, routers, zeros, hidden, stack.count)
 
 
+def _check_mlps(name: str, parent: Parent, stack: Layers) -> None:
+    """Check that every layer of a model has a gated MLP of floats without biases."""
+    starts = [f"{stack.start(layer)}mlp." for layer in range(stack.count)]
+    wanted = {f"{start}{matrix}.weight" for start in starts for matrix in MATRICES}
+    there = {tensor for tensor in parent.tensors if tensor.startswith(tuple(starts))}
+    for odd in sorted(there ^ wanted):
+        raise CheckpointError(
+            f"moe.experts: {name} {'has' if odd in there else 'lacks'} {odd}; experts are MLPs of "
+            f"{', '.join(MATRICES)} without biases"
+        )
+    for tensor in sorted(wanted):
+        if parent.tensors[tensor].dtype not in FLOATS:
+            raise CheckpointError(
+                f"moe.experts: {name} has {tensor} in {parent.tensors[tensor].dtype}, which is "
+                f"quantized; take the model whose weights these were, or one saved dequantized"
+            )
+
+
 def _numbered(mixture: Mixture, found: MixtureClass) -> Iterator[tuple[Expert, str, int]]:
     """Yield every expert with the pattern of its tensors' names and its number."""
     for i, expert in enumerate(mixture.experts):
@@ -260,7 +269,7 @@ def _passed(
 
 def _fact(config: Mapping[str, Any], key: str) -> Any:
     """Return what a config says of a key, or what its class takes for granted."""
-    return getattr(model_class.config_of(config), key, None)
+    return whole_config(config).get(key)
 
 
 def _check_places(

@@ -13,6 +13,7 @@ from merge_core.architecture import model_class
 from merge_core.architecture.refused_config import said
 from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError, ParameterError
+from merge_core.numerics.exact_sums import one_thread
 from merge_core.parents.protocol import Parent
 from merge_core.tokenizer import parent_tokenizer
 
@@ -65,7 +66,7 @@ class _Reader:
         import torch
 
         mode, positive, negative = key
-        with torch.no_grad():
+        with torch.no_grad(), one_thread():  # several round otherwise
             found = self._states(mode, positive)
             if negative:
                 found = found - self._states(mode, negative)

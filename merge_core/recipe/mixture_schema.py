@@ -33,6 +33,9 @@ class Expert:
 class Mixture:
     """What stands under ``moe:``; the rest of the recipe says what everything else is merged from.
 
+    Prompts are read by the recipe's ``base_model``, else by its first model; by the merge itself
+    where the recipe stacks layers.
+
     Args:
         experts: In the order of their numbers.
         shared_experts: Those that see every token.

@@ -401,6 +401,39 @@ def test_expert_of_other_sizes_is_named(mixed, own_family, sizes, error, rule):
     assert rule in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("tensor", "rule"),
+    [
+        (None, f"moe.experts: two lacks {UP}; experts are MLPs"),
+        (torch.ones(24, 16, dtype=torch.uint8), f"two has {UP} in U8, which is quantized"),
+        (torch.ones(24, 8), f"{EXPERT_UP.format(1)}: the result's config"),
+    ],
+)
+def test_expert_without_a_whole_mlp_is_named(mixed, own_family, tensor, rule):
+    root = own_family("llama")
+    change(root / "two", **{UP.replace(".", "__"): tensor})
+    with pytest.raises((CheckpointError, ShapeError)) as caught:
+        mixed(mixture(**DRAWN), root=root)
+    assert rule in str(caught.value)
+
+
+def test_tokenizer_of_the_dense_merge_is_that_of_the_mixture(mixed, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    moe = {"experts": TWO, "gate_mode": "cheap_embed"}
+    data = {**LINEAR, "moe": moe, "chat_template": "chatml"}
+    made = mixed({**data, "tokenizer": {"source": "union", "pad_to_multiple_of": 32}})
+    assert made.plan.config["vocab_size"] == 64
+    digest, live = made.build()
+    assert made.write(tmp_path / "out") == digest
+    fresh = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    assert fresh.get_input_embeddings().weight.shape == (64, 16)
+    assert "im_start" in AutoTokenizer.from_pretrained(tmp_path / "out").chat_template
+    ids = torch.arange(4, 24)[None]
+    with torch.no_grad():
+        assert live(ids).logits.equal(fresh(ids).logits)
+
+
 def test_router_that_is_not_finite_is_named(mixed, own_family):
     from merge_core.errors import NonFiniteError
 

@@ -86,6 +86,24 @@ def test_prompts_are_read_once_as_long_as_the_parent_is_open(base, monkeypatch):
     assert loads == [base]
 
 
+def test_one_thread_reads_prompts_so_that_their_number_changes_nothing(base, monkeypatch):
+    threads = []
+    load = prompts._loaded
+
+    def seen(parent):
+        threads.append(torch.get_num_threads())
+        return load(parent)
+
+    monkeypatch.setattr(prompts, "_loaded", seen)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        vectors(base, [("hidden", ("threads",), ())], 4)
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [1]
+
+
 def test_adapted_and_merged_bases_read_with_their_own_weights(own_family):
     root = own_family("llama")
     train(root / "base", root / "tuned", target_modules=["up_proj"], r=4)
