@@ -33,7 +33,7 @@ def plan(recipe: Recipe, opened: Mapping[str, Parent]) -> Plan:
     for document in recipe.documents:
         assert document.name is not None
         made = _planned(document, dict(parents), opened)
-        _check_tokens(document.name, made)
+        _check_parent(document.name, made)
         parents[document.name] = Intermediate(document.name, made)
     return _planned(recipe, parents, opened)
 
@@ -60,11 +60,19 @@ def _rest(name: str, plan: Plan) -> Parent:
 
 def unmatched_filters(reading: Reading, plan: Plan) -> list[Problem]:
     """Return a notice for every filter that is no part of any tensor's name."""
-    inside = [parent.plan for parent in plan.parents.values() if isinstance(parent, Intermediate)]
-    # A mixture has no settings beside those of its dense part, which is among the parents.
-    plans = [one for one in (*inside, plan) if one.recipe.moe is None]
+    # A mixture has no settings beside those of its dense part, which is among its parents.
+    plans = [one for one in _plans(plan, set()) if one.recipe.moe is None]
     found = [notice for one in plans for notice in _unmatched(reading, one)]
     return list(dict.fromkeys(found))
+
+
+def _plans(plan: Plan, seen: set[int]) -> Iterator[Plan]:
+    """Yield the plans that a plan is made of, and itself last, each once."""
+    seen.add(id(plan))
+    for parent in plan.parents.values():
+        if isinstance(parent, Intermediate) and id(parent.plan) not in seen:
+            yield from _plans(parent.plan, seen)
+    yield plan
 
 
 def _unmatched(reading: Reading, plan: Plan) -> Iterator[Problem]:
@@ -81,8 +89,13 @@ def _unmatched(reading: Reading, plan: Plan) -> Iterator[Problem]:
             yield reading.at(plan.recipe.name, path, rule)
 
 
-def _check_tokens(name: str, plan: Plan) -> None:
-    """Check that a document's result has the tokenizer of one of its models."""
+def _check_parent(name: str, plan: Plan) -> None:
+    """Check that weights are all that a document gives: no own tokenizer, no scaled inputs."""
+    if plan.input_scales:
+        raise ParameterError(
+            f"document {name!r}: input_scale of layers {sorted(plan.input_scales)}: only the "
+            f"result's layers have one, the weights of another document cannot hold it"
+        )
     folder = plan.parents[plan.tokens_from].folder
     if plan.vocabulary is None:
         return
@@ -104,11 +117,6 @@ class Intermediate(Parent):
     located = None
 
     def __init__(self, name: str, plan: Plan) -> None:
-        if plan.input_scales:
-            raise ParameterError(
-                f"document {name!r}: input_scale of layers {sorted(plan.input_scales)}: only the "
-                f"result's layers have one, the weights of another document cannot hold it"
-            )
         self.reference = name
         self.plan = plan
         self.config, self.folder = plan.config, plan.parents[plan.tokens_from].folder

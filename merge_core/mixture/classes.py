@@ -114,6 +114,18 @@ def _ernie(counts: Counts) -> Mapping[str, Any]:
     }
 
 
+def _cohere(counts: Counts) -> Mapping[str, Any]:
+    return {
+        "num_experts": counts.experts,
+        "num_shared_experts": counts.shared,
+        "shared_expert_combination_strategy": "sum",
+        "num_experts_per_tok": counts.per_token,
+        "expert_selection_fn": "softmax",
+        "norm_topk_prob": True,
+        "mlp_layer_types": ["sparse"] * counts.layers,
+    }
+
+
 def _hunyuan(counts: Counts) -> Mapping[str, Any]:
     return {"num_experts": counts.experts, "moe_topk": counts.per_token}
 
@@ -177,6 +189,14 @@ CLASSES = (
         zeros="mlp.moe_statics.e_score_correction_bias",
         zeros_rows=1,
         dense_layers="first",
+    ),
+    MixtureClass(
+        "Cohere2 MoE",
+        "cohere2_moe",
+        "Cohere2MoeForCausalLM",
+        ("cohere2",),
+        _cohere,
+        shared=(0, 1),
     ),
     MixtureClass(
         "HunYuan MoE",

@@ -66,9 +66,10 @@ def mixture_config(
             f"({len(lost)} such keys); choose another moe.architecture, or another model"
         )
     kept = {key: full[key] for key in full if key in said and key in words}
-    heads = full.get("head_dim") or 0
-    if heads not in (0, full["hidden_size"] // full["num_attention_heads"]):
-        kept["head_dim"] = heads
+    usual = full["hidden_size"] // full["num_attention_heads"]
+    width = full.get("head_dim") or usual
+    if "head_dim" in words or width != usual:
+        kept["head_dim"] = width
     return {
         "architectures": [found.architecture],
         "model_type": found.model_type,
@@ -103,8 +104,7 @@ def _attention(found: MixtureClass, full: Mapping[str, Any], biased: bool) -> di
     if found.model_type == "glm4_moe":
         rope = {**full["rope_parameters"], "partial_rotary_factor": 1.0}
         told = {"use_qk_norm": full["model_type"] == "qwen3", "rope_parameters": rope}
-        heads = full.get("head_dim") or full["hidden_size"] // full["num_attention_heads"]
-        return {**told, "attention_bias": biased, "head_dim": heads, "num_nextn_predict_layers": 0}
+        return {**told, "attention_bias": biased, "num_nextn_predict_layers": 0}
     return {}
 
 

@@ -60,7 +60,7 @@ def plan_mixture(
     assert recipe.moe is not None
     merged = as_parent(REST, dense)
     base = _reader(recipe, parents, merged)
-    _check_gates(recipe.moe, base)
+    _check_gates(recipe.moe, dense, base)
     made = _Mixing(recipe, recipe.moe, dense, merged, base, parents)
     return made.plan()
 
@@ -75,11 +75,16 @@ def _reader(recipe: Recipe, parents: Mapping[str, Parent], merged: Parent) -> Pa
     return parents[recipe.base_model or recipe.models[0].model]
 
 
-def _check_gates(mixture: Mixture, base: Parent) -> None:
+def _check_gates(mixture: Mixture, dense: Plan, base: Parent) -> None:
     if mixture.gate_mode == "trained" and mixture.gates is None:
         raise ParameterError(
             "moe.gate_mode: trained needs moe.gates, the file that a study of this mixture writes; "
             "run a study, or choose another gate_mode"
+        )
+    if mixture.gate_mode in PROMPTED and dense.input_scales:
+        raise ParameterError(
+            f"moe.gate_mode: {mixture.gate_mode} reads prompts with the weights alone, and the "
+            f"slices have input_scale beside them; choose random and train, or remove input_scale"
         )
     if mixture.gate_mode in PROMPTED and not has_tokenizer(base.folder):
         raise CheckpointError(

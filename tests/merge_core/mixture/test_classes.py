@@ -34,6 +34,11 @@ DENSE = {
     "olmo2": ("Olmo2", {}),
     "ernie": ("Ernie4_5", {"head_dim": 12}),
     "ernie-biased": ("Ernie4_5", {"tie_word_embeddings": False}),
+    "cohere": (
+        "Cohere2",
+        {"sliding_window": 4, "head_dim": 12, "logit_scale": 0.3, "layer_norm_eps": 0.01}
+        | {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    ),
     "hunyuan": ("HunYuanDenseV1", {"head_dim": 8}),
 }
 QWEN = {"shared": 1.0, "architecture": "qwen"}
@@ -51,6 +56,8 @@ CASES = [
     *((kind, {"shared": 0.5}, "glm4_moe") for kind in ("qwen2", "qwen3")),
     ("qwen2", {"shared": 0.5, "dense_layers": [0, 1]}, "glm4_moe"),
     ("ernie", {"shared": 0.5}, "ernie4_5_moe"),
+    ("cohere", {}, "cohere2_moe"),
+    ("cohere", {"shared": 0.5}, "cohere2_moe"),
     ("hunyuan", {"shared": 0.5}, "hunyuan_v1_moe"),
     *((kind, QWEN, "qwen2_moe") for kind in ("llama", "llama-wide", "mistral", "qwen2")),
     ("qwen2-sliding", {"shared": 1.0, "architecture": "Qwen MoE"}, "qwen2_moe"),

@@ -145,6 +145,15 @@ def test_stacked_layers_take_experts_that_are_stacked_alike(mixed, family):
     assert found["model.layers.5.block_sparse_moe.gate.weight"].shape == (2, 16)
 
 
+def test_scaled_inputs_of_a_stack_stay_and_prompts_do_not_go_with_them(mixed):
+    source = {"model": "base", "layer_range": [0, 4]}
+    slices = [{"sources": [source], "input_scale": 0.5}]
+    stack = {"merge_method": "passthrough", "slices": slices}
+    assert mixed({**stack, "moe": {"experts": TWO, **DRAWN}}).plan.input_scales == {0: 0.5}
+    with pytest.raises(ParameterError, match="the slices have input_scale beside them"):
+        mixed({**stack, "moe": {"experts": TWO}})
+
+
 def mixed_text(mixed, text):
     """Return the plan of a recipe of several documents."""
     recipe = recipe_reader.of_documents(yaml_document.parse_all(text, "moe.yaml"))
@@ -234,6 +243,24 @@ def test_card_names_experts_prompts_and_licences(mixed, own_family, tmp_path):
     assert "- Expert `two`; for `sort bca`; not for `say 'no'`\n" in card
     assert "`one`, licence mit, SHA-256" in card
     assert "routers: `gate_mode: hidden`" in card
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_filters_of_the_dense_part_are_looked_for_in_its_own_tensors(family, inside):
+    from merge_core import api
+
+    up = {"filter": "up_proj", "value": 0.3}
+    weight = [up, {"filter": "q_prj", "value": 0.1}, {"value": 0.5}]
+    models = [{"model": name, "parameters": {"weight": weight}} for name in ("base", "one")]
+    moe = {"experts": TWO, **DRAWN}
+    data = {"merge_method": "linear", "models": models, "moe": moe}
+    if inside:
+        first = {"model": "inner", "parameters": {"weight": 1}}
+        both = {"merge_method": "linear", "models": [first]}
+        data = {**both, "documents": [{**data, "name": "inner"}]}
+    said = []
+    api.planned(data, family("llama"), tell=said.append)
+    assert [line.split(": ")[2] for line in said] == ["'q_prj' changes nothing"] * 2
 
 
 def test_dense_part_is_the_same_object_for_candidates_that_differ_in_their_experts(mixed):
