@@ -20,6 +20,7 @@ from search.run.check import check
 from search.space.space import Space
 from search.space.starting_points import baselines
 from search.spec.study_file import read
+from search.trial.builder import Builder
 from tests.search.real import QUICKSTART, run_whole
 
 TASKS = Asked(files=[Path("tasks/add.jsonl")])
@@ -204,7 +205,6 @@ def sliced(*ranges):
     [
         (MOE, "experts: is a configuration of mergekit-moe"),
         (SEVERAL, "documents: x: a study searches one recipe; merge each of these"),
-        (sliced((0, 3), (1, 4)), "gives 'passthrough' no number that a study could search"),
         (PLAIN.replace("task_arithmetic", "model_stock").replace(
             "  - {model: models/sort", "  - {model: models/rev}\n  - {model: models/sort"
         ), "gives 'model_stock' no number that a study could search"),
@@ -214,6 +214,28 @@ def test_what_cannot_be_searched_is_refused_with_what_to_do(folder, text, proble
     with pytest.raises(MergeError, match=problem):
         imported(folder, text)
     assert not (folder / "study").exists()
+
+
+@pytest.mark.parametrize(
+    ("ranges", "inside"), [([(0, 3), (1, 4)], True), ([(1, 4), (0, 2)], False)]
+)
+def test_layers_that_are_stacked_as_they_are_become_a_path_that_begins_with_them(
+    folder, ranges, inside
+):
+    recipe, found = imported(folder, sliced(*ranges) + "dtype: float32\n")
+    layers = [i for a, b in ranges for i in range(a, b)]
+    path = {"parents": ["../models/add"], "repeats": 2, "max_layers": len(layers)}
+    if not inside:
+        path["repeats"] = 2 if len(set(layers)) < len(layers) else 1
+    assert recipe["slices"] == {"path": path}
+    assert ("does not start from it" in found.notes["slices"]) == (not inside)
+    spec = read(found.files[0])
+    space = Builder(spec).space
+    original = next(one for one in baselines(spec, space) if one.name == "original")
+    assert bool(original.params) == inside
+    if inside:
+        assert space.recipe(original.params).slices == original.recipe.slices
+        assert check(found.files[0], strict=True).facts["dimensions"] == len(layers) - 2
 
 
 MODULES = """
