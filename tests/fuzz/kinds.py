@@ -60,8 +60,8 @@ def _merge(name: str) -> Callable[[Path], None]:
 
 
 def recipe(folder: Path) -> None:
-    """As ``mergetune check`` and ``mergetune merge``, of two recipes."""
-    for name in ("recipe", "slices"):
+    """As ``mergetune check`` and ``mergetune merge``, of three recipes."""
+    for name in ("recipe", "slices", "moe"):
         checks.check(folder / f"{name}.yaml")
         api.merge(folder / f"{name}.yaml", folder / f"out-{name}")
 
@@ -237,10 +237,11 @@ def urls(random: Random, data: bytes) -> bytes:
     return f"{kind}{slashes}{host}/{name}".encode()
 
 
+RECIPES = ("recipe.yaml", "slices.yaml", "moe.yaml")
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("recipe", {"recipe.yaml": spoil.yaml_file, "slices.yaml": spoil.yaml_file}, recipe),
+        Kind("recipe", dict.fromkeys(RECIPES, spoil.yaml_file), recipe),
         Kind("study", {"study.yaml": spoil.yaml_file}, study),
         Kind("weights", {"one/model.safetensors": spoil.safetensors}, weights),
         Kind("pickle", {"pickled/pytorch_model.bin": spoil.binary}, _merge("pickled")),

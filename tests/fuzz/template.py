@@ -76,6 +76,21 @@ random_init: false
 apply_chat_template: false
 fewshot_as_multiturn: true
 """
+MOE = """\
+base_model: base
+gate_mode: hidden
+experts_per_token: 1
+dtype: bfloat16
+architecture: qwen
+experts:
+  - {source_model: one, positive_prompts: [add, "1 + 2 is"], negative_prompts: [sort]}
+  - {source_model: {model: {path: two}}, positive_prompts: [sort], noise_scale: 0.1,
+     residual_scale: 0.5}
+shared_experts:
+  - {source_model: base, positive_prompts: [any], gate_scale: 0.5}
+temperature: 2.0
+dense_layers: [1]
+"""
 STUDY = """\
 name: small
 recipe:
@@ -150,6 +165,7 @@ def make(folder: Path) -> None:
     texts = {
         "recipe": RECIPE,
         "slices": SLICES,
+        "moe": MOE,
         "banded": BANDED,
         "evolve": EVOLVE,
         "weights": WEIGHTS,
