@@ -21,6 +21,7 @@ from merge_core.tokenizer.chat_template import check_chat_templates
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from search.run.check_tasks import other_tokenizers, wrong_tasks
 from search.run.first_plans import misfits, plannable, tensors_here
+from search.run.live_size import most_bytes
 from search.run.size import Counts, memory, once, too_many
 from search.space.inverse import point_of
 from search.space.path_space import PathSpace
@@ -177,7 +178,7 @@ def _study(spec: StudySpec, document: Document) -> Checked:
     space = _space(spec, tensors, document)
     facts["baselines"] = [baseline.name for baseline in baselines(spec, space)]
     facts["budget"] = _budget(spec, space)
-    facts["memory"] = memory(spec, tensors)
+    facts["memory"] = memory(spec, tensors, most_bytes(spec, space, tensors_here(spec)))
     seconds, kept = once(spec, tensors)
     facts["computed once"] = f"about {seconds:.1f} s, {kept / 2**20:.0f} MiB"
     facts["dimensions"] = len(space.dimensions)

@@ -47,18 +47,22 @@ class Counts:
         return cls(len(names), trials, finalists + len(names), shown + front)
 
 
-def memory(spec: StudySpec, tensors: Mapping[str, TensorInfo]) -> dict[str, int]:
+def memory(
+    spec: StudySpec, tensors: Mapping[str, TensorInfo], own: int | None = None
+) -> dict[str, int]:
     """Return bytes by what needs them, from the headers of files that are here.
 
     Args:
         spec: The study.
         tensors: Those of the model that candidates are like.
+        own: What a candidate needs, where that is known; None: as much as that model.
 
     Returns:
-        ``model``: the live one; ``parents``: their files, each once; ``computed once``.
+        ``model``: the live one, of a stack what it does not share with parents; ``parents``: their
+        files, each once; ``computed once``.
     """
     found = {
-        "model": candidate_bytes(spec.template.data, tensors),
+        "model": candidate_bytes(spec.template.data, tensors) if own is None else own,
         "parents": _parents_bytes(spec),
         "computed once": once(spec, tensors)[1],
     }
