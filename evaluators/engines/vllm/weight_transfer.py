@@ -40,6 +40,7 @@ class WeightTaker:
         with _watched(model) as loaded:
             self.model_runner.reload_weights(weights_iterator=iter(weights))
         _pack_tied_heads(model)
+        _pack_experts(model)
         left = sorted(wanted - loaded) if loaded else []
         if left:
             raise RuntimeError(f"{left[0]}: a weight that no tensor goes to ({len(left)} such)")
@@ -79,6 +80,19 @@ def _pack_tied_heads(model: Any) -> None:
     for layer in model.modules():
         if isinstance(layer, ParallelLMHead) and hasattr(layer, "cpu_linear"):
             layer.quant_method.process_weights_after_loading(layer)
+
+
+def _pack_experts(model: Any) -> None:
+    """Pack a CPU's experts again: vLLM does so at its first load alone.
+
+    Without this the kernels read weights in another order than the one they are written in.
+    """
+    from vllm.platforms import current_platform
+
+    for layer in model.modules() if current_platform.is_cpu() else ():
+        kernel = getattr(getattr(layer, "quant_method", None), "moe_kernel", None)
+        if kernel is not None:
+            kernel.fused_experts.process_weights_after_loading(layer)
 
 
 @dataclass(frozen=True)

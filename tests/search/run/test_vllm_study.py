@@ -95,6 +95,39 @@ def test_every_item_of_an_exported_folder_scores_as_by_plain_lm_eval(benches, tm
         assert 0 < sum(ours) < len(ours)
 
 
+STACK = """
+merge_method: passthrough
+slices:
+  - sources: [{model: models/add, layer_range: [0, 3]}]
+  - sources: [{model: models/sort, layer_range: [1, 4], parameters: {scale: 0.9}}]
+dtype: float32
+"""
+MIXTURE = """
+merge_method: linear
+models:
+  - {model: models/add, parameters: {weight: 0.5}}
+  - {model: models/sort, parameters: {weight: 0.5}}
+moe:
+  experts:
+    - {source_model: models/add, positive_prompts: ["add 12+34="]}
+    - {source_model: models/sort, positive_prompts: ["sort tuaod="]}
+    - {source_model: models/rev, positive_prompts: ["rev niphoy="]}
+  gate_mode: hidden
+dtype: float32
+"""
+
+
+@pytest.mark.filterwarnings("ignore:the routers' rows are nearly alike")  # "=" ends all prompts
+@pytest.mark.parametrize("text", [STACK, MIXTURE], ids=["stacked layers", "mixture"])
+def test_stacks_and_mixtures_are_served_and_score_as_by_hf(benches, text):
+    recipe = recipe_reader.of_documents(parse_all(text, "recipe.yaml"))
+    ours, theirs = benches["vllm"], benches["hf"]
+    assert ours.build(recipe) == theirs.build(recipe)
+    found, wanted = ours.score("report"), theirs.score("report")
+    assert found == wanted
+    assert len({*found["quickstart_sort"]}) > 1
+
+
 def test_a_candidate_that_is_not_finite_fails_and_the_next_is_right(benches):
     bench, usual = benches["vllm"], recipe_of({})
     digest = bench.build(usual)
