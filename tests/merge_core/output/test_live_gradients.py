@@ -164,3 +164,56 @@ def test_method_without_smooth_parameters_is_refused(planned):
         candidate.slopes(),
     ):
         loss_of(candidate.model).backward()
+
+
+STACKED = """
+merge_method: linear
+base_model: base
+parameters: {weight: 1, normalize: false}
+slices:
+  - sources: [{model: base, layer_range: [0, 2]}]
+  - sources:
+      - {model: base, layer_range: [1, 2], parameters: {weight: 0.3}}
+      - {model: one, layer_range: [0, 1], parameters: {weight: 0.6}}
+    input_scale: 0.8
+  - sources: [{model: base, layer_range: [1, 2]}]
+  - sources:
+      - {model: base, layer_range: [1, 2], parameters: {weight: 0.3}}
+      - {model: one, layer_range: [0, 1], parameters: {weight: 0.6}}
+"""
+
+
+@pytest.mark.parametrize("kind", ["llama", "llama-tied", "qwen3", "gpt-neox"])
+@pytest.mark.parametrize(("layer", "i"), [(1, 0), (2, 0), (2, 1), (3, 0), (4, 1)])
+def test_slopes_of_stacks_are_those_of_finite_differences_place_by_place(planned, kind, layer, i):
+    plan = planned(STACKED, kind).plan
+    there = [s for s in plan.steps if f"layers.{layer}." in s.tensor and len(s.values) > i]
+    found, candidate = collected(plan), Candidate()
+    names = {step.tensor for step in there}
+
+    def side(x):
+        shifted = moved(replace(plan, steps=tuple(there)), "weight", i, x * SIDE)
+        by_name = {step.tensor: step for step in shifted.steps}
+        steps = tuple(by_name.get(step.tensor, step) for step in plan.steps)
+        return precise_loss(candidate, replace(plan, steps=steps))
+
+    loss = {x: side(x) for x in (-2, -1, 1, 2)}
+    theirs = (8 * (loss[1] - loss[-1]) - (loss[2] - loss[-2])) / (12 * SIDE)
+    ours = sum(found[name].values[i]["weight"] for name in names)
+    assert ours == pytest.approx(theirs, rel=2e-3, abs=1e-5)
+    assert abs(ours) > 1e-4
+
+
+def test_slopes_of_a_stack_leave_the_parents_as_they_were(planned):
+    made = planned(STACKED, "llama")
+    before = {name: x.tensor(name_of(x)).clone() for name, x in made.parents.items()}
+    candidate = Candidate()
+    candidate.build(made.plan)
+    with candidate.slopes():
+        loss_of(candidate.model).backward()
+    assert all(made.parents[n].tensor(name_of(made.parents[n])).equal(x) for n, x in before.items())
+    assert all(p.grad is None for p in candidate.model.parameters())
+
+
+def name_of(parent):
+    return next(name for name in parent.tensors if ".1.mlp." in name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.memory import anonymous
 from evaluators.engines.hf.engine import HfEngine, live_model
 from merge_core.merge.nested import plan
 from merge_core.output.live_model import MODELS
@@ -24,6 +22,12 @@ from search.trial.backends import InPlace, open_host
 
 PAIRS = [(f"abcdabcdabcdabcdabcd{'ef' * i}", answer) for i in range(3) for answer in ("a", "bc")]
 GROWTH = 12 * 2**20  # bytes, which the interpreter and the C library take as they like
+
+
+def anonymous() -> int:
+    """Bytes of this process that no file backs."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(x.split()[1]) * 1024 for x in lines if x.startswith("RssAnon:"))
 
 
 def recipe(path: list[tuple[str, int, float]]) -> Recipe:
@@ -64,7 +68,7 @@ def test_two_hundred_depths_take_no_more_memory_than_fifty(host: Any) -> None:
         place.live.engine.loglikelihood(PAIRS)
         if i % 50 == 49:
             gc.collect()
-            sizes.append(anonymous(os.getpid()))
+            sizes.append(anonymous())
             tensors.append(sum(issubclass(type(x), torch.Tensor) for x in gc.get_objects()))
     assert sizes[-1] - sizes[0] < GROWTH, [x >> 10 for x in sizes]
     assert tensors[-1] < 1.2 * tensors[0]
