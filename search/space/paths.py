@@ -6,7 +6,7 @@ the path has ``max_layers``, or where its layer, if it is not in the path yet, w
 above ``max_bytes``. ``hops`` and ``flags`` keep the earlier ones, ``signs`` those with the largest
 numbers. A path with fewer than ``min_layers`` gets the first layers, parent after parent, that may
 still come: ``hops`` at the end, before the entry model's last layers, ``flags`` in their places;
-``signs`` gets those with the largest numbers.
+``signs`` gets those with the largest numbers. What is added so has the factor that hops start with.
 
 With ``signs`` and ``flags`` the layers of all parents stand in a row, ``repeats`` times over, and a
 path has them in that order; the entry model's kept layers have no place in the first row (its first
@@ -118,6 +118,10 @@ class Paths:
         return {(model, i): f"{self.called[model]}:{i}" for model, i in layers}
 
     @cached_property
+    def _layers(self) -> dict[str, Layer]:
+        return {label: layer for layer, label in self.labels.items()}
+
+    @cached_property
     def numbers(self) -> tuple[Number, ...]:
         """All that is drawn."""
         keys = self._keys
@@ -134,8 +138,7 @@ class Paths:
             Number(_scale(key), (), knob.low, knob.high, place.name if choices else None, True)
             for key, place in zip(keys, places, strict=True)
         ]
-        if self.last:
-            scales.append(Number(_scale("exit"), (), knob.low, knob.high, None, True))
+        scales.append(Number(_scale("exit"), (), knob.low, knob.high, None, True))
         return (*places, *scales)
 
     @cached_property
@@ -152,16 +155,15 @@ class Paths:
         Args:
             drawn: A value for every name of ``numbers``; scales that change nothing may be missing.
         """
-        scaled = self.said.input_scale is not None
-        values = [drawn[f"path/{key}"] for key in self._keys]
-        found: list[tuple[Layer, str | None]] = []
-        for layer, i in self._between(values):
-            found.append((layer, None if i is None else _scale(self._keys[i])))
-        path = [*((layer, None) for layer in self.first), *found]
-        path += [(layer, None if i else _scale("exit")) for i, layer in enumerate(self.last)]
-        return tuple(
-            Hop(*layer, float(drawn[name]) if scaled and name else 1.0) for layer, name in path
-        )
+        found = self._between([drawn[f"path/{key}"] for key in self._keys])
+        if self.said.input_scale is None:
+            return tuple(Hop(*of) for of in (*self.first, *(of for of, _ in found), *self.last))
+        names = [None if i is None else _scale(self._keys[i]) for _, i in found]
+        scales = [self._usual if name is None else float(drawn[name]) for name in names]
+        between = [Hop(*of, scale) for (of, _), scale in zip(found, scales, strict=True)]
+        exits = [float(drawn[_scale("exit")]), *[1.0] * (len(self.last) - 1)]
+        last = [Hop(*of, scale) for of, scale in zip(self.last, exits, strict=True)]
+        return (*(Hop(*of) for of in self.first), *between, *last)
 
     def mended(self, drawn: Mapping[str, Any]) -> dict[str, bool | float | str]:
         """Return the values that some count as: those of the path that they stand for.
@@ -170,17 +172,14 @@ class Paths:
         """
         if self.said.encoding == "signs":
             return dict(drawn)
-        try:
-            return self.drawn(self.hops(drawn))
-        except MergeError:  # a layer that was added has a factor that no hop can have
-            return dict(drawn)
+        _, between, last = self._parts(self.hops(drawn))
+        return self._said(between, last[0].scale)
 
     def _between(self, values: Sequence[Any]) -> list[tuple[Layer, int | None]]:
         """Return the layers between the kept ones, with the place of each; None where added."""
         fits = _Fits(self)
         if self.said.encoding == "hops":
-            of = {label: layer for layer, label in self.labels.items()}
-            places = [(of[value], i) for i, value in enumerate(values) if value != NONE]
+            places = [(self._layers[value], i) for i, value in enumerate(values) if value != NONE]
             path: list[tuple[Layer, int | None]] = [x for x in places if fits.add(x[0])]
             return path + [(layer, None) for _, layer in self.row if fits.fill(layer)]
         if self.said.encoding == "signs":
@@ -202,7 +201,7 @@ class Paths:
             MergeError: The study cannot say that path.
         """
         first, between, last = self._parts(hops)
-        found = self._said(between, last[0].scale if last else 1.0)
+        found = self._said(between, last[0].scale)
         self._same(self.hops(found), [*first, *between, *last])
         return found
 
@@ -232,10 +231,10 @@ class Paths:
         if self.said.input_scale is not None:
             scales = {_scale(key): there.get(i) for i, key in enumerate(self._keys)}
             found |= {name: hop.scale if hop else self._usual for name, hop in scales.items()}
-            found |= {_scale("exit"): exit_scale} if self.last else {}
+            found[_scale("exit")] = exit_scale
         return found
 
-    @property
+    @cached_property
     def _usual(self) -> float:
         """The factor that hops start with."""
         knob = self.said.input_scale
@@ -292,21 +291,23 @@ class _Fits:
         self._most, self._least = paths.most, said.min_layers
         self._bytes = said.max_bytes
         self._there = Counter([*paths.first, *paths.last])
+        self._count = len(paths.first) + len(paths.last)
         self._held = sum(self._size(layer) for layer in self._there)
 
     def add(self, layer: Layer) -> bool:
         """Add a layer where that breaks no budget, and return whether it did."""
         more = 0 if self._there[layer] else self._size(layer)
-        fits = self._there[layer] < self._repeats and self._there.total() < self._most
+        fits = self._there[layer] < self._repeats and self._count < self._most
         if fits and (self._bytes is None or self._held + more <= self._bytes):
             self._there[layer] += 1
+            self._count += 1
             self._held += more
             return True
         return False
 
     def fill(self, layer: Layer) -> bool:
         """Add a layer where there are too few."""
-        return self._there.total() < self._least and self.add(layer)
+        return self._count < self._least and self.add(layer)
 
     def _size(self, layer: Layer) -> int:
         return self._sizes[layer[0]][layer[1]]

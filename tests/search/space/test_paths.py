@@ -44,9 +44,9 @@ def names(made: Paths) -> list[str]:
 def spaces(draw: Any) -> Paths:
     """Return paths of drawn budgets that fit their parents."""
     sizes = {
-        name: draw(st.lists(st.integers(1, 9), min_size=1, max_size=5)) for name in ("a", "b", "c")
+        name: draw(st.lists(st.integers(1, 9), min_size=2, max_size=5)) for name in ("a", "b", "c")
     }
-    first = draw(st.integers(1, len(sizes["a"])))
+    first = draw(st.integers(1, len(sizes["a"]) - 1))
     said = LayerPath(
         ("a", "b", "c"),
         repeats=draw(st.integers(1, 3)),
@@ -54,9 +54,9 @@ def spaces(draw: Any) -> Paths:
         min_layers=draw(st.integers(1, 5)),
         max_bytes=draw(st.none() | st.integers(10, 80)),
         keep_first=first,
-        keep_last=draw(st.integers(0, len(sizes["a"]) - first)),
+        keep_last=draw(st.integers(1, len(sizes["a"]) - first)),
         encoding=draw(st.sampled_from(("hops", "signs", "flags"))),
-        input_scale=draw(st.none() | st.just(SCALE)),
+        input_scale=draw(st.sampled_from((None, SCALE, Knob(PATH, 1.25, 1.5)))),
     )
     made = Paths(said, sizes)
     while made.problems():  # widen what does not fit
@@ -96,6 +96,18 @@ def test_values_of_a_path_make_that_path(drawn: tuple[Paths, Drawn]) -> None:
     made, point = drawn
     hops = made.hops(point)
     assert made.hops(made.drawn(hops)) == hops
+
+
+@settings(max_examples=200, deadline=None)
+@given(points())
+def test_mended_values_are_drawn_ones_that_make_the_same_path(drawn: tuple[Paths, Drawn]) -> None:
+    made, point = drawn
+    mended = made.mended(point)
+    assert made.hops(mended) == made.hops(point)
+    assert made.mended(mended) == mended
+    for n in made.numbers:
+        value = mended[n.name]
+        assert value in n.choices if n.choices else n.low <= float(value) <= n.high
 
 
 @settings(max_examples=200, deadline=None)
