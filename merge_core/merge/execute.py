@@ -17,6 +17,7 @@ from merge_core.merge.statistics_cache import Known
 from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.merge.whole_vectors import WholeVectors
 from merge_core.numerics import weights_hash
+from merge_core.parents.protocol import Parent
 from merge_core.plan.steps import DTYPES, Operand, Plan, Step
 
 
@@ -49,6 +50,18 @@ class Merging:
         self.known.settle()
 
 
+class Merged(Parent):
+    """A parent whose tensors a plan makes when they are asked for.
+
+    ``part``: it is a part of the plan that it is a parent of, whose parents have the same names
+    there, so what is known of these is known for both.
+    """
+
+    plan: Plan
+    execution: Execution
+    part: bool = False
+
+
 class Execution:
     """Carries out the steps of one plan, in any order.
 
@@ -72,6 +85,9 @@ class Execution:
         self._factors = factors or {}
         self._whole = WholeVectors(plan.steps, self._read, known)
         self.digests: dict[str, int] = {}  # of the tensors that were made
+        for parent in plan.parents.values():
+            if isinstance(parent, Merged) and parent.part:
+                parent.execution = Execution(parent.plan, known, fuse=fuse)
 
     def carry_out(self, step: Step, out: Tensor | None = None) -> Tensor:
         """Compute one output tensor in float32 and round it once.
@@ -193,7 +209,8 @@ class Execution:
     def _read(self, operand: Operand) -> Tensor:
         parent = self._plan.parents[operand.parent]
         read = partial(parent.tensor, operand.tensor)
-        if self._known is None or not parent.makes(operand.tensor):
+        part = isinstance(parent, Merged) and parent.part  # each of its tensors is read once
+        if self._known is None or part or not parent.makes(operand.tensor):
             return read()
         made: Tensor = self._known.get(("made", operand), read, cheap=True)
         return made

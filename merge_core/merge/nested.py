@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from merge_core.contract import Tensor
 from merge_core.errors import ParameterError, Problem
-from merge_core.merge.execute import Execution
+from merge_core.merge.execute import Execution, Merged
 from merge_core.mixture.plan import plan_mixture
 from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import TensorInfo
@@ -54,7 +54,7 @@ def _rest(name: str, plan: Plan) -> Parent:
     views, key = plan.parents[plan.config_from].views, frozenset({name})
     kept = views.get(key)
     if not isinstance(kept, Intermediate) or kept.plan != plan:
-        kept = views[key] = Intermediate(name, plan)
+        kept = views[key] = Intermediate(name, plan, part=True)
     return kept
 
 
@@ -107,7 +107,7 @@ def _check_parent(name: str, plan: Plan) -> None:
         )
 
 
-class Intermediate(Parent):
+class Intermediate(Merged):
     """A planned merge as a parent of another one.
 
     Its tensors are rounded to its own ``dtype``, so that the result is the same as if it had been
@@ -116,19 +116,19 @@ class Intermediate(Parent):
 
     located = None
 
-    def __init__(self, name: str, plan: Plan) -> None:
+    def __init__(self, name: str, plan: Plan, *, part: bool = False) -> None:
         self.reference = name
-        self.plan = plan
+        self.plan, self.part = plan, part
         self.config, self.folder = plan.config, plan.parents[plan.tokens_from].folder
         self._steps = {step.tensor: step for step in plan.steps}
-        self._execution = Execution(plan)
+        self.execution = Execution(plan)
         self.tensors = {
             step.tensor: TensorInfo("", step.shape, plan.stored_type(step)) for step in plan.steps
         }
 
     def tensor(self, name: str) -> Tensor:
         """Return a merged tensor, of the document's type."""
-        return self._execution.carry_out(self._steps[name])
+        return self.execution.carry_out(self._steps[name])
 
     def makes(self, name: str) -> bool:
         """See ``Parent``."""
@@ -136,4 +136,4 @@ class Intermediate(Parent):
 
     def expect(self, name: str) -> None:
         """See ``Parent``."""
-        self._execution.expect(self._steps[name])
+        self.execution.expect(self._steps[name])

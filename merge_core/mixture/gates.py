@@ -87,6 +87,10 @@ class Gates(Parent):
         rows = self._rows(name, router)
         return rows if {*scales} == {1.0} else rows * torch.tensor(scales).unsqueeze(1)
 
+    def makes(self, name: str) -> bool:
+        """See ``Parent``; so a live model's routers are its own, and may learn."""
+        return True
+
     def expect(self, name: str) -> None:
         """See ``Parent``; there is nothing to do."""
 

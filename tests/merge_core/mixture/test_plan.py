@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from merge_core.errors import CheckpointError, ParameterError, ShapeError
 from merge_core.merge.execute import Execution
 from merge_core.merge.nested import plan
+from merge_core.output.live_model import Candidate
 from merge_core.output.tensor_stream import Stream
 from merge_core.parents.weight_files import SINGLE
 from merge_core.recipe import read as recipe_reader
@@ -277,6 +278,28 @@ def test_dense_part_is_the_same_object_for_candidates_that_differ_in_their_exper
     other = rest({**LINEAR, "merge_method": "karcher", "moe": {"experts": TWO, **DRAWN}})
     assert one is two
     assert other is not one
+
+
+TIES = {
+    "merge_method": "ties",
+    "base_model": "base",
+    "models": [{"model": x, "parameters": {"weight": 0.5, "density": 0.5}} for x in ("one", "two")],
+}
+
+
+def test_what_the_dense_merge_needs_of_its_parents_is_computed_once_for_all_candidates(mixed):
+    candidate, kept, digests = Candidate(), [], []
+    first = mixed({**TIES, "moe": {"experts": TWO, **DRAWN}})
+    for scale in (1.0, 0.7):
+        data = {**TIES, "parameters": {"lambda": scale}, "moe": {"experts": TWO, **DRAWN}}
+        recipe = recipe_reader.parse(data, "", [])
+        digests.append(candidate.build(plan(recipe, first.parents)))
+        values = candidate.known._values.items()
+        kept.append({name: one.value for name, one in values if name[0] != "made"})
+        assert Candidate().build(plan(recipe, first.parents)) == digests[-1]
+    assert digests[0] != digests[1]
+    assert len(kept[0]) >= 2 * 4 * 4
+    assert [name for name in kept[0] if kept[1][name] is not kept[0][name]] == []
 
 
 def routers(made):
