@@ -41,7 +41,7 @@ def write(folder: Path, builder: Builder, winner: Trial, report: Report) -> None
         f"# Winner of the mergetune study {report.study!r}: trial {winner.number}, seed "
         f"{report.seed}.\n# Local models are named relative to this file.\n"
     )
-    recipe = model_folder.portable(winner.recipe, builder.parents, folder).to_yaml()
+    recipe = model_folder.portable(winner.recipe, builder.opened(winner.recipe), folder).to_yaml()
     write_whole(folder / RECIPE, head + recipe)
     if not is_whole(folder / MODEL, winner.weights_digest):
         export(builder, winner, folder / MODEL, overwrite=True, ours=True)

@@ -89,10 +89,11 @@ def _opened(spec: StudySpec, document: Document) -> list[str]:
 
 
 def _planned(spec: StudySpec, document: Document) -> list[str]:
-    """Plan what a run of stacks would begin with, where all models are here; return warnings."""
+    """Plan what a run of stacks or mixtures would begin with, if all is here; return warnings."""
     references = [*spec.template.references()]
     references += [name for recipe in spec.recipes.values() for name in recipe.references()]
-    if spec.template.plain or any(not_local(name, spec.roots) for name in references):
+    whole = spec.template.plain and not spec.template.experts()
+    if whole or any(not_local(name, spec.roots) for name in references):
         return []
     warnings: list[str] = []
     try:

@@ -9,7 +9,7 @@ from merge_core.parents.locate import locate_here
 from merge_core.tokenizer.parent_tokenizer import has_tokenizer, open_tokenizer
 from search.scoring.objectives import named, opened_entry
 from search.spec.study_file import StudySpec
-from search.trial.slopes import ALONE, FIRST, left_out, refused, without_targets
+from search.trial.slopes import ALONE, FIRST, left_out, refused, untrainable, without_targets
 from search.trial.tasks import Tasks
 
 
@@ -40,6 +40,9 @@ def wrong_tasks(spec: StudySpec, tokenizer: Any) -> tuple[Problems, list[str]]:
         tasks = Tasks(spec, named(spec, opened, steering))
     except MergeError as error:
         return [("score", str(error))], []
+    untaught = untrainable(spec, tasks)
+    if untaught:
+        return [("recipe.moe.gate_mode", untaught)], []
     why, sampler = without_targets(tasks), spec.search.sampler
     if why and sampler == ALONE:
         return [("search.sampler", refused(why))], []

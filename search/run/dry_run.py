@@ -89,7 +89,7 @@ def measured(spec: StudySpec, worker: Worker, change: Change = NO_CHANGE) -> Cos
     budget = Budget.of(spec.search, change, ())
     counts = Counts.of(spec, space, budget)
     first, candidate = _two(spec, space)
-    builds = [_ran(worker, Job(x, SEARCH, blocks={})).seconds["build"] for x in (first, candidate)]
+    builds = [_build_seconds(worker, x) for x in (first, candidate)]
     search = _per_item(worker, candidate, SEARCH)
     later = _per_item(worker, candidate, SELECT) if tasks.steering else search
     by_pool = {SEARCH: search, SELECT: later, REPORT: later}
@@ -183,6 +183,12 @@ def _per_item(worker: Worker, recipe: Recipe, pool: str) -> dict[str, float]:
             _ran(worker, Job(recipe, pool, blocks={task: (0, few)})).seconds["model"] / few
         )
     return found
+
+
+def _build_seconds(worker: Worker, recipe: Recipe) -> float:
+    """Return how long a candidate takes to be made, its routers' training included."""
+    spent = _ran(worker, Job(recipe, SEARCH, blocks={})).seconds
+    return spent["build"] + spent.get("routers", 0.0)
 
 
 def _ran(worker: Worker, job: Job) -> Result:

@@ -10,8 +10,10 @@ from merge_core.parents.weight_files import TensorInfo, tensor_infos
 from merge_core.plan import stack_fit
 from search.space.space import Space
 from search.space.starting_points import UNIFORM, Baseline, defaults
+from search.spec.mixture_knobs import DENSE
 from search.spec.study_file import StudySpec
 from search.trial.builder import Builder
+from search.trial.router_file import begun
 
 Infos = dict[str, dict[str, TensorInfo]]  # model -> its tensors
 
@@ -54,11 +56,24 @@ def plannable(
     kept = []
     for baseline in found:
         try:
-            builder.plan(baseline.recipe)
+            builder.plan(begun(baseline.recipe))
         except MergeError as error:
             if baseline.name != UNIFORM:
                 raise MergeError(f"baseline {baseline.name}: {error}") from error
             tell(f"no baseline {UNIFORM}: {error}")
             continue
         kept.append(baseline)
+    _plan_dense_layer(builder)
     return kept
+
+
+def _plan_dense_layer(builder: Builder) -> None:
+    """Plan a mixture with one dense layer that is not the first, where such are searched."""
+    space = builder.space
+    if DENSE not in space.places:
+        return
+    one = space.at(DENSE)[:2][-1].name
+    try:
+        builder.plan(begun(space.recipe({**defaults(space), one: True})))
+    except MergeError as error:
+        raise MergeError(f"recipe.moe.dense_layers cannot be searched: {error}") from error

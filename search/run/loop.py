@@ -28,7 +28,7 @@ from search.storage.trial_codec import frozen
 from search.trial.budget import NO_CHANGE, Budget, Change, End, searched
 from search.trial.progress import Progress
 from search.trial.settle import settle
-from search.trial.slopes import ALONE
+from search.trial.slopes import ALONE, untrainable
 from search.trial.trial import Trial, kind_of
 from search.trial.worker import Worker
 
@@ -69,6 +69,8 @@ def search(
     prior = taken_over(spec, record, worker)
     for notice in (*begin_or_check(spec, record, worker), *prior.notices()):
         progress.notice(notice)
+    if rule := untrainable(spec, worker.tasks):
+        raise MergeError(f"recipe.moe.gate_mode: {rule}")
     space = worker.builder.space
     first = baselines(spec, space, prior.baselines)
     pending = plannable(worker.builder, _pending(first, record), progress.notice)

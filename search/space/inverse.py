@@ -21,17 +21,19 @@ from merge_core.recipe.schema import ModulePart, Recipe, Settings, Slice, Source
 from merge_core.validation import Place
 from search.space.dimension import Dimension
 from search.space.fit import fitted, logits
+from search.space.mixture_inverse import mixture_point, same_mixture
 from search.space.names import depth_of
 from search.space.path_space import PathSpace
 from search.space.space import Space
 from search.space.units import Drawn
 from search.spec.entries import entry_of, found_at, module_of, slice_of
-from search.spec.knob_places import METHOD, SEED, TAKE_PART, is_bare
+from search.spec.knob_places import METHOD, SEED, is_bare
 from search.spec.layer_ranges import RANGE
+from search.spec.mixture_knobs import MOE, TAKE_PART
 
 CLOSE = 1e-6  # two values of a parameter are the same up to that, absolute below 1, else relative
 SAME = ("base_model", "dtype", "out_dtype", "tokenizer", "documents")
-ELSE = ("merge_method", "seed", "chat_template", "name")  # looked at elsewhere, or without effect
+ELSE = ("moe", "merge_method", "seed", "chat_template", "name")  # looked at elsewhere, or in vain
 
 
 class Given:
@@ -120,7 +122,7 @@ def point_of(space: Space, recipe: Recipe) -> dict[str, Drawn]:
 
 def _chosen(space: Space, recipe: Recipe, problems: Problems) -> dict[str, Drawn]:
     """Return method and who takes part, where they are chosen."""
-    template, found = space.template, dict[str, Drawn]()
+    template, found = space.template, mixture_point(space, recipe, problems)
     names = [one.name for one in template.methods()]
     if recipe.merge_method not in names:
         rule = f"expected {' or '.join(names)}, got {recipe.merge_method!r}"
@@ -130,7 +132,7 @@ def _chosen(space: Space, recipe: Recipe, problems: Problems) -> dict[str, Drawn
     for place in space.places:
         if place == METHOD:
             found[space.at(place)[0].name] = recipe.merge_method
-        elif place[-1] == TAKE_PART:
+        elif place[-1] == TAKE_PART and place[0] != MOE:
             model = str(template.model_at(place))
             found[space.at(place)[0].name] = model in there
             may_lack.add(model)
@@ -236,6 +238,8 @@ def _compare(space: Space, made: Given, given: Given, problems: Problems) -> Non
     if made.method.draws and made.recipe.seed != given.recipe.seed:
         rule = f"the study has {made.recipe.seed}, this recipe {given.recipe.seed}"
         problems.append(("recipe.seed", rule))
+    if not same_mixture(made.recipe, given.recipe):
+        problems.append((f"recipe.{MOE}", "this recipe has another mixture than the study can say"))
     if problems:
         return
     pairs = {key: (x, given.all[key]) for key, x in made.all.items()}

@@ -7,6 +7,7 @@ from typing import Any
 from merge_core.validation import Place
 from search.spec.entries import entry_of, found_at, module_of, slice_of
 from search.spec.layer_ranges import RANGE
+from search.spec.mixture_knobs import expert_of
 from search.spec.recipe_template import Template
 
 
@@ -24,7 +25,9 @@ def name_of(template: Template, place: Place) -> str:
 def _own_name(template: Template, place: Place) -> str:
     at = entry_of(place)
     source: Any = None if at is None else found_at(template.data, at)
-    short = [] if at is None else [str(source["model"]).rstrip("/").rsplit("/", 1)[-1]]
+    short = [] if at is None else [_short(source["model"])]
+    if (expert := expert_of(place)) is not None:
+        short = [_short(found_at(template.data, expert)["source_model"])]
     if RANGE in place:
         return "/".join([("first layer", "layer after the last")[int(place[-1])], *short])
     if "parameters" not in place:
@@ -39,6 +42,10 @@ def _own_name(template: Template, place: Place) -> str:
     if isinstance(place[-1], int):
         parts.append(f"value {place[-1]}")
     return "/".join(parts)
+
+
+def _short(reference: Any) -> str:
+    return str(reference).rstrip("/").rsplit("/", 1)[-1]
 
 
 def filters_at(template: Template, place: Place) -> tuple[str | None, list[str | None]]:

@@ -23,8 +23,8 @@ from search.space.pull_back import pulled_back
 from search.space.scopes import Names, Scopes
 from search.space.traced import Traced
 from search.space.units import Drawn
-from search.spec.knob_places import METHOD, SEED, TAKE_PART, sum_of
-from search.spec.layer_ranges import RANGE
+from search.spec.knob_places import decides, is_whole, sum_of
+from search.spec.mixture_knobs import DENSE, MOE, layers_of
 from search.spec.ranges import Knob
 from search.spec.recipe_template import Cases, Template
 
@@ -79,8 +79,8 @@ class Space:
 
     @cached_property
     def deciding(self) -> tuple[str, ...]:
-        """Names of the choices on which it hangs what else is drawn: method, who takes part."""
-        return tuple(self._of[place][0].name for place in self._of if _decides(place))
+        """Names of the knobs on which it hangs what else is drawn; see ``knob_places.decides``."""
+        return tuple(self._of[place][0].name for place in self._of if decides(place))
 
     def active(self, drawn: Mapping[str, Drawn]) -> frozenset[str]:
         """Return the names of the dimensions that change something.
@@ -99,7 +99,7 @@ class Space:
 
     def used(self, drawn: Mapping[str, Drawn]) -> list[Place]:
         """Return the places of the knobs that change something, as :meth:`active` has them."""
-        chosen = {p: drawn[self._of[p][0].name] for p in self._of if _decides(p)}
+        chosen = {p: drawn[self._of[p][0].name] for p in self._of if decides(p)}
         return [place for place in self._of if self.template.used(place, chosen)]
 
     def recipe(self, drawn: Mapping[str, Drawn]) -> Recipe:
@@ -130,6 +130,8 @@ class Space:
     @cached_property
     def smooth(self) -> frozenset[str]:
         """Names of the dimensions that a loss has a derivative by: ranges without a grid."""
+        if MOE in self.template.data:  # the merge behind a mixture is done before its plan
+            return frozenset()
         methods = self.template.methods()
         smooth = {param.name for one in methods for param in one.params if param.smooth}
         return frozenset(
@@ -167,6 +169,11 @@ class Space:
     def alike(self) -> bool:
         """Whether all models have the same layers, so that a mean of them can be taken."""
         return self._scopes.alike
+
+    @property
+    def layers(self) -> int:
+        """How many layers the model that gives the config has."""
+        return self._scopes.whole.count
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -233,7 +240,9 @@ class Space:
         for members in self._of.values():
             value = level(members[0].knob, members[0].param)
             drawn = [d.number for d in members if d.number is not None]
-            levels = units.level(members[0].knob, float(value), drawn) if drawn else [value]
+            levels: list[Any] = [value] * len(members)
+            if drawn:
+                levels = units.level(members[0].knob, float(value), drawn)
             found |= zip((d.name for d in members), levels, strict=True)
         return found
 
@@ -261,7 +270,9 @@ class Space:
         """Return what goes into the recipe at a place, from the values at its positions."""
         if place in self._cases:
             return Cases(case.filled(over) for case in self._cases[place])
-        return int(over[0]) if place == SEED or RANGE in place else over[0]
+        if place == DENSE:
+            return layers_of(over)
+        return int(over[0]) if is_whole(place) else over[0]
 
     def sums(self, places: Iterable[Place]) -> list[list[Place]]:
         """Return which of some knobs add up to a number together."""
@@ -291,6 +302,7 @@ class Space:
             rule = self._scopes.rule_broken_by(knob)
             if rule is not None:
                 return rule
+        if knob.spread and knob.place != DENSE:
             self._cases[knob.place] = self._scopes.of(knob.place).cases(knob, wanted, earlier)
         if knob.per == "tensor":
             tensors = self._scopes.of(knob.place).hits(wanted, earlier)
@@ -308,8 +320,9 @@ class Space:
             {d.name: d for d in self._all()},
         )
         layers = self._scopes.of(knob.place).count if knob.spread and knob.per != "tensor" else 0
-        drawn = [None] if knob.choices else units.numbers(knob, layers, tensors)
-        parts = [f"/{number.name}" if number and number.name else "" for number in drawn]
+        numbers = units.numbers(knob, layers, tensors)
+        parts = [f"/{number.name}" if number.name else "" for number in numbers]
+        drawn = [None] * len(numbers) if knob.choices else numbers
         taken = [d for part in parts if (d := known.get(f"{name}{part}")) is not None]
         if any(knob.tied is None or d.knob.tied != knob.tied for d in taken):
             name = f"{name} ({reduce(join, knob.place, 'recipe')})"
@@ -326,7 +339,3 @@ class Space:
         name = place[place.index("parameters") + 1]
         found = (m.param(str(name)) for m in self.template.methods())
         return next(param for param in found if param is not None)
-
-
-def _decides(place: Place) -> bool:
-    return place == METHOD or place[-1] == TAKE_PART

@@ -20,7 +20,9 @@ from search.space.inverse import point_of
 from search.space.path_space import PathSpace
 from search.space.space import Space
 from search.space.units import Drawn
-from search.spec.knob_places import SEED, TAKE_PART
+from search.spec.knob_places import SEED
+from search.spec.mixture_knobs import DEFAULTS as DEFAULTS_OF_MIXTURE
+from search.spec.mixture_knobs import MOE, TAKE_PART
 from search.spec.ranges import Knob
 from search.spec.study_file import StudySpec
 
@@ -58,7 +60,8 @@ def baselines(
     found = [Baseline(BASE, _mean([base], types))] if base else []
     found += [Baseline(f"{PARENT}{name}", _mean([name], types)) for name in models]
     if space.alike:
-        found.append(Baseline(UNIFORM, _mean(models, types)))
+        several = list(spec.template.experts()) or models
+        found.append(Baseline(UNIFORM, _mean(several, types)))
     simple = {f"{SIMPLE}{name}": point for name, point in levels(space).items()}
     if isinstance(space, PathSpace):
         others = space.through(defaults(space))
@@ -151,6 +154,8 @@ def _default(knob: Knob, param: Param | None) -> Drawn:
         return True
     if knob.place == SEED:
         wanted = 0
+    if knob.place[0] == MOE:
+        wanted = DEFAULTS_OF_MIXTURE.get(str(knob.place[-1]))
     if knob.choices:
         return wanted if wanted in knob.choices else knob.choices[0]
     middle = (knob.low + knob.high) / 2

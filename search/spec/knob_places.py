@@ -12,12 +12,13 @@ from merge_core.errors import Problems, hint, join, shown
 from merge_core.methods.registry import METHODS, method
 from merge_core.recipe.read_fields import Node
 from merge_core.validation import Place
-from search.spec import ranges
+from search.spec import mixture_knobs, ranges
 from search.spec.entries import entry_of, slice_of
 from search.spec.layer_ranges import RANGE, check_ranges
+from search.spec.mixture_knobs import MOE, PER_TOKEN, TAKE_PART
 from search.spec.ranges import Declared, Knob
 
-METHOD, SEED, TAKE_PART = ("merge_method",), ("seed",), "take_part"
+METHOD, SEED = ("merge_method",), ("seed",)
 ELSEWHERE = (
     "ranges and choices go in parameters, merge_method, seed, a model's take_part and a slice's "
     "layer_range only"
@@ -34,6 +35,9 @@ def _inside(
     node: Node, place: Place, methods: Sequence[Method]
 ) -> Iterator[tuple[str, Knob | None]]:
     parameter = "parameters" in place[:-1]
+    if mixture_knobs.is_dense(place, node.data):
+        yield node.path, mixture_knobs.dense_knob(node)
+        return
     if not ranges.is_knob(node.data, parameter=parameter) and place[-1:] != (TAKE_PART,):
         members = range(len(node.data)) if isinstance(node.data, list) else node.data
         for key in members if isinstance(node.data, dict | list) else ():
@@ -44,14 +48,24 @@ def _inside(
         node.expected("{choices: [true, false]}")
         yield node.path, None
         return
-    whole = (place == SEED or RANGE in place) and "low" in node.data
+    whole = is_whole(place) and "low" in node.data
     said = {"step": 1, **node.data} if whole else node.data
     declared = _declared(place, methods) if parameter else ranges.UNKNOWN
     knob = ranges.parse(said, place, node.path, node.problems, declared)
-    _check_place(place, node, methods)
+    _check_place(place, node)
     # one bad entry of a gradient spoils the whole list
     path = node.path.removesuffix(f"[{place[-1]}]" if place else "")
     yield path, knob if len(node.problems) == before else None
+
+
+def is_whole(place: Place) -> bool:
+    """Return whether the knob at a place has whole numbers."""
+    return place in (SEED, PER_TOKEN) or RANGE in place
+
+
+def decides(place: Place) -> bool:
+    """Return whether it hangs on the knob at a place which others change anything."""
+    return place in (METHOD, mixture_knobs.GATE_MODE, PER_TOKEN) or place[-1] == TAKE_PART
 
 
 def _methods(data: Any) -> list[Method]:
@@ -82,21 +96,36 @@ def _usual(param: Param) -> Declared:
     return Declared(param.low, param.high, log=wide, lacks="")
 
 
-def _check_place(place: Place, node: Node, methods: Sequence[Method]) -> None:
+def _check_place(place: Place, node: Node) -> None:
     if place == METHOD:
         _check_methods(node)
     elif place == SEED:
-        _check_seed(node, methods)
+        _check_whole(node, ("low", "high", "step", "start"), "a seed")
+    elif place[:1] == (MOE,):
+        _check_mixture(place, node)
     elif place[:1] == ("models",) and place[2:] == (TAKE_PART,):
-        said = node.data.get("choices")  # 1 is true to Python, not to a reader
-        if not isinstance(said, list) or sorted(map(repr, said)) != ["False", "True"]:
-            node.expected("{choices: [true, false]}")
+        _check_choice(node)
     elif place[-2:-1] == (RANGE,) and slice_of(place):
         _check_whole(node, ("low", "high", "step", "start", "tied"), "a layer's number")
     elif "parameters" not in place[:-1] or place[-1] == "filter":
         node.refuse(ELSEWHERE)
     elif isinstance(node.data, dict):
         _check_setting(place, node)
+
+
+def _check_choice(node: Node) -> None:
+    said = node.data.get("choices")  # 1 is true to Python, not to a reader
+    if not isinstance(said, list) or sorted(map(repr, said)) != ["False", "True"]:
+        node.expected("{choices: [true, false]}")
+
+
+def _check_mixture(place: Place, node: Node) -> None:
+    if place[1:2] == ("experts",) and place[3:] == (TAKE_PART,):
+        _check_choice(node)
+    elif place == PER_TOKEN:
+        _check_whole(node, ("low", "high", "step", "start"), "a number of experts")
+    else:
+        mixture_knobs.check_place(place, node)
 
 
 def _check_setting(place: Place, node: Node) -> None:
@@ -124,11 +153,13 @@ def _check_whole(node: Node, known: Sequence[str], what: str) -> None:
         node.refuse("expected whole numbers")
 
 
-def _check_seed(node: Node, methods: Sequence[Method]) -> None:
-    _check_whole(node, ("low", "high", "step", "start"), "a seed")
-    if methods and not any(one.draws for one in methods):
+def _check_seed(data: Any, found: Sequence[Knob], path: str, problems: Problems) -> None:
+    methods = _methods(data)
+    drawn = not methods or any(one.draws for one in methods) or mixture_knobs.draws(data)
+    if not drawn and any(knob.place == SEED for knob in found):
         names = ", ".join(one.name for one in methods)
-        node.refuse(f"changes nothing: {names} draws no masks; there is nothing to search")
+        rule = f"changes nothing: {names} draws no masks; there is nothing to search"
+        problems.append((join(path, "seed"), rule))
 
 
 def takes_part(
@@ -175,9 +206,11 @@ def is_bare(source: Any, base: Any) -> bool:
 
 def check_together(data: Any, found: Sequence[Knob], path: str, problems: Problems) -> None:
     """Add what is wrong with knobs that belong together: ties, sums, models that take part."""
+    _check_seed(data, found, path, problems)
     _check_tied([knob for knob in found if knob.tied is not None], path, problems)
     _check_sums(data, [knob for knob in found if knob.sum is not None], path, problems)
-    _check_parts(data, [k for k in found if k.place[-1:] == (TAKE_PART,)], path, problems)
+    parts = [k for k in found if k.place[-1:] == (TAKE_PART,) and k.place[0] != MOE]
+    _check_parts(data, parts, path, problems)
     check_ranges(data, [k for k in found if RANGE in k.place], path, problems)
 
 

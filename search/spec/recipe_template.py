@@ -16,18 +16,18 @@ from merge_core.methods.registry import METHODS, method
 from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.read_fields import Node
 from merge_core.validation import Place
-from search.spec import layer_path, ranges
+from search.spec import layer_path, mixture_knobs, ranges
 from search.spec.entries import bases, entries, entry_of, found_at, parts
 from search.spec.knob_places import (
     METHOD,
     SEED,
-    TAKE_PART,
     check_together,
     is_bare,
+    is_whole,
     knobs,
     takes_part,
 )
-from search.spec.layer_ranges import RANGE
+from search.spec.mixture_knobs import DENSE, EXPERTS, MOE, TAKE_PART
 from search.spec.ranges import Knob
 
 NOT_SEARCHED = ("documents", "tokenizer", "tokenizer_source")
@@ -71,12 +71,14 @@ class Template:
         for place in [place for place, value in values.items() if isinstance(value, Cases)]:
             _put_in_place(data, place[: place.index("parameters") + 2])
         chosen = _known(data.get("merge_method"))
-        if any(knob.place[-1] == TAKE_PART for knob in self.knobs):
+        if any(knob.place[::2] == ("models", TAKE_PART) for knob in self.knobs):
             takes = takes_part(self.data, chosen, values) if chosen else {}
             kept = [x for i, x in enumerate(data["models"]) if takes.get(i, True)]
             data["models"] = [_without(x, TAKE_PART) for x in kept]
         if chosen and METHOD in values:
             _leave_out(data, chosen, self.methods())
+        if isinstance(data.get(MOE), dict) and isinstance(data[MOE].get(EXPERTS), list):
+            mixture_knobs.fill_in(data, self.data, values)
         return data
 
     def used(self, place: Place, values: Mapping[Place, Any]) -> bool:
@@ -84,11 +86,13 @@ class Template:
 
         Args:
             place: Of the knob.
-            values: The values at the places of the method and of what takes part, if chosen.
+            values: The values at the places of what decides, if chosen; see ``decides``.
         """
+        if place[0] == MOE:
+            return mixture_knobs.used(self.data, place, values)
         chosen = method(values.get(METHOD, self.data["merge_method"]))
         if place == SEED:
-            return chosen.draws
+            return chosen.draws or mixture_knobs.draws(self.data)
         if "parameters" not in place:
             return True
         if chosen.param(str(place[place.index("parameters") + 1])) is None:
@@ -128,7 +132,24 @@ class Template:
     def references(self) -> tuple[str, ...]:
         """Return every model that the recipe names once, bases included."""
         named = [*(source["model"] for _, source in self.sources()), *bases(self.data)]
-        return tuple(dict.fromkeys(_reference(data) for data in named))
+        return tuple(dict.fromkeys((*(_reference(data) for data in named), *self.experts())))
+
+    def experts(self) -> tuple[str, ...]:
+        """Return every model that gives experts once; none: the recipe is no mixture."""
+        moe = self.data.get(MOE) or {}
+        entries = [*moe.get(EXPERTS, ()), *(moe.get("shared_experts") or ())]
+        return tuple(dict.fromkeys(map(self.expert, entries)))
+
+    def expert(self, entry: Mapping[str, Any]) -> str:
+        """Return the reference of an expert's entry."""
+        return _reference(entry["source_model"])
+
+    @property
+    def trained(self) -> bool:
+        """Whether candidates may have routers that are trained."""
+        return mixture_knobs.TRAINED in mixture_knobs.modes(self.data) and not (
+            self.data[MOE].get("gates")
+        )
 
     def base(self) -> str | None:
         """Return the base model, if the recipe names one."""
@@ -154,6 +175,8 @@ def parse(data: Any, path: str, problems: Problems) -> Template | None:
         problems.extend(given)
         return None
     found: Problems = []
+    mixture_knobs.check_mixture(data, path, found)
+    data = mixture_knobs.long_form(data)
     route = None
     if layer_path.is_path(data.get("slices")):
         route = layer_path.of_recipe(data, path, found)
@@ -180,7 +203,7 @@ def parse(data: Any, path: str, problems: Problems) -> Template | None:
 
 def _idle_knobs(knobs: Sequence[Knob], path: str, idle: Mapping[str, str]) -> Problems:
     """Return a problem for every knob that stands where nothing changes anything."""
-    places = [reduce(join, knob.place, path) for knob in knobs]
+    places = [reduce(join, knob.place, path) for knob in knobs if knob.place[0] != MOE]
     return [
         (place, f"{rule}; there is nothing to search")
         for place in places
@@ -191,7 +214,7 @@ def _idle_knobs(knobs: Sequence[Knob], path: str, idle: Mapping[str, str]) -> Pr
 
 def _corners(template: Template) -> Iterator[dict[Place, Any]]:
     """Yield fillings that together put every knob at both ends, under every method."""
-    options = {k.place: list(k.choices) or _ends(k) for k in template.knobs}
+    options = {k.place: _ends(k) for k in template.knobs}
     methods = options.pop(METHOD, [None])
     for name in methods:
         chosen: dict[Place, Any] = {} if name is None else {METHOD: name}
@@ -206,8 +229,15 @@ def _corners(template: Template) -> Iterator[dict[Place, Any]]:
 
 
 def _ends(knob: Knob) -> list[Any]:
-    """Return both ends; and what lies between them where they could be a flag's two values."""
-    if knob.place == SEED or RANGE in knob.place:
+    """Return both ends; and what lies between them where they could be a flag's two values.
+
+    Of choices all of them.
+    """
+    if knob.place == DENSE:
+        return [[], [0]]
+    if knob.choices:
+        return list(knob.choices)
+    if is_whole(knob.place):
         return [int(knob.low), int(knob.high)]
     if knob.sum is not None:
         return [knob.sum / 1000, knob.sum * 0.999]  # no share is none of it, or all

@@ -109,6 +109,15 @@ class StudyFile(StrictModel):
             raise failed([(("sampler",), f"'gradient': {rule}; use 'auto'")])
         return search
 
+    @field_validator("engine")
+    @classmethod
+    def _can_train(cls, engine: Engine, info: ValidationInfo) -> Engine:
+        template = info.data.get("template")
+        if template and template.trained and engine.name != "hf":
+            rule = f"gate_mode: trained needs `engine: {{name: hf}}`, got {engine.name}"
+            raise failed([(("name",), rule)])
+        return engine
+
 
 def without_gradient(kind: Kind, engine: Engine) -> str | None:
     """Return why a study file rules out a search by gradient, or None: it does not."""

@@ -18,7 +18,7 @@ from merge_core.recipe import read as recipe_reader
 from merge_core.validation import Number, StrictModel, read
 from search.samplers.steps import Measured
 from search.scoring.pools import NAMES
-from search.trial.trial import Measurement, State, Trial
+from search.trial.trial import Fitted, Measurement, State, Trial
 
 if TYPE_CHECKING:
     import optuna
@@ -49,6 +49,17 @@ class _Gradient(StrictModel):
     mean: bool = False
 
 
+class _Fitted(StrictModel):
+    """What the training of a mixture's routers was, see ``trial.Fitted``."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    steps: int
+    items: int
+    before: Number
+    after: Number
+
+
 class _Attributes(_Measured):
     """A trial's attributes, its recipe aside."""
 
@@ -58,6 +69,7 @@ class _Attributes(_Measured):
     baseline: str | None = None
     same_as: int | None = None
     gradient: _Gradient | None = None
+    routers: _Fitted | None = None
 
 
 def frozen(trial: Trial, distributions: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
@@ -79,6 +91,8 @@ def frozen(trial: Trial, distributions: Mapping[str, Any]) -> optuna.trial.Froze
     }
     if trial.gradient is not None:
         attributes["gradient"] = asdict(trial.gradient)
+    if trial.fitted is not None:
+        attributes["routers"] = asdict(trial.fitted)
     if trial.stderr is not None and math.isinf(trial.stderr):
         attributes["stderr"] = str(trial.stderr)  # JSON knows no such number
     if trial.values:
@@ -132,6 +146,7 @@ def thawed(trial: optuna.trial.FrozenTrial, study: Mapping[str, Any]) -> Trial:
         same_as=found.same_as,
         error=found.error,
         gradient=None if found.gradient is None else Measured(**dict(found.gradient)),
+        fitted=None if found.routers is None else Fitted(**dict(found.routers)),
         measured=measured | {pool: _measurement(x) for pool, x in later.items() if x},
     )
 

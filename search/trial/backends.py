@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,10 @@ class InPlace:
         """Collect losses' gradients by the values of the candidate; see ``Candidate.slopes``."""
         return self.source.slopes()
 
+    def learnable(self, tensors: Collection[str]) -> AbstractContextManager[Mapping[str, Any]]:
+        """Give live weights to be learnt in place; see ``Candidate.learnable``."""
+        return self.source.learnable(tensors)
+
 
 class Resident:
     """A vLLM that takes each candidate tensor by tensor; attributes as those of ``InPlace``.
@@ -125,6 +129,14 @@ class Resident:
             ParameterError: Always.
         """
         raise ParameterError("a search by gradient needs `engine: {name: hf}`, got vllm")
+
+    def learnable(self, tensors: Collection[str]) -> AbstractContextManager[Mapping[str, Any]]:
+        """Refuse, as ``slopes``.
+
+        Raises:
+            ParameterError: Always.
+        """
+        raise ParameterError("gate_mode: trained needs `engine: {name: hf}`, got vllm")
 
     def _start(self, plan: Plan) -> None:
         options = VllmOptions(batch_size=self._engine.batch_size, **self._engine.of_vllm())

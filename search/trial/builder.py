@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
 from importlib.metadata import version
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from merge_core.errors import CheckpointError, MergeError
 from merge_core.merge.nested import plan
+from merge_core.mixture.gates import GATES, Gates
+from merge_core.output.router_file import write_routers
 from merge_core.parents import ties
 from merge_core.parents.locate import locate
 from merge_core.parents.open import open_parents
@@ -23,13 +26,16 @@ from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from search.space.path_space import PathSpace
 from search.space.space import Space
 from search.spec.study_file import StudySpec
+from search.trial import router_file
 from search.trial.backends import Host, check_device, device_of, open_host
 from search.trial.behaviour import Watch, digests
+from search.trial.trial import Fitted
 
 if TYPE_CHECKING:
     from evaluators.protocol import LiveModel
     from merge_core.kernels.gradients import Gradients
 
+Fit = Callable[["LiveModel", Mapping[str, Any]], Fitted]  # of a live mixture's routers
 LIBRARIES = ("mergetune", "torch", "transformers", "lm_eval", "optuna", "cmaes")
 
 
@@ -112,7 +118,17 @@ class Builder:
                 "a study keeps one tokenizer for all candidates; merge the recipe with "
                 "`tokenizer:` to a folder and name that folder"
             )
-        return plan(recipe, self.parents)
+        return plan(recipe, self.opened(recipe))
+
+    def opened(self, recipe: Recipe) -> Mapping[str, Parent]:
+        """Return the study's models, and the file of a recipe's routers if it names one.
+
+        Raises:
+            CheckpointError: There is no such file, or it is damaged.
+        """
+        gates = None if recipe.moe is None else recipe.moe.gates
+        more = [] if gates is None or gates in self.parents else [gates]
+        return {**self.parents, **open_parents(more, self._spec.roots)}
 
     def build(self, recipe: Recipe) -> str:
         """Build a recipe into the live candidate and return its weights digest.
@@ -121,6 +137,28 @@ class Builder:
             MergeError: It cannot be built, or is not finite.
         """
         return self._host.build(self.plan(recipe))
+
+    def with_routers(self, recipe: Recipe, fit: Fit) -> tuple[Recipe, Fitted]:
+        """Return a mixture with routers that are trained, and what that was.
+
+        They go to ``results/gates``, to a file named by what it holds.
+
+        Args:
+            recipe: Asks for training, see ``router_file.asks``.
+            fit: Fits the live mixture's routers in place.
+
+        Raises:
+            MergeError: It cannot be built or trained.
+            OutputError: The file cannot be written.
+        """
+        begun = self.plan(router_file.begun(recipe))
+        self._host.build(begun)
+        gates = begun.parents[GATES]
+        assert isinstance(gates, Gates)
+        with self._host.learnable(gates.names) as routers:
+            fitted = fit(self.live, routers)
+            file = write_routers(routers, self._spec.results / router_file.FOLDER)
+        return router_file.with_file(recipe, os.path.relpath(file, self._spec.folder)), fitted
 
     def slopes(self) -> AbstractContextManager[Mapping[str, Gradients]]:
         """Collect losses' gradients by the values of the live candidate's recipe.

@@ -15,6 +15,7 @@ from typing import Any
 from merge_core.errors import NonFiniteError
 from merge_core.recipe.schema import Recipe
 from search.samplers.steps import Measured, Step
+from search.trial.router_file import asks, without_file
 from search.trial.tasks import SEARCH
 from search.trial.trial import Measurement, Trial
 from search.trial.worker import InterruptedStudyError, Job, Result, Worker
@@ -32,6 +33,7 @@ def settle(
 ) -> Trial:
     """Build and score one recipe on the search pool.
 
+    Routers of a mixture that are to be trained are first, and the trial's recipe names their file.
     A recipe, or weights, that an earlier trial had are not scored again. Before the first scores
     every item of every pool must fit the model.
 
@@ -60,7 +62,8 @@ def settle(
     scores = found.pop("scores", {})
     return Trial(
         number=number,
-        recipe=recipe,
+        recipe=result.recipe or recipe,
+        fitted=result.fitted,
         baseline=baseline,
         params=params or {},
         measured={SEARCH: Measurement(scores, {**spent, "other": other})},
@@ -73,9 +76,10 @@ def _result(
 ) -> tuple[Result, Trial | None]:
     """Return what comes of a recipe, and the earlier trial whose scores it has, if there is one."""
     done = [trial for trial in earlier if trial.state == "complete"]
-    same = next((t for t in done if t.recipe == recipe), None)
+    alike = {t.number: without_file(t.recipe) if asks(recipe) else t.recipe for t in done}
+    same = next((t for t in done if alike[t.number] == recipe), None)
     if same is not None and step is None:
-        return Result(same.weights_digest), same
+        return Result(same.weights_digest, recipe=same.recipe), same
     digests = frozenset(t.weights_digest for t in done)
     result = worker.run(Job(recipe, SEARCH, known=digests, first=not done, step=step))
     return result, next((t for t in done if t.weights_digest == result.weights_digest), None)

@@ -36,6 +36,8 @@ def left_out(why: str) -> str:
 def without_slopes(spec: StudySpec, space: Space) -> str | None:
     """Return the rule of a search by gradient that a study's engine or space breaks, or None."""
     rule = without_gradient(spec.aggregate, spec.engine)
+    if not rule and spec.template.experts():
+        rule = "a mixture's weights have no derivative by the knobs of the merge behind them"
     if rule or space.smooth:
         return rule
     return "no knob has a derivative: none is a range without a step of a smooth parameter"
@@ -49,6 +51,12 @@ def without_targets(tasks: Tasks) -> str | None:
         except NoTargetsError as error:
             return str(error)
     return None
+
+
+def untrainable(spec: StudySpec, tasks: Tasks) -> str | None:
+    """Return why a study cannot train the routers that it is to train, or None: it can."""
+    why = without_targets(tasks) if spec.template.trained else None
+    return why and f"'trained' cannot learn here: {why}; use 'hidden'"
 
 
 def measured(builder: Builder, tasks: Tasks, step: Step) -> Measured:

@@ -18,7 +18,8 @@ class Measurement:
 
     Args:
         scores: Task -> one score per item, in the pool's order; empty for a failed trial.
-        seconds: ``build``, ``model`` (scoring) and, on the search pool, ``other``.
+        seconds: ``build``, ``model`` (scoring) and, on the search pool, ``other`` and what else a
+            trial did.
         error: Traceback of a candidate that was dropped on this pool.
     """
 
@@ -66,6 +67,7 @@ class Trial:
         same_as: The earlier trial with the same weights, whose scores were taken over.
         error: Traceback of a failed trial.
         gradient: What a step of a search by gradient has measured.
+        fitted: What the training of its routers was, where a mixture's were trained.
         measured: Pool -> what was measured there; ``search`` for every trial.
     """
 
@@ -81,6 +83,7 @@ class Trial:
     same_as: int | None = None
     error: str | None = None
     gradient: Measured | None = None
+    fitted: Fitted | None = None
     measured: Mapping[str, Measurement] = field(default_factory=lambda: {"search": Measurement()})
 
     def was_searched(self) -> bool:
@@ -100,7 +103,8 @@ class Trial:
     def cost(self) -> int:
         """What the search pool's items cost, in evaluations of an item; twins cost nothing."""
         scored = self.search.items if self.same_as is None else 0
-        return scored + (0 if self.gradient is None else self.gradient.items)
+        extra = [x.items for x in (self.gradient, self.fitted) if x is not None]
+        return scored + sum(extra)
 
     @property
     def reason(self) -> str:
@@ -127,6 +131,7 @@ class Trial:
             "stderr": self.stderr,
             "items": self.search.items,
             **({"gradient": {k: x for k, x in step.items() if k != "slopes"}} if step else {}),
+            **({"routers": vars(self.fitted)} if self.fitted else {}),
             **({"values": list(self.values)} if self.values else {}),
         }
 

@@ -15,10 +15,11 @@ from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import Document
 from search.samplers.steps import Measured, Step
 from search.spec import study_file
-from search.trial import slopes
+from search.trial import router_file, routers, slopes
 from search.trial.backends import check_device
 from search.trial.builder import LIBRARIES, Builder
 from search.trial.tasks import Blocks, Scores, open_tasks
+from search.trial.trial import Fitted
 
 T = TypeVar("T")
 # in an engine's fingerprint, and compared or told by other records
@@ -30,7 +31,8 @@ class Job:
     """Build a recipe, and score it.
 
     Args:
-        recipe: What to build; the candidate that is live is not built again.
+        recipe: What to build; the candidate that is live is not built again. Routers of a mixture
+            that are to be trained are.
         pool: Whose items it is scored on: ``search``, ``select`` or ``report``.
         blocks: Which of them; None: all.
         known: Digests of weights that need no scores.
@@ -101,9 +103,11 @@ class Result:
     Args:
         weights_digest: Of the candidate; "" where it could not be built.
         scores: Of each task, in the pool's order; None where none were wanted, or it failed.
-        seconds: ``build`` and ``model`` (scoring).
+        seconds: ``build``, ``model`` (scoring) and where they apply ``routers`` and ``gradient``.
         failure: What was raised, if anything was.
         gradient: What was measured for a search by gradient, if that was asked for.
+        recipe: What was built, where that is another one: with the routers that were trained.
+        fitted: What their training was.
     """
 
     weights_digest: str = ""
@@ -111,6 +115,8 @@ class Result:
     seconds: Mapping[str, float] = field(default_factory=dict)
     failure: Failure | None = None
     gradient: Measured | None = None
+    recipe: Recipe | None = None
+    fitted: Fitted | None = None
 
 
 class Worker:
@@ -136,16 +142,19 @@ class Worker:
         self.builder = Builder(self.spec, about)
         self.tasks = open_tasks(self.spec, self.builder.tokenizer)
         self._live: tuple[Recipe, str] | None = None
+        self._trained: tuple[Recipe, Recipe, Fitted] | None = None  # asked for, made, and how
         self._began_with: Mapping[str, Any] = (about or {}).get("engine", {})
         self.seen: Mapping[str, Any] = {}
 
     def run(self, job: Job) -> Result:
         """Do a job; what it raises is part of the result, except what stops the process."""
         spent, digest = {"build": 0.0, "model": 0.0}, ""
-        scores, failure, gradient = None, None, None
+        scores, failure, gradient, recipe, fitted = None, None, None, job.recipe, None
         try:
             self.builder.check_files()
-            digest = _timed(spent, "build", lambda: self._built(job.recipe))
+            if router_file.asks(recipe):
+                recipe, fitted = _timed(spent, "routers", lambda: self._with_routers(job.recipe))
+            digest = _timed(spent, "build", lambda: self._built(recipe))
             if job.wants_scores(digest):
                 live = self.builder.live
                 if job.first:
@@ -159,9 +168,10 @@ class Worker:
             self.builder.check_files()
         except Exception as error:
             self._live = None
-            failure, scores, gradient = Failure.of(error), None, None
+            failure, scores, gradient, recipe = Failure.of(error), None, None, job.recipe
         seconds = {k: round(v, 4) for k, v in spent.items()}
-        return Result(digest, scores, seconds, failure, gradient)
+        made = None if recipe is job.recipe else recipe
+        return Result(digest, scores, seconds, failure, gradient, made, fitted)
 
     @property
     def engine(self) -> dict[str, Any]:
@@ -186,6 +196,16 @@ class Worker:
 
     def _measured(self, step: Step) -> Measured:
         return slopes.measured(self.builder, self.tasks, step)
+
+    def _with_routers(self, recipe: Recipe) -> tuple[Recipe, Fitted]:
+        if self._trained is None or self._trained[0] != recipe:
+            self._live = None
+            seed = self.spec.search.seed
+            made, fitted = self.builder.with_routers(
+                recipe, lambda live, found: routers.fit(live, self.tasks, found, seed)
+            )
+            self._trained = recipe, made, fitted
+        return self._trained[1:]
 
     def _built(self, recipe: Recipe) -> str:
         if self._live is None or self._live[0] != recipe:
