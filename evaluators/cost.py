@@ -12,6 +12,8 @@ A token meets a repeated layer each time, of routed experts those that it is sen
 nothing of the embedding. What attention computes between tokens grows with the context and is left
 out, as in the count by Kaplan et al., arXiv:2001.08361, section 2.1 (2 N, there without the head).
 
+With other scores beside it in one mean, ``divide_by`` gives it their size.
+
 A cost is a number of the whole model, not of an item; but each pool of a study needs an item of its
 own, so the number is there ``repeats`` times, under other ids. ``tokens_per_second`` is measured at
 every item anew: it depends on the machine and its other load and is *not* repeatable. It is the
@@ -55,6 +57,9 @@ class CostOptions(StrictModel):
     metric: Literal[
         "parameters", "bytes", "unique_bytes", "layers", "flops_per_token", "tokens_per_second"
     ] = Field(description="what to count")
+    divide_by: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="what counts as 1, such as a parent's cost"
+    )
     repeats: int = Field(3, ge=1, description="items; every pool needs one")
     max_tokens: int = Field(64, ge=1, description="tokens that each prompt of a batch may bring")
 
@@ -69,7 +74,7 @@ class Cost(Evaluator):
         super().__init__(
             TaskFacts(
                 task=task,
-                unit=_UNITS.get(options.metric, options.metric),
+                unit=_unit(options),
                 higher_is_better=speed,
                 items=items_of(task, range(options.repeats)),
                 measured=speed,
@@ -79,6 +84,8 @@ class Cost(Evaluator):
     def fingerprint(self) -> str:
         """Return a JSON object: the metric, and for a speed how it is measured."""
         facts: dict[str, Any] = {"evaluator": "cost", "metric": self._options.metric}
+        if self._options.divide_by != 1:
+            facts["divide_by"] = self._options.divide_by
         if self.measured:
             facts |= {"measured": True, "prompt": _PROMPT, "max_tokens": self._options.max_tokens}
         return json.dumps(facts, sort_keys=True)
@@ -95,8 +102,10 @@ class Cost(Evaluator):
         model.engine.loglikelihood([(_PROMPT, ".")])  # a model that answers NaN costs nothing
         if self.measured:
             _written(model, _WARM_UP)
-            return np.array([self._speed(model, i) for i in which], dtype=np.float64)
-        return np.full(len(which), _size(model, self._options.metric), dtype=np.float64)
+            speeds = [self._speed(model, i) for i in which]
+            return np.array(speeds, dtype=np.float64) / self._options.divide_by
+        size = _size(model, self._options.metric) / self._options.divide_by
+        return np.full(len(which), size, dtype=np.float64)
 
     def targets(self, which: Sequence[int]) -> list[Target]:
         """There are none. See ``protocol.Evaluator.targets``.
@@ -126,6 +135,11 @@ class Cost(Evaluator):
             self.failures[self.items[i].id] = f"the model writes nothing after {_PROMPT!r}"
             return np.nan
         return tokens / seconds
+
+
+def _unit(options: CostOptions) -> str:
+    unit = _UNITS.get(options.metric, options.metric)
+    return unit if options.divide_by == 1 else f"{options.divide_by:g} {unit}"
 
 
 def _written(model: LiveModel, tokens: int) -> list[str]:

@@ -20,7 +20,7 @@ from search.run.steps import steps
 from search.samplers.steps import Step
 from search.scoring.pools import NAMES
 from search.space.space import Space
-from search.space.starting_points import DEFAULTS, baselines, defaults
+from search.space.starting_points import DEFAULTS, SIMPLE, baselines, defaults
 from search.space.units import Drawn
 from search.spec import study_file
 from search.spec.ranges import Knob
@@ -159,11 +159,11 @@ def _stepping(
 
 
 def _two(spec: StudySpec, space: Space) -> tuple[Recipe, Recipe]:
-    """Return two recipes of the space that differ; of one without dimensions two baselines."""
-    if not space.dimensions:
-        one, two = [baseline.recipe for baseline in baselines(spec, space)][:2]
-        return one, two
-    return space.recipe(defaults(space)), space.recipe(space.point(_between))
+    """Return two recipes that differ: points of the space, or else baselines, simple ones first."""
+    points = [defaults(space), space.point(_between)] if space.dimensions else []
+    others = sorted(baselines(spec, space), key=lambda one: not one.name.startswith(SIMPLE))
+    found = [*map(space.recipe, points), *(one.recipe for one in others)]
+    return found[0], next((recipe for recipe in found if recipe != found[0]), found[0])
 
 
 def _between(knob: Knob, _: Param | None) -> Drawn:

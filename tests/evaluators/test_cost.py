@@ -74,6 +74,15 @@ def test_golden_sizes(live, tokenizer):
         assert score_all(cost, live) == [SIZE * factor] * 3
 
 
+def test_cost_by_a_number_is_a_share_of_it_and_another_score(live, tokenizer):
+    plain = open_entry("cost", None, tokenizer, metric="parameters")
+    share = open_entry("cost", None, tokenizer, metric="parameters", divide_by=2 * SIZE)
+    assert score_all(share, live) == [0.5] * 3
+    assert share.unit == f"{2 * SIZE:g} parameters"
+    assert share.fingerprint() != plain.fingerprint()
+    assert "divide_by" not in plain.fingerprint()  # as studies that began without it have it
+
+
 def test_tied_weights_are_counted_once(tokenizer):
     import torch
 

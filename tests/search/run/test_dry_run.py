@@ -211,3 +211,28 @@ def test_a_gradient_that_there_is_not_is_refused_before_the_run(tmp_path: Path) 
     file.write_text(text)
     with pytest.raises(MergeError, match="gradient"):
         dry_run(file)
+
+
+def test_builds_of_a_study_of_paths_are_those_of_two_paths(
+    own_family: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = own_family("llama")
+    rows = [json.dumps({"q": f"{i}+1=", "answer": "1"}) for i in range(8)]
+    (root / "q.jsonl").write_text("\n".join(rows))
+    (root / "study.yaml").write_text(
+        "recipe: {slices: {path: {parents: [one, two], max_layers: 6}}, dtype: float32}\n"
+        "score: [{evaluator: exact_match, file: q.jsonl, prompt: '{{ q }}', max_tokens: 2}]\n"
+        "items: {search: 4, select: 2, report: 2}\n"
+        "search: {trials: 2, sampler: random}\nengine: {device: cpu}\n"
+    )
+    built = []
+    monkeypatch.setattr(
+        worker.Builder,
+        "build",
+        lambda self, recipe, build=worker.Builder.build: (
+            built.append(recipe) or build(self, recipe)
+        ),
+    )
+    found = dry_run(root / "study.yaml")
+    assert len(dict.fromkeys(built)) == 2
+    assert found.build > 0
