@@ -50,6 +50,7 @@ class MixtureClass:
     matrices: Mapping[str, str] = field(default_factory=dict)
     zeros: str | None = None  # a correction of the routers' choice, for balance in training
     zeros_rows: int | None = None  # how many rows it has; None: it is a vector
+    ties: bool = True  # whether vLLM, too, ties the head where the config says so
     dense_layers: Literal["any", "first", "none"] = "none"  # which layers may keep one MLP
 
     def matrix(self, name: str) -> str:
@@ -151,6 +152,7 @@ CLASSES = (
         shared=(1,),
         least=2,  # it groups experts by the sum of their two best scores
         zeros="mlp.gate.e_score_correction_bias",
+        ties=False,
         dense_layers="first",
     ),
     MixtureClass(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from merge_core.architecture import model_class
+from merge_core.architecture.edit_config import TIES
 from merge_core.architecture.layers import Layers
 from merge_core.errors import CheckpointError, ParameterError, ShapeError
 from merge_core.methods.registry import method
@@ -121,6 +122,8 @@ class _Mixing:
         )
         biased = any(step.tensor.endswith(BIAS) for step in self.dense.steps)
         config = mixture_config(self.dense.config, found, counts, biased, where)
+        if not found.ties and config.get(TIES):
+            kept, config = self._with_heads(kept), {**config, TIES: False}
         _check_places(kept, config, found, where)
         steps, experts = self._experts(found, stack)
         gates = self._gates(found, stack)
@@ -169,6 +172,13 @@ class _Mixing:
             replace(_passed(step.tensor, step.shape, REST, step.tensor), copied=step.copied)
             for step in kept
         ]
+
+    def _with_heads(self, kept: Sequence[Step]) -> list[Step]:
+        """Return steps with those of tensors that the dense class ties to others."""
+        by_name = {step.tensor: step for step in kept}
+        tied = self.merged.architecture.tied.items()
+        twins = [replace(by_name[source], tensor=name) for name, source in tied]
+        return [*kept, *(step for step in twins if step.tensor not in by_name)]
 
     def _size(self, expert: Expert, stack: Layers) -> int:
         """Return the rows of an expert's matrices, if its MLPs can stand in the result's layers."""

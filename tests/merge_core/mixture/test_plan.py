@@ -211,6 +211,15 @@ def test_residual_scale_is_on_what_the_mlp_gives_and_on_nothing_else(mixed, fami
     assert found[EXPERT_UP.format(0)].equal(start[UP])
 
 
+def test_head_is_written_out_for_a_class_that_vllm_does_not_tie(mixed, tmp_path):
+    data = mixture(shared_experts=[{"source_model": "base"}], **DRAWN)
+    made = mixed(data, "llama-tied")
+    stored = written(made, tmp_path / "out")
+    assert stored["lm_head.weight"].equal(stored["model.embed_tokens.weight"])
+    assert made.plan.config["tie_word_embeddings"] is False
+    assert "lm_head.weight" not in written(mixed(mixture(**DRAWN), "llama-tied"), tmp_path / "two")
+
+
 def test_temperature_and_scales_are_on_the_routers_rows(mixed):
     plain = tensors(mixed(mixture()))[ROUTER]
     scaled = mixture("one", expert("two", gate_scale=3), "three", temperature=2)
