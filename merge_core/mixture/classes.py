@@ -51,6 +51,9 @@ class MixtureClass:
     zeros: str | None = None  # a correction of the routers' choice, for balance in training
     zeros_rows: int | None = None  # how many rows it has; None: it is a vector
     ties: bool = True  # whether vLLM, too, ties the head where the config says so
+    # Stored tensor -> the matrices that stand in it below each other, where experts are fused.
+    fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of all experts, stacked
+    fused_shared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dense_layers: Literal["any", "first", "none"] = "none"  # which layers may keep one MLP
 
     def matrix(self, name: str) -> str:
@@ -63,7 +66,11 @@ class MixtureClass:
 
 
 def _mixtral(counts: Counts) -> Mapping[str, Any]:
-    return {"num_local_experts": counts.experts, "num_experts_per_tok": counts.per_token}
+    return {
+        "num_local_experts": counts.experts,
+        "num_experts_per_tok": counts.per_token,
+        "intermediate_size": counts.size,
+    }
 
 
 def _qwen3(counts: Counts) -> Mapping[str, Any]:
@@ -83,6 +90,7 @@ def _qwen2(counts: Counts) -> Mapping[str, Any]:
 
 def _flex_olmo(counts: Counts) -> Mapping[str, Any]:
     return {
+        "intermediate_size": counts.size,
         "num_experts": counts.experts,
         "num_experts_per_tok": counts.per_token,
         "norm_topk_prob": True,
@@ -117,6 +125,7 @@ def _ernie(counts: Counts) -> Mapping[str, Any]:
 
 def _cohere(counts: Counts) -> Mapping[str, Any]:
     return {
+        "intermediate_size": counts.size,
         "num_experts": counts.experts,
         "num_shared_experts": counts.shared,
         "shared_expert_combination_strategy": "sum",
@@ -127,8 +136,21 @@ def _cohere(counts: Counts) -> Mapping[str, Any]:
     }
 
 
+def _granite(counts: Counts) -> Mapping[str, Any]:
+    return {
+        "num_local_experts": counts.experts,
+        "num_experts_per_tok": counts.per_token,
+        "intermediate_size": counts.size,
+        "shared_intermediate_size": counts.shared_size,
+    }
+
+
 def _hunyuan(counts: Counts) -> Mapping[str, Any]:
-    return {"num_experts": counts.experts, "moe_topk": counts.per_token}
+    return {
+        "intermediate_size": counts.size,
+        "num_experts": counts.experts,
+        "moe_topk": counts.per_token,
+    }
 
 
 # The first that fits is taken. Those whose shared expert weighs 1 come before those with a gate.
@@ -191,6 +213,25 @@ CLASSES = (
         zeros="mlp.moe_statics.e_score_correction_bias",
         zeros_rows=1,
         dense_layers="first",
+    ),
+    MixtureClass(
+        "Granite MoE",
+        "granitemoeshared",
+        "GraniteMoeSharedForCausalLM",
+        ("granite", "llama", "mistral"),
+        _granite,
+        shared=(0, 1),
+        expert="block_sparse_moe.experts.{expert}.{matrix}.weight",
+        router="block_sparse_moe.router.layer.weight",
+        shared_expert="shared_mlp.{matrix}.weight",
+        fused={
+            "block_sparse_moe.input_linear.weight": ("gate_proj", "up_proj"),
+            "block_sparse_moe.output_linear.weight": ("down_proj",),
+        },
+        fused_shared={
+            "shared_mlp.input_linear.weight": ("gate_proj", "up_proj"),
+            "shared_mlp.output_linear.weight": ("down_proj",),
+        },
     ),
     MixtureClass(
         "Cohere2 MoE",

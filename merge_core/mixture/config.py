@@ -101,6 +101,10 @@ def _attention(found: MixtureClass, full: Mapping[str, Any], biased: bool) -> di
     """Return what a class that makes several kinds of attention must be told of it."""
     if found.model_type == "qwen2_moe":
         return {"qkv_bias": biased, **_everywhere_sliding(full)}
+    if found.model_type == "granitemoeshared" and full["model_type"] != "granite":
+        width = full.get("head_dim") or full["hidden_size"] // full["num_attention_heads"]
+        ones = ("embedding_multiplier", "residual_multiplier", "logits_scaling")
+        return {**dict.fromkeys(ones, 1.0), "attention_multiplier": width**-0.5}
     if found.model_type == "glm4_moe":
         rope = {**full["rope_parameters"], "partial_rotary_factor": 1.0}
         told = {"use_qk_norm": full["model_type"] == "qwen3", "rope_parameters": rope}

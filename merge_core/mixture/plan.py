@@ -17,6 +17,7 @@ from merge_core.errors import CheckpointError, ParameterError, ShapeError
 from merge_core.methods.registry import method
 from merge_core.mixture.classes import MATRICES, OUT, Counts, MixtureClass, chosen
 from merge_core.mixture.config import mixture_config, whole_config
+from merge_core.mixture.fused import FUSED, fused
 from merge_core.mixture.gates import GATES, Gates, Router
 from merge_core.mixture.noise import with_noise
 from merge_core.parents.protocol import Parent
@@ -126,6 +127,8 @@ class _Mixing:
             kept, config = self._with_heads(kept), {**config, TIES: False}
         _check_places(kept, config, found, where)
         steps, experts = self._experts(found, stack)
+        if found.fused:
+            steps, experts = self._fused(found, stack, steps, experts)
         gates = self._gates(found, stack)
         routers = [_passed(name, x.shape, GATES, name) for name, x in gates.tensors.items()]
         parents = {**self.parents, **self.dense.parents, **experts, REST: self.merged}
@@ -231,6 +234,29 @@ class _Mixing:
                 shape = parent.tensors[tensor].shape
                 steps.append(_passed(place, shape, name, tensor, scale))
         return steps, noisy
+
+    def _fused(
+        self, found: MixtureClass, stack: Layers, steps: list[Step], experts: dict[str, Parent]
+    ) -> tuple[list[Step], dict[str, Parent]]:
+        """Return the steps of a class that fuses experts' matrices, and the parent that does."""
+        by_name = {step.tensor: step for step in steps}
+        kinds = [(found.fused, found.expert, len(self.mixture.experts))]
+        if self.mixture.shared_experts:
+            kinds.append((found.fused_shared, found.shared_expert, 1))
+        pieces = {
+            stack.start(layer) + name: [
+                [by_name[stack.start(layer) + pattern.format(expert=i, matrix=x)] for x in matrices]
+                for i in range(count)
+            ]
+            for layer in range(stack.count)
+            for together, pattern, count in kinds
+            for name, matrices in together.items()
+        }
+        stacked = frozenset(name for name in pieces if name.endswith(tuple(found.fused)))
+        like = self.parents[self.mixture.experts[0].source_model]
+        parent = fused(pieces, stacked, {**self.parents, **experts}, like)
+        made = [_passed(name, x.shape, FUSED, name) for name, x in parent.tensors.items()]
+        return made, {**experts, FUSED: parent}
 
     def _gates(self, found: MixtureClass, stack: Layers) -> Gates:
         mixture, routers, zeros = self.mixture, {}, {}

@@ -39,8 +39,14 @@ DENSE = {
         {"sliding_window": 4, "head_dim": 12, "logit_scale": 0.3, "layer_norm_eps": 0.01}
         | {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
     ),
+    "granite": (
+        "Granite",
+        {"embedding_multiplier": 3.0, "attention_multiplier": 0.2, "residual_multiplier": 0.5}
+        | {"logits_scaling": 2.0, "attention_bias": True},
+    ),
     "hunyuan": ("HunYuanDenseV1", {"head_dim": 8}),
 }
+GRANITE = {"architecture": "granite"}
 QWEN = {"shared": 1.0, "architecture": "qwen"}
 # What is made of a dense model; how experts are made to add up to it; which class that is.
 CASES = [
@@ -57,6 +63,10 @@ CASES = [
     ("qwen2", {"shared": 0.5, "dense_layers": [0, 1]}, "glm4_moe"),
     ("ernie", {"shared": 0.5}, "ernie4_5_moe"),
     ("cohere", {}, "cohere2_moe"),
+    ("granite", {}, "granitemoeshared"),
+    ("granite", {"shared": 0.5}, "granitemoeshared"),
+    *((kind, GRANITE, "granitemoeshared") for kind in ("llama", "llama-wide", "llama-biased")),
+    ("mistral-full", {**GRANITE, "shared": 0.5}, "granitemoeshared"),
     ("cohere", {"shared": 0.5}, "cohere2_moe"),
     ("hunyuan", {"shared": 0.5}, "hunyuan_v1_moe"),
     *((kind, QWEN, "qwen2_moe") for kind in ("llama", "llama-wide", "mistral", "qwen2")),

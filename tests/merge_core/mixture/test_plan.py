@@ -328,6 +328,27 @@ def trained(mixed, own_family):
     return root, mixture(gate_mode="trained", gates="routers.safetensors"), found
 
 
+def test_fused_experts_are_the_models_matrices_below_each_other_and_made_once(mixed, family):
+    noisy = expert("two", noise_scale=0.1, residual_scale=0.5)
+    keys = {"architecture": "granite", "shared_experts": [{"source_model": "three"}], **DRAWN}
+    first = mixed(mixture("one", noisy, **keys))
+    found, plain = tensors(first), tensors(mixed(mixture("one", noisy, **DRAWN)))
+    start, root = "model.layers.2.", family("llama")
+    both = found[f"{start}block_sparse_moe.input_linear.weight"]
+    assert both.shape == (2, 48, 16)
+    gate = f"{start}mlp.gate_proj.weight"
+    assert both[0].equal(torch.cat([dense("one", root)[x] for x in (gate, UP)]))
+    out = found[f"{start}block_sparse_moe.output_linear.weight"]
+    assert out[0].equal(plain[EXPERT_DOWN.format(0)])
+    assert 0.01 < (out[1] - dense("two", root)[DOWN] * 0.5).std() < 0.1
+    assert found[f"{start}shared_mlp.output_linear.weight"].equal(dense("three", root)[DOWN])
+    again = recipe_reader.parse(mixture("one", noisy, temperature=3, **keys), "", [])
+    name = "(fused experts)"
+    assert plan(again, first.parents).parents[name] is first.plan.parents[name]
+    other = recipe_reader.parse(mixture("one", "two", **keys), "", [])
+    assert plan(other, first.parents).parents[name] is not first.plan.parents[name]
+
+
 def test_trained_routers_are_read_from_their_file(mixed, trained, tmp_path):
     from merge_core import api
 
