@@ -20,6 +20,8 @@ from merge_core.numerics import weights_hash
 from merge_core.parents.protocol import Parent
 from merge_core.plan.steps import DTYPES, Operand, Plan, Step
 
+PRODUCTS = 16  # bytes: where matrices begin whose products with one row round alike
+
 
 class Merging:
     """Merges one plan after another, and keeps what the next one needs again.
@@ -158,22 +160,29 @@ class Execution:
         made = self._plan.parents[operand.parent].makes(operand.tensor)
         return operand if not made and passes(step.values[0]) else None
 
-    def pass_on(self, step: Step) -> Tensor:
-        """Return what a step that passes on gives: memory that others have, too; not to be written.
+    def as_stored(self, step: Step) -> Tensor | None:
+        """Return the parent's own tensor that a step passes on; not to be written to.
 
-        That is the parent's own tensor, or, where it has another type than the plan, a copy that is
-        kept as long as there is room.
+        None where only a copy can stand for it: its type is another one, or it is float32 and
+        begins where a CPU rounds a product of one row otherwise than in memory of torch's.
         """
         (operand,) = step.operands
         parent, plan = self._plan.parents[operand.parent], self._plan
-        if DTYPES.get(parent.tensors[operand.tensor].dtype) == plan.dtype:
-            found = parent.tensor(operand.tensor)
-            if str(found.dtype).removeprefix("torch.") == plan.dtype:  # no float64
-                return found
+        if DTYPES.get(parent.tensors[operand.tensor].dtype) != plan.dtype:
+            return None
+        found = parent.tensor(operand.tensor)
+        if str(found.dtype).removeprefix("torch.") != plan.dtype:  # float64
+            return None
+        odd = plan.dtype == "float32" and found.device.type == "cpu" and found.data_ptr() % PRODUCTS
+        return None if odd else found
+
+    def kept_copy(self, step: Step) -> Tensor:
+        """Return a copy of what a step passes on, kept as long as there is room; as above."""
         read = partial(self.carry_out, step)
         if self._known is None:
             return read()
-        kept: Tensor = self._known.get(("passed on", operand, plan.dtype), read, cheap=True)
+        name = ("passed on", step.operands, self._plan.dtype)
+        kept: Tensor = self._known.get(name, read, cheap=True)
         return kept
 
     def note(self, step: Step, tensor: Tensor) -> None:

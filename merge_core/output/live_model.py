@@ -202,12 +202,11 @@ class Candidate(Merging):
         tensor = self._shared.get(key)
         if tensor is None:
             stacks = any(plan.recipe.all_slices())
-            if not stacks and parent.tensors[operand.tensor].dtype != plan.stored_type(step):
-                return False
-            tensor = execution.pass_on(step)
-            if tensor.device != torch.device(self._device):
+            tensor = execution.as_stored(step)
+            if tensor is None or tensor.device != torch.device(self._device):
                 if not stacks:
                     return False
+                tensor = execution.kept_copy(step) if tensor is None else tensor
                 tensor = tensor.to(self._device)
             self._shared[key] = tensor
         execution.note(step, tensor)

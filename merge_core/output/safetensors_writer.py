@@ -17,6 +17,7 @@ from merge_core.parents.weight_files import INDEX, SINGLE, WIDTHS
 from merge_core.plan.steps import Plan, Step
 
 SHARD_BYTES = 5 * 10**9
+ALIGNED = 64  # bytes: where torch's own memory begins, and a line of the cache
 
 
 def write_shards(
@@ -68,8 +69,11 @@ def _shards(plan: Plan, limit: int) -> list[tuple[str, list[Step]]]:
 def _write(plan: Plan, execution: Execution, steps: Sequence[Step], stream: BinaryIO) -> None:
     import torch
 
-    # wide types first, so that every tensor begins at a multiple of its width
-    ordered = sorted(steps, key=lambda step: -WIDTHS[plan.stored_type(step)])
+    # wide types first, so that every tensor begins at a multiple of its width; before them what
+    # leaves the next one aligned, since products of one row round by where a matrix begins
+    ordered = sorted(
+        steps, key=lambda x: (plan.bytes_of(x) % ALIGNED > 0, -WIDTHS[plan.stored_type(x)])
+    )
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     start = 0
     for step in ordered:
@@ -81,7 +85,7 @@ def _write(plan: Plan, execution: Execution, steps: Sequence[Step], stream: Bina
         }
         start = stop
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(8 + len(text)) % ALIGNED)
     stream.write(len(text).to_bytes(8, "little"))
     stream.write(text)
     for step in ordered:

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from merge_core.errors import NonFiniteError
 from merge_core.merge.nested import plan
@@ -75,6 +75,7 @@ def assert_same(a, b):
     """The same logits to the bit, and the same texts with and without a cache."""
     with torch.no_grad():
         assert a(IDS).logits.equal(b(IDS).logits)
+        assert a(IDS[:, :1]).logits.equal(b(IDS[:, :1]).logits), "one row, as with a cache"
     text = written(a)
     assert text.equal(written(b))
     assert text.equal(written(a, use_cache=False))
@@ -130,13 +131,48 @@ def test_merged_slices_stand_between_references(planned, tmp_path, kind):
 
 
 def test_layers_are_the_parents_own_memory_and_repeated_ones_share_it(planned):
-    made = planned(stack(TWO), "llama")
+    made = planned(stack(TWO), "llama", "bfloat16")
     _, model = made.build()
     live = {name: p.data_ptr() for name, p in model.named_parameters()}
     for step in made.plan.steps:
         (operand,) = step.operands
         assert live[step.tensor] == made.parents[operand.parent].tensor(operand.tensor).data_ptr()
     assert not any(p.requires_grad for p in model.parameters())
+
+
+def begins_at(folder, place):
+    """Save a model again so that its tensors begin at a place of 16 bytes."""
+    stored, file = load_file(folder / SINGLE), folder / SINGLE
+    for n in range(64):
+        save_file(stored, file, metadata={"format": "pt", "note": "x" * n})
+        size = int.from_bytes(file.read_bytes()[:8], "little")
+        if (8 + size) % 16 == place:
+            return
+    raise AssertionError("no header of that length")
+
+
+@pytest.mark.parametrize("places", [(0, 0), (8, 0), (8, 8)])
+def test_live_stack_is_the_folder_wherever_its_parents_tensors_begin(planned, tmp_path, places):
+    root = parts(tmp_path / "models", "qwen2", hidden_size=32, intermediate_size=48)
+    for name, place in zip(("base", "one"), places, strict=True):
+        begins_at(root / name, place)
+    made = planned(stack(TWO), root=root)
+    digest, model = made.build()
+    found = {p.data_ptr() % 16 for name, p in model.named_parameters()}
+    assert found == {0}
+    up = [layer.mlp.up_proj.weight.data_ptr() for layer in model.model.layers]
+    assert up[1] == up[5], "a repeated layer shares memory"
+    own = made.parents["base"].tensor("model.layers.1.mlp.up_proj.weight").data_ptr()
+    assert (own == up[1]) is (places[0] == 0)
+    assert made.write(tmp_path / "out") == digest
+    assert_same(model, loaded(tmp_path / "out"))
+
+
+def test_tensors_of_a_folder_begin_at_multiples_of_64_bytes(planned, tmp_path):
+    made = planned(stack(TWO), "llama")
+    made.write(tmp_path / "out")
+    for name, x in load_file(tmp_path / "out" / SINGLE).items():
+        assert x.dim() < 2 or x.nbytes % 64 or x.data_ptr() % 64 == 0, name
 
 
 def test_converted_layers_are_converted_once_for_all_places(planned):
