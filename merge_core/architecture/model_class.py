@@ -84,29 +84,33 @@ class Architecture:
         return sorted(names, key=lambda name: (places.get(name, len(places)), name))
 
 
-def read(config: Mapping[str, Any], where: str, tensors: int | None = None) -> Architecture:
+def read(
+    config: Mapping[str, Any], where: str, tensors: int | None = None, *, keep: bool = True
+) -> Architecture:
     """Read the facts of the model class that a ``config.json`` names; no weights are made.
 
     Args:
         config: Its contents.
         where: What holds it, for messages.
         tensors: How many tensors are stored, which bounds what is made of a foreign config.
+        keep: Whether the next process will ask for it, too: a search makes a config for each stack.
 
     Raises:
         CheckpointError: transformers makes no model of it, or one with far more tensors.
     """
     with said_of(where):
-        return _read(_text(config), tensors)
+        return _read(_text(config), tensors, keep)
 
 
 @lru_cache(maxsize=64)
-def _read(config: str, tensors: int | None = None) -> Architecture:
+def _read(config: str, tensors: int | None, keep: bool) -> Architecture:
     kept = _kept(class_facts_cache.read(config) or {})
     if kept is not None:
         return kept
     found = _made(config, tensors)
     sets = {key: sorted(getattr(found, key)) for key in ("vocabulary", "float32", "whole_numbers")}
-    class_facts_cache.keep(config, {**asdict(found), **sets})
+    if keep:
+        class_facts_cache.keep(config, {**asdict(found), **sets})
     return found
 
 

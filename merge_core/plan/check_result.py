@@ -10,7 +10,11 @@ from merge_core.errors import CheckpointError, ShapeError
 
 
 def check_result(
-    config: Mapping[str, Any], config_from: str, shapes: Mapping[str, tuple[int, ...]]
+    config: Mapping[str, Any],
+    config_from: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    stacked: bool = False,
 ) -> None:
     """Check that transformers, given the config, fills a model from these tensors and no others.
 
@@ -20,13 +24,14 @@ def check_result(
         config: The result's.
         config_from: The parent that it comes from, for messages.
         shapes: The result's tensors.
+        stacked: Whether the config was made for a stack, and is one of many.
 
     Raises:
         CheckpointError: A tensor is missing or left over, as where a layer stands at a place at
             which the config counts another kind of layer.
         ShapeError: A tensor has another shape than the config gives it.
     """
-    facts = model_class.read(config, config_from, len(shapes))
+    facts = model_class.read(config, config_from, len(shapes), keep=not stacked)
     if missing := facts.lacking(shapes):
         raise CheckpointError(
             f"{missing[0]}: the result's config, that of {config_from}, asks for it and the recipe "

@@ -62,7 +62,8 @@ def plan_document(
         dropped |= {**parents[name].left_out, **unloaded[name]}
     steps = [_step(placed, recipe, found, parents) for placed in layout.placed]
     config = _config(parents, config_from, layout, tokens, tokens_from)
-    check_result(config, config_from, {step.tensor: step.shape for step in steps})
+    shapes = {step.tensor: step.shape for step in steps}
+    check_result(config, config_from, shapes, stacked=bool(layout.picked))
     return Plan(
         recipe=recipe,
         opened=opened,

@@ -1,6 +1,6 @@
 """Plans of many stacks over the same parents: what is found by trying is found once."""
 
-from merge_core.architecture import model_class
+from merge_core.architecture import class_facts_cache, model_class
 from merge_core.merge.nested import plan
 from merge_core.parents.open import open_parents
 from tests.merge_core.conftest import read_recipe
@@ -36,3 +36,13 @@ def test_a_stack_of_a_new_length_asks_for_its_own_model_alone(family, monkeypatc
     count = made_models(monkeypatch)
     plan(stack(*[("base", 1)] * 7), parents)
     assert len(count) <= 2, "its facts, and the kinds of its layers"
+
+
+def test_stacks_leave_no_files_behind(family):
+    parents = open_parents(["base", "one"], [family("qwen3")])
+    plan(stack(*[("base", 0)] * 5), parents)
+    folder = class_facts_cache.folder()
+    before = {*folder.iterdir()}
+    for depth in (6, 7, 8):
+        plan(stack(*[("base", 0), ("one", 1)] * depth), parents)
+    assert {*folder.iterdir()} == before
