@@ -56,8 +56,7 @@ def hops_of(recipe: Recipe) -> list[Hop]:
             raise MergeError("a path has one model in each slice, with a layer_range")
         model, (first, end) = one.sources[0].model, one.sources[0].layer_range
         inside = [Hop(model, i) for i in range(first, end)]
-        scale = float(getattr(one, "input_scale", 1.0))
-        found += [inside[0]._replace(scale=scale), *inside[1:]]
+        found += [inside[0]._replace(scale=one.input_scale), *inside[1:]]
     if not found:
         raise MergeError("the study searches layer paths, this recipe has no slices")
     return found

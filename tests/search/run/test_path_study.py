@@ -54,10 +54,11 @@ def depth(recipe):
     ("path", "sampler"),
     [
         (f"{TWO}}}", "auto"),
+        (f"{TWO}, input_scale: {{low: 0.5, high: 1.5}}}}", "moves"),
         (f"{TWO}, repeats: 2, encoding: signs}}", "cma-es"),
         (f"{TWO}, max_bytes: 8MB, encoding: flags}}", "catcma"),
     ],
-    ids=["hops", "signs", "flags"],
+    ids=["hops", "scaled", "signs", "flags"],
 )
 def test_paths_are_searched_reproduced_and_exported(tmp_path, path, sampler):
     study = write(tmp_path, path, sampler)
@@ -72,6 +73,10 @@ def test_paths_are_searched_reproduced_and_exported(tmp_path, path, sampler):
     rows = list(reproduce(record, worker_of(spec, record), range(len(record.trials))))
     assert {row["verdict"] for row in rows} == {"identical"}
     last = len(record.trials) - 1
+    if "input_scale" in path:  # a factor that is no weight's is in no plain folder
+        scaled = [t for t in record.trials if any(s.input_scale != 1 for s in t.recipe.slices)]
+        assert len(scaled) >= 3
+        return
     out = tmp_path / "exported"
     said = CliRunner().invoke(app, ["export", str(study), str(out), "--trial", str(last)])
     assert said.exit_code == 0, said.output
