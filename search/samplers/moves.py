@@ -61,7 +61,7 @@ class MovesSampler(WholePoints):
         first = {name: choices[0] for name, choices in self._coordinates.choices.items()}
         known = {name: x for name, x in (start or {}).items() if name in self._free}
         self._usual: Point = {**middle, **first, **known}
-        self._hops = rows_of_hops(self._free, self._usual)
+        self._hops = rows_of_hops(self._free)
         self._flags = rows_of_flags(self._free)
         self.mended: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
 

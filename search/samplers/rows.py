@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+from search.samplers.cube import Cube
 from search.samplers.registry import Space
 
 NONE = "none"
@@ -90,8 +91,8 @@ class Hops:
         return [other for other in there if other != layer]
 
 
-def rows_of_hops(space: Space, usual: Mapping[str, Any]) -> list[Hops]:
-    """Return the rows of hops of a space; ``usual``: a value for every knob."""
+def rows_of_hops(space: Space) -> list[Hops]:
+    """Return the rows of hops of a space; a layer that is new has a factor of 1, or near it."""
     rows: dict[str, list[str]] = {}
     for name, distribution in space.items():
         found = _HOP.fullmatch(name)
@@ -103,9 +104,14 @@ def rows_of_hops(space: Space, usual: Mapping[str, Any]) -> list[Hops]:
             continue
         scales = {hop: hop.replace("/hop ", "/scale ") for hop in hops}
         scales = scales if set(scales.values()) <= space.keys() else {}
-        factor = usual[scales[hops[0]]] if scales else None
+        factor = _nearest_to_one(space[scales[hops[0]]]) if scales else None
         made.append(Hops(tuple(hops), scales, _layers(space[hops[0]]), factor))
     return made
+
+
+def _nearest_to_one(distribution: Any) -> float:
+    cube = Cube({"factor": distribution})
+    return float(cube.values(cube.start({"factor": 1.0}))["factor"])
 
 
 def _layers(distribution: BaseDistribution) -> tuple[str, ...]:

@@ -165,7 +165,7 @@ def test_a_crossed_row_begins_as_the_one_and_ends_as_the_other(
 
 
 def test_written_rows_are_read_back_without_their_gaps() -> None:
-    (row,) = rows_of_hops({**ROW, **SCALES}, {"path/scale 1": 1.0})
+    (row,) = rows_of_hops({**ROW, **SCALES})
     row_of = [Gene("a:1", 0.75), Gene("b:2", 1.25)]
     point = row.written(row_of)
     assert row.read(point) == row_of
@@ -173,6 +173,11 @@ def test_written_rows_are_read_back_without_their_gaps() -> None:
     gap = {**point, "path/hop 2": NONE, "path/hop 5": "b:3", "path/scale 5": 0.5}
     assert row.read(gap) == [Gene("a:1", 0.75), Gene("b:3", 0.5)]
     assert row.names == {*ROW, *SCALES}
+    assert row.usual == 1.0
+    above = dict.fromkeys(SCALES, FloatDistribution(1.25, 1.5))
+    assert rows_of_hops({**ROW, **above})[0].usual == 1.25
+    grid = dict.fromkeys(SCALES, FloatDistribution(0.55, 1.55, step=0.2))
+    assert rows_of_hops({**ROW, **grid})[0].usual == pytest.approx(0.95)
 
 
 def test_rows_are_known_by_their_names_and_choices() -> None:
@@ -182,7 +187,7 @@ def test_rows_are_known_by_their_names_and_choices() -> None:
         "path/1/a:0": CategoricalDistribution(("x", "y")),
         "path/1/a:1": CategoricalDistribution((False, True)),
     }
-    assert rows_of_hops(other, {}) == []
+    assert rows_of_hops(other) == []
     assert rows_of_flags(other) == [("path/1/a:1",)]
 
 
