@@ -21,9 +21,9 @@ Infos = dict[str, dict[str, TensorInfo]]  # model -> its tensors
 def tensors_here(spec: StudySpec) -> Infos:
     """Return the tensors of every model whose files are here; adapters have those of their base.
 
-    Of models that are merged over all their layers nothing: they must have the same.
+    Of models that are only merged over all their layers nothing: they must have the same.
     """
-    if spec.template.plain:
+    if spec.template.plain and not spec.template.data.get("moe"):
         return {}
     there = {name: locate_here(name, spec.roots) for name in spec.template.references()}
     return {name: tensor_infos(x) for name, x in there.items() if x is not None}

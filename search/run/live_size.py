@@ -1,7 +1,8 @@
 """How much memory candidates need beside their parents, by the names and shapes in headers.
 
 A live candidate's tensors that a stack passes on as they are stored *are* the parents'; in another
-type each is held once, however often its layer comes. All else is memory of its own.
+type each is held once, however often its layer comes. All else is memory of its own, the experts of
+a mixture among it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from merge_core.architecture import layers
 from merge_core.contract import Method, Param
 from merge_core.errors import MergeError
 from merge_core.methods.registry import method
+from merge_core.mixture.classes import MATRICES
 from merge_core.parents.weight_files import WIDTHS, TensorInfo
 from merge_core.plan.layout import Placed, lay_out
 from merge_core.plan.steps import DTYPES, Operand
 from merge_core.recipe.interpolate import value_of
+from merge_core.recipe.mixture_schema import Mixture
 from merge_core.recipe.model_reference import parse
 from merge_core.recipe.schema import Recipe
 from search.space.space import Space
@@ -94,8 +97,12 @@ def own_bytes(recipe: Recipe, tensors: Mapping[str, Tensors]) -> int:
     layout = lay_out(recipe, main, names, stacks, with_base=found.base != "none")
     written = recipe.out_dtype or recipe.dtype
     total, converted = 0, dict[Operand, int]()
+    if recipe.moe is not None:
+        total += _of_experts(recipe.moe, written, tensors)
     for placed in layout.placed:
         first = placed.inputs()[0]
+        if recipe.moe is not None and _of_mlp(placed.tensor, recipe.moe):
+            continue
         info = tensors[first.parent][first.tensor]
         if _passes_on(placed, found):
             converted[first] = _converted(info, written)
@@ -106,6 +113,24 @@ def own_bytes(recipe: Recipe, tensors: Mapping[str, Tensors]) -> int:
 
 def _end(knob: Knob, _: Param | None) -> Drawn:
     return knob.choices[-1] if knob.choices else knob.snapped(knob.high)
+
+
+def _of_experts(moe: Mixture, written: str | None, tensors: Mapping[str, Tensors]) -> int:
+    """Return the bytes of all experts' matrices and of the routers, which live side by side."""
+    total = 0
+    for expert in (*moe.experts, *moe.shared_experts):
+        mine = {n: x for n, x in tensors[expert.source_model].items() if _of_mlp(n, moe)}
+        total += sum(_width(x, written) * math.prod(x.shape) for x in mine.values())
+        routed = [x for name, x in mine.items() if MATRICES[0] in name and expert in moe.experts]
+        total += sum(_width(x, written) * x.shape[1] for x in routed)  # a row for each layer
+    return total
+
+
+def _of_mlp(tensor: str, moe: Mixture) -> bool:
+    """Return whether a tensor is one of a layer's that experts take the place of."""
+    index = next((number for _, number in layers.numbered(tensor)), None)
+    inside = any(tensor.endswith(f".mlp.{matrix}.weight") for matrix in MATRICES)
+    return inside and index not in moe.dense_layers
 
 
 def _passes_on(placed: Placed, found: Method) -> bool:

@@ -51,6 +51,26 @@ RECIPES = {
 }
 
 
+MIXTURES = {
+    "two experts": "base_model: one\nmoe: {experts: [{source_model: one}, {source_model: two}], "
+    "gate_mode: random}\nmerge_method: passthrough\nmodels: [{model: one}]",
+    "three, the rest merged, in another type": "merge_method: linear\nmodels: [{model: one, "
+    "parameters: {weight: 1}}, {model: two, parameters: {weight: 1}}]\ndtype: bfloat16\n"
+    "moe: {experts: [{source_model: one}, {source_model: two}, {source_model: one}], "
+    "gate_mode: random}",
+}
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_bytes_of_a_mixture_are_those_that_a_live_one_has(family, name):
+    root, text = family("llama"), MIXTURES[name]
+    plan = api.planned(yaml.safe_load(text), root)
+    candidate = Candidate()
+    candidate.build(plan)
+    infos = {model: tensor_infos(root / model) for model in ("one", "two")}
+    assert own_bytes(read_recipe(text), infos) == held(candidate, plan.opened)
+
+
 def held(candidate, parents):
     """Bytes of a live model that are no parent's memory, each once."""
     theirs = {
