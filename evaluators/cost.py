@@ -60,7 +60,9 @@ class CostOptions(StrictModel):
     divide_by: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="what counts as 1, such as a parent's cost"
     )
-    repeats: int = Field(3, ge=1, description="items; every pool needs one")
+    repeats: int = Field(
+        3, ge=1, description="items; every pool needs one, and two for an interval"
+    )
     max_tokens: int = Field(64, ge=1, description="tokens that each prompt of a batch may bring")
 
 

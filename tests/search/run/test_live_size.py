@@ -132,6 +132,13 @@ def test_check_of_a_study_of_stacks_counts_what_is_not_shared(root):
     assert found["model"] == max(mean, 4 * 3 * LAYER)
 
 
+def test_check_of_a_study_of_mixtures_counts_the_experts(root):
+    text = "dtype: float32\n" + MIXTURES["two experts"] + "\n"
+    experts, routers = 2 * 4 * 3 * 16 * 24, 4 * 2 * 16
+    mean = 4 * LAYER + 2 * 55 * 16 + 16  # the uniform baseline
+    assert memory(root, text)["model"] == 4 * max(mean, experts + routers)
+
+
 def test_paths_share_their_layers_with_the_parents_and_need_what_another_type_needs(root):
     path = "slices: {path: {parents: [one, two], max_layers: 6}}\n"
     mean = 4 * (4 * LAYER + 2 * 55 * 16 + 16)
