@@ -76,8 +76,12 @@ def inspect_layers(what: str, texts: Path | None, tell: Callable[[str], None]) -
 
 
 def _recipe(documents: list[Document], file: Path, texts: Path | None) -> LayersFound:
-    references = reading_of(documents).recipe.references()
-    return _models(references, (file.resolve().parent, Path.cwd()), texts)
+    recipe = reading_of(documents).recipe
+    inside = (*recipe.documents, recipe)
+    named = [x for one in inside for x in one.names()]
+    named += [x for one in inside if one.moe is not None for x in one.moe.models()]
+    models = dict.fromkeys(x for x in named if x not in {one.name for one in inside})
+    return _models(tuple(models), (file.resolve().parent, Path.cwd()), texts)
 
 
 def _models(

@@ -127,6 +127,18 @@ def test_recipe_is_measured_model_by_model(family, texts, tmp_path):
     assert [*inspect_layers(str(recipe), texts, unheard).models] == names
 
 
+def test_recipe_of_documents_and_experts_is_measured_by_all_its_models(family, texts, tmp_path):
+    recipe, root = tmp_path / "recipe.yaml", family("llama")
+    recipe.write_text(
+        f"name: inner\nmerge_method: passthrough\nmodels: [{{model: {root}/one}}]\n---\n"
+        "merge_method: passthrough\nmodels: [{model: inner}]\n"
+        f"moe: {{experts: [{{source_model: {root}/two}}, {{source_model: inner}}], "
+        "gates: gates.safetensors, gate_mode: trained}\n"
+    )
+    found = inspect_layers(str(recipe), texts, unheard)
+    assert [*found.models] == [f"{root}/one", f"{root}/two"]
+
+
 @pytest.mark.parametrize("kind", ["gpt-neox", "gpt2", "gemma3", "mixtral", "phi3"])
 def test_layers_of_any_class_are_found(family, texts, kind):
     folder = str(family(kind) / "one")
