@@ -218,7 +218,8 @@ class Space:
         reached: set[str] = set()
         for place, members in self._of.items():
             count, decided = self.decided(place)
-            there, knob = {position for position, _ in decided}, members[0].knob
+            there = {position for position, x in decided if place[0] == MOE or not self._lost(x)}
+            knob = members[0].knob
             if knob.per == "tensor":
                 spans = [range(i, i + 1) for i in range(count)]
             elif knob.per is not None and not knob.ordered:
@@ -229,6 +230,11 @@ class Space:
             pairs = zip(members, spans, strict=True)
             reached |= {d.name for d, span in pairs if there & {*span}}
         return [d.name for d in self.dimensions if d.name not in reached]
+
+    def _lost(self, tensor: str) -> bool:
+        """Return whether experts stand in place of what is merged there, in every candidate."""
+        moe = self.template.data.get(MOE) or {DENSE[-1]: "all"}
+        return not moe.get(DENSE[-1]) and ".mlp." in tensor
 
     def point(self, level: Callable[[Knob, Param | None], Drawn]) -> dict[str, Drawn]:
         """Return the point where every knob has one value at all its positions.

@@ -22,6 +22,7 @@ from search.spec.ranges import Knob
 MOE, EXPERTS, TAKE_PART, TRAINED = "moe", "experts", "take_part", "trained"
 GATE_MODE, PER_TOKEN, DENSE = (MOE, "gate_mode"), (MOE, "experts_per_token"), (MOE, "dense_layers")
 TEMPERATURE = (MOE, "temperature")
+BOTH = (EXPERTS, "shared_experts")
 FITTED = ("temperature", "gate_scale")  # what training of the routers settles, too
 OF_EXPERT = ("gate_scale", "residual_scale", "noise_scale")
 DEFAULTS = {
@@ -58,7 +59,7 @@ def long_form(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def expert_of(place: Place) -> Place | None:
     """Return the place of the expert that a place is in, or None outside of experts."""
-    inside = place[:1] == (MOE,) and place[1:2] in ((EXPERTS,), ("shared_experts",))
+    inside = place[:1] == (MOE,) and place[1:2] in [(key,) for key in BOTH]
     return place[:3] if inside and len(place) > 3 else None
 
 
@@ -113,13 +114,14 @@ def modes(data: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(moe, Mapping):
         return ()
     given = moe.get("gate_mode") or "hidden"
-    names = given.get("choices", ()) if isinstance(given, Mapping) else (given,)
+    names = given.get("choices") if isinstance(given, Mapping) else [given]
+    names = names if isinstance(names, list) else []
     return tuple(ALIASES.get(str(name), str(name)) for name in names)
 
 
 def mode_of(data: Mapping[str, Any], values: Mapping[Place, Any]) -> str:
     """Return the gate mode, chosen or written."""
-    return str(values.get(GATE_MODE) or modes(data)[0])
+    return str(values.get(GATE_MODE) or next(iter(modes(data)), ""))
 
 
 def draws(data: Mapping[str, Any]) -> bool:
@@ -127,8 +129,7 @@ def draws(data: Mapping[str, Any]) -> bool:
     moe = data.get(MOE)
     if not isinstance(moe, Mapping):
         return False
-    experts = [*(moe.get(EXPERTS) or ()), *(moe.get("shared_experts") or ())]
-    noisy = any(isinstance(one, Mapping) and one.get("noise_scale") for one in experts)
+    noisy = any(one.get("noise_scale") for key in BOTH for one in _entries(moe.get(key)))
     return noisy or any(mode not in (*PROMPTED, TRAINED) for mode in modes(data))
 
 
@@ -166,13 +167,14 @@ def fill_in(data: dict[str, Any], before: Mapping[str, Any], values: Mapping[Pla
     """
     moe = data[MOE]
     if TRAINED in modes(before) and mode_of(before, values) == TRAINED:
-        for owner in (moe, *moe[EXPERTS]):
-            for key in FITTED if isinstance(owner, dict) else ():
+        for owner in (moe, *_entries(moe[EXPERTS])):
+            for key in FITTED:
                 owner.pop(key, None)
     if any((MOE, EXPERTS, i, TAKE_PART) in values for i in range(len(moe[EXPERTS]))):
         takes = taking_part(before, values)
-        kept = [expert for i, expert in enumerate(moe[EXPERTS]) if takes[i]]
-        moe[EXPERTS] = [{k: x for k, x in e.items() if k != TAKE_PART} for e in kept]
+        moe[EXPERTS] = [expert for i, expert in enumerate(moe[EXPERTS]) if takes[i]]
+        for expert in _entries(moe[EXPERTS]):
+            expert.pop(TAKE_PART, None)
 
 
 def layers_of(dense: list[bool]) -> list[int]:
@@ -191,6 +193,12 @@ def check_mixture(data: Any, path: str, problems: Problems) -> None:
     where = join(path, MOE)
     rule = "the training of the routers settles it; remove it"
     problems.extend((join(where, key), rule) for key in FITTED if key in moe)
-    for i, expert in enumerate(moe.get(EXPERTS) or ()):
+    listed = moe.get(EXPERTS)
+    for i, expert in enumerate(listed if isinstance(listed, list) else ()):
         if isinstance(expert, dict) and "gate_scale" in expert:
             problems.append((f"{where}.{EXPERTS}[{i}].gate_scale", rule))
+
+
+def _entries(listed: Any) -> list[dict[str, Any]]:
+    """Return the entries of a list that are such, of what may be anything."""
+    return [x for x in listed if isinstance(x, dict)] if isinstance(listed, list) else []

@@ -248,3 +248,23 @@ def test_baselines_are_all_models_alone_the_experts_mean_and_the_defaults(tmp_pa
 def test_vllm_trains_no_routers(tmp_path: Any) -> None:
     with pytest.raises(MergeError, match=r"engine\.name: gate_mode: trained needs .*, got vllm"):
         spec_of(f"{STUDY}engine: {{name: vllm}}\n", tmp_path)
+
+
+def test_knobs_of_what_experts_replace_are_told(tmp_path: Any) -> None:
+    data = data_of(dense_layers=None)
+    data["models"][0]["parameters"]["weight"]["per"] = "tensor"
+    idle = space_of(data).idle
+    assert idle == [f"weight/one/model.layers.{i}.mlp.up_proj.weight" for i in range(4)]
+    data["moe"]["dense_layers"] = {"per": "layer"}
+    assert space_of(data).idle == []
+
+
+@pytest.mark.parametrize("wrong", [5, [5], {}, {"choices": 5}, {"low": 1}, None, "x", [[]]])
+@pytest.mark.parametrize("key", ["experts", "shared_experts", "gate_mode", "experts_per_token"])
+def test_what_is_wrong_is_a_problem_not_an_error(key: str, wrong: Any) -> None:
+    data = copy.deepcopy(DATA)
+    data["moe"][key] = wrong
+    problems: list[tuple[str, str]] = []
+    found = recipe_template.parse(data, "recipe", problems)
+    assert (found is None) == bool(problems)
+    assert all(path.startswith("recipe") for path, _ in problems)
