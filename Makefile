@@ -1,4 +1,5 @@
 # make quickstart   set up .venv and run the quickstart study (FRESH=1 starts over)
+# make quickstart-moe   the same for the study of a mixture of the quickstart's experts
 # make test         set up and run all tests         make check   lint, types, fast tests
 # make test-vllm    set up .venv-vllm with vLLM for CPUs and run the evaluators' tests against it
 # make fuzz         13,000 spoilt files of strangers (ARGS="--help")
@@ -13,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist wo
 export HF_HUB_OFFLINE ?= 1
 export HF_DATASETS_OFFLINE ?= 1
 
-.PHONY: quickstart test test-vllm check lint fast fuzz sweep soak zoo bench clean
+.PHONY: quickstart quickstart-moe test test-vllm check lint fast fuzz sweep soak zoo bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed" if sys.version_info < (3, 10) else 0)'
@@ -28,6 +29,10 @@ export HF_DATASETS_OFFLINE ?= 1
 quickstart: .venv/ready
 	$(if $(FRESH),rm -rf studies/quickstart/results)
 	$(BIN)/mergetune run studies/quickstart
+
+quickstart-moe: .venv/ready
+	$(if $(FRESH),rm -rf studies/quickstart/results)
+	$(BIN)/mergetune run studies/quickstart/moe.yaml
 
 test: .venv/ready-dev
 	$(PYTEST)

@@ -77,7 +77,7 @@ def test_what_may_change_in_the_readme_is_what_may_change():
     assert "all else of `engine`" in rows["may not"]
 
 
-SHIPPED = [*ROOT.glob("studies/*/study.yaml"), *ROOT.glob("studies/examples/**/*.yaml")]
+SHIPPED = [*ROOT.glob("studies/*/*.yaml"), *ROOT.glob("studies/examples/**/*.yaml")]
 
 
 @pytest.mark.parametrize("file", sorted(f for f in SHIPPED if "results" not in f.parts))
@@ -95,6 +95,6 @@ def test_links_of_the_documents_lead_somewhere(document):
 
 def test_make_targets_of_the_readme_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"make (\w+)", README):
+    for target in re.findall(r"make ([\w-]+)", README):
         if target != "make":
             assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target

@@ -138,7 +138,6 @@ class _Loop:
         self._maker = find("tpe" if auto and objectives > 1 else spec.search.sampler)
         self._study = _sampler_study(objectives)
         self._reasons: list[str] = []
-        self._engine_known = "engine" in (record.about or {})
         self._study.add_trials(prior.frozen(self._distributions))
         for trial in record.trials:
             self._learn(trial)
@@ -188,9 +187,10 @@ class _Loop:
     def _settle(self, recipe: Recipe, **known: Any) -> Trial:
         done = self._record.trials
         trial = settle(self._worker, recipe, number=len(done), earlier=done, **known)
-        if self._worker.seen and not self._engine_known:
-            self._record.begin({**(self._record.about or {}), "engine": dict(self._worker.seen)})
-            self._engine_known = True
+        known = (self._record.about or {}).get("engine", {})
+        if self._worker.seen.keys() - known.keys():
+            engine = {**self._worker.seen, **known}
+            self._record.begin({**(self._record.about or {}), "engine": engine})
         self._record.add(trial, self._distributions)
         return trial
 

@@ -188,6 +188,9 @@ def check_mixture(data: Any, path: str, problems: Problems) -> None:
     if isinstance(data.get(EXPERTS), list) and MOE not in data:
         problems.append((join(path, EXPERTS), "a study has experts under `moe:`; put them there"))
     moe = data.get(MOE)
+    if moe and isinstance(data.get("slices"), dict):
+        rule = "experts need the layers of all models, a layer path drops and moves some; omit one"
+        problems.append((join(path, MOE), rule))
     if not isinstance(moe, dict) or modes(data) != (TRAINED,):
         return
     where = join(path, MOE)

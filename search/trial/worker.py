@@ -175,9 +175,13 @@ class Worker:
 
     @property
     def engine(self) -> dict[str, Any]:
-        """What of the last candidate's engine could change an answer, beside what is stored."""
+        """What of the last candidate's engine could change an answer, beside what is stored.
+
+        How experts are run is a fact of candidates that have some.
+        """
         facts = json.loads(self.builder.live.engine.fingerprint())
-        return {key: value for key, value in facts.items() if key not in ELSEWHERE}
+        dense = {"experts"} if facts.get("experts") is None else set()
+        return {key: x for key, x in facts.items() if key not in {*ELSEWHERE, *dense}}
 
     def check_engine(self) -> None:
         """Refuse scores by another engine than the study began with; ``seen`` is that of now.
@@ -186,7 +190,8 @@ class Worker:
             MergeError: It is another.
         """
         self.seen, was = self.engine, self._began_with
-        keys = [key for key in was if was[key] != self.seen.get(key)]
+        keys = [key for key in was if key != "experts" or key in self.seen]
+        keys = [key for key in keys if was[key] != self.seen.get(key)]
         if keys:
             now = [f"{key} was {was[key]!r} and is {self.seen.get(key)!r}" for key in keys]
             raise MergeError(

@@ -88,6 +88,11 @@ def _refuse_class(model: PreTrainedModel) -> None:
         )
 
 
+def _has_experts(model: PreTrainedModel) -> bool:
+    """Return whether transformers chooses among ways to run a model's experts."""
+    return bool(model._can_set_experts_implementation())
+
+
 class HfEngine(TokenEngine):
     """See ``protocol.Engine``; the arguments are those of ``live_model``."""
 
@@ -218,7 +223,7 @@ class HfEngine(TokenEngine):
             "threads": torch.get_num_threads() if device.type == "cpu" else None,
             "products": torch.get_float32_matmul_precision(),
             "attention": config._attn_implementation,
-            "experts": getattr(config, "_experts_implementation", None),
+            "experts": config._experts_implementation if _has_experts(self._model) else None,
             "batch_size": self._batch_size,
             "generation": {k: v for k, v in settings.items() if k != "transformers_version"},
         }

@@ -41,7 +41,7 @@ score:
   - {{evaluator: lm_eval, task: quickstart_add, include_path: {QUICKSTART / "tasks"}}}
   - {{evaluator: lm_eval, task: quickstart_sort, include_path: {QUICKSTART / "tasks"}}}
 items: {{search: 16, select: 12, report: 20}}
-search: {{sampler: random, seed: 3, trials: 4, finalists: 3}}
+search: {{sampler: random, seed: 1, trials: 4, finalists: 3}}
 engine: {{device: cpu, batch_size: 16, threads: 1}}
 """
 

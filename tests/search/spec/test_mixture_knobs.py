@@ -189,6 +189,12 @@ def test_experts_outside_of_moe_are_refused() -> None:
     )
 
 
+def test_layer_path_of_a_mixture_is_refused() -> None:
+    path = {"path": {"parents": ["org/one", "org/two"]}}
+    data = {"merge_method": "passthrough", "slices": path, "moe": DATA["moe"]}
+    assert any(at == "recipe.moe" and "layer path" in rule for at, rule in problems_of(data))
+
+
 def test_seed_is_searched_where_routers_are_drawn() -> None:
     seeded = {**data_of(gate_mode="random"), "seed": {"low": 0, "high": 9}}
     assert recipe_of(space_of(seeded), seed=7).seed == 7
