@@ -76,8 +76,8 @@ def _result(
 ) -> tuple[Result, Trial | None]:
     """Return what comes of a recipe, and the earlier trial whose scores it has, if there is one."""
     done = [trial for trial in earlier if trial.state == "complete"]
-    alike = {t.number: without_file(t.recipe) if asks(recipe) else t.recipe for t in done}
-    same = next((t for t in done if alike[t.number] == recipe), None)
+    was = [without_file(t.recipe) if asks(recipe) else t.recipe for t in done]
+    same = next((t for t, its in zip(done, was, strict=True) if its == recipe), None)
     if same is not None and step is None:
         return Result(same.weights_digest, recipe=same.recipe), same
     digests = frozenset(t.weights_digest for t in done)
