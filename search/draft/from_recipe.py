@@ -14,6 +14,7 @@ from merge_core.recipe.yaml_document import read_all
 from search.draft.init import SAMPLER, head
 from search.draft.knobs import TENSORS, Spread, spread_over
 from search.draft.layered import StackedError, layered
+from search.draft.mixed import Mixed
 from search.draft.models import Paths, Seen, look, other_vocabulary
 from search.draft.numbers import Numbers, nothing_to_search
 from search.draft.stacked import Stacked
@@ -23,7 +24,6 @@ from search.space.space import Space
 from search.space.units import Drawn
 
 ORIGINAL = "original"
-MOE = ("experts", "gate_mode")
 
 
 def import_mergekit(recipe: Path, asked: Asked, trials: int, out: Path, *, tasks: bool) -> Written:
@@ -70,15 +70,7 @@ def _searchable(file: Path) -> Reading:
         DocumentError: It breaks rules.
         ParameterError: It is of a kind that no study searches.
     """
-    documents = read_all(file)
-    for document in documents:
-        moe = [key for key in MOE if isinstance(document.data, dict) and key in document.data]
-        if moe:
-            raise ParameterError(
-                f"{file}: {moe[0]}: is a configuration of mergekit-moe, which routes between "
-                f"experts and merges nothing; a study cannot search it"
-            )
-    reading = reading_of(documents)
+    reading = reading_of(read_all(file))
     if reading.recipe.documents:
         names = ", ".join(str(one.name) for one in reading.recipe.documents)
         raise ParameterError(
@@ -88,7 +80,9 @@ def _searchable(file: Path) -> Reading:
     return reading
 
 
-def _study(recipe: Recipe, paths: Paths, trials: int) -> _Study | Stacked:
+def _study(recipe: Recipe, paths: Paths, trials: int) -> _Study | Stacked | Mixed:
+    if recipe.moe is not None:
+        return Mixed(recipe, paths)
     if recipe.modules:
         return Stacked(recipe, paths)
     try:

@@ -188,7 +188,14 @@ def test_a_tokenizer_is_told_and_left_out_of_the_baseline(folder, line):
     assert read_recipe(found.files[1]).tokenizer is None
 
 
-MOE = "base_model: models/base\ngate_mode: hidden\nexperts:\n  - {source_model: models/add}\n"
+MOE = """
+base_model: models/base
+gate_mode: cheap_embed
+experts:
+  - {source_model: models/add, positive_prompts: ["add 12+34="]}
+  - {source_model: models/sort, positive_prompts: ["sort tuaod="]}
+dtype: float32
+"""
 SEVERAL = f"{PLAIN}name: x\n---\nmerge_method: linear\nparameters: {{weight: 1}}\nmodels:\n"
 SEVERAL += "  - {model: x}\n"
 
@@ -203,7 +210,6 @@ def sliced(*ranges):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (MOE, "experts: is a configuration of mergekit-moe"),
         (SEVERAL, "documents: x: a study searches one recipe; merge each of these"),
         (PLAIN.replace("task_arithmetic", "model_stock").replace(
             "  - {model: models/sort", "  - {model: models/rev}\n  - {model: models/sort"
@@ -236,6 +242,22 @@ def test_layers_that_are_stacked_as_they_are_become_a_path_that_begins_with_them
     if inside:
         assert space.recipe(original.params).slices == original.recipe.slices
         assert check(found.files[0], strict=True).facts["dimensions"] == len(layers) - 2
+
+
+def test_a_configuration_of_mergekit_moe_becomes_a_study_of_its_routers(folder):
+    recipe, found = imported(folder, MOE)
+    moe = recipe["moe"]
+    assert moe["experts_per_token"] == {"choices": [1, 2], "start": 2}
+    assert moe["temperature"] == {"low": 0.25, "high": 4.0, "log": True, "start": 1.0}
+    assert [x["source_model"] for x in moe["experts"]] == ["../models/add", "../models/sort"]
+    spec = read(found.files[0])
+    space = Builder(spec).space
+    assert len(space.dimensions) == 4
+    first = {one.name: one for one in baselines(spec, space)}
+    original = first["original"]
+    assert original.params == first["defaults"].params  # inside the space, where it starts
+    assert original.recipe.moe.gate_mode == "cheap_embed"
+    assert check(found.files[0], strict=True).facts["dimensions"] == 4
 
 
 MODULES = """
