@@ -68,8 +68,9 @@ def recipe(folder: Path) -> None:
 
 def study(folder: Path) -> None:
     """As ``mergetune check``, and what ``mergetune run`` does before its first trial."""
-    checks.check(folder)
-    _prepare(folder / "study.yaml")
+    for name in STUDIES:
+        checks.check(folder / name)
+        _prepare(folder / name)
 
 
 def weights(folder: Path) -> None:
@@ -237,12 +238,13 @@ def urls(random: Random, data: bytes) -> bytes:
     return f"{kind}{slashes}{host}/{name}".encode()
 
 
+STUDIES = ("study.yaml", "mixed.yaml")
 RECIPES = ("recipe.yaml", "slices.yaml", "moe.yaml")
 KINDS = {
     kind.name: kind
     for kind in (
         Kind("recipe", dict.fromkeys(RECIPES, spoil.yaml_file), recipe),
-        Kind("study", {"study.yaml": spoil.yaml_file}, study),
+        Kind("study", dict.fromkeys(STUDIES, spoil.yaml_file), study),
         Kind("weights", {"one/model.safetensors": spoil.safetensors}, weights),
         Kind("pickle", {"pickled/pytorch_model.bin": spoil.binary}, _merge("pickled")),
         Kind("index", {"sharded/model.safetensors.index.json": spoil.json_file}, index),

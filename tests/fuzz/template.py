@@ -109,6 +109,30 @@ items: {search: 3, select: 3, report: 3}
 search: {sampler: tpe, seed: 3, trials: 6, finalists: 2}
 storage: sqlite:///results/study.db
 """
+MIXED = """\
+recipe:
+  merge_method: linear
+  models:
+    - {model: one, parameters: {weight: {low: 0.1, high: 1.0, per: layer}}}
+    - {model: two, parameters: {weight: 1}}
+  moe:
+    architecture: qwen
+    gate_mode: {choices: [cheap_embed, trained]}
+    experts_per_token: {choices: [1, 2]}
+    temperature: {low: 0.1, high: 10, log: true}
+    dense_layers: {per: layer}
+    experts:
+      - {source_model: one, positive_prompts: [add], take_part: {choices: [true, false]}}
+      - {source_model: two, positive_prompts: [sort], gate_scale: {low: 0.5, high: 2}}
+      - {source_model: base, positive_prompts: [any], residual_scale: {low: 0, high: 1}}
+    shared_experts:
+      - {source_model: base, positive_prompts: [any], noise_scale: {low: 0, high: 0.1}}
+  seed: {low: 0, high: 9}
+  dtype: float32
+score:
+  - {evaluator: exact_match, file: questions.jsonl, prompt: "{{ question }}", answer: answer}
+items: {search: 3, select: 3, report: 3}
+"""
 ASKED = """\
 recipe:
   merge_method: linear
@@ -175,6 +199,7 @@ def make(folder: Path) -> None:
         "vocabulary": VOCABULARY,
         "chat": CHAT,
         "study": STUDY,
+        "mixed": MIXED,
         "asked": TASKS,
         "chatted": CHATTED,
         "tasks/own": TASK,
