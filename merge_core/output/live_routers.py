@@ -85,6 +85,6 @@ def _shares(logits: Tensor, weights: Tensor, chosen: Tensor, name: str) -> tuple
 
 def _other(name: str) -> str:
     return (
-        f"the routers of {name} weigh experts neither by a softmax nor by sigmoids, so they cannot "
-        "be trained here; use gate_mode: hidden"
+        f"the routers of {name} cannot be trained here: they give no weights that are those of a "
+        "softmax or of sigmoids; use gate_mode: hidden"
     )
