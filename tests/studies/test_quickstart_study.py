@@ -49,4 +49,4 @@ def test_mixture_with_trained_routers_beats_routers_from_prompts_with_the_whole_
         tasks.oriented(t.measured["report"].scores, "report") for t in (trained, hidden)
     )
     found = tasks.aggregate.difference(ours, theirs)
-    assert found.low > 0.03  # .04 to .07 for other seeds: dev/LOG.md
+    assert found.low > 0.03  # .057 to .068 for seeds 0 to 2: benchmarks/trained_gates.py
