@@ -148,7 +148,12 @@ def _loaded(parent: Parent) -> Any:
     }
     try:
         model = model_class.model_class(config).from_pretrained(
-            None, config=config, state_dict=weights, dtype=torch.bfloat16
+            None,
+            config=config,
+            state_dict=weights,
+            dtype=torch.bfloat16,
+            local_files_only=True,
+            trust_remote_code=False,
         )
     except Exception as error:  # transformers has no class of its own for what it raises
         raise CheckpointError(

@@ -87,11 +87,9 @@ def _pack_experts(model: Any) -> None:
 
     Without this the kernels read weights in another order than the one they are written in.
     """
-    from vllm.platforms import current_platform
-
-    for layer in model.modules() if current_platform.is_cpu() else ():
+    for layer in model.modules():
         kernel = getattr(getattr(layer, "quant_method", None), "moe_kernel", None)
-        if kernel is not None:
+        if kernel is not None and next(layer.parameters()).device.type == "cpu":
             kernel.fused_experts.process_weights_after_loading(layer)
 
 

@@ -31,6 +31,7 @@ from search.run.size import Counts
 from search.storage.study_record import Record
 from search.trial.trial import Trial
 from search.views import (
+    answers,
     inspection_html,
     inspection_table,
     layers_table,
@@ -156,6 +157,14 @@ def show_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     layers_table.show(LayersFound(BAD, {BAD: one}))
 
 
+def show_answer(_: pytest.MonkeyPatch) -> None:
+    answers.written(Written((Path("x"),), {"trials": 1}, [BAD], {}), as_json=False)
+
+
+def show_made(_: pytest.MonkeyPatch) -> None:
+    answers.made("0123", Path(BAD), as_json=False)
+
+
 SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "tables.report": show_report,
     "tables.trials": show_trials,
@@ -164,6 +173,9 @@ SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "tables.verdict": show_verdict,
     "tables.cache": show_cache,
     "tables.written": show_written,
+    "answers.warn": show_answer,
+    "answers.written": show_answer,
+    "answers.made": show_made,
     "tables.table": show_table,
     "tables.numbers": show_table,
     "plugin_table.methods": show_methods,
@@ -176,6 +188,7 @@ SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 PRINT_NOTHING = {
     "progress_line.Stopper",  # one sentence of ours
     "progress_line.hush_libraries",
+    "answers.answer",  # prints what it is given
     "tables.size",  # a number, as is a duration
     "terminal.duration",
     "inspection_html.Scale",
