@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from merge_core.errors import MergeError, Notices, Problems
-from merge_core.json_text import read_json
-from merge_core.mixture.classes import chosen
 from merge_core.parents.locate import locate_here, not_local
 from merge_core.parents.weight_files import tensor_infos
 from merge_core.plan import stack_fit
-from merge_core.recipe.mixture_schema import Mixture
 from merge_core.recipe.read import Reading, reading_of
-from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import Document, read_all
 from merge_core.tokenizer.chat_template import check_chat_templates
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
+from search.run.check_mixture import mixture_of
 from search.run.check_tasks import other_tokenizers, wrong_tasks
 from search.run.first_plans import misfits, plannable, tensors_here
 from search.run.live_size import most_bytes
@@ -126,21 +123,8 @@ def _recipe(file: Path, reading: Reading) -> Checked:
         "recipe_digest": recipe.digest(),
     }
     if recipe.moe is not None:
-        facts["mixture"] = _mixture(recipe, recipe.moe, roots)
+        facts["mixture"] = mixture_of(reading, roots)
     return Checked(facts, _absent(recipe.references(), roots))
-
-
-def _mixture(recipe: Recipe, mixture: Mixture, roots: tuple[Path, ...]) -> str:
-    """Return what a mixture is, and of which class where the base model is here."""
-    base = recipe.base_model or recipe.names()[0]
-    folder = None if not_local(base, roots) else locate_here(base, roots)
-    config = read_json(folder / "config.json") if folder is not None else {}
-    kind = chosen(mixture, str(config.get("model_type")), base).name if config else "not known yet"
-    shared = f" and {len(mixture.shared_experts)} shared" if mixture.shared_experts else ""
-    return (
-        f"{len(mixture.experts)} experts{shared}, {mixture.experts_per_token} per token, routers "
-        f"{mixture.gate_mode}; class {kind}"
-    )
 
 
 def _shapes(references: tuple[str, ...], roots: tuple[Path, ...]) -> dict[str, stack_fit.Shapes]:

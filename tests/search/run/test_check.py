@@ -225,12 +225,36 @@ experts:
     [({"model_type": "llama"}, "Mixtral"), ({"model_type": "qwen3"}, "Qwen3 MoE")],
 )
 def test_a_mixture_is_checked_as_a_recipe(folder: Path, config: dict[str, str], kind: str) -> None:
-    (folder / "zoo" / "one" / "config.json").write_text(json.dumps(config))
+    as_models(folder, config, config)
     (folder / "moe.yaml").write_text(MIXTURE)
     found = check(folder / "moe.yaml")
     said = f"2 experts, 2 per token, routers hidden; class {kind}"
     assert (found.facts["merge_method"], found.facts["mixture"]) == ("passthrough", said)
     assert found.facts["models"] == ["zoo/one", "zoo/two"]
+
+
+def as_models(folder: Path, *configs: dict[str, object]) -> None:
+    """Let the models have configs, and the first one a tokenizer."""
+    for name, config in zip(("one", "two"), configs, strict=True):
+        (folder / "zoo" / name / "config.json").write_text(json.dumps(config))
+    (folder / "zoo" / "one" / "tokenizer.json").write_text("{}")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_experts_of_another_size_and_a_missing_tokenizer_are_problems_of_the_file(
+    folder: Path, nested: bool
+) -> None:
+    llama = {"model_type": "llama", "hidden_size": 64}
+    as_models(folder, llama, {**llama, "hidden_size": 32})
+    (folder / "zoo" / "one" / "tokenizer.json").unlink()
+    inner = MIXTURE.replace("\n", "\n  ").rstrip()
+    (folder / "moe.yaml").write_text(f"moe:{inner}\n" if nested else MIXTURE)
+    with pytest.raises(DocumentError) as caught:
+        check(folder / "moe.yaml")
+    first, second = str(caught.value).splitlines()
+    assert "gate_mode: hidden reads prompts, and zoo/one has no tokenizer" in first
+    place = "moe.experts[1]" if nested else "experts[1]"
+    assert f"moe.yaml:5: {place}.source_model: hidden_size: zoo/one has 64" in second
 
 
 def test_a_mixture_of_which_there_is_no_class_is_refused(folder: Path) -> None:
@@ -350,7 +374,7 @@ def test_checking_a_recipe_imports_nothing_heavy(folder: Path) -> None:
 
 
 def test_checking_a_mixture_imports_nothing_heavy(folder: Path) -> None:
-    (folder / "zoo" / "one" / "config.json").write_text('{"model_type": "llama"}')
+    as_models(folder, {"model_type": "llama"}, {"model_type": "llama"})
     (folder / "moe.yaml").write_text(MIXTURE)
     (code, out), modules = run("check", str(folder / "moe.yaml"))
     assert code == "0"
