@@ -162,6 +162,9 @@ def _study(spec: StudySpec, document: Document) -> Checked:
     tensors = tensor_infos(main)
     space = _space(spec, tensors, document)
     facts["baselines"] = [baseline.name for baseline in baselines(spec, space)]
+    if space.cut_sizes and spec.engine.name == "hf":
+        sizes = " or ".join(map(str, space.cut_sizes))
+        facts["baselines"].append(f"simple:path=without the {sizes} layers that matter least")
     facts["budget"] = _budget(spec, space)
     facts["memory"] = memory(spec, tensors, most_bytes(spec, space, tensors_here(spec)))
     seconds, kept = once(spec, tensors)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from merge_core.errors import ItemError, MergeError, NonFiniteError
 from merge_core.recipe.schema import Recipe
+from search.run.cuts import cuts
 from search.run.first_plans import plannable
 from search.run.prior import Prior, taken_over
 from search.run.resume import begin_or_check
@@ -72,7 +73,7 @@ def search(
     if rule := untrainable(spec, worker.tasks):
         raise MergeError(f"recipe.moe.gate_mode: {rule}")
     space = worker.builder.space
-    first = baselines(spec, space, prior.baselines)
+    first = [*baselines(spec, space, prior.baselines), *cuts(spec, record, worker, progress)]
     pending = plannable(worker.builder, _pending(first, record), progress.notice)
     budget = _budget(spec, record.trials, space, change, progress)
     left = max(0, budget.trials - searched(record.trials))

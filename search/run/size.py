@@ -39,6 +39,7 @@ class Counts:
     def of(cls, spec: StudySpec, space: Space, budget: Budget) -> Counts:
         """Return those of a study that begins with a budget and uses it up."""
         names = [baseline.name for baseline in baselines(spec, space)]
+        names += [f"{SIMPLE}path=" for _ in space.cut_sizes] if spec.engine.name == "hf" else []
         simple = sum(name.startswith(SIMPLE) or name == DEFAULTS for name in names)
         trials = budget.trials if space.dimensions else 0
         finalists = min(spec.search.finalists, trials + len(names))

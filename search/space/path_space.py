@@ -157,6 +157,27 @@ class PathSpace(Space):
             found[self._paths.called[name]] = {**point, **self._paths.own(name)}
         return found
 
+    @property
+    def entry(self) -> str:
+        """The entry model."""
+        return self._said.parents[0]
+
+    @cached_property
+    def cut_sizes(self) -> tuple[int, ...]:
+        """See ``Space``: 1, 2, 4, ... layers, at most half of those that may be left out."""
+        inner, count = len(self._paths.inner(self.entry)), len(self._layers[self.entry].sizes)
+        most = min(max(inner // 2, min(inner, 1)), count - self._said.min_layers)
+        return tuple(2**i for i in range(most.bit_length()) if most > 0)
+
+    def blocks(self, size: int) -> range:
+        """Return the first layers of the entry model's blocks that may be left out."""
+        inner = self._paths.inner(self.entry)
+        return range(inner.start, inner.stop - size + 1)
+
+    def without(self, point: Mapping[str, Drawn], first: int, size: int) -> dict[str, Drawn]:
+        """Return a point with the entry model's own path, but for a block of its layers."""
+        return {**point, **self._paths.without(first, size)}
+
     def path_of(self, recipe: Recipe) -> dict[str, Drawn]:
         """Return the values of a recipe's path.
 

@@ -16,7 +16,7 @@ ones) and in the last (its last ones).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -211,9 +211,21 @@ class Paths:
         So of the entry model that is the model itself. Of a parent that is too deep for the budgets
         the first layers are taken.
         """
-        inner = range(self.said.keep_first, len(self.sizes[parent]) - self.said.keep_last)
+        return self._through(parent, self.inner(parent))
+
+    def without(self, first: int, size: int) -> dict[str, bool | float | str]:
+        """Return the values of the entry model's own path without a block of its layers."""
+        entry = self.said.parents[0]
+        left = [i for i in self.inner(entry) if not first <= i < first + size]
+        return self._through(entry, left)
+
+    def inner(self, parent: str) -> range:
+        """Return a parent's layers between as many as are kept of the entry model."""
+        return range(self.said.keep_first, len(self.sizes[parent]) - self.said.keep_last)
+
+    def _through(self, parent: str, layers: Iterable[int]) -> dict[str, bool | float | str]:
         fits = _Fits(self)
-        between = [Hop(parent, i, self._usual) for i in inner if fits.add((parent, i))]
+        between = [Hop(parent, i, self._usual) for i in layers if fits.add((parent, i))]
         return self._said(between, self._usual)
 
     def _said(self, between: Sequence[Hop], exit_scale: float) -> dict[str, bool | float | str]:

@@ -74,6 +74,13 @@ def baselines(
     return found + [_own(name, recipe, space) for name, recipe in own.items()]
 
 
+def cut(space: PathSpace, first: int, size: int) -> Baseline:
+    """Return the path of the entry model without a block of layers as a simple baseline."""
+    name = f"{first}" if size == 1 else f"{first}-{first + size - 1}"
+    point = space.without(defaults(space), first, size)
+    return _inside(f"{SIMPLE}path=without {name}", space, point)
+
+
 def _start(space: Space, recipe: Recipe) -> dict[str, Drawn]:
     try:
         return point_of(space, recipe)

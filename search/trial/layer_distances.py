@@ -19,7 +19,7 @@ from merge_core.parents.protocol import Parent
 from merge_core.recipe.schema import Recipe, Source
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from search.scoring.pools import NAMES
-from search.trial.builder import check_causal
+from search.trial.builder import Builder, check_causal
 from search.trial.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -62,6 +62,22 @@ def distances(
         candidate.build(plan(Recipe("passthrough", (Source(name),), dtype=dtype), {name: parent}))
         found[name] = _measured(candidate.model, parent, own, texts, batch_size)
     return found
+
+
+def measured_on(
+    builder: Builder, reference: str, texts: Sequence[str], batch_size: int
+) -> LayerDistances:
+    """Measure the layers of one of a study's models, which is the live candidate then.
+
+    Raises:
+        MergeError: See :func:`distances`.
+    """
+    data = builder.space.template.data
+    dtype = data.get("out_dtype") or data.get("dtype")
+    kind = str(dtype).removeprefix("torch.") if dtype else None
+    builder.build(Recipe("passthrough", (Source(reference),), dtype=kind))
+    parent = builder.parents[reference]
+    return _measured(builder.live.model, parent, builder.tokenizer, texts, batch_size)
 
 
 def prompts(tasks: Tasks) -> tuple[list[str], list[str]]:

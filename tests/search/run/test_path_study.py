@@ -92,7 +92,7 @@ def test_paths_are_searched_reproduced_and_exported(tmp_path, path, sampler):
 @pytest.mark.parametrize("sampler", ["moves", "nsga2", "auto"])
 def test_pruning_finds_a_front_of_quality_against_bytes(tmp_path, sampler):
     path = "{parents: [@sort], encoding: flags}"
-    study = write(tmp_path, path, sampler, trials=8, more=COST)
+    study = write(tmp_path, path, sampler, trials=16, more=COST)
     run_whole(study)
     _, record = open_study(str(study))
     found = [t for t in record.trials if t.params]

@@ -60,7 +60,8 @@ def host(family: Callable[..., Path]) -> Any:
 
 
 @pytest.mark.slow
-def test_two_hundred_depths_take_no_more_memory_than_fifty(host: Any) -> None:
+def test_a_second_hundred_of_depths_takes_no_more_memory(host: Any) -> None:
+    """The first ones fill what is kept, and what the allocator holds of a process that did more."""
     place, parents = host
     stream, sizes, tensors = random.Random(0), [], []
     for i in range(200):
@@ -70,7 +71,7 @@ def test_two_hundred_depths_take_no_more_memory_than_fifty(host: Any) -> None:
             gc.collect()
             sizes.append(anonymous())
             tensors.append(sum(issubclass(type(x), torch.Tensor) for x in gc.get_objects()))
-    assert sizes[-1] - sizes[0] < GROWTH, [x >> 10 for x in sizes]
+    assert sizes[-1] - sizes[1] < GROWTH, [x >> 10 for x in sizes]
     assert tensors[-1] < 1.2 * tensors[0]
 
 
