@@ -21,7 +21,7 @@ from search.run.first_plans import misfits, plannable, tensors_here
 from search.run.live_size import most_bytes
 from search.run.size import Counts, memory, once, too_many
 from search.space.inverse import point_of
-from search.space.path_space import PathSpace
+from search.space.path_space import PathSpace, cut_sizes
 from search.space.space import Space
 from search.space.starting_points import baselines
 from search.spec import study_file
@@ -162,8 +162,8 @@ def _study(spec: StudySpec, document: Document) -> Checked:
     tensors = tensor_infos(main)
     space = _space(spec, tensors, document)
     facts["baselines"] = [baseline.name for baseline in baselines(spec, space)]
-    if space.cut_sizes and spec.engine.name == "hf":
-        sizes = " or ".join(map(str, space.cut_sizes))
+    if (cut := cut_sizes(space)) and spec.engine.name == "hf":
+        sizes = " or ".join(map(str, cut))
         facts["baselines"].append(f"simple:path=without the {sizes} layers that matter least")
     facts["budget"] = _budget(spec, space)
     facts["memory"] = memory(spec, tensors, most_bytes(spec, space, tensors_here(spec)))

@@ -14,6 +14,7 @@ from merge_core.parents import lora, lora_keys
 from merge_core.parents.locate import local_folder, locate_here
 from merge_core.parents.weight_files import TensorInfo, files_of
 from merge_core.recipe.model_reference import parse
+from search.space.path_space import cut_sizes
 from search.space.space import Space
 from search.space.starting_points import DEFAULTS, SIMPLE, baselines
 from search.spec.ranges import UNITS, Knob
@@ -39,7 +40,7 @@ class Counts:
     def of(cls, spec: StudySpec, space: Space, budget: Budget) -> Counts:
         """Return those of a study that begins with a budget and uses it up."""
         names = [baseline.name for baseline in baselines(spec, space)]
-        names += [f"{SIMPLE}path=" for _ in space.cut_sizes] if spec.engine.name == "hf" else []
+        names += [f"{SIMPLE}path=" for _ in cut_sizes(space)] if spec.engine.name == "hf" else []
         simple = sum(name.startswith(SIMPLE) or name == DEFAULTS for name in names)
         trials = budget.trials if space.dimensions else 0
         finalists = min(spec.search.finalists, trials + len(names))

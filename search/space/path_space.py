@@ -164,7 +164,10 @@ class PathSpace(Space):
 
     @cached_property
     def cut_sizes(self) -> tuple[int, ...]:
-        """See ``Space``: 1, 2, 4, ... layers, at most half of those that may be left out."""
+        """Sizes of the blocks of layers that a search begins without, one each.
+
+        1, 2, 4, ... layers, at most half of those that may be left out.
+        """
         inner, count = len(self._paths.inner(self.entry)), len(self._layers[self.entry].sizes)
         most = min(max(inner // 2, min(inner, 1)), count - self._said.min_layers)
         return tuple(2**i for i in range(most.bit_length()) if most > 0)
@@ -191,6 +194,11 @@ class PathSpace(Space):
         of_path = {str(place[1]): x for place, x in values.items() if place[0] == AT}
         rest = {place: x for place, x in values.items() if place[0] != AT}
         return {**rest, ("slices",): slices(self._paths.hops(of_path))}
+
+
+def cut_sizes(space: Space) -> tuple[int, ...]:
+    """Return sizes of the blocks of layers that a search begins without; none for other spaces."""
+    return space.cut_sizes if isinstance(space, PathSpace) else ()
 
 
 def _shown(shapes: frozenset[tuple[int, ...]] | None) -> str:

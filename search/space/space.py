@@ -176,11 +176,6 @@ class Space:
         return self._scopes.whole.count
 
     @property
-    def cut_sizes(self) -> tuple[int, ...]:
-        """Sizes of the blocks of layers that a search of paths begins without, one each."""
-        return ()
-
-    @property
     def places(self) -> tuple[Place, ...]:
         """Where the knobs stand in the recipe."""
         return tuple(self._of)
