@@ -12,7 +12,7 @@ from merge_core.errors import Notices, ParameterError
 from merge_core.merge.nested import plan, unmatched_filters
 from merge_core.output import model_folder
 from merge_core.parents.open import open_parents
-from merge_core.parents.protocol import Parent
+from merge_core.parents.weight_files import shapes_of
 from merge_core.plan import stack_fit
 from merge_core.plan.steps import Plan
 from merge_core.recipe.read import Reading, reading_of
@@ -96,7 +96,7 @@ def planned(
         found.notices.refuse()
     check_chat_templates(found.recipe)
     opened = open_parents(found.recipe.references(), roots)
-    stack_fit.check(found, {name: _shapes(parent) for name, parent in opened.items()})
+    stack_fit.check(found, {name: shapes_of(parent.tensors) for name, parent in opened.items()})
     made = plan(found.recipe, opened)
     idle = Notices(found.notices.file, (*found.notices.found, *unmatched_filters(found, made)))
     if strict:
@@ -106,10 +106,6 @@ def planned(
     for line in filter(None, (made.lost(), made.head_of_another())):
         tell(line)
     return made
-
-
-def _shapes(parent: Parent) -> dict[str, tuple[int, ...]]:
-    return {name: info.shape for name, info in parent.tensors.items()}
 
 
 def read(recipe: Source, folder: Folder | None = None) -> tuple[Reading, tuple[Path, ...]]:

@@ -6,7 +6,6 @@ share a base share its tensors. Merges run where tensors are given.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from merge_core.contract import Tensor
 from merge_core.errors import ParameterError
-from merge_core.parents.weight_files import WIDTHS, TensorInfo, WeightFile, open_file
+from merge_core.parents.weight_files import TensorInfo, WeightFile, bytes_as, open_file
 
 SHARE = 4  # one part in so many of the host's free memory is for what is computed once
 UNKNOWN = 2**30  # bytes of it where the system does not tell what is free
@@ -100,7 +99,7 @@ def _gib(count: int) -> str:
 
 def sizes(tensors: Mapping[str, TensorInfo]) -> list[int]:
     """Return the bytes of each tensor as stored."""
-    return [math.prod(info.shape) * WIDTHS[info.dtype] for info in tensors.values()]
+    return [bytes_as(info, None) for info in tensors.values()]
 
 
 def memories(device: str) -> tuple[Memory | None, Memory]:

@@ -162,9 +162,19 @@ def open_file(path: Path) -> WeightFile:
     return _Safetensors(path) if path.suffix == ".safetensors" else _Pickle(path)
 
 
+def shapes_of(tensors: Mapping[str, TensorInfo]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of tensors by name."""
+    return {name: info.shape for name, info in tensors.items()}
+
+
+def bytes_as(info: TensorInfo, dtype: str | None) -> int:
+    """Return the bytes of a tensor in a type, by torch's name; None: as stored."""
+    return math.prod(info.shape) * {None: WIDTHS[info.dtype], "float32": 4}.get(dtype, 2)
+
+
 def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Return the shapes of all tensors of a model folder by name, sorted; see ``tensor_infos``."""
-    return {name: info.shape for name, info in tensor_infos(folder).items()}
+    return shapes_of(tensor_infos(folder))
 
 
 def tensor_infos(folder: Path) -> dict[str, TensorInfo]:

@@ -14,12 +14,12 @@ from merge_core.methods.registry import method
 from merge_core.numerics.bernoulli import key_for
 from merge_core.parents import ties
 from merge_core.parents.protocol import Parent
-from merge_core.parents.weight_files import FLOATS
+from merge_core.parents.weight_files import FLOATS, shapes_of
 from merge_core.plan import stack_fit
 from merge_core.plan.check_result import check_result
 from merge_core.plan.layout import Layout, Placed, lay_out
 from merge_core.plan.steps import DTYPES, Operand, Plan, Step
-from merge_core.recipe.interpolate import value_of
+from merge_core.recipe.interpolate import value_at
 from merge_core.recipe.schema import Recipe, Settings
 from merge_core.recipe.tokenizer_schema import BASE, UNION
 from merge_core.tokenizer.vocabulary import Vocabulary, vocabulary
@@ -168,13 +168,11 @@ def _step(placed: Placed, recipe: Recipe, found: Method, parents: Mapping[str, P
 def _values(
     found: Method, scope: str, tensor: str, t: float, given: Sequence[Settings]
 ) -> dict[str, Value]:
-    levels = [dict(settings) for settings in given]
     values: dict[str, Value] = {}
     for param in found.params:
         if param.scope != scope:
             continue
-        settings = [level[param.name] for level in levels if param.name in level]
-        values[param.name] = value_of(param, settings, tensor, t)
+        values[param.name] = value_at(param, given, tensor, t)
         rule = param.rule_broken_by(values[param.name])
         if rule is not None:
             raise ParameterError(f"{tensor}: {param.name}: {rule}")
@@ -206,8 +204,7 @@ def _check_widths(layout: Layout, parents: Mapping[str, Parent]) -> None:
     """Check that all layers of a stack have one width."""
     known: dict[str, tuple[str, int]] = {}
     for name, stack in layout.ranges:
-        shapes = {tensor: info.shape for tensor, info in parents[name].tensors.items()}
-        wide = stack_fit.width(shapes, Layers(stack, 0))
+        wide = stack_fit.width(shapes_of(parents[name].tensors), Layers(stack, 0))
         if wide is not None:
             first = known.setdefault(stack, (name, wide))
             if first[1] != wide:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from merge_core.contract import Param, Value
 from merge_core.errors import ParameterError
-from merge_core.recipe.schema import Conditional, Scalar, Setting
+from merge_core.recipe.schema import Conditional, Scalar, Setting, Settings
 
 
 def at(gradient: Sequence[Scalar], t: float) -> Scalar:
@@ -44,6 +44,22 @@ def resolve(setting: Setting, tensor: str, t: float) -> Scalar | None:
         return None
     gradient: tuple[Scalar, ...] = setting
     return at(gradient, t)
+
+
+def value_at(param: Param, levels: Sequence[Settings], tensor: str, t: float) -> Value:
+    """Return a parameter's value for one tensor from all settings that are given there.
+
+    Args:
+        param: One of the method's.
+        levels: Settings by name, the most specific first.
+        tensor: See :func:`resolve`.
+        t: See there, too.
+
+    Raises:
+        ParameterError: See :func:`value_of`.
+    """
+    settings = [setting for level in levels for name, setting in level if name == param.name]
+    return value_of(param, settings, tensor, t)
 
 
 def value_of(param: Param, settings: Sequence[Setting], tensor: str, t: float) -> Value:

@@ -9,7 +9,7 @@ from typing import Any
 
 from merge_core.errors import MergeError, Notices, Problems
 from merge_core.parents.locate import locate_here, not_local
-from merge_core.parents.weight_files import tensor_infos
+from merge_core.parents.weight_files import shapes_of, tensor_infos
 from merge_core.plan import stack_fit
 from merge_core.recipe.read import Reading, reading_of
 from merge_core.recipe.yaml_document import Document, read_all
@@ -17,7 +17,7 @@ from merge_core.tokenizer.chat_template import check_chat_templates
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from search.run.check_mixture import mixture_of
 from search.run.check_tasks import other_tokenizers, wrong_tasks
-from search.run.first_plans import misfits, plannable, tensors_here
+from search.run.first_plans import Infos, infos_here, misfits, plannable, tensors_here
 from search.run.live_size import most_bytes
 from search.run.size import Counts, memory, once, too_many
 from search.space.inverse import point_of
@@ -115,7 +115,8 @@ def _recipe(file: Path, reading: Reading) -> Checked:
     check_chat_templates(recipe)
     roots = (file.resolve().parent, Path.cwd())
     if any(one.slices or one.modules for one in (*recipe.documents, recipe)):
-        stack_fit.check(reading, _shapes(recipe.references(), roots))
+        infos = infos_here(recipe.references(), roots)
+        stack_fit.check(reading, {name: shapes_of(own) for name, own in infos.items()})
     facts = {
         "recipe": str(file),
         "merge_method": recipe.merge_method,
@@ -125,16 +126,6 @@ def _recipe(file: Path, reading: Reading) -> Checked:
     if recipe.moe is not None:
         facts["mixture"] = mixture_of(reading, roots)
     return Checked(facts, _absent(recipe.references(), roots))
-
-
-def _shapes(references: tuple[str, ...], roots: tuple[Path, ...]) -> dict[str, stack_fit.Shapes]:
-    """Return the shapes of every model whose files are here; adapters have those of their base."""
-    there = {name: locate_here(name, roots) for name in references}
-    return {
-        name: {tensor: info.shape for tensor, info in tensor_infos(folder).items()}
-        for name, folder in there.items()
-        if folder is not None
-    }
 
 
 def _study(spec: StudySpec, document: Document) -> Checked:
@@ -159,14 +150,14 @@ def _study(spec: StudySpec, document: Document) -> Checked:
     if main is None or any(locate_here(name, spec.roots) is None for name in needed):
         warnings.append("dimensions are not counted: the model's files are not here")
         return Checked(facts, warnings)
-    tensors = tensor_infos(main)
-    space = _space(spec, tensors, document)
+    tensors, there = tensor_infos(main), tensors_here(spec)
+    space = _space(spec, tensors, there, document)
     facts["baselines"] = [baseline.name for baseline in baselines(spec, space)]
     if (cut := cut_sizes(space)) and spec.engine.name == "hf":
         sizes = " or ".join(map(str, cut))
         facts["baselines"].append(f"simple:path=without the {sizes} layers that matter least")
     facts["budget"] = _budget(spec, space)
-    facts["memory"] = memory(spec, tensors, most_bytes(spec, space, tensors_here(spec)))
+    facts["memory"] = memory(spec, tensors, most_bytes(spec, space, there))
     seconds, kept = once(spec, tensors)
     facts["computed once"] = f"about {seconds:.1f} s, {kept / 2**20:.0f} MiB"
     facts["dimensions"] = len(space.dimensions)
@@ -182,10 +173,9 @@ def _study(spec: StudySpec, document: Document) -> Checked:
     return Checked(facts, [*warnings, *([many] if many else [])])
 
 
-def _space(spec: StudySpec, tensors: Iterable[str], document: Document) -> Space:
+def _space(spec: StudySpec, tensors: Iterable[str], there: Infos, document: Document) -> Space:
     """Return the dimensions; what does not fit the models is a problem of the file."""
     problems: Problems = []
-    there = tensors_here(spec)
     parents = {name: tuple(found) for name, found in there.items()}
     if spec.template.path is None:
         space = Space(spec.template, tensors, problems, parents=parents)

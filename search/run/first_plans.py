@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from merge_core.errors import MergeError, Problems
 from merge_core.parents.locate import locate_here
-from merge_core.parents.weight_files import TensorInfo, tensor_infos
+from merge_core.parents.weight_files import TensorInfo, shapes_of, tensor_infos
 from merge_core.plan import stack_fit
 from search.space.space import Space
 from search.space.starting_points import UNIFORM, Baseline, defaults
@@ -19,21 +20,26 @@ Infos = dict[str, dict[str, TensorInfo]]  # model -> its tensors
 
 
 def tensors_here(spec: StudySpec) -> Infos:
-    """Return the tensors of every model whose files are here; adapters have those of their base.
+    """Return the tensors of every model of a study whose files are here.
 
     Of models that are only merged over all their layers nothing: they must have the same.
     """
     if spec.template.plain and not spec.template.data.get("moe"):
         return {}
-    there = {name: locate_here(name, spec.roots) for name in spec.template.references()}
-    return {name: tensor_infos(x) for name, x in there.items() if x is not None}
+    return infos_here(spec.template.references(), spec.roots)
+
+
+def infos_here(references: Iterable[str], roots: Sequence[Path]) -> Infos:
+    """Return the tensors of every model whose files are here; adapters have those of their base."""
+    there = {name: locate_here(name, roots) for name in references}
+    return {name: tensor_infos(folder) for name, folder in there.items() if folder is not None}
 
 
 def misfits(spec: StudySpec, space: Space, tensors: Infos) -> Problems:
     """Return key path and rule of slices whose layers do not fit each other, whatever is drawn."""
     if not tensors:
         return []
-    shapes = {name: {x: info.shape for x, info in own.items()} for name, own in tensors.items()}
+    shapes = {name: shapes_of(own) for name, own in tensors.items()}
     found = stack_fit.misfits(space.recipe(defaults(space)), shapes)
     return [(f"recipe.{path}", rule) for path, rule in found]
 

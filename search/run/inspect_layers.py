@@ -109,14 +109,13 @@ def _study(spec: StudySpec, texts: Path | None, tell: Callable[[str], None]) -> 
             tell(line)
     else:
         read = [*read_documents(texts, TEXT)]
-    data = spec.template.data
     found = distances(
         spec.template.references(),
         spec.roots,
         read,
         device=device_of(engine),
         batch_size=engine.batch_size,
-        dtype=data.get("out_dtype") or data.get("dtype"),
+        dtype=spec.template.written,
         tokenizer=builder.tokenizer,
     )
     source = f"search items of {spec.name}" if texts is None else str(texts)

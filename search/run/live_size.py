@@ -7,7 +7,6 @@ a mixture among it.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,10 +16,10 @@ from merge_core.contract import Method, Param
 from merge_core.errors import MergeError
 from merge_core.methods.registry import method
 from merge_core.mixture.classes import MATRICES
-from merge_core.parents.weight_files import WIDTHS, TensorInfo
+from merge_core.parents.weight_files import TensorInfo, bytes_as
 from merge_core.plan.layout import Placed, lay_out
 from merge_core.plan.steps import DTYPES, Operand
-from merge_core.recipe.interpolate import value_of
+from merge_core.recipe.interpolate import value_at
 from merge_core.recipe.mixture_schema import Mixture
 from merge_core.recipe.model_reference import parse
 from merge_core.recipe.schema import Recipe
@@ -74,11 +73,7 @@ def _of_paths(path: LayerPath, written: str | None, tensors: Mapping[str, Tensor
 def _converted(info: TensorInfo, written: str | None) -> int:
     """Return the bytes of a tensor in a type; 0 where that is the one that it is stored in."""
     same = written in (None, DTYPES.get(info.dtype))
-    return 0 if same else _width(info, written) * math.prod(info.shape)
-
-
-def _width(info: TensorInfo, written: str | None) -> int:
-    return {None: WIDTHS[info.dtype], "float32": 4}.get(written, 2)
+    return 0 if same else bytes_as(info, written)
 
 
 def own_bytes(recipe: Recipe, tensors: Mapping[str, Tensors]) -> int:
@@ -107,7 +102,7 @@ def own_bytes(recipe: Recipe, tensors: Mapping[str, Tensors]) -> int:
         if _passes_on(placed, found):
             converted[first] = _converted(info, written)
         else:
-            total += _width(info, written) * math.prod(info.shape)
+            total += bytes_as(info, written)
     return total + sum(converted.values())
 
 
@@ -120,9 +115,10 @@ def _of_experts(moe: Mixture, written: str | None, tensors: Mapping[str, Tensors
     total = 0
     for expert in (*moe.experts, *moe.shared_experts):
         mine = {n: x for n, x in tensors[expert.source_model].items() if _of_mlp(n, moe)}
-        total += sum(_width(x, written) * math.prod(x.shape) for x in mine.values())
+        total += sum(bytes_as(x, written) for x in mine.values())
         routed = [x for name, x in mine.items() if MATRICES[0] in name and expert in moe.experts]
-        total += sum(_width(x, written) * x.shape[1] for x in routed)  # a row for each layer
+        rows = (bytes_as(x, written) // x.shape[0] for x in routed)  # one for each layer
+        total += sum(rows)
     return total
 
 
@@ -140,14 +136,9 @@ def _passes_on(placed: Placed, found: Method) -> bool:
         return False
     if parse(placed.operands[0].parent).lora is not None:
         return False
-    levels = [dict(given) for given in (placed.sources[0].parameters, *placed.shared)]
+    levels, tensor = (placed.sources[0].parameters, *placed.shared), placed.operands[0].tensor
     values = {
-        param.name: value_of(
-            param,
-            [level[param.name] for level in levels if param.name in level],
-            placed.operands[0].tensor,
-            placed.t,
-        )
+        param.name: value_at(param, levels, tensor, placed.t)
         for param in found.params
         if param.scope == "model"
     }

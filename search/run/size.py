@@ -64,7 +64,7 @@ def memory(
         files, each once; ``computed once``.
     """
     found = {
-        "model": candidate_bytes(spec.template.data, tensors) if own is None else own,
+        "model": candidate_bytes(spec.template, tensors) if own is None else own,
         "parents": _parents_bytes(spec),
         "computed once": once(spec, tensors)[1],
     }

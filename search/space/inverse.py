@@ -16,7 +16,7 @@ from typing import Any
 from merge_core.contract import Value
 from merge_core.errors import MergeError, Problems, join
 from merge_core.methods.registry import method
-from merge_core.recipe.interpolate import value_of
+from merge_core.recipe.interpolate import value_at
 from merge_core.recipe.schema import ModulePart, Recipe, Settings, Slice, Source
 from merge_core.validation import Place
 from search.space.dimension import Dimension
@@ -56,10 +56,8 @@ class Given:
         param = self.method.param(str(place[place.index("parameters") + 1]))
         assert param is not None
         own = self._source(place).parameters if param.scope == "model" else ()
-        levels = [dict(level) for level in (own, *self._shared(place))]
-        settings = [level[param.name] for level in levels if param.name in level]
         depth = self._space.depth(place, tensor) if t is None else t
-        return value_of(param, settings, tensor, depth)
+        return value_at(param, (own, *self._shared(place)), tensor, depth)
 
     @cached_property
     def all(self) -> dict[tuple[str, str | None, str], Value]:
@@ -76,8 +74,7 @@ class Given:
             for param in self.method.params:
                 shared = [(None, tensor, one.shared)]
                 for model, name, levels in given if param.scope == "model" else shared:
-                    settings = [s for level in levels for key, s in level if key == param.name]
-                    found[tensor, model, param.name] = value_of(param, settings, name, one.t)
+                    found[tensor, model, param.name] = value_at(param, levels, name, one.t)
         return found
 
     def _source(self, place: Place) -> Source:

@@ -25,15 +25,15 @@ def name_of(template: Template, place: Place) -> str:
 def _own_name(template: Template, place: Place) -> str:
     at = entry_of(place)
     source: Any = None if at is None else found_at(template.data, at)
-    short = [] if at is None else [_short(source["model"])]
+    shown = [] if at is None else [short(source["model"])]
     if (expert := expert_of(place)) is not None:
-        short = [_short(found_at(template.data, expert)["source_model"])]
+        shown = [short(found_at(template.data, expert)["source_model"])]
     if RANGE in place:
-        return "/".join([("first layer", "layer after the last")[int(place[-1])], *short])
+        return "/".join([("first layer", "layer after the last")[int(place[-1])], *shown])
     if "parameters" not in place:
-        return "/".join([str(place[-1]), *short])
+        return "/".join([str(place[-1]), *shown])
     start = place.index("parameters")
-    parts = [str(place[start + 1]), *short]
+    parts = [str(place[start + 1]), *shown]
     setting: Any = template.data
     for i, key in enumerate(place):
         setting = setting[key]
@@ -44,7 +44,8 @@ def _own_name(template: Template, place: Place) -> str:
     return "/".join(parts)
 
 
-def _short(reference: Any) -> str:
+def short(reference: Any) -> str:
+    """Return the last name in a model's reference."""
     return str(reference).rstrip("/").rsplit("/", 1)[-1]
 
 

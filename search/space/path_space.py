@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Any
 from merge_core.architecture import layers
 from merge_core.contract import Param
 from merge_core.errors import Problems, join
-from merge_core.parents.weight_files import WIDTHS, TensorInfo
+from merge_core.parents.weight_files import TensorInfo, bytes_as
 from merge_core.recipe.schema import Recipe
 from merge_core.validation import Place
 from search.space.dimension import Dimension
@@ -56,8 +55,7 @@ def layers_of(tensors: Mapping[str, TensorInfo], written: str | None) -> Layers:
         index = stack.index(name)
         if index is None:
             continue
-        width = {None: WIDTHS[info.dtype], "float32": 4}.get(written, 2)
-        sizes[index] += math.prod(info.shape) * width
+        sizes[index] += bytes_as(info, written)
         shapes.setdefault(name.removeprefix(stack.start(index)), set()).add(info.shape)
     return Layers(tuple(sizes), {kind: frozenset(found) for kind, found in shapes.items()})
 
@@ -83,10 +81,8 @@ class PathSpace(Space):
         infos: Infos,
     ) -> None:
         assert template.path is not None, "a template with a path"
-        self._said, data = template.path, template.data
-        written = data.get("out_dtype") or data.get("dtype")
-        kind = written.removeprefix("torch.") if isinstance(written, str) else None
-        self._layers = {name: layers_of(infos[name], kind) for name in self._said.parents}
+        self._said, written = template.path, template.written
+        self._layers = {name: layers_of(infos[name], written) for name in self._said.parents}
         sizes = {name: found.sizes for name, found in self._layers.items()}
         self._paths = Paths(self._said, sizes)
         names = {name: tuple(found) for name, found in infos.items()}

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from merge_core.errors import MergeError, Problems
 from search.space.hops import Hop, Layer, shown
+from search.space.names import short
 from search.spec.layer_path import LayerPath
 
 NONE = "none"  # in place of a layer: the hop is left out
@@ -107,9 +108,9 @@ class Paths:
     @cached_property
     def called(self) -> dict[str, str]:
         """Parent -> how it is called: by its last name if no other has that."""
-        short = {name: name.rstrip("/").rsplit("/", 1)[-1] for name in self.said.parents}
-        twice = {name for name, count in Counter(short.values()).items() if count > 1}
-        return {name: name if own in twice else own for name, own in short.items()}
+        last = {name: short(name) for name in self.said.parents}
+        twice = {name for name, count in Counter(last.values()).items() if count > 1}
+        return {name: name if own in twice else own for name, own in last.items()}
 
     @cached_property
     def labels(self) -> dict[Layer, str]:

@@ -9,7 +9,7 @@ from merge_core.contract import Method, Value
 from merge_core.errors import ParameterError
 from merge_core.methods.registry import method
 from merge_core.plan.layout import Placed
-from merge_core.recipe.interpolate import value_of
+from merge_core.recipe.interpolate import value_at
 from merge_core.recipe.schema import Recipe, Settings
 from search.space.traced import slopes
 
@@ -61,5 +61,4 @@ def _value(
     chosen: Method, name: str, given: tuple[Settings, ...], tensor: str, t: float
 ) -> Value | None:
     param = chosen.param(name)
-    settings = [setting for level in given for key, setting in level if key == name]
-    return None if param is None else value_of(param, settings, tensor, t)
+    return None if param is None else value_at(param, given, tensor, t)

@@ -13,7 +13,7 @@ from merge_core.methods.registry import METHODS, method
 from merge_core.recipe.read_fields import Node
 from merge_core.validation import Place
 from search.spec import mixture_knobs, ranges
-from search.spec.entries import entry_of, slice_of
+from search.spec.entries import entry_of, found_at, slice_of
 from search.spec.layer_ranges import RANGE, check_ranges
 from search.spec.mixture_knobs import MOE, PER_TOKEN, TAKE_PART
 from search.spec.ranges import Declared, Knob
@@ -235,7 +235,7 @@ def sum_of(data: Any, knob: Knob) -> tuple[Any, ...]:
     """Return what the knobs of one sum have in common: list of models, parameter and filter."""
     at = knob.place.index("parameters") + 1
     of = (entry_of(knob.place) or ())[:-1]
-    setting = reduce(lambda owner, key: owner[key], knob.place[: at + 1], data)
+    setting = found_at(data, knob.place[: at + 1])
     cases = setting if isinstance(setting, list) else [setting]
     position = knob.place[at + 1] if isinstance(setting, list) else 0
     inside = len(knob.place) > at + 1

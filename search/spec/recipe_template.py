@@ -112,6 +112,12 @@ class Template:
         return hops or any(knob.choices for knob in self.knobs)
 
     @property
+    def written(self) -> str | None:
+        """The type that candidates have, by torch's name without ``torch.``; None: their files'."""
+        dtype = self.data.get("out_dtype") or self.data.get("dtype")
+        return dtype.removeprefix("torch.") if isinstance(dtype, str) else None
+
+    @property
     def plain(self) -> bool:
         """Whether the recipe lists `models:`, each over all layers."""
         return bool(self.data.get("models"))
@@ -260,7 +266,7 @@ def _leave_out(data: dict[str, Any], chosen: Method, others: tuple[Method, ...])
 
 def _put_in_place(data: Any, place: Place) -> None:
     """Replace the entries of the setting at a place whose value are entries by these."""
-    owner = reduce(lambda x, key: x[key], place[:-1], data)
+    owner = found_at(data, place[:-1])
     setting = owner[place[-1]]
     cases = setting if isinstance(setting, list) else [setting]
     if isinstance(setting, Cases):

@@ -18,13 +18,14 @@ from merge_core.parents import ties
 from merge_core.parents.locate import locate
 from merge_core.parents.open import open_parents
 from merge_core.parents.protocol import Parent
-from merge_core.parents.residency import Placement, Store, decide, memories, sizes
-from merge_core.parents.weight_files import FLOATS, TensorInfo
+from merge_core.parents.residency import Placement, Store, decide, memories
+from merge_core.parents.weight_files import FLOATS, TensorInfo, bytes_as
 from merge_core.plan.steps import Plan
 from merge_core.recipe.schema import Recipe
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from search.space.path_space import PathSpace
 from search.space.space import Space
+from search.spec.recipe_template import Template
 from search.spec.study_file import StudySpec
 from search.trial import router_file
 from search.trial.backends import Host, check_device, device_of, open_host
@@ -217,10 +218,10 @@ class Builder:
 
         A study that began with merges on the CPU goes on so: not all sums are the same elsewhere.
         """
-        engine, recipe, about = self._spec.engine, self._spec.template.data, self._about
+        engine, about = self._spec.engine, self._about
         cpu = about is not None and about.get("placement", "mapped") == "mapped"
         asked = "mapped" if cpu and engine.parents == "auto" else engine.parents
-        model = candidate_bytes(recipe, self._main(parents).tensors)
+        model = candidate_bytes(self._spec.template, self._main(parents).tensors)
         device, held = device_of(engine), store.sizes()
         found = decide(asked, device, model, len(parents), held, memories(device))
         store.place(found.where, device)
@@ -242,17 +243,15 @@ def _merged(parent: Parent) -> list[str]:
     )
 
 
-def candidate_bytes(recipe: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> int:
+def candidate_bytes(template: Template, tensors: Mapping[str, TensorInfo]) -> int:
     """Return the bytes of a live candidate.
 
     Args:
-        recipe: As plain data.
+        template: The study's recipe.
         tensors: Those of the model that candidates are like; without a type in the recipe they keep
             their own.
     """
-    written = recipe.get("out_dtype") or recipe.get("dtype")
-    width = {None: 0, "float32": 4}.get(written, 2)
-    return width * sum(math.prod(x.shape) for x in tensors.values()) or sum(sizes(tensors))
+    return sum(bytes_as(info, template.written) for info in tensors.values())
 
 
 def check_causal(parent: Parent) -> None:

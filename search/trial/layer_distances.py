@@ -72,10 +72,8 @@ def measured_on(
     Raises:
         MergeError: See :func:`distances`.
     """
-    data = builder.space.template.data
-    dtype = data.get("out_dtype") or data.get("dtype")
-    kind = str(dtype).removeprefix("torch.") if dtype else None
-    builder.build(Recipe("passthrough", (Source(reference),), dtype=kind))
+    dtype = builder.space.template.written
+    builder.build(Recipe("passthrough", (Source(reference),), dtype=dtype))
     parent = builder.parents[reference]
     return _measured(builder.live.model, parent, builder.tokenizer, texts, batch_size)
 

@@ -62,6 +62,13 @@ def unheard(line):
     raise AssertionError(line)
 
 
+def test_a_type_with_torchs_prefix_is_the_type(study):
+    file = study(QUESTIONS)
+    plain = inspect_layers(str(file), None, unheard)
+    file.write_text(file.read_text().replace("dtype: float32", "dtype: torch.float32"))
+    assert inspect_layers(str(file), None, unheard).models == plain.models
+
+
 def test_layer_that_adds_nothing_is_the_one_to_cut(own_family, texts):
     root = own_family()
     silence(root / "one", 2)

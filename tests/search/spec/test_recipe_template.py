@@ -303,6 +303,12 @@ def test_config_comes_from_the_base_or_else_from_the_first_model() -> None:
     assert parsed(f"{{merge_method: linear, models: {models}}}").base_or_first() == "a"
 
 
+def test_candidates_have_the_type_that_is_written_with_or_without_torchs_prefix() -> None:
+    assert parsed(TIES, "dtype", "torch.float32").written == "float32"
+    assert parsed(TIES, "out_dtype", "torch.bfloat16").written == "bfloat16"
+    assert parsed(TIES, "dtype", None).written is None
+
+
 def test_methods_are_the_one_named_or_all_choices_in_order() -> None:
     assert [m.name for m in parsed(TIES).methods()] == ["ties"]
     assert [m.name for m in parsed(CHOICE).methods()] == ["ties", "linear", "task_arithmetic"]
