@@ -66,6 +66,10 @@ class Linear:
     def _scale(self) -> float:
         return sum(self.factors.values()) / self.divisor
 
+    def at(self, means: Mapping[str, float]) -> float:
+        """Return its value where the tasks have these means, higher is better."""
+        return sum(f * means[t] for t, f in self.factors.items()) / self.divisor + self.shift
+
     def estimate(self, vectors: Vectors, level: float = LEVEL) -> Estimate:
         """Return its value for one model, as ``Aggregate.estimate``."""
         found = combined([vectors[t] for t in self.factors], [*self.factors.values()], level)
@@ -119,7 +123,7 @@ class Aggregate:
         total = sum(entry.weight for entry in entries)
         self._weights = [entry.weight / total for entry in entries]
         pairs = [(e.weight, part) for e, part in zip(entries, self._parts, strict=True)]
-        self._mean = Linear(
+        self.mean = Linear(  # of the entries, by their weights
             {t: w * f for w, part in pairs for t, f in part.factors.items()},
             sum(w * part.shift for w, part in pairs) / total,
             total,
@@ -132,7 +136,7 @@ class Aggregate:
     @property
     def weights(self) -> dict[str, float]:
         """Task -> what its mean counts in the (mean) number of a trial, guessing left out."""
-        return {t: f / self._mean.divisor for t, f in self._mean.factors.items()}
+        return {t: f / self.mean.divisor for t, f in self.mean.factors.items()}
 
     @property
     def steered(self) -> dict[str, str]:
@@ -143,6 +147,18 @@ class Aggregate:
         """Return the aggregate of the search pool: no score of guessing for what steers."""
         entries = [replace(e, chances={}) if e.steer else e for e in self.entries]
         return Aggregate(self.kind, entries)
+
+    def at(self, means: Mapping[str, float]) -> float:
+        """Return the number where the tasks have these means, higher is better."""
+        if self.kind in ("mean", "apart"):
+            return self.mean.at(means)
+        each = [part.at(means) for part in self._parts]
+        return min(each) if self.kind == "min" else self._product(each)
+
+    def values_at(self, means: Mapping[str, float]) -> tuple[float, ...]:
+        """Return ``values`` where the tasks have these means."""
+        parts = self._parts if self.objectives > 1 else []
+        return tuple(part.at(means) for part in parts)
 
     def values(self, vectors: Vectors) -> tuple[float, ...]:
         """Return the objectives, higher is better; nothing where there is one, ``value``."""
@@ -162,13 +178,13 @@ class Aggregate:
         """
         found = self.estimate(vectors)
         if self.kind in ("mean", "apart"):
-            return found.mean, self._mean.error(vectors)
+            return found.mean, self.mean.error(vectors)
         return found.mean, (found.high - found.low) / 2 / _Z
 
     def estimate(self, vectors: Vectors, level: float = LEVEL) -> Estimate:
         """Return the number with its interval. Arguments and errors: see ``value``."""
         if self.kind in ("mean", "apart"):
-            return self._mean.estimate(vectors, level)
+            return self.mean.estimate(vectors, level)
         own = [part.estimate(vectors, level) for part in self._parts]
         highs = [x.high for x in self._each(vectors, (1 - level) / len(self._parts))]
         if self.kind == "min":
@@ -190,7 +206,7 @@ class Aggregate:
             NonFiniteError: A score is nan or infinite.
         """
         if self.kind in ("mean", "apart"):
-            return self._mean.difference(ours, theirs, level)
+            return self.mean.difference(ours, theirs, level)
         if self.kind == "min":
             return self._difference_of_minima(ours, theirs, level)
         return self._difference_of_products(ours, theirs, level)
@@ -214,7 +230,7 @@ class Aggregate:
         pairs = zip(values, self._weights, strict=True)
         return math.prod(math.pow(max(x, 0.0), w) for x, w in pairs)
 
-    def _tangent(self, values: Sequence[float]) -> Linear:
+    def tangent(self, values: Sequence[float]) -> Linear:
         """Return ``log G`` as a linear form around some values of the entries."""
         parts = zip(self._parts, self._weights, values, strict=True)
         return Linear({t: w * f / v for p, w, v in parts for t, f in p.factors.items()})
@@ -222,7 +238,7 @@ class Aggregate:
     def _geometric(self, vectors: Vectors, own: Sequence[Estimate], level: float) -> Estimate:
         values = [x.mean for x in own]
         g = self._product(values)
-        form = self._tangent(values).estimate(vectors, level)
+        form = self.tangent(values).estimate(vectors, level)
         down = max(form.mean - form.low, self._distance(values, [x.low for x in own]))
         up = max(form.high - form.mean, self._distance(values, [x.high for x in own]))
         return Estimate(g, g * math.exp(-down), g * math.exp(up))
@@ -244,7 +260,7 @@ class Aggregate:
             for t, factor in part.factors.items()
         }
         kept = Linear(factors).difference(ours, theirs, level)
-        f, k = self._tangent(a).factors, self._tangent(b).factors
+        f, k = self.tangent(a).factors, self.tangent(b).factors
         left, right = [g * f[t] * ours[t] for t in f], [h * k[t] * theirs[t] for t in k]
         form = paired_difference(left, right, [1.0] * len(f), level)
         low, high = (len(f) * (x - form.mean) for x in (form.low, form.high))

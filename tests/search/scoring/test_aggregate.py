@@ -205,3 +205,19 @@ def test_interval_of_a_difference_covers_the_truth(kind, ours, theirs):
 
     estimates = [found.difference(*drawn()) for _ in range(ROUNDS)]
     assert covered(estimates, TRUTH[kind](ours) - TRUTH[kind](theirs)) >= LEAST
+
+
+# means alone
+
+
+@pytest.mark.parametrize("kind", ["mean", "min", "geometric_mean", "apart"])
+def test_number_of_means_is_that_of_the_scores_they_are_of(kind):
+    found = Aggregate(kind, [entry("a", chance=0.25), entry("b", weight=2.0), entry("c")])
+    known = {task: float(x.mean()) for task, x in VECTORS.items()}
+    assert found.at(known) == pytest.approx(found.value(VECTORS)[0], rel=1e-12)
+    assert found.values_at(known) == pytest.approx(found.values(VECTORS), rel=1e-12)
+
+
+def test_geometric_mean_of_means_is_nothing_where_an_entry_is_below_guessing():
+    found = Aggregate("geometric_mean", [entry("a", chance=0.25), entry("b")])
+    assert found.at({"a": 0.2, "b": 0.9}) == 0.0
