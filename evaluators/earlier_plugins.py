@@ -27,6 +27,10 @@ _TYPES: dict[str, Any] = {
     "a text or a mapping": str | dict[str, Any],
     "a mapping": dict[str, Any],
 }
+_FACTS = (  # of that time: a later one's name may be theirs for something else
+    *("task", "unit", "higher_is_better", "items", "sizes", "reported", "chance", "documents"),
+    *("notice", "measured"),
+)
 _REQUIRED = {"task", "unit", "higher_is_better", "items", "score", "fingerprint"}
 
 
@@ -72,7 +76,7 @@ def as_evaluator(found: Any) -> Any:
 
 class _Earlier(Evaluator):
     def __init__(self, evaluator: Any) -> None:
-        names = [f.name for f in fields(TaskFacts) if hasattr(evaluator, f.name)]
+        names = [name for name in _FACTS if hasattr(evaluator, name)]
         super().__init__(TaskFacts(**{name: getattr(evaluator, name) for name in names}))
         self._evaluator = evaluator
 

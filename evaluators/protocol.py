@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -15,6 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from evaluators.facts import Item as Item
+from evaluators.facts import TaskFacts as TaskFacts
+from evaluators.facts import canonical as canonical
+from evaluators.facts import items_of as items_of
 from evaluators.target import Target
 from merge_core.errors import EvaluationError, NoPromptsError, NoTargetsError
 
@@ -23,14 +25,6 @@ if TYPE_CHECKING:
 
 ScoreVector: TypeAlias = npt.NDArray[np.float64]
 Tokenizer: TypeAlias = "PreTrainedTokenizerBase"
-
-
-@dataclass(frozen=True)
-class Item:
-    """One scored unit of a task: a question, a document, a prompt."""
-
-    id: str  # 16 hex digits, made from the content; twins after the first get #2, #3, ...
-    task: str
 
 
 class Engine(Protocol):
@@ -110,62 +104,6 @@ class LiveModel:
     engine: Engine
 
 
-@dataclass(frozen=True, kw_only=True)
-class TaskFacts:
-    """What is known of a task without a model.
-
-    Args:
-        task: The name to show; also the ``task`` of every item.
-        unit: What a score counts, such as ``exact_match``.
-        higher_is_better: Whether a larger score is a better one.
-        items: All items, in an order that never changes; ids are unique.
-        sizes: One positive number per item, what it counts in the task's mean; None: all the same.
-        reported: Increasing function from that mean to the number the task reports.
-        chance: Score of guessing, in [0, 1]; None where that is not known.
-        documents: One id per item, unique, made of its document alone: equal documents of different
-            tasks come into the same pool.
-        notice: One sentence that whoever reads the study's result must know, or nothing.
-        measured: Whether scores are measured times, which no run gives twice.
-
-    Raises:
-        EvaluationError: They contradict each other, or one is out of its range.
-    """
-
-    task: str
-    unit: str
-    higher_is_better: bool
-    items: tuple[Item, ...]
-    sizes: tuple[float, ...] | None = None
-    reported: Callable[[float], float] = float
-    chance: float | None = None
-    documents: tuple[str, ...] | None = None
-    notice: str = ""
-    measured: bool = False
-
-    def __post_init__(self) -> None:
-        self._refuse_twins("items", [item.id for item in self.items])
-        self._refuse_twins("documents", self.documents or ())
-        others = {item.task for item in self.items} - {self.task}
-        if others:
-            raise EvaluationError(f"{self.task}: has items of the task {min(others)!r}")
-        for name, listed in (("sizes", self.sizes), ("documents", self.documents)):
-            if listed is not None and len(listed) != len(self.items):
-                raise EvaluationError(
-                    f"{self.task}: expected one of `{name}` for each of {len(self.items)} items, "
-                    f"got {len(listed)}"
-                )
-        odd = [size for size in self.sizes or () if not 0 < size < math.inf]
-        if odd:
-            raise EvaluationError(f"{self.task}: `sizes` must be above 0, got {odd[0]}")
-        if self.chance is not None and not 0 <= self.chance <= 1:
-            raise EvaluationError(f"{self.task}: `chance` must be in [0, 1], got {self.chance}")
-
-    def _refuse_twins(self, name: str, ids: Sequence[str]) -> None:
-        id_, times = next(iter(Counter(ids).most_common(1)), ("", 0))
-        if times > 1:
-            raise EvaluationError(f"{self.task}: {times} of its {name} have the id {id_!r}")
-
-
 def _fact(name: str) -> Any:
     return property(attrgetter(f"facts.{name}"))
 
@@ -187,6 +125,11 @@ class Evaluator(ABC):
     documents: tuple[str, ...] | None = _fact("documents")
     notice: str = _fact("notice")
     measured: bool = _fact("measured")
+    clusters: tuple[str, ...] | None = _fact("clusters")
+    exact: bool = _fact("exact")
+    bounds: tuple[float, float] | None = _fact("bounds")
+    binary: bool = _fact("binary")
+    cluster_ids: tuple[str, ...] = _fact("cluster_ids")
 
     def __init__(self, facts: TaskFacts) -> None:
         self.facts = facts
@@ -282,7 +225,8 @@ def score_items(evaluator: Evaluator, model: LiveModel, which: Sequence[int]) ->
     """Return ``evaluator.score(model, which)``, which may be anything where a plugin is wrong.
 
     Raises:
-        EvaluationError: It is not one float64 per position asked for.
+        EvaluationError: It is not one float64 per position asked for, or a score, nan aside, is
+            none that the task's facts say there can be: by ``bounds``, ``binary`` or ``exact``.
         NonFiniteError, IndexError: See ``Evaluator.score``.
     """
     found: object = evaluator.score(model, which)
@@ -291,7 +235,23 @@ def score_items(evaluator: Evaluator, model: LiveModel, which: Sequence[int]) ->
         raise EvaluationError(f"{rule} {type(found).__name__}")
     if found.dtype != np.float64 or found.shape != (len(which),):
         raise EvaluationError(f"{rule} {found.dtype} of shape {found.shape}")
+    _refuse_odd(evaluator, found[~np.isnan(found)])
     return found
+
+
+def _refuse_odd(evaluator: Evaluator, scores: ScoreVector) -> None:
+    task, wrong = evaluator.task, scores[:0]
+    if evaluator.bounds is not None:
+        low, high = evaluator.bounds
+        wrong = scores[(scores < low) | (scores > high)]
+        rule = f"`bounds` say that scores are in [{low:g}, {high:g}]"
+    if evaluator.binary and not wrong.size:
+        wrong, rule = scores[(scores != 0) & (scores != 1)], "`binary` says that scores are 0 or 1"
+    if evaluator.exact and not wrong.size:
+        wrong = scores[scores != scores[0]] if scores.size else scores
+        rule = "`exact` says that every item has the same score"
+    if wrong.size:
+        raise EvaluationError(f"{task}: its facts' {rule}, got {wrong[0]}")
 
 
 @dataclass(frozen=True)
@@ -306,33 +266,6 @@ class Suite:
 
     name: str
     members: tuple[tuple[Evaluator, float], ...]
-
-
-def items_of(task: str, docs: Iterable[object]) -> tuple[Item, ...]:
-    """Make the items of a task's documents, in their order.
-
-    An id depends on the task's name and the document's content, not on its place: SHA-256 over
-    both as canonical JSON, first 16 hex digits. A document that occurs twice gives ``X`` and
-    ``X#2``.
-
-    Args:
-        task: The task's name.
-        docs: The documents, whatever JSON can write; other values count by their ``str``.
-    """
-    seen: Counter[str] = Counter()
-    items = []
-    for doc in docs:
-        content = hashlib.sha256(canonical([task, doc])).hexdigest()[:16]
-        seen[content] += 1
-        twin = f"#{seen[content]}" if seen[content] > 1 else ""
-        items.append(Item(id=content + twin, task=task))
-    return tuple(items)
-
-
-def canonical(value: object) -> bytes:
-    """Return the one JSON text of a value: sorted keys, no spaces, UTF-8."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-    return text.encode("utf-8", "surrogatepass")
 
 
 def fingerprint(evaluator: str, settings: Mapping[str, Any], requests: Iterable[object]) -> str:

@@ -67,6 +67,24 @@ class EvaluatorContract:
     def test_items_are_the_same_when_built_again(self, evaluator: Evaluator, build: Build) -> None:
         assert build().items == evaluator.items
 
+    def test_clusters_and_bounds_are_the_same_when_built_again(
+        self, evaluator: Evaluator, build: Build
+    ) -> None:
+        again = build()
+        assert again.cluster_ids == evaluator.cluster_ids
+        assert (again.bounds, again.binary) == (evaluator.bounds, evaluator.binary)
+        assert again.exact == evaluator.exact
+
+    def test_scores_are_such_as_its_facts_say(
+        self, evaluator: Evaluator, full: ScoreVector
+    ) -> None:
+        """Inside ``bounds``, 0 or 1 where ``binary``, all the same where ``exact``."""
+        known = full[~np.isnan(full)]
+        low, high = evaluator.bounds or (-np.inf, np.inf)
+        assert ((low <= known) & (known <= high)).all()
+        assert not evaluator.binary or set(known.tolist()) <= {0.0, 1.0}
+        assert not evaluator.exact or len(set(known.tolist())) <= 1
+
     def test_nothing_asked_gives_an_empty_vector(self, score: Score) -> None:
         assert score([]).shape == (0,)
 

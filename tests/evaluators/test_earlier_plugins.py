@@ -64,6 +64,16 @@ def test_an_object_with_the_attributes_of_a_task_is_an_evaluator():
     assert opened.failures == {opened.items[1].id: "odd"}
 
 
+def test_an_attribute_that_is_a_fact_of_later_is_the_plugins_own():
+    class Exact(Lengths):
+        exact, bounds, clusters, binary = "yes", "none", 3, "no"
+
+    plugin = EvaluatorPlugin(name="exact", meaning="x", options=Options, open=Exact)
+    opened = plugin.opened(plugin.options(file="t"), Path(), None)
+    assert (opened.exact, opened.bounds, opened.clusters, opened.binary) == (False, None, None, 0)
+    assert opened.cluster_ids == tuple(item.id for item in opened.items)
+
+
 def test_what_lacks_an_attribute_of_a_task_is_refused():
     class Nameless:
         items, unit, higher_is_better = (), "x", True

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -13,8 +15,8 @@ FACTS = {"task": "sums", "unit": "acc", "higher_is_better": True, "items": ITEMS
 class Gives(Evaluator):
     """Gives what it is told to, whatever is asked."""
 
-    def __init__(self, scores):
-        super().__init__(TaskFacts(**FACTS))
+    def __init__(self, scores, **facts):
+        super().__init__(TaskFacts(**FACTS, **facts))
         self._scores = scores
 
     def score(self, model, which):
@@ -72,6 +74,12 @@ def test_canonical_text_has_sorted_keys_and_no_spaces():
         ({"sizes": (1.0, 0.0)}, "sums: `sizes` must be above 0, got 0.0"),
         ({"sizes": (1.0, float("nan"))}, "sums: `sizes` must be above 0, got nan"),
         ({"chance": 1.5}, r"sums: `chance` must be in \[0, 1\], got 1.5"),
+        ({"clusters": ("a",)}, "sums: expected one of `clusters` for each of 2 items, got 1"),
+        ({"bounds": (1.0, 0.0)}, "sums: `bounds` must be two finite numbers.* got 1 and 0"),
+        ({"bounds": (0.0, math.inf)}, "sums: `bounds` must be two finite.* got 0 and inf"),
+        ({"bounds": (math.nan, 1.0)}, "sums: `bounds` must be two finite.* got nan and 1"),
+        ({"binary": True}, "sums: `binary` needs `bounds` of 0 and 1"),
+        ({"exact": True, "measured": True}, "sums: what is `measured` is not `exact`"),
     ],
 )
 def test_facts_that_do_not_agree_are_refused(changes, rule):
@@ -91,6 +99,20 @@ def test_an_evaluator_shows_its_facts_and_the_defaults_of_the_others():
     assert {name: getattr(found, name) for name in FACTS} == FACTS
     assert (found.sizes, found.chance, found.documents, found.notice) == (None, None, None, "")
     assert (found.measured, found.reported(0.5), found.failures) == (False, 0.5, {})
+    assert (found.clusters, found.exact, found.bounds, found.binary) == (None, False, None, False)
+
+
+def test_items_of_one_content_are_one_cluster():
+    items = items_of("sums", ["a", "b", "a"])
+    alone = TaskFacts(**{**FACTS, "items": items})
+    assert alone.cluster_ids == (items[0].id, items[1].id, items[0].id)
+
+
+def test_twins_join_the_clusters_that_they_are_in():
+    items = items_of("sums", ["a", "b", "a", "c"])
+    facts = TaskFacts(**{**FACTS, "items": items}, clusters=("p", "q", "q", "r"))
+    assert facts.cluster_ids == ("p", "p", "p", "r")
+    assert facts.clusters == ("p", "q", "q", "r")
 
 
 def test_one_float64_a_position_is_taken_as_it_is():
@@ -111,3 +133,24 @@ def test_scores_of_another_number_or_type_are_refused(scores, got):
     rule = f"sums: expected 2 scores as a float64 array, got {got}"
     with pytest.raises(EvaluationError, match=rule):
         score_items(Gives(scores), None, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("facts", "scores", "rule"),
+    [
+        ({"bounds": (0, 1)}, [1.0, 1.5], r"`bounds` say that scores are in \[0, 1\], got 1.5"),
+        ({"bounds": (-1, 1)}, [-np.inf, 0.0], r"`bounds` say .* \[-1, 1\], got -inf"),
+        ({"bounds": (0, 1), "binary": True}, [1.0, 0.5], "`binary` says .* 0 or 1, got 0.5"),
+        ({"exact": True}, [np.nan, 7.0, 8.0], "`exact` says .* the same score, got 8.0"),
+    ],
+)
+def test_scores_that_the_facts_exclude_are_refused(facts, scores, rule):
+    with pytest.raises(EvaluationError, match=f"^sums: its facts' {rule}$"):
+        score_items(Gives(np.array(scores), **facts), None, [0] * len(scores))
+
+
+@pytest.mark.parametrize("facts", [{"bounds": (0, 1), "binary": True}, {"exact": True}])
+def test_a_score_that_failed_is_outside_of_nothing(facts):
+    scores = np.array([np.nan, 1.0, 1.0])
+    assert score_items(Gives(scores, **facts), None, [0, 1, 1]) is scores
+    assert score_items(Gives(scores[:0], **facts), None, []).shape == (0,)
