@@ -15,10 +15,12 @@ out, as in the count by Kaplan et al., arXiv:2001.08361, section 2.1 (2 N, there
 With other scores beside it in one mean, ``divide_by`` gives it their size.
 
 A cost is a number of the whole model, not of an item; but each pool of a study needs an item of its
-own, so the number is there ``repeats`` times, under other ids. ``tokens_per_second`` is measured at
-every item anew: it depends on the machine and its other load and is *not* repeatable. It is the
-one exception to the law that the same positions give the same bits, and marked as such
-(``measured``, and the unit): who compares scores, such as ``mergetune reproduce``, leaves it out.
+own, so the number is there ``repeats`` times, under other ids. What is counted is ``exact``: it has
+no sampling error, however few items there are. ``tokens_per_second`` is measured at every item
+anew: two of them in a pool say how much it varies. It depends on the machine and its other load and
+is *not* repeatable. It is the one exception to the law that the same positions give the same bits,
+and marked as such (``measured``, and the unit): who compares scores, such as ``mergetune
+reproduce``, leaves it out.
 """
 
 from __future__ import annotations
@@ -60,8 +62,8 @@ class CostOptions(StrictModel):
     divide_by: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="what counts as 1, such as a parent's cost"
     )
-    repeats: int = Field(
-        3, ge=1, description="items; every pool needs one, and two for an interval"
+    repeats: int | None = Field(
+        None, ge=1, description="items: one for each pool, of a speed two; 3, of a speed 6"
     )
     max_tokens: int = Field(64, ge=1, description="tokens that each prompt of a batch may bring")
 
@@ -78,8 +80,9 @@ class Cost(Evaluator):
                 task=task,
                 unit=_unit(options),
                 higher_is_better=speed,
-                items=items_of(task, range(options.repeats)),
+                items=items_of(task, range(options.repeats or (6 if speed else 3))),
                 measured=speed,
+                exact=not speed,
             )
         )
 

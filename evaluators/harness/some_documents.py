@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from merge_core.errors import EvaluationError
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
     from evaluators.harness.requests import Prepared
+
+Say = Callable[[Any, "Instance"], object]
 
 _LOOK = 64  # documents that are looked at first: some tasks take long to judge an answer
 
@@ -41,7 +43,7 @@ def with_metric(prepared: Prepared, filter: FilterEnsemble, metric: str) -> Prep
                 for i, requests in enumerate(documents)
                 if not _has(task, requests, filter, metric, say)
             }
-            for say in (_wrong, _right)
+            for say in (wrong, right)
         ]
 
     step = max(1, len(prepared.requests) // _LOOK)
@@ -72,21 +74,34 @@ def _has(
     requests: Sequence[Instance],
     filter: FilterEnsemble,
     metric: str,
-    say: Callable[[Any, Instance], object],
+    say: Say,
 ) -> bool:
     """Return whether a made-up answer has the metric; what cannot be tried counts as one."""
-    copies = [replace(r, resps=[], filtered_resps={}) for r in requests]
     try:
-        for request in copies:
-            request.resps.extend([say(task, request)] * request.repeats)
-        filter.apply(copies)
-        answers = [request.filtered_resps[filter.name] for request in copies]
-        return metric in task.process_results(requests[0].doc, answers)
+        return metric in results(task, requests, filter, say).metrics
     except Exception:  # the task's own code, on an answer that no model gave
         return True
 
 
-def _wrong(task: Any, request: Instance) -> object:
+class Results(NamedTuple):
+    """What a document's made-up answers are after the filter, and what the task makes of them."""
+
+    answers: list[Any]
+    metrics: dict[str, Any]
+
+
+def results(task: Any, requests: Sequence[Instance], filter: FilterEnsemble, say: Say) -> Results:
+    """Answer a document's requests with ``right`` or ``wrong``; the task's code may raise."""
+    copies = [replace(r, resps=[], filtered_resps={}) for r in requests]
+    for request in copies:
+        request.resps.extend([say(task, request)] * request.repeats)
+    filter.apply(copies)
+    answers = [request.filtered_resps[filter.name] for request in copies]
+    return Results(answers, task.process_results(requests[0].doc, answers))
+
+
+def wrong(task: Any, request: Instance) -> object:
+    """Return an answer that should be a wrong one, as an engine would give it."""
     text = request.request_type == "generate_until"
     nats = -1.0 - request.idx
     return (
@@ -94,7 +109,8 @@ def _wrong(task: Any, request: Instance) -> object:
     )
 
 
-def _right(task: Any, request: Instance) -> object:
+def right(task: Any, request: Instance) -> object:
+    """Return an answer that should be the right one, as an engine would give it."""
     if request.request_type == "generate_until":
         return str(task.doc_to_target(request.doc))
     return -1.0 if request.request_type == "loglikelihood_rolling" else (-1.0, True)

@@ -31,6 +31,7 @@ from evaluators.harness.metrics import Reduction, chance, graded, metrics_of, re
 from evaluators.harness.public_data import notice_of
 from evaluators.harness.refusals import ANSWERABLE
 from evaluators.harness.requests import Prepared
+from evaluators.harness.score_range import range_of
 from evaluators.harness.some_documents import with_metric
 from evaluators.harness.targets import Ending, NoTarget, targets_of
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, items_of
@@ -77,7 +78,7 @@ class LmEvalTask(Evaluator):
         _refuse_filter(prepared.name, self._filter)
         self._prepared = prepared = with_metric(prepared, self._filter, unit)
         self._reduction = reduction(prepared, unit)
-        super().__init__(_facts(prepared, self._reduction))
+        super().__init__(_facts(prepared, self._reduction, self._filter))
         self._lengths: dict[int, tuple[int, int]] = {}  # position -> tokens of prompt, of answer
         facts = {"metric": self.unit, "filter": self.filter, **chosen}
         self._fingerprint = fingerprint_of(prepared, facts)
@@ -169,7 +170,8 @@ class LmEvalTask(Evaluator):
         return {i: f"{reason}{more}" for i, reason in reasons.items() if reason}
 
 
-def _facts(prepared: Prepared, by: Reduction) -> TaskFacts:
+def _facts(prepared: Prepared, by: Reduction, filter: FilterEnsemble) -> TaskFacts:
+    scores = range_of(prepared, by, filter)
     better = {**dict.fromkeys(GRADED, True), **prepared.task.higher_is_better()}
     documents = [requests[0].doc for requests in prepared.requests]
     return TaskFacts(
@@ -182,6 +184,8 @@ def _facts(prepared: Prepared, by: Reduction) -> TaskFacts:
         chance=chance(prepared, by.metric),
         documents=tuple(item.id for item in items_of("", documents)),
         notice=notice_of(prepared.task),
+        bounds=scores.bounds,
+        binary=scores.binary,
     )
 
 

@@ -59,7 +59,7 @@ class AnswerEvaluator(Evaluator):
         options: How.
         tokenizer: Counts the tokens of prompts.
         name: The evaluator's.
-        unit, higher_is_better: See ``protocol.TaskFacts``.
+        unit, higher_is_better, bounds, binary: See ``facts.TaskFacts``.
         settings: What else decides a score, as JSON values.
         known: Per prompt, what an answer is compared to.
 
@@ -78,10 +78,17 @@ class AnswerEvaluator(Evaluator):
         higher_is_better: bool = True,
         settings: Mapping[str, Any],
         known: Sequence[object],
+        bounds: tuple[float, float] | None = None,
+        binary: bool = False,
     ) -> None:
         super().__init__(
             TaskFacts(
-                task=prompts.task, unit=unit, higher_is_better=higher_is_better, items=prompts.items
+                task=prompts.task,
+                unit=unit,
+                higher_is_better=higher_is_better,
+                items=prompts.items,
+                bounds=bounds,
+                binary=binary,
             )
         )
         self.rows = prompts.rows

@@ -69,6 +69,8 @@ class ExactMatch(AnswerEvaluator):
             unit="exact_match" if options.metric == "exact" else "f1",
             settings=options.model_dump(include=names),
             known=self._right,
+            bounds=(0.0, 1.0),
+            binary=options.metric == "exact",
         )
 
     def values(self, answers: Sequence[tuple[int, str]]) -> list[float]:

@@ -92,6 +92,7 @@ class Judge(AnswerEvaluator):
             unit="points",
             settings=options.model_dump(include={*names, "reply_tokens"}),
             known=[row.values for row in prompts.rows],
+            bounds=(options.low, options.high),
         )
 
     def values(self, answers: Sequence[tuple[int, str]]) -> list[float]:

@@ -72,6 +72,8 @@ class MultipleChoice(Evaluator):
                 higher_is_better=True,
                 items=prompts.items,
                 chance=None if margin else sum(shares) / len(shares),
+                bounds=None if margin else (0.0, 1.0),
+                binary=options.metric not in GRADED,
             )
         )
         self._pairs = [

@@ -3,7 +3,7 @@
     # lengths.py, given on the command line: mergetune run study --plugin lengths.py
     from evaluators.jsonl.python_function import scorer
 
-    @scorer(name="brevity", higher_is_better=False)
+    @scorer(name="brevity", higher_is_better=False)  # more: unit, bounds=(least, greatest)
     def words(answer: str, item: dict) -> float:
         return len(answer.split())
 
@@ -50,6 +50,7 @@ class Scorer:
     function: Function
     unit: str = "score"
     higher_is_better: bool = True
+    bounds: tuple[float, float] | None = None
 
     def __call__(self, answer: str, item: dict[str, Any]) -> float:
         """Return the function's score of one answer to one line of the file; nan: it has none."""
@@ -57,7 +58,11 @@ class Scorer:
 
 
 def scorer(
-    *, name: str, unit: str = "score", higher_is_better: bool = True
+    *,
+    name: str,
+    unit: str = "score",
+    higher_is_better: bool = True,
+    bounds: tuple[float, float] | None = None,
 ) -> Callable[[Function], Scorer]:
     """Declare a function that takes the answer and its line of the file and returns a score.
 
@@ -65,8 +70,9 @@ def scorer(
         name: What a study file calls it.
         unit: What a score counts.
         higher_is_better: Whether a larger score is a better one.
+        bounds: Least and greatest number that it ever returns, where there are such.
     """
-    return lambda function: Scorer(name, function, unit, higher_is_better)
+    return lambda function: Scorer(name, function, unit, higher_is_better, bounds)
 
 
 class PythonOptions(FreeAnswerOptions):
@@ -96,13 +102,15 @@ class PythonFunction(AnswerEvaluator):
             higher_is_better=self._scorer.higher_is_better,
             settings={"function": options.function, "code": _code(self._scorer)},
             known=[row.values for row in prompts.rows],
+            bounds=self._scorer.bounds,
         )
 
     def values(self, answers: Sequence[tuple[int, str]]) -> list[float]:
         """Call the function for each answer.
 
         Raises:
-            EvaluationError: It raises, or returns something else than a finite number or nan.
+            EvaluationError: It raises, or returns something else than nan or a finite number
+                inside its bounds.
         """
         return [self._value(i, text) for i, text in answers]
 
@@ -126,6 +134,10 @@ class PythonFunction(AnswerEvaluator):
             raise EvaluationError(f"{called}: {type(error).__name__}: {error}") from error
         if not isinstance(value, (numbers.Real, np.bool_)) or math.isinf(value):
             raise EvaluationError(f"{called}: expected a finite number or nan, got {value!r}")
+        low, high = self._scorer.bounds or (-math.inf, math.inf)
+        if value < low or value > high:
+            wanted = f"a number from {low:g} to {high:g}, its `bounds`"
+            raise EvaluationError(f"{called}: expected {wanted}, got {value!r}")
         if math.isnan(value):
             self.failures[self.items[i].id] = f"{called} gave nan"
         return float(value)

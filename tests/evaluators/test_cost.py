@@ -190,3 +190,12 @@ def test_each_pool_can_have_an_item(tokenizer):
         seed=0,
     )
     assert [len(pool) for pool in pools.values()] == [1, 1, 1]
+
+
+def test_what_is_counted_is_exact_and_a_speed_is_not(tokenizer):
+    found = [open_entry("cost", None, tokenizer, metric=m) for m in ("bytes", "tokens_per_second")]
+    assert [(cost.exact, cost.measured, len(cost.items)) for cost in found] == [
+        (True, False, 3),
+        (False, True, 6),
+    ]
+    assert {(cost.bounds, cost.clusters) for cost in found} == {(None, None)}

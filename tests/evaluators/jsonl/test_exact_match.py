@@ -222,3 +222,9 @@ def test_target_in_a_chat_ends_with_what_ends_a_turn(turn, ending, tmp_path, mak
     ((prompt, answer),) = written(open_entry("exact_match", tmp_path, chatty, **entry))
     assert prompt.endswith(f"<user>2?{turn}<assistant>")
     assert answer == f"4{ending}"
+
+
+@pytest.mark.parametrize(("metric", "binary"), [("exact", True), ("f1", False)])
+def test_scores_are_shares_and_those_of_exact_right_or_wrong(metric, binary, opened):
+    task = opened([{"q": "a", "answer": "b"}], metric=metric)
+    assert (task.bounds, task.binary, task.exact) == ((0, 1), binary, False)

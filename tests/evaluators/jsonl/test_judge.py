@@ -364,3 +364,8 @@ def test_fingerprint_changes_with(change, opened):
 def test_fingerprint_does_not_change_with(change, opened):
     url = "http://127.0.0.1:9"
     assert opened(url, **{change: 2}).fingerprint() == opened(url).fingerprint()
+
+
+def test_scores_are_between_what_the_judge_may_say(opened):
+    quiz = opened("http://127.0.0.1:9", low=0, high=1)
+    assert (quiz.bounds, quiz.binary) == ((0, 1), False)

@@ -239,3 +239,17 @@ def test_loss_of_a_question_is_the_log_of_what_probability_scores(standard, toke
     shares = score_all(quiz, live)
     losses = live.engine.losses(quiz.targets(range(len(shares))))
     assert [math.exp(-x) for x in losses] == pytest.approx(shares, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("metric", "bounds", "binary"),
+    [
+        ("acc", (0, 1), True),
+        ("acc_bytes", (0, 1), True),
+        ("probability", (0, 1), False),
+        ("margin", None, False),
+    ],
+)
+def test_scores_are_right_or_wrong_a_probability_or_without_bounds(metric, bounds, binary, opened):
+    quiz = opened([row()], metric=metric)
+    assert (quiz.bounds, quiz.binary, quiz.exact) == (bounds, binary, False)

@@ -162,3 +162,12 @@ def test_fingerprint_changes_with_the_file_of_the_function(opened, registered, t
 def test_a_function_without_a_file_has_a_fingerprint(opened, registered):
     registered(size=min)
     assert json.loads(opened("size").fingerprint())["code"] == ""
+
+
+def test_the_declaration_says_between_which_numbers_a_score_is(opened, registered):
+    registered(share=scorer(name="share", bounds=(0, 1))(lambda answer, item: len(answer) / 4))
+    registered(bare=lambda answer, item: 1)
+    assert (opened("bare").bounds, opened("share").bounds) == (None, (0, 1))
+    assert score_all(opened("share"), scripted(says=lambda _: "ab")) == [0.5] * 6
+    with pytest.raises(EvaluationError, match=r"jsonl:1: scorer 'share': .* 0 to 1.* got 1.25"):
+        score_all(opened("share"), scripted(says=lambda _: "abcde"))
