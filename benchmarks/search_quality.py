@@ -272,7 +272,8 @@ def stepped(
     seen: list[Any],
 ) -> int:
     """Go by gradient until steps or budget end; return what it cost."""
-    search = GradientSearch(land.space, set(land.space), start, {"items": 300}, seed)
+    items = {"items": [str(i) for i in range(300)]}
+    search = GradientSearch(land.space, set(land.space), start, items, seed)
     done: list[Measured] = []
     spent = 0
     while spent < budget and (step := search.next(done, steps)) is not None:

@@ -32,8 +32,7 @@ class Steps:
         self._sampler = spec.search.sampler
         self._smooth = worker.builder.space.smooth
         self._distributions = worker.builder.space.distributions()
-        pool = worker.tasks.pools[SEARCH]
-        self._sizes = {task: len(pool.of(task)) for task in worker.tasks.scored_by(SEARCH)}
+        self._clusters = worker.tasks.clusters(SEARCH)
 
     def next(self, trials: Sequence[Trial], budget: int) -> Step | None:
         """Return the next step, or None: steps have led as far as they do, or trials were drawn.
@@ -49,7 +48,8 @@ class Steps:
         start = best_point(before(trials, Trial.was_searched))
         if len(done) < len(searched) or start is None:
             return None
-        search = GradientSearch(self._distributions, self._smooth, start, self._sizes, self._seed)
+        smooth, seed = self._smooth, self._seed
+        search = GradientSearch(self._distributions, smooth, start, self._clusters, seed)
         return search.next(done, self.most(budget))
 
     def most(self, budget: int) -> int:
@@ -87,7 +87,7 @@ def before(trials: Sequence[Trial], first: Callable[[Trial], bool]) -> Sequence[
 
 
 def best_point(trials: Sequence[Trial]) -> Mapping[str, Any] | None:
-    """Return the point of the best trial that lies in the space."""
-    points = [t for t in trials if t.params and t.value is not None]
+    """Return the point of the best trial that lies in the space and has seen all search items."""
+    points = [t for t in trials if t.params and t.state == "complete"]
     best = max(points, key=lambda t: t.value or 0.0, default=None)
     return None if best is None else best.params

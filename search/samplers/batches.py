@@ -1,12 +1,15 @@
 """Which items of the search pool are learnt from, and which are held out to tell when to stop.
 
-The pool is split in two by its own order: training items, of which every step takes the next few
-(each once before any twice, then in a new order), and held-out items, which no slope ever sees.
+The pool is split in two by a hash: training items, of which every step takes the next few (each
+once before any twice, then in a new order), and held-out items, which no slope ever sees. The
+pool's own order has no part in that: a race looks at the first items of the pool, and those must
+be as much learnt from as the others. Clusters stay together: twins of what is learnt tell nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
 from search.samplers.steps import Places
@@ -21,15 +24,18 @@ class Batches:
     ``held`` are the held-out ones.
 
     Args:
-        sizes: Task -> how many items of it the search pool has, at least one.
-        seed: The study's; decides which items a step takes.
+        clusters: Task -> the cluster of each of its items in the search pool, at least one.
+        seed: The study's; decides which items are held out, and which a step takes.
     """
 
-    def __init__(self, sizes: Mapping[str, int], seed: int) -> None:
+    def __init__(self, clusters: Mapping[str, Sequence[str]], seed: int) -> None:
         self._seed = seed
-        held = {task: round(HELD_OUT * n) for task, n in sizes.items()}
-        self.held: Places = {task: tuple(range(n)) for task, n in held.items() if n}
-        self._train = {task: range(held[task], n) for task, n in sizes.items()}
+        held = {task: self._held(task, ids) for task, ids in clusters.items()}
+        self.held: Places = {task: places for task, places in held.items() if places}
+        self._train = {
+            task: sorted({*range(len(ids))}.difference(held[task]))
+            for task, ids in clusters.items()
+        }
         share = min(1.0, BATCH / sum(map(len, self._train.values())))
         self._takes = {task: max(1, round(share * len(x))) for task, x in self._train.items()}
 
@@ -44,9 +50,19 @@ class Batches:
             found[task] = tuple(sorted(order[start : start + takes]))
         return found
 
-    def _order(self, task: str, epoch: int) -> list[int]:
-        def rank(place: int) -> bytes:
-            text = f"{self._seed}\x1f{task}\x1f{epoch}\x1f{place}"
-            return blake2b(text.encode(), digest_size=16).digest()
+    def _held(self, task: str, clusters: Sequence[str]) -> tuple[int, ...]:
+        """Return the places of whole clusters, in a random order as many as there is room for."""
+        room, members = round(HELD_OUT * len(clusters)), Counter(clusters)
+        chosen = set()
+        for name in sorted(members, key=lambda name: self._rank(task, "held", name)):
+            if members[name] <= room:
+                chosen.add(name)
+                room -= members[name]
+        return tuple(place for place, name in enumerate(clusters) if name in chosen)
 
-        return sorted(self._train[task], key=rank)
+    def _order(self, task: str, epoch: int) -> list[int]:
+        return sorted(self._train[task], key=lambda place: self._rank(task, epoch, place))
+
+    def _rank(self, *names: object) -> bytes:
+        text = "\x1f".join(map(str, (self._seed, *names)))
+        return blake2b(text.encode(), digest_size=16).digest()

@@ -47,8 +47,8 @@ class GradientSearch:
         space: Knob name -> distribution.
         smooth: Names of the knobs to move, all with ranges, at least one.
         start: Knob name -> value of the first point.
-        sizes: Task -> how many items of it the search pool has, at least one.
-        seed: The study's; decides which items a step takes.
+        clusters: Task -> the cluster of each of its items in the search pool, at least one.
+        seed: The study's; decides which items are held out, and which a step takes.
 
     Raises:
         ParameterError: No knob moves.
@@ -59,11 +59,11 @@ class GradientSearch:
         space: Space,
         smooth: Set[str],
         start: Mapping[str, Any],
-        sizes: Mapping[str, int],
+        clusters: Mapping[str, Sequence[str]],
         seed: int,
     ) -> None:
         self._cube = _cube(space, smooth & start.keys())
-        self._start, self._batches = dict(start), Batches(sizes, seed)
+        self._start, self._batches = dict(start), Batches(clusters, seed)
 
     def next(self, done: Sequence[Measured], most: int) -> Step | None:
         """Return the next step, or None where the search is over.

@@ -23,7 +23,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import groupby
-from typing import Self
 
 from merge_core.errors import ParameterError
 
@@ -44,7 +43,7 @@ class Units:
     ends: Mapping[str, tuple[int, ...]]
 
     @classmethod
-    def of(cls, clusters: Mapping[str, Sequence[str]], seed: int) -> Self:
+    def of(cls, clusters: Mapping[str, Sequence[str]], seed: int) -> Units:
         """Cut a pool into units.
 
         Args:

@@ -60,10 +60,8 @@ class _Fit:
     ) -> None:
         import torch
 
-        pool = tasks.pools[SEARCH]
-        sizes = {task: len(pool.of(task)) for task in tasks.scored_by(SEARCH)}
         self._live, self._tasks, self._routers = live, tasks, routers
-        self._batches = Batches(sizes, seed)
+        self._batches = Batches(tasks.clusters(SEARCH), seed)
         self._at = {name: torch.zeros_like(x, dtype=torch.float32) for name, x in routers.items()}
         self._best = self._since = {name: x.clone() for name, x in self._at.items()}
         self._loss = math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ class Tasks:
     @property
     def weights(self) -> Mapping[str, float]:
         """Task -> what its mean counts in the number of a trial on the search pool."""
-        return self._aggregate(SEARCH).weights
+        return self.aggregate_of(SEARCH).weights
 
     @property
     def notices(self) -> list[str]:
@@ -125,13 +126,66 @@ class Tasks:
             found[task] = vector * (1.0 if evaluator.higher_is_better else -1.0)
         return found
 
+    def contributions(
+        self, scores: Mapping[str, Sequence[float]], pool: str
+    ) -> dict[str, intervals.Vector]:
+        """Return what each item adds to its task's mean over the whole pool, times their number.
+
+        So the plain mean over the pool is the task's mean, of items that do not count the same,
+        too; negated where lower is better.
+
+        Args:
+            scores: As in ``oriented``.
+            pool: ``search``, ``select`` or ``report``.
+        """
+        found = {}
+        for task, evaluator in self.scored_by(pool).items():
+            vector = np.asarray(scores[task], dtype=np.float64)
+            shares = self._shares(evaluator, pool, task)[: len(vector)]
+            found[task] = vector * shares * (1.0 if evaluator.higher_is_better else -1.0)
+        return found
+
+    def spans(self, pool: str) -> dict[str, float]:
+        """Return task -> how far ``contributions`` of any two items can be apart, or inf."""
+        found = {}
+        for task, evaluator in self.scored_by(pool).items():
+            low, high = evaluator.bounds or (-math.inf, math.inf)
+            if evaluator.sizes is not None:  # shares of nearly nothing bring any score near 0
+                low, high = min(low, 0.0), max(high, 0.0)
+            found[task] = (high - low) * float(self._shares(evaluator, pool, task).max())
+        return found
+
+    def is_whole(self, scores: Mapping[str, Sequence[float]], pool: str) -> bool:
+        """Return whether there is a score for every item of a pool."""
+        return all(len(scores[t]) == len(self.pools[pool].of(t)) for t in self.scored_by(pool))
+
+    def clusters(self, pool: str) -> dict[str, list[str]]:
+        """Return task -> the cluster of each of its items in a pool, in the pool's order."""
+        return {
+            task: [evaluator.cluster_ids[i] for i in self.pools[pool].of(task)]
+            for task, evaluator in self.scored_by(pool).items()
+        }
+
+    def exact(self, pool: str) -> frozenset[str]:
+        """Return tasks whose score is known without sampling: every item's is the same."""
+        return frozenset(task for task, e in self.scored_by(pool).items() if e.exact)
+
+    def _shares(self, evaluator: Evaluator, pool: str, task: str) -> intervals.Vector:
+        """Return the items' sizes over their mean, which is 1 where they count the same."""
+        which = self.pools[pool].of(task)
+        sizes = (
+            np.ones(len(which)) if evaluator.sizes is None else np.array(evaluator.sizes)[[*which]]
+        )
+        shares: intervals.Vector = sizes / sizes.mean()
+        return shares
+
     def value(self, scores: Mapping[str, Sequence[float]], pool: str) -> tuple[float, float]:
         """Return the tasks' one number, higher is better, and its standard error."""
-        return self._aggregate(pool).value(self.oriented(scores, pool))
+        return self.aggregate_of(pool).value(self.oriented(scores, pool))
 
     def values(self, scores: Mapping[str, Sequence[float]], pool: str) -> tuple[float, ...]:
         """Return the objectives of a study that keeps its entries apart, higher is better."""
-        return self._aggregate(pool).values(self.oriented(scores, pool))
+        return self.aggregate_of(pool).values(self.oriented(scores, pool))
 
     def about(self) -> dict[str, Any]:
         """Return what is stored of the tasks when a study begins."""
@@ -143,7 +197,8 @@ class Tasks:
             "pools": {name: self._ids(pool) for name, pool in self.pools.items()},
         }
 
-    def _aggregate(self, pool: str) -> Aggregate:
+    def aggregate_of(self, pool: str) -> Aggregate:
+        """Return how the tasks become one number on a pool."""
         return self.aggregate.on_search() if pool == SEARCH else self.aggregate
 
     def _ids(self, pool: Pool) -> dict[str, list[str]]:

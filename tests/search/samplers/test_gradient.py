@@ -7,7 +7,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from merge_core.errors import ParameterError
-from search.samplers.batches import BATCH
+from search.samplers.batches import BATCH, Batches
 from search.samplers.cube import Cube
 from search.samplers.gradient import CUTS, LOOK, PATIENCE, RATE, GradientSearch
 from search.samplers.steps import Measured
@@ -26,7 +26,12 @@ SIZES = {"add": 100, "sort": 60}
 
 
 def search(start=START, sizes=SIZES, seed=0):
-    return GradientSearch(SPACE, SMOOTH, start, sizes, seed)
+    return GradientSearch(SPACE, SMOOTH, start, clusters(sizes), seed)
+
+
+def clusters(sizes, members=1):
+    """Task -> clusters of so many items each."""
+    return {task: [str(i // members) for i in range(n)] for task, n in sizes.items()}
 
 
 def loss(point):
@@ -86,7 +91,8 @@ def test_every_training_item_is_learnt_from_once_before_any_twice_and_no_held_ou
     steps, _ = run(search(), 120)
     for task, size in SIZES.items():
         held = set(steps[0].look[task])
-        assert held == set(range(size // 4))
+        assert len(held) == size // 4
+        assert held <= set(range(size))
         times = Counter(dict.fromkeys(range(size // 4, size), 0))
         for step in steps[:-1]:
             times.update(step.learn[task])
@@ -159,7 +165,7 @@ def test_search_that_ended_by_its_budget_goes_on_with_more_as_if_the_mean_had_no
 
 def test_space_without_a_knob_to_move_is_refused():
     with pytest.raises(ParameterError, match="needs a knob with a slope"):
-        GradientSearch(SPACE, frozenset(), START, SIZES, 0)
+        GradientSearch(SPACE, frozenset(), START, clusters(SIZES), 0)
 
 
 def test_derivatives_of_a_cube_are_those_of_finite_differences():
@@ -173,3 +179,26 @@ def test_derivatives_of_a_cube_are_those_of_finite_differences():
             moved[i] += sign * side
             ends.append(cube.values(moved)[name])
         assert found[i] == pytest.approx((ends[1] - ends[0]) / (2 * side), rel=1e-6)
+
+
+def test_clusters_are_held_out_as_a_whole():
+    batches = Batches(clusters({"passages": 100}, members=7), seed=0)
+    held = {place // 7 for place in batches.held["passages"]}
+    learnt = {place // 7 for number in range(4) for place in batches.of(number)["passages"]}
+    assert not held & learnt
+    assert 100 / 4 - 7 < len(batches.held["passages"]) <= 100 / 4
+
+
+def test_what_is_held_out_has_nothing_to_do_with_the_order_of_the_pool():
+    shares = []
+    for seed in range(40):
+        held = Batches(clusters({"a": 100}), seed).held["a"]
+        shares.append(sum(place < 50 for place in held) / len(held))
+    assert len(set(shares)) > 5
+    assert abs(sum(shares) / 40 - 0.5) < 0.05  # four standard errors
+
+
+def test_a_task_that_is_one_cluster_is_learnt_from():
+    batches = Batches({"one": ["p"] * 9}, seed=0)
+    assert not batches.held
+    assert batches.of(0) == {"one": tuple(range(9))}

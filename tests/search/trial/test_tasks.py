@@ -74,3 +74,27 @@ def test_a_run_says_what_must_be_known_before_its_first_trial(
     monkeypatch.setattr(whole, "Worker", lambda *_: bench)
     assert whole.run(spec.folder, Told(), lambda: True) is None
     assert heard == ["parents: mapped: they are points", "Public.", "begin"]
+
+
+@pytest.mark.parametrize("pool", ["search", "report"])
+def test_contributions_have_a_tasks_number_as_their_plain_mean_whatever_items_count(
+    bench: toy.Toy, pool: str
+) -> None:
+    random = np.random.default_rng(1)
+    scores = {task: list(random.uniform(size=10)) for task in ("gain", "loss")}
+    parts = bench.tasks.contributions(scores, pool)
+    for task, vector in bench.tasks.oriented(scores, pool).items():
+        assert parts[task].mean() == pytest.approx(vector.mean(), rel=1e-12)
+    first = bench.tasks.contributions({task: x[:3] for task, x in scores.items()}, pool)
+    assert first["loss"].tolist() == parts["loss"][:3].tolist(), "an item's part is its own"
+
+
+def test_spans_hold_whatever_two_items_contribute(study: Study) -> None:
+    sizes = tuple(range(1, 41))
+    tasks = [toy.Task("gain", sizes=sizes, bounds=(2.0, 5.0)), toy.Task("loss")]
+    found = toy.Toy(study(), tasks=tasks).tasks
+    scores = {"gain": [2.0, 5.0] * 5, "loss": [0.5] * 10}
+    parts = found.contributions(scores, "search")["gain"]
+    spans = found.spans("search")
+    assert np.ptp(parts) <= spans["gain"] < np.inf
+    assert spans["loss"] == np.inf
