@@ -45,13 +45,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from search.scoring.intervals import Estimate, Vector, combined, paired_difference, standard_error
+from search.scoring.intervals import (
+    Estimate,
+    Scores,
+    combined,
+    items_to_show,
+    paired_difference,
+    sample_of,
+    standard_error,
+)
 from search.spec.score import Kind
 
 LEVEL = 0.95
 _OF_MISSES = 0.8  # for the differences; the rest for the models themselves
 _Z = 1.959963984540054  # normal quantile of LEVEL
-Vectors = Mapping[str, Vector]  # task -> scores of its items, higher is better
+Vectors = Mapping[str, Scores]  # task -> scores of its items, higher is better
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,14 @@ class Linear:
         """Return our value minus theirs, as ``Aggregate.difference``."""
         a, b = ([x[t] for t in self.factors] for x in (ours, theirs))
         return self._scaled(paired_difference(a, b, [*self.factors.values()], level), 0.0)
+
+    def items_to_show(
+        self, difference: float, ours: Vectors, theirs: Vectors, level: float = LEVEL
+    ) -> int | None:
+        """Return how many items show a difference of its value; see ``intervals.items_to_show``."""
+        a, b = ([x[t] for t in self.factors] for x in (ours, theirs))
+        weights = [*self.factors.values()]
+        return items_to_show(difference / self._scale, a, b, weights, level)
 
     def error(self, vectors: Vectors) -> float:
         """Return the standard error of its value."""
@@ -171,7 +187,7 @@ class Aggregate:
         The standard error of a ``min`` or ``geometric_mean`` is half its 95 % interval over 1.96.
 
         Args:
-            vectors: Task -> ``(n_t,)`` float, higher is better; see ``Tasks.oriented``.
+            vectors: Task -> its sample, higher is better; see ``Tasks.oriented``.
 
         Raises:
             NonFiniteError: A score is nan or infinite.
@@ -210,6 +226,29 @@ class Aggregate:
         if self.kind == "min":
             return self._difference_of_minima(ours, theirs, level)
         return self._difference_of_products(ours, theirs, level)
+
+    def items_to_show(self, ours: Vectors, theirs: Vectors, level: float = LEVEL) -> int | None:
+        """Return on how many items the interval of the difference seen would leave 0 out.
+
+        They are counted over the number's tasks, in the proportion and the clusters they have.
+        For a ``min`` or ``geometric_mean`` the width is taken to fall with the root of the number.
+
+        Args:
+            ours: As in ``difference``.
+            theirs: As in ``difference``.
+            level: As in ``difference``.
+
+        Returns:
+            None where there is no such number: the difference is 0, or has no finite interval.
+        """
+        found = self.difference(ours, theirs, level)
+        if self.kind in ("mean", "apart"):
+            return self.mean.items_to_show(found.mean, ours, theirs, level)
+        width = found.mean - found.low if found.mean > 0 else found.high - found.mean
+        if found.mean == 0 or not math.isfinite(width):
+            return None
+        items = sum(len(sample_of(ours[t]).values) for t in self.mean.factors)
+        return math.ceil(items * (width / found.mean) ** 2)
 
     def _each(self, vectors: Vectors, misses: float) -> list[Estimate]:
         return [part.estimate(vectors, 1 - misses) for part in self._parts]
@@ -261,7 +300,8 @@ class Aggregate:
         }
         kept = Linear(factors).difference(ours, theirs, level)
         f, k = self.tangent(a).factors, self.tangent(b).factors
-        left, right = [g * f[t] * ours[t] for t in f], [h * k[t] * theirs[t] for t in k]
+        left = [sample_of(ours[t]).times(g * f[t]) for t in f]
+        right = [sample_of(theirs[t]).times(h * k[t]) for t in k]
         form = paired_difference(left, right, [1.0] * len(f), level)
         low, high = (len(f) * (x - form.mean) for x in (form.low, form.high))
         return Estimate(

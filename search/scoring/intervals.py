@@ -39,17 +39,28 @@ from statistics import NormalDist
 import numpy as np
 
 from merge_core.errors import NonFiniteError, ParameterError
-from search.scoring.samples import Sample, Scores, Vector, design_of, linearised, sample_of
+from search.scoring.samples import (
+    IntVector,
+    Sample,
+    Scores,
+    Vector,
+    design_of,
+    linearised,
+    sample_of,
+)
 
 __all__ = [
     "Estimate",
+    "IntVector",
     "Sample",
+    "Scores",
     "Vector",
     "combined",
     "detectable",
     "items_to_show",
     "linearised",
     "paired_difference",
+    "sample_of",
     "standard_error",
 ]
 

@@ -38,6 +38,10 @@ class Tasks:
         self.aggregate = Aggregate(spec.aggregate, opened.entries)
         counts = {name: getattr(spec.items, name) for name in NAMES}
         self.pools = split(pool_ids(self.evaluators), counts, spec.search.seed)
+        self._clusters = {
+            name: {t: _clusters(e, pool.of(t)) for t, e in self.scored_by(name).items()}
+            for name, pool in self.pools.items()
+        }
 
     def scored_by(self, pool: str) -> Mapping[str, Evaluator]:
         """Return task -> its evaluator on a pool, in the study's order."""
@@ -106,7 +110,7 @@ class Tasks:
 
     def oriented(
         self, scores: Mapping[str, Sequence[float]], pool: str
-    ) -> dict[str, intervals.Vector]:
+    ) -> dict[str, intervals.Sample]:
         """Return scores that can be averaged, negated where lower is better.
 
         Args:
@@ -114,7 +118,7 @@ class Tasks:
             pool: ``search``, ``select`` or ``report``.
 
         Returns:
-            Task -> ``(n_t,)`` float64, in the study's order.
+            Task -> its sample of ``n_t`` scores, in the study's order.
         """
         found = {}
         for task, evaluator in self.scored_by(pool).items():
@@ -123,7 +127,9 @@ class Tasks:
             if sizes is not None:  # items that do not count the same, such as long documents
                 here = self.pools[pool].of(task)[: len(vector)]
                 vector = intervals.linearised(vector, [sizes[i] for i in here])
-            found[task] = vector * (1.0 if evaluator.higher_is_better else -1.0)
+            sign = 1.0 if evaluator.higher_is_better else -1.0
+            clusters = self._clusters[pool][task][: len(vector)]
+            found[task] = intervals.Sample(vector * sign, clusters, evaluator.exact)
         return found
 
     def contributions(
@@ -203,6 +209,13 @@ class Tasks:
 
     def _ids(self, pool: Pool) -> dict[str, list[str]]:
         return {task: [e.items[i].id for i in pool.of(task)] for task, e in self.evaluators.items()}
+
+
+def _clusters(evaluator: Evaluator, which: Sequence[int]) -> intervals.IntVector:
+    """Return a number for each of some items, the same where they are not independent."""
+    ids = evaluator.cluster_ids
+    numbers: intervals.IntVector = np.unique([ids[i] for i in which], return_inverse=True)[1]
+    return numbers
 
 
 def open_tasks(spec: StudySpec, tokenizer: Any) -> Tasks:

@@ -11,6 +11,7 @@ from scipy import stats
 from search.scoring.aggregate import Aggregate, Entry, Linear
 from search.scoring.intervals import (
     Estimate,
+    Sample,
     combined,
     paired_difference,
     standard_error,
@@ -221,3 +222,42 @@ def test_number_of_means_is_that_of_the_scores_they_are_of(kind):
 def test_geometric_mean_of_means_is_nothing_where_an_entry_is_below_guessing():
     found = Aggregate("geometric_mean", [entry("a", chance=0.25), entry("b")])
     assert found.at({"a": 0.2, "b": 0.9}) == 0.0
+
+
+@pytest.mark.parametrize("kind", ["mean", "min", "geometric_mean"])
+def test_every_item_twice_gives_the_intervals_of_every_item_once(kind):
+    found = Aggregate(kind, [entry("a", chance=0.2), entry("b"), entry("c")])
+
+    def twice(vectors):
+        return {t: Sample(np.tile(x, 2), np.tile(np.arange(len(x)), 2)) for t, x in vectors.items()}
+
+    ours, theirs = twice(VECTORS), twice(OTHERS)
+    assert numbers(found.estimate(ours)) == pytest.approx(numbers(found.estimate(VECTORS)))
+    assert numbers(found.difference(ours, theirs)) == pytest.approx(
+        numbers(found.difference(VECTORS, OTHERS))
+    )
+    assert found.value(ours) == pytest.approx(found.value(VECTORS))
+
+
+@pytest.mark.parametrize("kind", ["mean", "geometric_mean"])
+def test_an_exact_task_leaves_the_interval_finite_and_adds_no_width(kind):
+    found = Aggregate(kind, [entry("a"), entry("b")])
+    exact = {"a": VECTORS["a"], "b": Sample(np.ones(1), exact=True)}
+    alone = Aggregate(kind, [entry("a")]).estimate({"a": VECTORS["a"]})
+    both = found.estimate(exact)
+    assert math.isfinite(both.low)
+    expected = (alone.high - alone.low) / 2
+    if kind == "geometric_mean":
+        expected = math.sqrt(alone.high) - math.sqrt(alone.low)
+    assert both.high - both.low == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", ["mean", "min", "geometric_mean"])
+def test_items_to_show_agree_with_whether_the_interval_leaves_zero_out(kind):
+    found = Aggregate(kind, [entry("a", chance=0.2), entry("b"), entry("c")])
+    for shift in (-0.02, 0.002, 0.05):
+        ours = {t: x + shift for t, x in OTHERS.items()}
+        difference = found.difference(ours, VECTORS)
+        shown = difference.low > 0 or difference.high < 0
+        assert (found.items_to_show(ours, VECTORS) <= 109) == shown
+    assert found.items_to_show(VECTORS, VECTORS) is None

@@ -29,8 +29,8 @@ def test_items_with_sizes_count_by_the_sizes_of_their_own_pool(bench: toy.Toy, p
     sizes = [bench.tasks.evaluators["loss"].sizes[i] for i in bench.tasks.pools[pool].of("loss")]
     losses = np.random.default_rng(0).uniform(size=10)
     gain, loss = bench.tasks.oriented({"gain": [0.5] * 10, "loss": list(losses)}, pool).values()
-    assert gain.tolist() == [0.5] * 10
-    assert loss.mean() == pytest.approx(-np.average(losses, weights=sizes))
+    assert gain.values.tolist() == [0.5] * 10
+    assert loss.values.mean() == pytest.approx(-np.average(losses, weights=sizes))
     value, _ = bench.tasks.value({"gain": [0.5] * 10, "loss": list(losses)}, pool)
     assert value == pytest.approx((0.5 - 0.5 * np.average(losses, weights=sizes)) / 1.5)
 
@@ -41,7 +41,21 @@ def test_the_first_items_of_a_pool_count_by_their_own_sizes(bench: toy.Toy) -> N
     ]
     losses = [0.1, 0.2, 0.3, 0.9]
     loss = bench.tasks.oriented({"gain": [0.5], "loss": losses}, "search")["loss"]
-    assert loss.mean() == pytest.approx(-np.average(losses, weights=sizes))
+    assert loss.values.mean() == pytest.approx(-np.average(losses, weights=sizes))
+
+
+def test_samples_say_which_items_of_their_pool_are_not_independent(study: Study) -> None:
+    passages = toy.Task("gain", clusters=tuple(f"passage {i // 4}" for i in range(40)))
+    bench = toy.Toy(study(), tasks=[passages, toy.Task("loss", exact=True)])
+    for pool, items in bench.tasks.pools.items():
+        scores = {"gain": [0.5] * 6, "loss": [2.0] * 6}
+        gain, loss = bench.tasks.oriented(scores, pool).values()
+        found = [passages.cluster_ids[i] for i in items.of("gain")[:6]]
+        same = np.equal.outer(found, found)
+        assert (np.equal.outer(gain.clusters, gain.clusters) == same).all()
+        assert same.any(where=~np.eye(6, dtype=bool)) or pool != "report"
+        assert (gain.exact, loss.exact) == (False, True)
+        assert len(set(loss.clusters)) == 6
 
 
 def test_the_summary_has_the_number_that_the_task_reports(bench: toy.Toy, study: Study) -> None:
