@@ -59,7 +59,10 @@ def test_defaults_in_the_readme_are_the_defaults():
     items, search, engine = sections.Items(), sections.Search(), sections.Engine()
     assert rows["items"] == f"{items.search}, {items.select}, {items.report}"
     first = f"{search.sampler}, {search.seed}, {search.trials}"
-    assert rows["search"] == f"{first}, no limit, none, none, {search.finalists}, none, none"
+    race = f"{{margin: {search.race.margin}, error: {search.race.error}}}"
+    assert (
+        rows["search"] == f"{first}, no limit, none, none, {search.finalists}, none, none, {race}"
+    )
     assert search.hours is search.patience is search.target is None
     assert search.start is search.prior is None
     named = [engine.device, engine.batch_size, "torch's own", engine.kernels, engine.parents]

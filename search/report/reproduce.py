@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from merge_core.errors import MergeError
 from search.storage.study_record import Record
+from search.trial.racing import Race
 from search.trial.tasks import SEARCH, Scores
 from search.trial.trial import Trial, kind_of
 from search.trial.worker import Job, Worker
@@ -57,7 +58,10 @@ def _scored_again(
     worker: Worker, trial: Trial, pool: str, scores: Mapping[str, Sequence[float]]
 ) -> tuple[Verdict, str]:
     known = frozenset() if scores else frozenset([trial.weights_digest])  # a step without scores
-    result = worker.run(Job(trial.recipe, pool, expected=trial.weights_digest, known=known))
+    looks = worker.track.looks_at(scores) if worker.track and scores and pool == SEARCH else None
+    race = Race(looks=looks)
+    job = Job(trial.recipe, pool, expected=trial.weights_digest, known=known, race=race)
+    result = worker.run(job)
     digest, failure = result.weights_digest, result.failure
     if failure is not None and not digest:
         return "weights differ", f"cannot be built any more: {failure.reason}"

@@ -80,10 +80,14 @@ class Winner(_Part):
 
 
 class Cost(_Part):
-    """Items scored, items had nothing been reused, and seconds by what they were spent on."""
+    """Items scored, items had nothing been reused nor stopped, and seconds by what they were for.
+
+    ``items_saved``: those that stopped candidates did not see, where candidates race.
+    """
 
     items_scored: int
     items_full: int
+    items_saved: int | None = None
     seconds: dict[str, float]
 
 
@@ -159,7 +163,7 @@ def summarize(
         seed=spec.search.seed,
         trials={
             "complete": states["complete"],
-            "stopped": 0,
+            "stopped": states["stopped"],
             "failed": states["failed"],
             **({"unscored": states["unscored"]} if states["unscored"] else {}),
         },
@@ -255,11 +259,14 @@ def _cost(trials: Sequence[Trial], tasks: Tasks) -> Cost:
     later = [(p, t) for p in (SELECT, REPORT) for t in trials if p in t.measured]
     fresh = {(p, t.weights_digest): t.measured[p] for p, t in later}.values()  # equal weights once
     scored = sum(t.cost for t in trials)
+    whole = len(tasks.pools["search"])
+    saved = [whole - t.search.items for t in trials if t.state == "stopped" and t.same_as is None]
     spent = [found.seconds for found in (*(t.search for t in trials), *fresh)]
     return Cost(
         items_scored=scored + sum(found.items for found in fresh),
         items_full=len(trials) * len(tasks.pools["search"])
         + sum(t.measured[p].items for p, t in later),
+        items_saved=sum(saved) if saved else None,
         seconds={
             key: round(sum(x.get(key, 0.0) for x in spent), 3)
             for key in ("build", "model", "gradient", "other")

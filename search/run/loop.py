@@ -25,7 +25,7 @@ from search.space.space import Space
 from search.space.starting_points import PARENT, Baseline, baselines
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
-from search.storage.trial_codec import frozen
+from search.storage.trial_codec import told
 from search.trial.budget import NO_CHANGE, Budget, Change, End, searched
 from search.trial.progress import Progress
 from search.trial.settle import settle
@@ -207,7 +207,7 @@ class _Loop:
     def _learn(self, trial: Trial) -> None:
         """Tell the sampler's study; trials outside the space would shrink what samplers see."""
         if trial.params and trial.state != "unscored":
-            self._study.add_trial(frozen(trial, self._distributions))
+            self._study.add_trial(told(trial, self._distributions))
 
 
 def _sampler_study(objectives: int) -> optuna.Study:

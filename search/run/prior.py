@@ -214,7 +214,7 @@ def _point(space: Space, trial: Trial) -> dict[str, Any]:
 def _winner(record: Record, renamed: Mapping[str, str]) -> Recipe | None:
     """Return the winner's recipe, or so far the best one's, where its parents are here too."""
     number = ((record.summary or {}).get("winner") or {}).get("trial")
-    done = [trial for trial in record.trials if trial.value is not None]
+    done = [trial for trial in record.trials if trial.state == "complete"]
     best = max(done, key=lambda trial: trial.value or 0.0, default=None)
     chosen = record.trial(number) if isinstance(number, int) else best
     if chosen is None or not {*chosen.recipe.references()} <= renamed.keys():

@@ -62,6 +62,7 @@ def about_of(spec: StudySpec, worker: Worker) -> dict[str, Any]:
         "parents": machine.pop("parents"),
         **tasks,
         "baselines": {name: recipe.plain() for name, recipe in spec.recipes.items()},
+        **({"race": worker.track.plain()} if worker.track else {}),
         **machine,
     }
 

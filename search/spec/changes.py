@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from merge_core.errors import join
-from search.spec.sections import Engine, Items, Search
+from search.spec.sections import Engine, Items, Search, told_race
 
 SECTIONS: dict[str, type[Items | Search | Engine]] = {
     "items": Items,
@@ -34,6 +34,7 @@ def _told(data: Mapping[str, Any]) -> dict[str, Any]:
     sections = {
         name: {**model().model_dump(), **(data.get(name) or {})} for name, model in SECTIONS.items()
     }
+    sections["search"]["race"] = told_race(sections["search"]["race"])
     return {"aggregate": "mean", **data, **sections}
 
 

@@ -45,13 +45,45 @@ def _recipe(data: Any) -> Any:
     return found
 
 
+class Race(StrictModel):
+    """When a candidate is stopped before it has seen all search items.
+
+    As soon as it is refuted that it is better than the best one so far by ``margin``, in the unit
+    of a trial's value, on the search pool as a whole. A candidate that is has at most the
+    probability ``error`` of being stopped, over all looks at it together.
+    """
+
+    margin: float = Field(0.02, ge=0)
+    error: float = Field(0.1, gt=0, lt=1)
+
+
+RACES: dict[str | bool, Race | None] = {"off": None, False: None, "on": Race(), True: Race()}
+
+
+def _race(data: Any) -> Any:
+    """Read one word, which YAML takes for a truth value, or else leave the mapping as it is."""
+    if data is None or isinstance(data, Race | dict):
+        return data
+    if isinstance(data, str | bool) and data in RACES:
+        return RACES[data]
+    raise ValueError(f"expected on, off, or {{margin, error}}, got {shown(data)}")
+
+
+def told_race(data: Any) -> Any:
+    """Return plain data of a race with its defaults; what is wrong is left as it is."""
+    known = isinstance(data, str | bool) and data in RACES
+    found = RACES[data] if known else data
+    return {**Race().model_dump(), **dict(found)} if isinstance(found, Race | dict) else found
+
+
 class Search(StrictModel):
     """How candidates are proposed and when that ends.
 
     It ends after ``trials``, baselines not counted; when all trials together took ``hours``; after
     ``patience`` trials in a row that are no better than the best before; or when a search value
     reaches ``target``. ``start`` is a recipe that the user has: a point of the space.
-    ``prior`` is another study, whose trials inform the sampler.
+    ``prior`` is another study, whose trials inform the sampler. ``race``: whether, and how,
+    candidates that are worse than the best are stopped early; None: all see all search items.
     """
 
     sampler: str = "auto"
@@ -72,6 +104,8 @@ class Search(StrictModel):
         Field(min_length=1, repr=False),
         Words("a study file, its folder, or the URL of its storage"),
     ] = None
+
+    race: Annotated[Race | None, BeforeValidator(_race)] = Race()
 
     @field_validator("sampler")
     @classmethod

@@ -23,7 +23,13 @@ from search.trial.trial import Fitted, Measurement, State, Trial
 if TYPE_CHECKING:
     import optuna
 
-_STATES: dict[str, State] = {"COMPLETE": "complete", "FAIL": "failed", "PRUNED": "unscored"}
+# Optuna's state, and whether there is a value -> ours
+_STATES: dict[tuple[str, bool], State] = {
+    ("COMPLETE", True): "complete",
+    ("FAIL", False): "failed",
+    ("PRUNED", True): "stopped",
+    ("PRUNED", False): "unscored",
+}
 OPTIONAL = ("baseline", "stderr", "same_as", "error")  # attributes of a trial that has them
 
 
@@ -73,7 +79,7 @@ class _Attributes(_Measured):
 
 
 def frozen(trial: Trial, distributions: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
-    """Return a settled trial in Optuna's form, for the storage and for the sampler's study.
+    """Return a settled trial in Optuna's form, for the storage.
 
     Args:
         trial: Of what it was measured on, only the search pool is kept.
@@ -81,7 +87,7 @@ def frozen(trial: Trial, distributions: Mapping[str, Any]) -> optuna.trial.Froze
     """
     import optuna
 
-    names = {state: name for name, state in _STATES.items()}
+    names = {state: name for (name, _), state in _STATES.items()}
     state = optuna.trial.TrialState[names[trial.state]]
     attributes: dict[str, Any] = {
         "recipe": trial.recipe.plain(),
@@ -107,6 +113,15 @@ def frozen(trial: Trial, distributions: Mapping[str, Any]) -> optuna.trial.Froze
     )
 
 
+def told(trial: Trial, distributions: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
+    """Return a settled trial as a sampler is told it: a stopped one by its estimate, as any other.
+
+    Optuna's samplers pass over pruned trials, or put them behind all others, whatever their value.
+    """
+    stopped = trial.state == "stopped"
+    return frozen(replace(trial, state="complete") if stopped else trial, distributions)
+
+
 def thawed(trial: optuna.trial.FrozenTrial, study: Mapping[str, Any]) -> Trial:
     """Return a stored trial.
 
@@ -122,8 +137,8 @@ def thawed(trial: optuna.trial.FrozenTrial, study: Mapping[str, Any]) -> Trial:
     found = read(_Attributes, trial.user_attrs, "", problems)
     keys = {pool: f"{pool}:{trial.number}" for pool in NAMES[1:]}
     later = {p: read(_Measured, study[k], k, problems) for p, k in keys.items() if k in study}
-    state = _STATES.get(trial.state.name)
-    if state is None or (state == "complete") != bool(trial.values):
+    state = _STATES.get((trial.state.name, bool(trial.values)))
+    if state is None:
         problems.append(("state", f"{trial.state.name.lower()}, with values {trial.values}"))
     if recipe is None or found is None or state is None or problems:
         raise MergeError(

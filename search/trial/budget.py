@@ -98,7 +98,8 @@ class Budget:
     def end(self, trials: Sequence[Trial]) -> End | None:
         """Return why no more trials are searched after these; None: they are."""
         done = searched(trials)
-        best = max((t.value for t in trials if t.value is not None), default=-inf)
+        whole = [t.value for t in trials if t.state == "complete" and t.value is not None]
+        best = max(whole, default=-inf)
         if done >= self.trials:
             return End("trials", f"{done} trials are searched")
         if self.target is not None and best >= self.target:

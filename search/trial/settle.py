@@ -15,8 +15,10 @@ from typing import Any
 from merge_core.errors import NonFiniteError
 from merge_core.recipe.schema import Recipe
 from search.samplers.steps import Measured, Step
+from search.trial import racing
+from search.trial.racing import Race
 from search.trial.router_file import asks, without_file
-from search.trial.tasks import SEARCH
+from search.trial.tasks import SEARCH, Scores
 from search.trial.trial import Measurement, Trial
 from search.trial.worker import InterruptedStudyError, Job, Result, Worker
 
@@ -51,10 +53,10 @@ def settle(
         MergeError: The engine is not the one that the study began with.
     """
     start = time.perf_counter()
-    result, same = _result(worker, recipe, earlier, step)
+    result, same = _result(worker, recipe, earlier, step, raced=baseline is None)
     if result.failure is not None and not result.failure.candidate:
         raise InterruptedStudyError(f"trial {number}", result.failure)
-    found = _valued(worker, result, same)
+    found = _valued(worker, result, same, earlier)
     if step is not None:
         found["gradient"] = result.gradient or Measured({}, mean=step.mean)
     spent = {"build": 0.0, "model": 0.0, **result.seconds}
@@ -72,39 +74,51 @@ def settle(
 
 
 def _result(
-    worker: Worker, recipe: Recipe, earlier: Sequence[Trial], step: Step | None
+    worker: Worker, recipe: Recipe, earlier: Sequence[Trial], step: Step | None, raced: bool
 ) -> tuple[Result, Trial | None]:
     """Return what comes of a recipe, and the earlier trial whose scores it has, if there is one."""
-    done = [trial for trial in earlier if trial.state == "complete"]
+    known = ("complete", "stopped") if raced else ("complete",)
+    done = [trial for trial in earlier if trial.state in known]
     was = [without_file(t.recipe) if asks(recipe) else t.recipe for t in done]
     same = next((t for t, its in zip(done, was, strict=True) if its == recipe), None)
     if same is not None and step is None:
         return Result(same.weights_digest, recipe=same.recipe), same
     digests = frozenset(t.weights_digest for t in done)
-    result = worker.run(Job(recipe, SEARCH, known=digests, first=not done, step=step))
+    against = racing.rivals(earlier) if raced and worker.track else []
+    race = Race(tuple(trial.search.scores for trial in against))
+    job = Job(recipe, SEARCH, known=digests, first=not done, step=step, race=race)
+    result = worker.run(job)
     return result, next((t for t in done if t.weights_digest == result.weights_digest), None)
 
 
-def _valued(worker: Worker, result: Result, same: Trial | None) -> dict[str, Any]:
+def _valued(
+    worker: Worker, result: Result, same: Trial | None, earlier: Sequence[Trial]
+) -> dict[str, Any]:
     """Return what becomes of a result, or of the scores of an earlier trial with its weights."""
     if result.failure is not None:
         return {"state": "failed", "error": result.failure.traceback}
-    if same is None:
-        worker.check_engine()
-    scores = result.scores if same is None else same.search.scores
-    if scores is None:  # a step between two that are scored
-        return {"state": "unscored", "weights_digest": result.weights_digest}
+    known = {"weights_digest": result.weights_digest}
+    if same is not None:
+        taken = {key: getattr(same, key) for key in ("state", "value", "values", "stderr")}
+        return {**known, **taken, "scores": same.search.scores, "same_as": same.number}
+    worker.check_engine()
+    if result.scores is None:  # a step between two that are scored
+        return {**known, "state": "unscored"}
     try:
-        value, stderr = worker.tasks.value(scores, SEARCH)
-        values = worker.tasks.values(scores, SEARCH)
+        return {**known, "scores": result.scores, **_number(worker, result.scores, earlier)}
     except NonFiniteError:
         return {"state": "failed", "error": traceback.format_exc()}
+
+
+def _number(worker: Worker, scores: Scores, earlier: Sequence[Trial]) -> dict[str, Any]:
+    """Return the number of a trial, estimated where it was stopped."""
+    tasks, track = worker.tasks, worker.track
+    if track is not None and not tasks.is_whole(scores, SEARCH):
+        return {"state": "stopped", **racing.estimate(tasks, track, scores, earlier)}
+    value, stderr = tasks.value(scores, SEARCH)
     return {
         "state": "complete",
-        "weights_digest": result.weights_digest,
-        "scores": scores,
         "value": value,
-        "values": values,
+        "values": tasks.values(scores, SEARCH),
         "stderr": stderr,
-        "same_as": None if same is None else same.number,
     }

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from merge_core.recipe.schema import Recipe
 from search.samplers.steps import Measured
 
-State = Literal["complete", "failed", "unscored"]
+State = Literal["complete", "stopped", "failed", "unscored"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Measurement:
     """What is known of a candidate on one pool.
 
     Args:
-        scores: Task -> one score per item, in the pool's order; empty for a failed trial.
+        scores: Task -> one score per item, in the pool's order: of all items, or of the first ones
+            where a race was lost; empty for a failed trial.
         seconds: ``build``, ``model`` (scoring) and, on the search pool, ``other`` and what else a
             trial did.
         error: Traceback of a candidate that was dropped on this pool.
@@ -55,13 +56,14 @@ class Trial:
 
     Args:
         number: From 0, in the order of settling.
-        state: ``complete``, ``failed``, or ``unscored``: a step of a search by gradient between
-            two that are scored.
+        state: ``complete``; ``stopped``: worse than the best by what its first items show;
+            ``failed``; or ``unscored``: a step of a search by gradient between two that are scored.
         recipe: What was built.
         baseline: Its name, for a trial that no sampler asked for.
         params: The knobs' values; empty for recipes outside the space.
         weights_digest: Of the candidate; "" for a failed trial.
-        value: What the tasks make together on the search pool, higher is better; None: failed.
+        value: What the tasks make together on the search pool, higher is better; of a stopped
+            trial an estimate, never above the best that it was raced against; None: failed.
         values: The objectives, higher is better, of a study that keeps its entries apart.
         stderr: Standard error of ``value``.
         same_as: The earlier trial with the same weights, whose scores were taken over.

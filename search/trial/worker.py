@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from evaluators.protocol import LiveModel
 from merge_core.errors import CandidateError, MergeError
 from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import Document
 from search.samplers.steps import Measured, Step
 from search.spec import study_file
-from search.trial import router_file, routers, slopes
+from search.trial import racing, router_file, routers, slopes
 from search.trial.backends import check_device
 from search.trial.builder import LIBRARIES, Builder
-from search.trial.tasks import Blocks, Scores, open_tasks
+from search.trial.racing import NOBODY, Race
+from search.trial.tasks import SEARCH, Blocks, Scores, open_tasks
 from search.trial.trial import Fitted
 
 T = TypeVar("T")
@@ -39,6 +41,7 @@ class Job:
         expected: The digest of the only weights that are to be scored, if it is known.
         first: Whether to look first if every item of every pool fits the model.
         step: What to measure for a search by gradient; the pool is scored if it says so.
+        race: Whom it is raced against on the search pool, in a study that races.
     """
 
     recipe: Recipe
@@ -48,6 +51,7 @@ class Job:
     expected: str | None = None
     first: bool = False
     step: Step | None = None
+    race: Race = NOBODY
 
     def wants_scores(self, digest: str) -> bool:
         """Return whether weights are to be scored."""
@@ -102,7 +106,8 @@ class Result:
 
     Args:
         weights_digest: Of the candidate; "" where it could not be built.
-        scores: Of each task, in the pool's order; None where none were wanted, or it failed.
+        scores: Of each task, in the pool's order; of the first items where a race was lost; None
+            where none were wanted, or it failed.
         seconds: ``build``, ``model`` (scoring) and where they apply ``routers`` and ``gradient``.
         failure: What was raised, if anything was.
         gradient: What was measured for a search by gradient, if that was asked for.
@@ -141,6 +146,7 @@ class Worker:
         check_device(self.spec.engine)
         self.builder = Builder(self.spec, about)
         self.tasks = open_tasks(self.spec, self.builder.tokenizer)
+        self.track = racing.track_of(self.spec, self.tasks, about)
         self._live: tuple[Recipe, str] | None = None
         self._trained: tuple[Recipe, Recipe, Fitted] | None = None  # asked for, made, and how
         self._began_with: Mapping[str, Any] = (about or {}).get("engine", {})
@@ -159,9 +165,7 @@ class Worker:
                 live = self.builder.live
                 if job.first:
                     self.tasks.check_fit(live)
-                scores = _timed(
-                    spent, "model", lambda: self.tasks.score(live, job.pool, job.blocks)
-                )
+                scores = _timed(spent, "model", lambda: self._scored(live, job))
             if job.step is not None:
                 step = job.step
                 gradient = _timed(spent, "gradient", lambda: self._measured(step))
@@ -198,6 +202,11 @@ class Worker:
                 f"the engine is not the one that the study began with: {', '.join(now)}; scores "
                 "of both are not mixed: go on where it began, or start a new study"
             )
+
+    def _scored(self, live: LiveModel, job: Job) -> Scores:
+        if self.track is None or job.pool != SEARCH or job.blocks is not None:
+            return self.tasks.score(live, job.pool, job.blocks)
+        return racing.run(self.tasks, live, self.track, job.race)
 
     def _measured(self, step: Step) -> Measured:
         return slopes.measured(self.builder, self.tasks, step)

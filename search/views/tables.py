@@ -97,7 +97,8 @@ def verdict(row: Mapping[str, Any]) -> None:
 
 def trials(spec: StudySpec, record: Record) -> None:
     """Print a study's trials; with several objectives, which of them no other beats."""
-    best = front({t.number: t.values for t in record.trials if t.values})
+    whole = [t for t in record.trials if t.state == "complete"]
+    best = front({t.number: t.values for t in whole if t.values})
     cells = [
         (
             str(t.number),

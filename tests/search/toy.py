@@ -38,6 +38,7 @@ from search.scoring.objectives import Opened, named
 from search.space.space import Space
 from search.spec.study_file import StudySpec, of_document
 from search.storage.study_record import Record
+from search.trial import racing
 from search.trial.builder import Builder
 from search.trial.tasks import Tasks
 from search.trial.trial import Measurement, Trial
@@ -70,7 +71,7 @@ score:
   - {evaluator: lm_eval, task: gain}
   - {evaluator: lm_eval, task: loss, weight: 0.5}
 items: {search: 20, select: 20, report: 20}
-search: {sampler: random, seed: 3, trials: 6, finalists: 3}
+search: {sampler: random, seed: 3, trials: 6, finalists: 3, race: off}
 """
 SHORT = """
 name: short
@@ -84,7 +85,7 @@ recipe:
 score:
   - {evaluator: lm_eval, task: gain}
 items: {search: 5, select: 5, report: 5}
-search: {sampler: tpe, seed: 5, trials: 4, finalists: 3}
+search: {sampler: tpe, seed: 5, trials: 4, finalists: 3, race: off}
 """  # no level baselines, as none of its knobs turns the weight: 5 + 4 trials
 BASELINES = (
     *("base", "parent:org/one", "parent:org/two", "uniform", "defaults"),
@@ -170,6 +171,7 @@ class Toy(Worker):
         names = [score.options.task for score in spec.scores]
         opened = named(spec, tasks or [Task(name) for name in names], steering)
         self.tasks = ToyTasks(self, opened)
+        self.track = racing.track_of(spec, self.tasks, None)
         self.built: list[Recipe] = []
         self.scored: list[tuple[str, str]] = []  # (pool, weights digest)
 
@@ -178,9 +180,10 @@ class Toy(Worker):
         self.live = self.model(recipe)
         return self.live.digest
 
-    def score(self, pool: str) -> dict[str, list[float]]:
-        self.scored.append((pool, self.live.digest))
-        return Tasks.score(self.tasks, self.live, pool)  # type: ignore[arg-type]
+    def score(self, pool: str, blocks: Any = None) -> dict[str, list[float]]:
+        if self.scored[-1:] != [(pool, self.live.digest)]:  # the blocks of one candidate count once
+            self.scored.append((pool, self.live.digest))
+        return Tasks.score(self.tasks, self.live, pool, blocks)  # type: ignore[arg-type]
 
     def model(self, recipe: Recipe) -> Model:
         where = tuple((name, parent.point) for name, parent in self.parents.items())
@@ -222,7 +225,7 @@ class ToyTasks(Tasks):
         self._toy = toy
 
     def score(self, live: Any, pool: str, blocks: Any = None) -> dict[str, list[float]]:
-        return self._toy.score(pool)
+        return self._toy.score(pool) if blocks is None else self._toy.score(pool, blocks)
 
 
 @functools.cache

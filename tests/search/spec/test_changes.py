@@ -50,7 +50,16 @@ def test_all_differences_are_named() -> None:
         "items.select",
         "items.report",
         "search.sampler",
+        "search.race.margin",
+        "search.race.error",
     ]
+
+
+def test_a_race_that_says_its_defaults_is_no_other_than_none() -> None:
+    for said in (True, "on", {}, {"margin": 0.02}, {"error": 0.1, "margin": 0.02}):
+        assert changed_paths({"search": {}}, {"search": {"race": said}}) == []
+    changed = changed_paths({"search": {"race": "off"}}, {"search": {"race": False}})
+    assert changed == []
 
 
 def test_true_is_not_1_at_any_depth_but_1_is_1_0() -> None:

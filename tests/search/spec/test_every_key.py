@@ -26,7 +26,7 @@ from search.run import check as checks
 from search.run import study as studies
 from search.spec import study_file
 from search.spec.score import Score
-from search.spec.sections import OF_ONE, Engine, Items, Search
+from search.spec.sections import OF_ONE, Engine, Items, Race, Search
 from search.spec.study_file import StudyFile
 from tests.search import toy
 from tests.search.spec.test_study_file import data_of, problems_of
@@ -134,6 +134,7 @@ def taken(field: FieldInfo) -> set[str]:
             (float, ["whole", "number"]),
             (str, ["text"]),
             (Recipe, ["text"]),  # the name of its file
+            (Race, ["flag"]),  # on and off
             (NoneType, ["nothing"]),
         ):
             if plain is kind:
@@ -254,7 +255,8 @@ def written(tmp_path: Path) -> tuple[Path, dict[str, int]]:
     for section, model in SECTIONS.items():
         text.append(f"{section}:")
         for name in model.declared().keys() - OWN:
-            add(f"{section}.{name}", f"  {name}: {{no such: {{}}}}")
+            value = "{no such: {}}" if "mapping" not in taken(model.declared()[name]) else "7"
+            add(f"{section}.{name}", f"  {name}: {value}")
             add(f"{section}.{name}{name}", f"  {name}{name}: 1")
     text.append("score:")
     for i, evaluator in enumerate(EVALUATORS.names()):
