@@ -41,6 +41,7 @@ class TaskFacts:
         clusters: One id per item; items with one id are not independent of each other: questions on
             one passage, turns of one conversation, paraphrases. None: an item's content alone, so
             that twins are one cluster.
+        clustered_by: The key that decides ``clusters``, to show, or nothing.
         exact: Whether every item's score is the same number of the whole model, known without
             sampling, such as how many parameters it has.
         bounds: Least and largest score that there can be by the metric's definition; None where
@@ -62,6 +63,7 @@ class TaskFacts:
     notice: str = ""
     measured: bool = False
     clusters: tuple[str, ...] | None = None
+    clustered_by: str = ""
     exact: bool = False
     bounds: tuple[float, float] | None = None
     binary: bool = False

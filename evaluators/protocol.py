@@ -126,6 +126,7 @@ class Evaluator(ABC):
     notice: str = _fact("notice")
     measured: bool = _fact("measured")
     clusters: tuple[str, ...] | None = _fact("clusters")
+    clustered_by: str = _fact("clustered_by")
     exact: bool = _fact("exact")
     bounds: tuple[float, float] | None = _fact("bounds")
     binary: bool = _fact("binary")

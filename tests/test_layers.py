@@ -130,7 +130,7 @@ FLOORS = {
     ),
     "evaluators": (
         *({"target", "clusters"}, {"facts"}),
-        {"protocol", "choice_scores", "json_rows", "log_control", "patterns"},
+        {"protocol", "choice_scores", "cluster_keys", "json_rows", "log_control", "patterns"},
         {"earlier_plugins", "chat_prompts", "thinking"},
         *({"registry", "engines", "testing"}, {"harness", "jsonl", "text", "cost"}),
         {"plugin_file", "consent", "python_function"},

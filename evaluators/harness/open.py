@@ -37,13 +37,14 @@ def open_task(
     chosen = options.model_dump(include=_CHOSEN)
     chosen |= options.model_dump(include=_THINKING, exclude_none=True)
     prepared = prepare(options, folder, tokenizer)
+    cluster = options.cluster
     ending = partial(_ending, tokenizer, options.apply_chat_template)
     if isinstance(prepared, Prepared):
-        return LmEvalTask(prepared, options.metric, options.filter, chosen, ending)
+        return LmEvalTask(prepared, options.metric, options.filter, chosen, ending, cluster)
 
     def opened(member: Prepared, metric: str | None, filter: str | None) -> LmEvalTask:
         return LmEvalTask(
-            member, options.metric or metric, options.filter or filter, chosen, ending
+            member, options.metric or metric, options.filter or filter, chosen, ending, cluster
         )
 
     return Suite(prepared.name, tuple(shares_of(prepared, opened)))

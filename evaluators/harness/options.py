@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from evaluators.cluster_keys import MEANING
 from evaluators.thinking import TemplateArgs, ThinkEnd
 from merge_core.validation import Folder, StrictModel, Words
 
@@ -38,6 +39,7 @@ class LmEvalOptions(StrictModel):
         None, description="over the task's generation settings"
     )
     seed: int = Field(1234, ge=0, description="seed of the few-shot draw")
+    cluster: str | None = Field(None, description=MEANING)
     too_long: Literal["fail", "cut"] = Field(
         "fail",
         description="an item longer than the model's window: a failed one, or cut at its start",

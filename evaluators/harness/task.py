@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evaluators.choice_scores import GRADED
+from evaluators.cluster_keys import Clusters, clusters_of, facts_of
 from evaluators.engines.context_window import count_tokens, too_long, window_of
 from evaluators.engines.stopping import most_tokens
 from evaluators.harness.fingerprint import fingerprint_of
@@ -31,7 +32,7 @@ from evaluators.harness.metrics import Reduction, chance, graded, metrics_of, re
 from evaluators.harness.public_data import notice_of
 from evaluators.harness.refusals import ANSWERABLE
 from evaluators.harness.requests import Prepared
-from evaluators.harness.score_range import range_of
+from evaluators.harness.score_range import Range, range_of
 from evaluators.harness.some_documents import with_metric
 from evaluators.harness.targets import Ending, NoTarget, targets_of
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, items_of
@@ -54,10 +55,11 @@ class LmEvalTask(Evaluator):
         metric, filter: Their names; None is the task's first.
         chosen: What else was chosen, as JSON values: ``too_long``, and how prompts were made.
         ending: Tells what ends a right answer, for ``targets``; asks the tokenizer.
+        cluster: The key of a document of what it shares with others, see ``cluster_keys``.
 
     Raises:
         UnknownNameError: The metric or filter does not exist.
-        EvaluationError: The task cannot be scored item by item.
+        EvaluationError: The task cannot be scored item by item, or a document lacks the key.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class LmEvalTask(Evaluator):
         filter: str | None,
         chosen: Mapping[str, Any],
         ending: Callable[[], Ending],
+        cluster: str | None = None,
     ) -> None:
         self._ending = ending
         self._cut = chosen["too_long"] == "cut"
@@ -78,7 +81,8 @@ class LmEvalTask(Evaluator):
         _refuse_filter(prepared.name, self._filter)
         self._prepared = prepared = with_metric(prepared, self._filter, unit)
         self._reduction = reduction(prepared, unit)
-        super().__init__(_facts(prepared, self._reduction, self._filter))
+        scores = range_of(prepared, self._reduction, self._filter)
+        super().__init__(_facts(prepared, self._reduction, scores, cluster))
         self._lengths: dict[int, tuple[int, int]] = {}  # position -> tokens of prompt, of answer
         facts = {"metric": self.unit, "filter": self.filter, **chosen}
         self._fingerprint = fingerprint_of(prepared, facts)
@@ -170,8 +174,7 @@ class LmEvalTask(Evaluator):
         return {i: f"{reason}{more}" for i, reason in reasons.items() if reason}
 
 
-def _facts(prepared: Prepared, by: Reduction, filter: FilterEnsemble) -> TaskFacts:
-    scores = range_of(prepared, by, filter)
+def _facts(prepared: Prepared, by: Reduction, scores: Range, cluster: str | None) -> TaskFacts:
     better = {**dict.fromkeys(GRADED, True), **prepared.task.higher_is_better()}
     documents = [requests[0].doc for requests in prepared.requests]
     return TaskFacts(
@@ -186,6 +189,18 @@ def _facts(prepared: Prepared, by: Reduction, filter: FilterEnsemble) -> TaskFac
         notice=notice_of(prepared.task),
         bounds=scores.bounds,
         binary=scores.binary,
+        **facts_of(_clusters(prepared, documents, cluster)),
+    )
+
+
+def _clusters(prepared: Prepared, documents: Sequence[Any], key: str | None) -> Clusters | None:
+    ids = [requests[0].doc_id for requests in prepared.requests]
+    source = prepared.task.config.dataset_path or prepared.name
+    return clusters_of(
+        documents,
+        key,
+        source=str(source),
+        place=lambda i: f"lm-eval task {prepared.name!r}: document {ids[i]}",
     )
 
 

@@ -14,7 +14,7 @@ from evaluators.chat_prompts import end_of_turn, end_token
 from evaluators.engines.context_window import count_tokens, unfit, window_of
 from evaluators.json_rows import Row
 from evaluators.jsonl.prompts import SEPARATOR, PromptOptions, Prompts
-from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, Tokenizer, fingerprint
+from evaluators.protocol import Evaluator, LiveModel, ScoreVector, Tokenizer, fingerprint
 from evaluators.thinking import ThinkEnd, check_end, thoughts_of
 from merge_core.errors import ParameterError
 from merge_core.validation import Texts
@@ -82,14 +82,7 @@ class AnswerEvaluator(Evaluator):
         binary: bool = False,
     ) -> None:
         super().__init__(
-            TaskFacts(
-                task=prompts.task,
-                unit=unit,
-                higher_is_better=higher_is_better,
-                items=prompts.items,
-                bounds=bounds,
-                binary=binary,
-            )
+            prompts.facts(unit, higher_is_better=higher_is_better, bounds=bounds, binary=binary)
         )
         self.rows = prompts.rows
         self.texts = prompts.texts

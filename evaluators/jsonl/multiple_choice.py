@@ -25,7 +25,7 @@ from evaluators.choice_scores import GRADED, SIZES, mean_sized
 from evaluators.engines.context_window import count_tokens, unfit, window_of
 from evaluators.json_rows import Row, written
 from evaluators.jsonl.prompts import PromptOptions, gap, prepare
-from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, Tokenizer, fingerprint
+from evaluators.protocol import Evaluator, LiveModel, ScoreVector, Tokenizer, fingerprint
 from evaluators.registry import EvaluatorPlugin
 from evaluators.target import Choice, Target
 from evaluators.thinking import TemplateArgs, refuse_thoughts
@@ -66,11 +66,9 @@ class MultipleChoice(Evaluator):
         shares = [1 / len(choices) for choices, _ in self._questions]
         margin = options.metric == "margin"
         super().__init__(
-            TaskFacts(
-                task=prompts.task,
-                unit="nats" if margin else options.metric,
+            prompts.facts(
+                "nats" if margin else options.metric,
                 higher_is_better=True,
-                items=prompts.items,
                 chance=None if margin else sum(shares) / len(shares),
                 bounds=None if margin else (0.0, 1.0),
                 binary=options.metric not in GRADED,

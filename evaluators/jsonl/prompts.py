@@ -16,8 +16,9 @@ from typing import Any
 from pydantic import Field
 
 from evaluators.chat_prompts import chat_prompt
+from evaluators.cluster_keys import MEANING, Clusters, clusters_of, facts_of
 from evaluators.json_rows import Row, read_rows
-from evaluators.protocol import Item, Tokenizer, canonical, items_of
+from evaluators.protocol import TaskFacts, Tokenizer, canonical, items_of
 from evaluators.thinking import TemplateArgs, check_args
 from merge_core import templates
 from merge_core.errors import EvaluationError, TemplateError
@@ -47,16 +48,29 @@ class PromptOptions(StrictModel):
         None, description="JSON lines that examples are drawn from; `file` itself"
     )
     seed: int = Field(1234, ge=0, description="seed of the few-shot draw")
+    cluster: str | None = Field(None, description=MEANING)
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """The rows of a benchmark and what the model is asked; all three tuples go together."""
+    """The rows of a benchmark and what the model is asked; both tuples go together."""
 
     task: str
     rows: tuple[Row, ...]
-    items: tuple[Item, ...]
     texts: tuple[str, ...]
+    clusters: Clusters | None
+
+    def facts(self, unit: str, **more: Any) -> TaskFacts:
+        """Return what is known of the task; ``more``: see ``TaskFacts``."""
+        contents = [row.values for row in self.rows]
+        return TaskFacts(
+            task=self.task,
+            unit=unit,
+            items=items_of(self.task, contents),
+            documents=tuple(item.id for item in items_of("", contents)),
+            **facts_of(self.clusters),
+            **more,
+        )
 
 
 def prepare(
@@ -71,8 +85,8 @@ def prepare(
         answer_of: The right answer of a row, for examples.
 
     Raises:
-        EvaluationError: A file, a row or the template does not do, there are too few examples, or
-            the tokenizer has no chat template.
+        EvaluationError: A file, a row or the template does not do, a row lacks the key of its
+            cluster, there are too few examples, or the tokenizer has no chat template.
     """
     if options.apply_chat_template and not tokenizer.chat_template:
         raise EvaluationError(
@@ -102,8 +116,10 @@ def prepare(
                 f"{row.place}: the tokenizer's chat template cannot be filled: {error}"
             ) from error
 
-    items = items_of(file.stem, [row.values for row in rows])
-    return Prompts(file.stem, rows, items, _bounded(rows, text))
+    clusters = clusters_of(
+        [row.values for row in rows], options.cluster, place=lambda i: rows[i].place
+    )
+    return Prompts(file.stem, rows, _bounded(rows, text), clusters)
 
 
 def _bounded(rows: Sequence[Row], text: Callable[[Row], str]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
     evaluator: bits_per_byte
     file: held-out.jsonl         # or .parquet, .txt, or a folder of .txt files: see ``documents``
     text: body                   # the key of the text; `text` if it is not said
+    cluster: book                # the key of what documents share; else only twins are one cluster
 
 Bytes, not tokens, so that models with different tokenizers can be compared. The mean over items is
 the mean over documents: short ones count as much as long ones.
@@ -25,6 +26,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
+from evaluators.cluster_keys import facts_of
 from evaluators.engines.context_window import window_of
 from evaluators.protocol import (
     Evaluator,
@@ -37,7 +39,7 @@ from evaluators.protocol import (
 )
 from evaluators.registry import EvaluatorPlugin
 from evaluators.target import Choice, Target
-from evaluators.text.documents import read_documents
+from evaluators.text.documents import clusters_in, read_documents
 from evaluators.text.windows import pieces, spans_of
 from merge_core.errors import EvaluationError, ParameterError
 from merge_core.validation import File, StrictModel
@@ -50,13 +52,17 @@ class BitsPerByteOptions(StrictModel):
     text: str = Field("text", description="the key of the text in .jsonl and .parquet")
     window: int | None = Field(None, ge=2, description="tokens seen at once; the model's length")
     stride: int | None = Field(None, ge=1, description="tokens scored by a window; all of it")
+    cluster: str | None = Field(
+        None, description="in .jsonl and .parquet: the key of what documents share"
+    )
 
 
 class BitsPerByte(Evaluator):
     """See the module, and ``protocol.Evaluator``.
 
     Raises:
-        EvaluationError: The documents cannot be read, or one of them is empty.
+        EvaluationError: The documents cannot be read, one of them is empty, or one lacks the key of
+            its cluster.
         ParameterError: ``stride`` is more than ``window``.
     """
 
@@ -66,9 +72,15 @@ class BitsPerByte(Evaluator):
             raise ParameterError(rule)
         file = folder / options.file
         self._texts = read_documents(file, options.text)
-        items = items_of(file.stem, self._texts)
         super().__init__(
-            TaskFacts(task=file.stem, unit="bits/byte", higher_is_better=False, items=items)
+            TaskFacts(
+                task=file.stem,
+                unit="bits/byte",
+                higher_is_better=False,
+                items=items_of(file.stem, self._texts),
+                documents=tuple(item.id for item in items_of("", self._texts)),
+                **facts_of(clusters_in(file, options.cluster)),
+            )
         )
         self._options = options
         self._tokenizer = tokenizer

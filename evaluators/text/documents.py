@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from evaluators.cluster_keys import NONE, Clusters, clusters_of
 from evaluators.json_rows import read_rows, read_text
 from merge_core.errors import EvaluationError, hint
 from merge_core.json_text import BYTES
@@ -43,6 +44,28 @@ def read_documents(path: Path, key: str) -> tuple[str, ...]:
     if not found:
         raise EvaluationError(f"{path} has no documents")
     return tuple(_checked(text, place) for place, text in found)
+
+
+def clusters_in(path: Path, key: str | None) -> Clusters | None:
+    """Return which documents of ``read_documents`` belong together, by a key of their rows.
+
+    Without one, or with ``none``, they are those of equal texts: None.
+
+    Raises:
+        EvaluationError: They are no rows, or one lacks the key.
+    """
+    if key is None or key == NONE:
+        return None
+    if path.suffix == ".jsonl" and not path.is_dir():
+        rows = read_rows(path)
+        return clusters_of([row.values for row in rows], key, place=lambda i: rows[i].place)
+    if path.suffix == ".parquet" and not path.is_dir():
+        values = [{key: value} for value in _column(path, key)]
+        return clusters_of(values, key, place=lambda i: f"{path.name}, row {i}")
+    raise EvaluationError(
+        f"{path}: cluster: {key!r} is to be a key of its rows, but only .jsonl and .parquet files "
+        "have such; omit it"
+    )
 
 
 def _checked(text: object, place: str) -> str:

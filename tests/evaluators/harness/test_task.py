@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from evaluators.harness.open import EVALUATOR
 from merge_core.errors import EvaluationError, NonFiniteError, UnknownNameError
-from tests.evaluators.conftest import CHOICE
+from tests.evaluators.conftest import CHOICE, GENERATION
 
 CASES = {
     "generation": ("gen", "exact_match", "first-letter", {}),
@@ -467,3 +467,41 @@ def write_with_results(tasks):
         metric_list=[exact_match()],
         generation_kwargs={"until": ["\n"], "max_gen_toks": 2},
     )
+
+
+STORY = "Once upon a time there was a little girl who"
+
+
+def test_questions_on_one_text_are_one_cluster_and_a_named_key_is_another(tasks):
+    docs = [
+        {"q": f"say {c}:", "a": c, "passage": STORY + "ab"[i % 2], "at": {"page": i // 3}}
+        for i, c in enumerate("abcdef")
+    ]
+    tasks.write("reading", docs, **GENERATION)
+    found, named, none = (
+        tasks.open("reading", **more) for more in ({}, {"cluster": "at.page"}, {"cluster": "none"})
+    )
+    assert found.clustered_by == "passage"
+    assert len({*found.cluster_ids[::2]}) == len({*found.cluster_ids[1::2]}) == 1
+    assert len({*found.cluster_ids}) == 2
+    assert [len({*named.cluster_ids[i : i + 3]}) for i in (0, 3)] == [1, 1]
+    assert (named.clustered_by, len({*named.cluster_ids})) == ("at.page", 2)
+    assert (none.clusters, len({*none.cluster_ids})) == (None, 6)
+    assert found.fingerprint() == named.fingerprint() == none.fingerprint()
+    rule = r"^lm-eval task 'reading': document 0: cluster: no key 'pag', did you mean 'page'"
+    with pytest.raises(EvaluationError, match=rule):
+        tasks.open("reading", cluster="at.pag")
+
+
+def test_tasks_without_a_text_that_they_share_have_no_clusters_but_twins(standard):
+    for name in ("gen", "choice", "ends", "texts"):
+        assert standard.open(name).clusters is None
+
+
+def test_members_of_a_group_have_the_key_that_the_entry_names(tasks):
+    for name in ("one", "two"):
+        docs = [{"q": f"{name} {c}:", "a": c, "page": i // 2} for i, c in enumerate("abcd")]
+        tasks.write(name, docs, **GENERATION)
+    tasks.write_group("both", ["one", "two"])
+    suite = tasks.open_any("both", cluster="page")
+    assert [member.clustered_by for member, _ in suite.members] == ["page", "page"]

@@ -5,7 +5,7 @@ import pytest
 from evaluators.jsonl import prompts as made
 from evaluators.jsonl.prompts import PromptOptions, prepare
 from merge_core.errors import EvaluationError
-from tests.evaluators.own_files import write_lines
+from tests.evaluators.own_files import open_entry, write_lines
 
 ROWS = [{"q": f"say {c}:", "a": c} for c in "abcdefgh"]
 
@@ -112,3 +112,46 @@ def test_a_template_that_refuses_a_role_is_an_error(prompts, tokenizer, monkeypa
     monkeypatch.setattr(tokenizer, "chat_template", refusing)
     with pytest.raises(EvaluationError, match="chat template cannot be filled: no system"):
         prompts(apply_chat_template=True, system="be brief")
+
+
+LONG = "Once upon a time there was a little girl who"
+
+
+def test_rows_of_one_passage_are_one_cluster_and_twins_are_too(tmp_path, tokenizer):
+    rows = [{"q": q, "p": "xyx"[i], "answer": "a"} for i, q in enumerate("abc")]
+    file = write_lines(tmp_path / "quiz.jsonl", [*rows, rows[1]])
+    entry = {"file": file, "prompt": "{{ q }}"}
+    quiz = open_entry("exact_match", tmp_path, tokenizer, **entry, cluster="p")
+    one, two, three, four = quiz.cluster_ids
+    assert one == three != two == four
+    assert quiz.clustered_by == "p"
+    plain = open_entry("exact_match", tmp_path, tokenizer, **entry)
+    assert (plain.clusters, plain.fingerprint()) == (None, quiz.fingerprint())
+    with pytest.raises(EvaluationError, match=r"^quiz.jsonl:1: cluster: no key 'pp', did you mean"):
+        open_entry("exact_match", tmp_path, tokenizer, **entry, cluster="pp")
+
+
+def test_a_passage_that_rows_share_is_found(tmp_path, tokenizer):
+    rows = [{"q": q, "passage": LONG, "answer": "a"} for q in "ab"] + [{"q": "c", "answer": "a"}]
+    entry = {"file": write_lines(tmp_path / "quiz.jsonl", rows), "prompt": "{{ q }}"}
+    quiz = open_entry("exact_match", tmp_path, tokenizer, **entry)
+    assert (quiz.clustered_by, len({*quiz.cluster_ids})) == ("passage", 2)
+    alone = open_entry("exact_match", tmp_path, tokenizer, **entry, cluster="none")
+    assert (alone.clusters, len({*alone.cluster_ids})) == (None, 3)
+
+
+def test_a_row_is_the_same_document_under_another_name(tmp_path, tokenizer):
+    rows = [{"q": q, "answer": "a"} for q in "abca"]
+    one, two = (
+        open_entry(
+            "exact_match",
+            tmp_path,
+            tokenizer,
+            file=write_lines(tmp_path / f"{name}.jsonl", rows),
+            prompt="{{ q }}",
+        )
+        for name in ("one", "two")
+    )
+    assert one.documents == two.documents
+    assert one.documents[3] == f"{one.documents[0]}#2"
+    assert not {item.id for item in one.items} & {item.id for item in two.items}

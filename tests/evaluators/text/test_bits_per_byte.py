@@ -161,3 +161,17 @@ def test_targets_need_a_window_that_is_written_down(tmp_path, tokenizer):
     task = open_entry("bits_per_byte", tmp_path, tokenizer, file=file, stride=20)
     with pytest.raises(NoTargetsError, match="own has no gradient: `stride` needs a `window`"):
         task.targets([])
+
+
+def test_documents_of_one_cluster_and_of_the_same_text_are_known(tmp_path, tokenizer):
+    rows = [{"text": f"text {i}", "book": i // 2} for i in range(4)]
+    file = write_lines(tmp_path / "books.jsonl", rows)
+    one = open_entry("bits_per_byte", tmp_path, tokenizer, file=file, cluster="book")
+    assert one.cluster_ids[0] == one.cluster_ids[1] != one.cluster_ids[2] == one.cluster_ids[3]
+    assert one.clustered_by == "book"
+    plain = open_entry("bits_per_byte", tmp_path, tokenizer, file=file)
+    assert (plain.clusters, plain.fingerprint()) == (None, one.fingerprint())
+    other = write_lines(tmp_path / "others.jsonl", rows[2:])
+    again = open_entry("bits_per_byte", tmp_path, tokenizer, file=other)
+    assert again.documents == plain.documents[2:]
+    assert not {*again.items} & {*plain.items}

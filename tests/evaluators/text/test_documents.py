@@ -5,7 +5,7 @@ import os
 import pytest
 
 from evaluators.text import documents
-from evaluators.text.documents import read_documents
+from evaluators.text.documents import clusters_in, read_documents
 from merge_core.errors import EvaluationError
 from tests.evaluators.own_files import write_lines
 
@@ -97,3 +97,24 @@ def test_a_pipe_is_refused_without_waiting_for_it(name, tmp_path):
 def test_a_row_without_text_is_refused(rows, tmp_path):
     with pytest.raises(EvaluationError, match=r"d.parquet, row 1: (expected a text|the document)"):
         read_documents(parquet(tmp_path / "d.parquet", text=rows), "text")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_documents_belong_together_by_a_key_of_their_rows(kind, tmp_path):
+    file = tmp_path / f"d.{kind}"
+    if kind == "jsonl":
+        write_lines(file, [{"text": t, "book": b} for t, b in zip("abc", "xyx", strict=True)])
+    else:
+        parquet(file, text=[*"abc"], book=[*"xyx"])
+    one, two, three = clusters_in(file, "book").labels
+    assert one == three != two
+    assert clusters_in(file, None) is clusters_in(file, "none") is None
+    with pytest.raises(EvaluationError, match=r"no (key|column) 'bok', did you mean 'book'"):
+        clusters_in(file, "bok")
+
+
+def test_texts_without_rows_have_no_keys(tmp_path):
+    file = written(tmp_path, "d.txt", "one\n\ntwo")
+    for path in (file, tmp_path):
+        with pytest.raises(EvaluationError, match=r"cluster: 'book' is to be a key of its rows"):
+            clusters_in(path, "book")
