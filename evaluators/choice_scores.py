@@ -21,6 +21,13 @@ def mean_sized(metric: str, choices: Sequence[str]) -> list[float]:
     return [size * len(sizes) / sum(sizes) for size in sizes]
 
 
+def likeliest(metric: str, choices: Sequence[str], nats: Sequence[float]) -> int:
+    """Return which choice is the likeliest as a metric compares them; of a tie the first one."""
+    size = SIZES.get(metric, SIZES["acc"])
+    shares = [x / size(choice) for x, choice in zip(nats, choices, strict=True)]
+    return shares.index(max(shares))
+
+
 def margin(nats: Sequence[float], right: int) -> float:
     """Return the log-probability of the right choice minus that of the best other one, in nats."""
     return nats[right] - max(x for i, x in enumerate(nats) if i != right)

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from evaluators.answer import Answer
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, TaskFacts, items_of
 from evaluators.registry import EvaluatorPlugin
 from evaluators.target import Target
@@ -111,6 +112,14 @@ class Cost(Evaluator):
             return np.array(speeds, dtype=np.float64) / self._options.divide_by
         size = _size(model, self._options.metric) / self._options.divide_by
         return np.full(len(which), size, dtype=np.float64)
+
+    def answers(self, model: LiveModel, which: Sequence[int]) -> list[Answer]:
+        """There are none. See ``protocol.Evaluator.answers``.
+
+        Raises:
+            NoAnswersError: Always.
+        """
+        raise self.no_answers("a cost is a number of the model, whatever it answers")
 
     def targets(self, which: Sequence[int]) -> list[Target]:
         """There are none. See ``protocol.Evaluator.targets``.

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from evaluators.answer import Answer
 from evaluators.facts import Item as Item
 from evaluators.facts import TaskFacts as TaskFacts
 from evaluators.facts import canonical as canonical
 from evaluators.facts import items_of as items_of
 from evaluators.target import Target
-from merge_core.errors import EvaluationError, NoPromptsError, NoTargetsError
+from merge_core.errors import EvaluationError, NoAnswersError, NoPromptsError, NoTargetsError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -191,12 +192,34 @@ class Evaluator(ABC):
         except NoTargetsError as error:
             raise NoPromptsError(f"{self.task} names neither prompts nor targets") from error
 
+    def answers(self, model: LiveModel, which: Sequence[int]) -> Sequence[Answer]:
+        """Return what a model says to some items on the weights that it has now, to be looked at.
+
+        Scores, weights and the global random state are left as they were. Asked for no items it
+        raises, too, if it would for others, and asks the model nothing.
+
+        Args:
+            model: The candidate; it is left as it was.
+            which: Positions in ``items``, any order, repeats allowed.
+
+        Returns:
+            One answer per position asked for.
+
+        Raises:
+            NoAnswersError: There is nothing to show, as of a perplexity or a cost; the default.
+            ItemError: The model cannot take an item.
+            IndexError: A position is outside ``items``.
+        """
+        raise self.no_answers("its evaluator does not show what a model says")
+
+    def no_answers(self, reason: str) -> NoAnswersError:
+        """Return the error that there are no answers, and why."""
+        return NoAnswersError(f"{self.task} has no answers to show: {reason}")
+
     def unfit(self, model: LiveModel, which: Sequence[int]) -> Mapping[int, str]:
         """Return which of some items the model cannot take, and why; where that is not known, none.
 
-        Args:
-            model: Asked for its window, not for an answer.
-            which: Positions in ``items``, any order, repeats allowed.
+        The model is asked for its window, not for an answer.
         """
         return {}
 
@@ -253,6 +276,23 @@ def _refuse_odd(evaluator: Evaluator, scores: ScoreVector) -> None:
         rule = "`exact` says that every item has the same score"
     if wrong.size:
         raise EvaluationError(f"{task}: its facts' {rule}, got {wrong[0]}")
+
+
+def answer_items(evaluator: Evaluator, model: LiveModel, which: Sequence[int]) -> list[Answer]:
+    """Return ``evaluator.answers(model, which)``, which may be anything where a plugin is wrong.
+
+    Raises:
+        EvaluationError: It is not one ``Answer`` of texts per position asked for.
+        NoAnswersError, ItemError, IndexError: See ``Evaluator.answers``.
+    """
+    found: object = evaluator.answers(model, which)
+    rule = f"{evaluator.task}: expected {len(which)} answers in a list, got"
+    if not isinstance(found, list | tuple):
+        raise EvaluationError(f"{rule} {type(found).__name__}")
+    odd = [x for x in found if not isinstance(x, Answer) or not x.is_text]
+    if odd or len(found) != len(which):
+        raise EvaluationError(f"{rule} {odd[0] if odd else len(found)!r}")
+    return list(found)
 
 
 @dataclass(frozen=True)

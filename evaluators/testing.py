@@ -27,8 +27,14 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators.protocol import Evaluator, LiveModel, ScoreVector, score_items
-from merge_core.errors import NonFiniteError, NoPromptsError, NoTargetsError, ParameterError
+from evaluators.protocol import Evaluator, LiveModel, ScoreVector, answer_items, score_items
+from merge_core.errors import (
+    NoAnswersError,
+    NonFiniteError,
+    NoPromptsError,
+    NoTargetsError,
+    ParameterError,
+)
 
 Build = Callable[[], Evaluator]
 Score = Callable[[Sequence[int]], ScoreVector]
@@ -40,7 +46,8 @@ class EvaluatorContract:
     ``build`` makes the same evaluator again with every call, with at least 4 items;
     ``build_other`` makes one of the same kind with another option that can change a score;
     ``live_model`` is a float32 model on the CPU, small enough to score all items often. An
-    evaluator that knows right answers has ``targets``; one without them is not asked for more.
+    evaluator that knows right answers has ``targets``, one that can show what is said ``answers``;
+    one without them is not asked for more.
     """
 
     tolerance: ClassVar[float] = 0.0  # how far padding may move a score that is no right or wrong
@@ -158,6 +165,34 @@ class EvaluatorContract:
             with pytest.raises(IndexError, match=str(position)):
                 evaluator.targets([position])
 
+    def test_answers_are_one_per_position_or_refused_at_once(
+        self, evaluator: Evaluator, live_model: LiveModel
+    ) -> None:
+        """Also for no positions: so it is known at once whether there are any."""
+        if _has_no_answers(evaluator, live_model):
+            with pytest.raises(NoAnswersError, match=re.escape(evaluator.task)):
+                evaluator.answers(live_model, [0])
+            return
+        first, second = answer_items(evaluator, live_model, [0, 1])
+        assert answer_items(evaluator, live_model, [1, 0, 1]) == [second, first, second]
+        assert first.prompt or second.prompt
+        for position in (-1, len(evaluator.items)):
+            with pytest.raises(IndexError, match=str(position)):
+                evaluator.answers(live_model, [position])
+
+    def test_answers_change_neither_scores_nor_weights_nor_random_state(
+        self, evaluator: Evaluator, live_model: LiveModel, score: Score
+    ) -> None:
+        if _has_no_answers(evaluator, live_model):
+            return
+        scores, kept = score([0, 1, 2]), deepcopy(live_model.model.state_dict())
+        failures, states = dict(evaluator.failures), _random_states()
+        answer_items(evaluator, live_model, [2, 1])
+        assert (evaluator.failures, _random_states()) == (failures, states)
+        after = live_model.model.state_dict()
+        assert all(torch.equal(kept[k], after[k]) for k in kept)
+        assert score([0, 1, 2]).tobytes() == scores.tobytes()
+
     def test_losses_fall_along_the_gradient_as_it_says(
         self, evaluator: Evaluator, live_model: LiveModel
     ) -> None:
@@ -205,6 +240,13 @@ class EvaluatorContract:
         finally:
             live_model.model.load_state_dict(kept)
         assert np.isnan(scores).all()
+
+
+def _has_no_answers(evaluator: Evaluator, live_model: LiveModel) -> bool:
+    try:
+        return bool(answer_items(evaluator, live_model, []))
+    except NoAnswersError:
+        return True
 
 
 def _step(live_model: LiveModel, fall: float) -> float:

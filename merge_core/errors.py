@@ -83,6 +83,10 @@ class NoPromptsError(MergeError, NotImplementedError):
     """A task does not say what a model reads before it answers."""
 
 
+class NoAnswersError(MergeError, NotImplementedError):
+    """A task has nothing to show of what a model says, such as a perplexity."""
+
+
 class TemplateError(MergeError, ValueError):
     """A Jinja template is none, cannot be filled, or not within its bounds.
 

@@ -129,7 +129,7 @@ FLOORS = {
         *({"plan"}, {"mixture"}, {"merge"}, {"output"}, {"inspect", "api", "testing"}),
     ),
     "evaluators": (
-        *({"target", "clusters"}, {"facts"}),
+        *({"target", "clusters", "answer"}, {"facts"}),
         {"protocol", "choice_scores", "cluster_keys", "json_rows", "log_control", "patterns"},
         {"earlier_plugins", "chat_prompts", "thinking"},
         *({"registry", "engines", "testing"}, {"harness", "jsonl", "text", "cost"}),

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from evaluators.log_control import hushed_logs
-from evaluators.protocol import LiveModel
+from evaluators.protocol import Evaluator, LiveModel
+from merge_core.errors import ItemError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -59,3 +60,15 @@ def unfit(tokens: Mapping[int, int], answer: int, window: int | None) -> dict[in
     """Return why prompts do not fit, of those that do not; see ``too_long``."""
     found = {i: too_long(count, answer, window) for i, count in tokens.items()}
     return {i: reason for i, reason in found.items() if reason}
+
+
+def check_fit(evaluator: Evaluator, model: LiveModel, which: Sequence[int]) -> None:
+    """Refuse items that the model cannot take, before it is asked for answers to show.
+
+    Raises:
+        ItemError: There are some; one is named.
+        IndexError: A position is outside the items.
+    """
+    evaluator.check_positions(which)
+    for i, reason in evaluator.unfit(model, which).items():
+        raise ItemError(f"{evaluator.task}: item {evaluator.items[i].id}: {reason}")

@@ -84,7 +84,7 @@ def _target(
 def _written(task: Any, request: Instance, ending: Ending) -> Target:
     """Return the right answers, with what stands before them and what ends them."""
     context, how = request.args
-    answers = _answers(task, request.doc)
+    answers = written_answers(task, request.doc)
     if not answers or not all(answer.strip() for answer in answers):
         raise NoTarget("has no right answer (doc_to_target)")
     end = ending.token if ending.chat else _stop(task, context, how.get("until") or [], ending)
@@ -92,7 +92,8 @@ def _written(task: Any, request: Instance, ending: Ending) -> Target:
     return Target.written(context, texts)
 
 
-def _answers(task: Any, doc: Any) -> list[str]:
+def written_answers(task: Any, doc: Any) -> list[str]:
+    """Return the right answers in words; none where the task says nothing of a document."""
     gold = task.doc_to_target(doc)
     if task.get_config("doc_to_choice") is not None and isinstance(gold, int):
         gold = task.doc_to_choice(doc)[gold]
@@ -134,7 +135,7 @@ def _chosen(task: Any, by: Reduction, requests: Sequence[Instance]) -> Target:
     doc = requests[0].doc
     choices = task.doc_to_choice(doc)
     count = len(choices)
-    right = _by_metric(task, by, requests) if has_own_results(task) else _places(task, doc, choices)
+    right = right_choices(task, by, requests)
     if by.metric == "exact_match":
         return Target(tuple(Choice((r.args,)) for r in requests[:count]), right)
     sizes = mean_sized(by.metric, choices)
@@ -147,6 +148,18 @@ def _chosen(task: Any, by: Reduction, requests: Sequence[Instance]) -> Target:
         right,
         competing=True,
     )
+
+
+def right_choices(task: Any, by: Reduction, requests: Sequence[Instance]) -> tuple[int, ...]:
+    """Return the places of a document's right choices.
+
+    Raises:
+        NoTarget: The task does not say which these are.
+    """
+    doc = requests[0].doc
+    if has_own_results(task):
+        return _by_metric(task, by, requests)
+    return _places(task, doc, task.doc_to_choice(doc))
 
 
 def _places(task: Any, doc: Any, choices: Sequence[str]) -> tuple[int, ...]:

@@ -23,10 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evaluators.answer import Answer
 from evaluators.choice_scores import GRADED
 from evaluators.cluster_keys import Clusters, clusters_of, facts_of
-from evaluators.engines.context_window import count_tokens, too_long, window_of
+from evaluators.engines.context_window import check_fit, count_tokens, too_long, window_of
 from evaluators.engines.stopping import most_tokens
+from evaluators.harness.answers import answers_of
 from evaluators.harness.fingerprint import fingerprint_of
 from evaluators.harness.metrics import Reduction, chance, graded, metrics_of, reduction
 from evaluators.harness.public_data import notice_of
@@ -109,6 +111,18 @@ class LmEvalTask(Evaluator):
             raise EvaluationError(f"{self.task}: {type(error).__name__}: {error}") from error
         scores = [np.nan if i in reasons else next(values) for i in which]
         return np.array(scores, dtype=np.float64)
+
+    def answers(self, model: LiveModel, which: Sequence[int]) -> list[Answer]:
+        """Return what a model says to documents. See ``protocol.Evaluator.answers``."""
+        if self._prepared.requests[0][0].request_type == "loglikelihood_rolling":
+            raise self.no_answers("its documents are read, and nothing is said to them")
+        check_fit(self, model, which)
+        try:
+            return answers_of(self._prepared, self._reduction, model, which, self._thoughts)
+        except MergeError:
+            raise
+        except Exception as error:  # whatever a task's own code does
+            raise EvaluationError(f"{self.task}: {type(error).__name__}: {error}") from error
 
     def targets(self, which: Sequence[int]) -> list[Target]:
         """Return what documents want said. See ``protocol.Evaluator.targets``."""

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from evaluators.answer import Answer
 from evaluators.chat_prompts import end_of_turn, end_token
-from evaluators.engines.context_window import count_tokens, unfit, window_of
+from evaluators.engines.context_window import check_fit, count_tokens, unfit, window_of
 from evaluators.json_rows import Row
 from evaluators.jsonl.prompts import SEPARATOR, PromptOptions, Prompts
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, Tokenizer, fingerprint
@@ -35,6 +36,11 @@ class FreeAnswerOptions(GenerationOptions):
     """The same, where no answer is the right one and only examples need one."""
 
     gold: str | None = Field(None, description="the key of an example's answer, with num_fewshot")
+
+
+def known_answer(options: FreeAnswerOptions, row: Row) -> str:
+    """Return the answer that a row has for examples, or nothing."""
+    return "" if options.gold is None else row.text(options.gold)
 
 
 def example_answer(options: FreeAnswerOptions) -> Callable[[Row], str]:
@@ -110,10 +116,23 @@ class AnswerEvaluator(Evaluator):
         """Score some items. See ``protocol.Evaluator.score``; nan where a prompt is too long."""
         reasons = self.note_unfit(model, which)
         asked = [i for i in which if i not in reasons]
-        said = model.engine.generate_until([(self.texts[i], self._how) for i in asked])
+        said = self._written(model, asked)
         found = iter(self.values(list(zip(asked, said, strict=True))))
         values = [math.nan if i in reasons else next(found) for i in which]
         return np.array(values, dtype=np.float64)
+
+    def answers(self, model: LiveModel, which: Sequence[int]) -> list[Answer]:
+        """Return what the model writes. See ``protocol.Evaluator.answers``."""
+        check_fit(self, model, which)
+        said = self._written(model, which)
+        return [Answer(self.texts[i], self.right(i), x) for i, x in zip(which, said, strict=True)]
+
+    def right(self, i: int) -> str:
+        """Return an item's right answers, see ``Answer.right``; by default none is known."""
+        return ""
+
+    def _written(self, model: LiveModel, which: Sequence[int]) -> list[str]:
+        return model.engine.generate_until([(self.texts[i], self._how) for i in which])
 
     def prompts(self, which: Sequence[int]) -> list[str]:
         """Return what the model is asked. See ``protocol.Evaluator.prompts``."""

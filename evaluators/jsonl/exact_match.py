@@ -19,6 +19,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from evaluators.answer import listed
 from evaluators.json_rows import Row, written
 from evaluators.jsonl.answers import AnswerEvaluator, GenerationOptions
 from evaluators.jsonl.compare import finder, number_of, token_f1
@@ -76,6 +77,10 @@ class ExactMatch(AnswerEvaluator):
     def values(self, answers: Sequence[tuple[int, str]]) -> list[float]:
         """Compare answers to the right ones."""
         return [self._value(self._cut(text), self._right[i]) for i, text in answers]
+
+    def right(self, i: int) -> str:
+        """Return an item's right answers."""
+        return listed(self._right[i])
 
     def targets(self, which: Sequence[int]) -> list[Target]:
         """Return right answers as they would be written. See ``protocol.Evaluator.targets``."""

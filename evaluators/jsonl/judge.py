@@ -30,7 +30,12 @@ from typing import Any
 
 from pydantic import Field
 
-from evaluators.jsonl.answers import AnswerEvaluator, FreeAnswerOptions, example_answer
+from evaluators.jsonl.answers import (
+    AnswerEvaluator,
+    FreeAnswerOptions,
+    example_answer,
+    known_answer,
+)
 from evaluators.jsonl.compare import finder
 from evaluators.jsonl.judge_client import JudgeClient
 from evaluators.jsonl.judge_key import check_address, key_for
@@ -110,6 +115,10 @@ class Judge(AnswerEvaluator):
                 self.failures[self.items[i].id] = reply.failure or failure
             values.append(value)
         return values
+
+    def right(self, i: int) -> str:
+        """Return the answer that the line has under ``gold``, if it has one."""
+        return known_answer(self._options, self.rows[i])
 
     def targets(self, which: Sequence[int]) -> list[Target]:
         """There are none. See ``protocol.Evaluator.targets``.

@@ -21,8 +21,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from evaluators.choice_scores import GRADED, SIZES, mean_sized
-from evaluators.engines.context_window import count_tokens, unfit, window_of
+from evaluators.answer import Answer
+from evaluators.choice_scores import GRADED, likeliest, mean_sized
+from evaluators.engines.context_window import check_fit, count_tokens, unfit, window_of
 from evaluators.json_rows import Row, written
 from evaluators.jsonl.prompts import PromptOptions, gap, prepare
 from evaluators.protocol import Evaluator, LiveModel, ScoreVector, Tokenizer, fingerprint
@@ -98,6 +99,18 @@ class MultipleChoice(Evaluator):
         ]
         return np.array(values, dtype=np.float64)
 
+    def answers(self, model: LiveModel, which: Sequence[int]) -> list[Answer]:
+        """Return the likeliest choices. See ``protocol.Evaluator.answers``."""
+        check_fit(self, model, which)
+        asked = [pair for i in which for pair in self._pairs[i]]
+        nats = iter(model.engine.loglikelihood(asked))
+        return [self._answer(i, [next(nats)[0] for _ in self._pairs[i]]) for i in which]
+
+    def _answer(self, i: int, nats: Sequence[float]) -> Answer:
+        choices, gold = self._questions[i]
+        said = choices[likeliest(self._metric, choices, nats)]
+        return Answer(self._pairs[i][0][0], choices[gold], said)
+
     def targets(self, which: Sequence[int]) -> list[Target]:
         """Return the right choices among all. See ``protocol.Evaluator.targets``."""
         self.check_positions(which)
@@ -118,8 +131,7 @@ class MultipleChoice(Evaluator):
         choices, gold = self._questions[i]
         if self._metric in GRADED:
             return GRADED[self._metric](nats, gold)
-        sizes = np.array([SIZES[self._metric](choice) for choice in choices])
-        return float(np.argmax(np.array(nats) / sizes) == gold)  # a tie: the first one
+        return float(likeliest(self._metric, choices, nats) == gold)
 
 
 def _question(row: Row, options: MultipleChoiceOptions) -> tuple[tuple[str, ...], int]:

@@ -29,7 +29,12 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from evaluators.jsonl.answers import AnswerEvaluator, FreeAnswerOptions, example_answer
+from evaluators.jsonl.answers import (
+    AnswerEvaluator,
+    FreeAnswerOptions,
+    example_answer,
+    known_answer,
+)
 from evaluators.jsonl.prompts import prepare
 from evaluators.protocol import Tokenizer
 from evaluators.registry import EvaluatorPlugin
@@ -91,6 +96,7 @@ class PythonFunction(AnswerEvaluator):
     """
 
     def __init__(self, options: PythonOptions, folder: Path, tokenizer: Tokenizer) -> None:
+        self._options = options
         self._scorer = _declared(options.function)
         prompts = prepare(options, folder, tokenizer, example_answer(options))
         super().__init__(
@@ -113,6 +119,10 @@ class PythonFunction(AnswerEvaluator):
                 inside its bounds.
         """
         return [self._value(i, text) for i, text in answers]
+
+    def right(self, i: int) -> str:
+        """Return the answer that the line has under ``gold``, if it has one."""
+        return known_answer(self._options, self.rows[i])
 
     def targets(self, which: Sequence[int]) -> list[Target]:
         """There are none. See ``protocol.Evaluator.targets``.

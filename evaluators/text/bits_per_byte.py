@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
+from evaluators.answer import Answer
 from evaluators.cluster_keys import facts_of
 from evaluators.engines.context_window import window_of
 from evaluators.protocol import (
@@ -109,6 +110,14 @@ class BitsPerByte(Evaluator):
             nats = self._sliding(model, which)
         bits = [-x / math.log(2) / self._bytes[i] for i, x in zip(which, nats, strict=True)]
         return np.array(bits, dtype=np.float64)
+
+    def answers(self, model: LiveModel, which: Sequence[int]) -> list[Answer]:
+        """There are none. See ``protocol.Evaluator.answers``.
+
+        Raises:
+            NoAnswersError: Always.
+        """
+        raise self.no_answers("a document is read, and nothing is said to it")
 
     def targets(self, which: Sequence[int]) -> list[Target]:
         """Return the documents themselves. See ``protocol.Evaluator.targets``.

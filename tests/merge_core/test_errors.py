@@ -15,6 +15,7 @@ EXPECTED = {
     "EvaluationError": RuntimeError,
     "NoTargetsError": NotImplementedError,
     "NoPromptsError": NotImplementedError,
+    "NoAnswersError": NotImplementedError,
     "TemplateError": ValueError,
     "OutputExistsError": FileExistsError,
     "OutputError": OSError,
