@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 from merge_core.atomic_write import make_folder
 from merge_core.errors import MergeError, OutputError
 from search.report import files as results
+from search.report.samples import keep_samples
 from search.report.select import choose
 from search.report.summary import Report, summarize
 from search.run.loop import search
@@ -82,6 +83,7 @@ def _search_and_report(
     progress.stage(f"computed once for all candidates: {builder.once}")
     try:
         chosen = choose(record, worker, progress, stop)
+        keep_samples(record, worker, chosen, progress, stop)
     except StopRequested:
         return None
     report = summarize(record, spec, tasks, chosen, end)

@@ -26,6 +26,8 @@ from search.trial.trial import Measurement, Trial
 if TYPE_CHECKING:
     import optuna
 
+SAMPLES = "samples"  # the study attribute with sample answers
+Samples = dict[str, dict[str, list[dict[str, str]]]]  # task -> "gained", "lost" -> their texts
 ABOUT = "mergetune"  # the study attribute that holds what all trials share
 
 
@@ -173,6 +175,33 @@ class Record:
         """The finished study's summary, or None."""
         found = self._stored.attributes().get("summary")
         return found if isinstance(found, dict) else None  # all else is as good as none
+
+    @property
+    def samples(self) -> Samples:
+        """Sample answers of the finished study's winner and best parent; none where there are none.
+
+        Those of a winner that was chosen after the summary was stored do not go with it.
+        """
+        found = self._stored_samples()
+        winner = (self.summary or {}).get("winner")
+        of_winner = isinstance(winner, Mapping) and found.get("winner") == winner.get("trial")
+        return dict(found["tasks"]) if of_winner else {}
+
+    def has_samples(self, winner: int, parent: int) -> bool:
+        """Return whether the sample answers of these trials are stored."""
+        found = self._stored_samples()
+        return (found.get("winner"), found.get("parent")) == (winner, parent)
+
+    def keep_samples(self, winner: int, parent: int, samples: Samples) -> None:
+        """Store the sample answers of two trials, in one commit, in place of other ones."""
+        self._check_lease()
+        self._stored.set(SAMPLES, {"winner": winner, "parent": parent, "tasks": samples})
+
+    def _stored_samples(self) -> dict[str, Any]:
+        found = self._stored.attributes().get(SAMPLES)
+        if not isinstance(found, dict) or not isinstance(found.get("tasks"), dict):
+            return {}  # all else is as good as none
+        return found
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Store the summary, and before it who was dropped."""

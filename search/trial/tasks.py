@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from evaluators.protocol import Evaluator, LiveModel, score_items
-from merge_core.errors import EvaluationError, ItemError
+from evaluators.answer import Answer
+from evaluators.protocol import Evaluator, LiveModel, answer_items, score_items
+from merge_core.errors import EvaluationError, ItemError, NoAnswersError
 from search.scoring import intervals
 from search.scoring.aggregate import Aggregate
 from search.scoring.objectives import Opened, open_evaluators, pool_ids
@@ -90,6 +92,27 @@ class Tasks:
             if which:
                 scores[task] = complete_scores(evaluator, live, which)
         return scores
+
+    def answers(
+        self, live: LiveModel, pool: str, asks: Mapping[str, Sequence[int]]
+    ) -> dict[str, list[Answer]]:
+        """Return what the live candidate says to some items; of tasks without answers nothing.
+
+        Args:
+            live: The candidate.
+            pool: ``search``, ``select`` or ``report``.
+            asks: Task -> places in the pool's order.
+
+        Raises:
+            ItemError: The model cannot take an item.
+            EvaluationError: A task raised, or gives something else than answers.
+        """
+        found = {}
+        for task, places in asks.items():
+            which = self.pools[pool].of(task)
+            with suppress(NoAnswersError):
+                found[task] = answer_items(self.evaluators[task], live, [which[i] for i in places])
+        return found
 
     def check_fit(self, live: LiveModel) -> None:
         """Refuse items, of any pool, that the model cannot take.

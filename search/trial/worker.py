@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from evaluators.answer import Answer
 from evaluators.protocol import LiveModel
 from merge_core.errors import CandidateError, MergeError
 from merge_core.recipe.schema import Recipe
@@ -42,6 +43,7 @@ class Job:
         first: Whether to look first if every item of every pool fits the model.
         step: What to measure for a search by gradient; the pool is scored if it says so.
         race: Whom it is raced against on the search pool, in a study that races.
+        asks: Task -> places in the pool's order of items that are asked, not scored.
     """
 
     recipe: Recipe
@@ -52,6 +54,7 @@ class Job:
     first: bool = False
     step: Step | None = None
     race: Race = NOBODY
+    asks: Mapping[str, Sequence[int]] | None = None
 
     def wants_scores(self, digest: str) -> bool:
         """Return whether weights are to be scored."""
@@ -113,6 +116,7 @@ class Result:
         gradient: What was measured for a search by gradient, if that was asked for.
         recipe: What was built, where that is another one: with the routers that were trained.
         fitted: What their training was.
+        answers: Task -> what was said to the items that were asked; not of tasks without answers.
     """
 
     weights_digest: str = ""
@@ -122,6 +126,7 @@ class Result:
     gradient: Measured | None = None
     recipe: Recipe | None = None
     fitted: Fitted | None = None
+    answers: Mapping[str, Sequence[Answer]] | None = None
 
 
 class Worker:
@@ -154,6 +159,8 @@ class Worker:
 
     def run(self, job: Job) -> Result:
         """Do a job; what it raises is part of the result, except what stops the process."""
+        if job.asks is not None:
+            return self._asked(job, job.asks)
         spent, digest = {"build": 0.0, "model": 0.0}, ""
         scores, failure, gradient, recipe, fitted = None, None, None, job.recipe, None
         try:
@@ -176,6 +183,18 @@ class Worker:
         seconds = {k: round(v, 4) for k, v in spent.items()}
         made = None if recipe is job.recipe else recipe
         return Result(digest, scores, seconds, failure, gradient, made, fitted)
+
+    def _asked(self, job: Job, asks: Mapping[str, Sequence[int]]) -> Result:
+        digest, answers, failure = "", None, None
+        try:
+            self.builder.check_files()
+            digest = self._built(job.recipe)
+            if job.expected in (None, digest):
+                answers = self.tasks.answers(self.builder.live, job.pool, asks)
+        except Exception as error:
+            self._live = None
+            failure = Failure.of(error)
+        return Result(digest, failure=failure, answers=answers)
 
     @property
     def engine(self) -> dict[str, Any]:

@@ -72,6 +72,19 @@ def test_run_of_a_finished_study_changes_nothing_and_gives_the_same_summary(fini
     ).stat().st_mtime_ns == before
 
 
+def test_sample_answers_are_what_the_scores_are_of(finished):
+    _, record = open_study(str(finished[0]))
+    assert set(record.samples) <= {"quickstart_add", "quickstart_sort"}
+    told = [
+        (way, x) for ways in record.samples.values() for way, some in ways.items() for x in some
+    ]
+    assert {way for way, _ in told} >= {"gained"}
+    for way, x in told:
+        right = {name: x[name].strip() == x["right"] for name in ("winner", "parent")}
+        assert right == {"winner": way == "gained", "parent": way == "lost"}
+        assert x["prompt"].endswith("=")
+
+
 @pytest.mark.parametrize("damage", ["weights", "record", "no record"])
 def test_a_best_model_that_is_not_whole_is_mended_by_the_next_run(finished, tmp_path, damage):
     study = tmp_path / "small"
