@@ -43,6 +43,7 @@ from search.options import (
 from search.report import files
 from search.report import reproduce as reproduction
 from search.report.summary import Report
+from search.report_command import report
 from search.run import caches
 from search.run import check as checks
 from search.run import dry_run as dry_runs
@@ -226,6 +227,9 @@ def best(
     _answer(as_json, data, lambda: tables.report(Report.from_json(summary)))
     if not as_json:
         print(f"\n{trial.recipe.to_yaml()}", end="")
+
+
+app.command()(report)
 
 
 @app.command()

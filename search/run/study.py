@@ -10,6 +10,8 @@ from filelock import FileLock, Timeout
 from merge_core.atomic_write import make_folder
 from merge_core.errors import MergeError, OutputError
 from search.report import files as results
+from search.report import pages
+from search.report.page.found import Found
 from search.report.samples import keep_samples
 from search.report.select import choose
 from search.report.summary import Report, summarize
@@ -90,4 +92,5 @@ def _search_and_report(
     progress.stage("writing results")
     record.finish(report.to_json())
     results.write(spec.results, builder, record.trial(chosen.winner), report)
+    pages.write(spec.results, Found.of(record, spec.folder.name))
     return report

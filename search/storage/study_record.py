@@ -61,7 +61,9 @@ class Record:
 
     def _read(self) -> None:
         attributes = self._stored.attributes()  # a storage is asked for all of them each time
-        self.trials = [thawed(t, attributes) for t in self._stored.trials()]
+        stored = self._stored.trials()
+        self.trials = [thawed(t, attributes) for t in stored]
+        self.distributions = {k: d for t in stored for k, d in t.distributions.items()}
         pools = (self.about or {}).get("pools", {})
         for trial in self.trials:
             self._check_lengths(trial, pools)
@@ -158,6 +160,7 @@ class Record:
         self._check_lease()
         self._stored.add(frozen(trial, distributions), trial.number)
         self.trials.append(trial)
+        self.distributions |= {name: distributions[name] for name in trial.params}
 
     def add_measured(self, pool: str, number: int, found: Measurement) -> None:
         """Store what was measured of a trial on the select or report pool, in one commit.

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from merge_core.printable import printable
 from search.draft.write import Written
 from search.report.summary import Report
 from search.run.caches import Cache
@@ -15,7 +16,7 @@ from search.run.dry_run import Costs
 from search.scoring.pareto import front
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
-from search.views.terminal import OUT, duration, printable
+from search.views.terminal import OUT, duration
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

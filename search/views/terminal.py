@@ -1,8 +1,4 @@
-"""Text on its way to the terminal: names and messages of others can neither steer it nor hide.
-
-What they may hold (escape sequences, backspaces, marks that turn the direction of writing, halves
-of surrogate pairs) is shown as ``\\x1b`` and the like.
-"""
+"""Text on its way to the terminal, whoever prints it: as ``merge_core.printable`` has it."""
 
 from __future__ import annotations
 
@@ -16,16 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from merge_core.errors import MergeWarning
-
-_CONTROLS = {*range(32), *range(127, 160)} - {ord("\t"), ord("\n")}
-_MARKS = {0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)}
-_SHOWN = {code: f"\\x{code:02x}" for code in _CONTROLS}
-_SHOWN |= {code: f"\\u{code:04x}" for code in (*_MARKS, *range(0xD800, 0xE000))}
-
-
-def printable(text: str) -> str:
-    """Return a text whose control characters, but for tabs and line ends, are written out."""
-    return text.translate(_SHOWN)
+from merge_core.printable import printable
 
 
 class PlainConsole(Console):

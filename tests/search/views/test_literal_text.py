@@ -197,7 +197,6 @@ PRINT_NOTHING = {
     "layers_table.sentence",
     "inspections.Shown",
     "terminal.PlainConsole",
-    "terminal.printable",
     "terminal.printable_output",
 }
 

@@ -8,9 +8,10 @@ import sys
 import pytest
 
 from merge_core.errors import warn
+from merge_core.printable import printable
 from search.cli import main
 from search.views.tables import table
-from search.views.terminal import PlainConsole, printable, printable_output
+from search.views.terminal import PlainConsole, printable_output
 
 EVIL = "a\x1b[2J\x1b]0;owned\x07\x08\r\x9b31m\u202eb\u2066\udcff"
 SHOWN = r"a\x1b[2J\x1b]0;owned\x07\x08\x0d\x9b31m\u202eb\u2066\udcff"

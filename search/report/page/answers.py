@@ -1,0 +1,79 @@
+"""What the winner and the best parent said, side by side, so that gibberish is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from search.report.page.found import Found
+from search.report.page.html import Html, details, element, join, note, section
+
+PROMPT = 400  # characters that are shown of a prompt at once
+MOST = 4000  # of any text
+KINDS = {
+    "gained": "right by the winner, wrong by the best parent",
+    "lost": "wrong by the winner, right by the best parent",
+}
+
+
+def answers(found: Found) -> Html | None:
+    """Return the section with sample answers."""
+    tasks = [
+        element("div", element("h3", task), *made)
+        for task, kinds in found.samples.items()
+        if (made := _task(kinds))
+    ]
+    if not tasks:
+        return None
+    return section(
+        "Sample answers",
+        "answers",
+        note(
+            "A few report items of each task on which the winner and the best parent differ, drawn "
+            "by their order. They show what answers look like; how often each is right is said "
+            "above. What is not printable is written out."
+        ),
+        *tasks,
+    )
+
+
+def _task(kinds: Mapping[str, Any]) -> list[Html]:
+    made = []
+    for kind, words in KINDS.items():
+        rows = [_sample(one) for one in kinds.get(kind) or ()]
+        if rows:
+            made.append(element("p", element("b", words.capitalize())))
+            made.append(element("div", *rows, class_="blocks two"))
+    return made
+
+
+def _sample(one: Mapping[str, Any]) -> Html:
+    return element(
+        "div",
+        element("p", f"item {one.get('id', '')}", class_="meta"),
+        element("b", "asked"),
+        _shown(one.get("prompt"), PROMPT),
+        element("b", "right"),
+        _shown(one.get("right"), PROMPT),
+        element("b", "winner said"),
+        _shown(one.get("winner"), PROMPT),
+        element("b", "best parent said"),
+        _shown(one.get("parent"), PROMPT),
+        class_="sample",
+    )
+
+
+def _shown(given: Any, most: int) -> Html:
+    """Return a text, of a long one its end first and the whole on demand."""
+    words = "; ".join(map(str, given)) if isinstance(given, list | tuple) else str(given or "")
+    cut = words if len(words) <= MOST else f"… {words[-MOST:]}"
+    if not cut:
+        return element("pre", element("i", "nothing"), class_="said")
+    if len(cut) <= most:
+        return element("pre", cut, class_="said")
+    return join(
+        [
+            element("pre", f"… {cut[-most:]}", class_="said"),
+            details(f"all {len(words):,} characters", element("pre", cut, class_="said")),
+        ]
+    )

@@ -1,0 +1,54 @@
+"""What a report says in words, and whom it compares the winner with."""
+
+from __future__ import annotations
+
+from search.report.page.numbers import interval, number, signed
+from search.report.summary import Difference, Report
+
+NAMES = {"best_parent": "best parent", "best_simple": "best simple merge"}
+
+
+def rivals(report: Report) -> dict[str, tuple[str, Difference]]:
+    """Return whom the winner is compared with: what it is -> its name, and the difference."""
+    winner = report.winner
+    found = {
+        "best parent": (report.best_parent, winner.minus_best_parent),
+        "best simple merge": (
+            getattr(report, "best_simple", None) or "",
+            getattr(winner, "minus_best_simple", None),
+        ),
+        "uniform merge": ("uniform", winner.minus_uniform),
+        "base": ("base", winner.minus_base),
+    }
+    return {what: (name, x) for what, (name, x) in found.items() if x is not None}
+
+
+def sentences(report: Report) -> list[str]:
+    """Return the verdict; of a summary of an earlier version, one from its numbers."""
+    said = getattr(report, "sentences", None)
+    return list(said) if said else [_overall(report), *_each(report)]
+
+
+def _overall(report: Report) -> str:
+    own, items = report.winner.report, report.pools["report"]
+    return (
+        f"The winner scores {number(own.mean)} on {items:,} items that chose nothing (95 % "
+        f"interval {interval(own.low, own.high)})."
+    )
+
+
+def _each(report: Report) -> list[str]:
+    items = report.pools["report"]
+    found = []
+    for what, (_, x) in rivals(report).items():
+        if x.low > 0:
+            verdict = "is better than"
+        elif x.high < 0:
+            verdict = "is worse than"
+        else:
+            verdict = "shows no difference to"
+        found.append(
+            f"It {verdict} the {what}: {signed(x.estimate)} (95 % interval {signed(x.low)} to "
+            f"{signed(x.high)}, paired over {items:,} items)."
+        )
+    return found

@@ -1,0 +1,63 @@
+"""`mergetune report`: the report of what is stored of a study, finished or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from merge_core.errors import ParameterError
+from search.options import Json, Plugins, SendKeys, Study
+from search.report import pages
+from search.report.files import check_owner
+from search.report.page.found import Found
+from search.spec import study_file
+from search.spec.storage_url import masked, sqlite_file
+from search.storage.locate import open_study
+from search.views.answers import answer
+
+Folder = Annotated[
+    Path | None,
+    typer.Option("--out", file_okay=False, help="Write there, instead of beside the results."),
+]
+Price = Annotated[
+    float | None,
+    typer.Option("--price", min=0.0, help="What an hour costs you, in your money, for the costs."),
+]
+
+
+def report(
+    study: Study,
+    out: Folder = None,
+    price: Price = None,
+    plugin: Plugins = None,
+    send_key: SendKeys = None,
+    as_json: Json = False,
+) -> None:
+    """Write a study's report: report.html to look at, report.md for model cards."""
+    _, record = open_study(study)
+    folder = _folder(study) if out is None else out
+    check_owner(folder, record.name)
+    written = pages.write(folder, Found.of(record, study, price))
+    data = {"study": record.name, "files": [str(file) for file in written]}
+    answer(as_json, data, lambda: _say(written))
+
+
+def _say(written: list[Path]) -> None:
+    for file in written:
+        print(f"{file}: written")
+
+
+def _folder(study: str) -> Path:
+    """Return where a study's results are: beside its database, or its study file.
+
+    Raises:
+        ParameterError: It is on a server, and nothing here belongs to it.
+    """
+    if "://" not in study or Path(study).exists():
+        return study_file.read(Path(study)).results
+    file = sqlite_file(study)
+    if file is None:
+        raise ParameterError(f"{masked(study)}: a storage that is no file here; say --out FOLDER")
+    return file.parent
