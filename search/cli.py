@@ -42,6 +42,7 @@ from search.options import (
 )
 from search.report import files
 from search.report import reproduce as reproduction
+from search.report.cards import card_result
 from search.report.summary import Report
 from search.report_command import report
 from search.run import caches
@@ -290,7 +291,9 @@ def export(
     """Write the model folder of one trial."""
     spec, record = open_study(study)
     (one,) = chosen(record, trial, several=False)
-    digest = files.export(Builder(spec, record.about), one, out, overwrite=overwrite)
+    result = card_result(record, one)
+    builder = Builder(spec, record.about)
+    digest = files.export(builder, one, out, overwrite=overwrite, result=result)
     data = {"out": str(out), "trial": one.number, "weights_digest": digest}
     line = f"{out}: trial {one.number}, weights digest {digest}"
     _answer(as_json, data, lambda: print(line))

@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "search": {
         *("merge_core", "evaluators", "optuna", "cmaes", "numpy", "scipy", "yaml", "pydantic"),
         *("typer", "rich", "threadpoolctl", "filelock", "torch", "transformers", "sqlalchemy"),
+        "huggingface_hub",
     },
     "mergetune": {"merge_core", "evaluators", "search", "pandas", "pydantic", "transformers"},
 }

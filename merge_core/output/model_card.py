@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +19,60 @@ from merge_core.recipe.schema import Recipe
 
 HEAD = 2**18  # bytes of a card that are looked at
 MOST = 200  # characters of what it says of its licence
+MARK = "<!-- mergetune wrote this card; SHA-256 of what is above: "
 NAME = re.compile(r"[\w.,+()/: -]{1,80}")
 
 
-def card(plan: Plan, recipe: Recipe, record: Mapping[str, Any]) -> str:
-    """Return the text of the model card.
+@dataclass(frozen=True)
+class CardResult:
+    """What is known of a model, by whoever measured it.
+
+    Args:
+        metadata: Further keys of the card's YAML head, such as ``model-index``.
+        text: Markdown.
+    """
+
+    metadata: Mapping[str, Any]
+    text: str
+
+
+def card(
+    plan: Plan, recipe: Recipe, record: Mapping[str, Any], result: CardResult | None = None
+) -> str:
+    """Return the text of the model card, whose last line says that it is as it was written.
 
     ``recipe`` is as written beside the card, ``record`` what ``mergetune.json`` says.
     """
+    text = _text(plan, recipe, record, result or CardResult({}, ""))
+    return f"{text}{MARK}{_digest(text)} -->\n"
+
+
+def is_as_written(text: str) -> bool:
+    """Return whether a card is one of ``card``, and nobody has written on it."""
+    before, _, digest = text.rpartition(MARK)
+    return digest == f"{_digest(before)} -->\n"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _text(plan: Plan, recipe: Recipe, record: Mapping[str, Any], result: CardResult) -> str:
     models = [x for x in plan.recipe.references() if not isinstance(plan.opened[x], RouterFile)]
     licences = {name: licence(plan.opened[name].folder) for name in models}
     parents = "\n".join(
-        f"- {_code(name)}, licence {licences[name] or 'not stated'}, SHA-256 {sha}"
+        f"- {code(name)}, licence {licences[name] or 'not stated'}, SHA-256 {sha}"
         for name, sha in record["parents"].items()
         if name in licences
     )
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
-    head = yaml.safe_dump(_metadata(plan, licences), sort_keys=False)
+    head = yaml.safe_dump({**_metadata(plan, licences), **result.metadata}, sort_keys=False)
+    told = f"{result.text}\n" if result.text else ""
     return f"""---
 {head}---
 # {_title(plan)}
 
-Made with mergetune from these parents:
+{told}Made with mergetune from these parents:
 
 {parents}
 {_mixture(plan, record)}
@@ -69,7 +103,7 @@ def _mixture(plan: Plan, record: Mapping[str, Any]) -> str:
         return ""
     every = [("Expert", x) for x in mixture.experts]
     every += [("Shared expert", x) for x in mixture.shared_experts]
-    lines = [f"- {kind} {_code(x.source_model)}{_prompts(x)}" for kind, x in every]
+    lines = [f"- {kind} {code(x.source_model)}{_prompts(x)}" for kind, x in every]
     rest = f"All but their MLPs is a merge by `{plan.recipe.merge_method}`; routers: "
     made = f"`gate_mode: {mixture.gate_mode}`"
     if mixture.gates is not None:
@@ -81,7 +115,7 @@ def _prompts(expert: Expert) -> str:
     """Return what is said of an expert's prompts."""
     kinds = {"for": expert.positive_prompts, "not for": expert.negative_prompts}
     return "".join(
-        f"; {kind} {', '.join(_code(text[:MOST]) for text in prompts)}"
+        f"; {kind} {', '.join(code(text[:MOST]) for text in prompts)}"
         for kind, prompts in kinds.items()
         if prompts
     )
@@ -126,7 +160,7 @@ def licence(folder: Path) -> str | None:
     return stated if isinstance(stated, str) and NAME.fullmatch(stated) else None
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """Return a text as code of one line."""
     plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     return f"`{plain.replace('`', chr(39))}`"

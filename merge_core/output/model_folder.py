@@ -9,12 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from merge_core.atomic_write import fill_whole
+from merge_core.atomic_write import fill_whole, write_whole
 from merge_core.errors import CheckpointError, OutputExistsError
 from merge_core.json_text import json_text, read_json, tagged
 from merge_core.output import folded_scales
-from merge_core.output.contents import RECORD, listed
-from merge_core.output.model_card import card
+from merge_core.output.contents import CARD, RECORD, listed
+from merge_core.output.model_card import CardResult, card, is_as_written
 from merge_core.output.safetensors_writer import SHARD_BYTES, write_shards
 from merge_core.parents.companions import companions, is_of_tokenizer
 from merge_core.parents.protocol import Parent
@@ -33,6 +33,7 @@ def write(
     ours: bool = False,
     expected: str | None = None,
     shard_bytes: int = SHARD_BYTES,
+    result: CardResult | None = None,
 ) -> str:
     """Merge into a new model folder: weights, config, tokenizer, recipe, model card.
 
@@ -43,6 +44,7 @@ def write(
         ours: Whether only mergetune writes to that place, so that its record may be gone.
         expected: The ``weights_digest`` that the result must have; None takes any.
         shard_bytes: Greatest size of one weights file; a larger tensor gets a file of its own.
+        result: What is known of the model, for its card.
 
     Returns:
         The ``weights_digest`` of what was written, the same as that of the live candidate.
@@ -66,15 +68,47 @@ def write(
                 f"{out}: not written, the merge gives other weights ({made[0]}, was {expected}); "
                 f"a parent has changed since"
             )
-        recipe = portable(plan.recipe, plan.opened, out)
-        record = _record(plan, made[0])
-        (folder / "README.md").write_text(card(plan, recipe, record), encoding="utf-8")
-        (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-        record["files"] = listed(folder)
-        (folder / RECORD).write_text(json_text(record) + "\n", encoding="utf-8")
+        _describe(plan, folder, portable(plan.recipe, plan.opened, out), made[0], result)
 
     fill_whole(out, fill, overwrite=overwrite)
     return made[0]
+
+
+def _describe(
+    plan: Plan, folder: Path, recipe: Recipe, weights: str, result: CardResult | None
+) -> None:
+    """Write card, recipe and, last, the record of a folder that has all else."""
+    record = _record(plan, weights)
+    (folder / CARD).write_text(card(plan, recipe, record, result), encoding="utf-8")
+    (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    record["files"] = listed(folder)
+    (folder / RECORD).write_text(json_text(record) + "\n", encoding="utf-8")
+
+
+def write_card(plan: Plan, out: Path, result: CardResult | None = None) -> bool:
+    """Write the card of a model folder that is whole, where it is to say something else now.
+
+    Args:
+        plan: What the folder was written by.
+        out: The folder.
+        result: What is known of the model.
+
+    Returns:
+        Whether that was done or needless; False: somebody has written on the card, so it stays.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    out = out.resolve()
+    recipe = portable(plan.recipe, plan.opened, out)
+    text = card(plan, recipe, read_json(out / RECORD), result)
+    file = out / CARD
+    before = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else text
+    if not is_as_written(before):
+        return False
+    if before != text or not file.is_file():
+        write_whole(file, text)
+    return True
 
 
 def _check_replaceable(out: Path, parents: Iterable[Parent], ours: bool) -> None:

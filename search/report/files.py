@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from merge_core.atomic_write import write_whole
-from merge_core.errors import OutputExistsError
+from merge_core.errors import OutputExistsError, warn
 from merge_core.json_text import json_text
 from merge_core.output import model_folder
-from merge_core.output.contents import is_whole
+from merge_core.output.contents import CARD, is_whole
+from merge_core.output.model_card import CardResult
 from search.report.summary import Report
 from search.trial.builder import Builder
 from search.trial.trial import Trial
@@ -34,8 +36,10 @@ def check_owner(folder: Path, study: str) -> None:
         )
 
 
-def write(folder: Path, builder: Builder, winner: Trial, report: Report) -> None:
-    """Write the three results into a folder; a model that is whole is left alone."""
+def write(
+    folder: Path, builder: Builder, winner: Trial, report: Report, result: CardResult
+) -> None:
+    """Write the three results into a folder; of a model that is whole at most the card is new."""
     write_whole(folder / SUMMARY, json_text(report.to_json()) + "\n")
     head = (
         f"# Winner of the mergetune study {report.study!r}: trial {winner.number}, seed "
@@ -44,11 +48,22 @@ def write(folder: Path, builder: Builder, winner: Trial, report: Report) -> None
     recipe = model_folder.portable(winner.recipe, builder.opened(winner.recipe), folder).to_yaml()
     write_whole(folder / RECIPE, head + recipe)
     if not is_whole(folder / MODEL, winner.weights_digest):
-        export(builder, winner, folder / MODEL, overwrite=True, ours=True)
+        export(builder, winner, folder / MODEL, overwrite=True, ours=True, result=result)
+    elif not model_folder.write_card(builder.plan(winner.recipe), folder / MODEL, result):
+        warn(
+            f"{folder / MODEL / CARD}: left as it is, since it is not as mergetune wrote it; "
+            "remove it and run again for a card with this result"
+        )
 
 
 def export(
-    builder: Builder, trial: Trial, out: Path, *, overwrite: bool = False, ours: bool = False
+    builder: Builder,
+    trial: Trial,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    ours: bool = False,
+    result: CardResult | None = None,
 ) -> str:
     """Write a trial's model folder; returns its weights digest. See ``model_folder.write``.
 
@@ -58,4 +73,5 @@ def export(
     """
     expected = trial.weights_digest or None  # a failed trial may have none
     plan = builder.plan(trial.recipe)
-    return model_folder.write(plan, out, overwrite=overwrite, ours=ours, expected=expected)
+    how: dict[str, Any] = {"overwrite": overwrite, "ours": ours, "result": result}
+    return model_folder.write(plan, out, expected=expected, **how)

@@ -11,6 +11,7 @@ from merge_core.atomic_write import make_folder
 from merge_core.errors import MergeError, OutputError
 from search.report import files as results
 from search.report import pages
+from search.report.cards import card_result
 from search.report.page.found import Found
 from search.report.samples import keep_samples
 from search.report.select import choose
@@ -91,6 +92,7 @@ def _search_and_report(
     report = summarize(record, spec, tasks, chosen, end)
     progress.stage("writing results")
     record.finish(report.to_json())
-    results.write(spec.results, builder, record.trial(chosen.winner), report)
+    winner = record.trial(chosen.winner)
+    results.write(spec.results, builder, winner, report, card_result(record, winner))
     pages.write(spec.results, Found.of(record, spec.folder.name))
     return report

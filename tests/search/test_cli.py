@@ -159,6 +159,16 @@ def test_export_writes_the_trial_that_was_asked_for(mergetune, study, tmp_path):
     assert json.loads(out)["weights_digest"] == rows[0]["weights_digest"]
 
 
+def test_card_of_an_exported_trial_says_what_is_known_of_it(mergetune, study, tmp_path):
+    report = json.loads(mergetune("best", study, "--json")[1])
+    for number in (0, report["trial"]):
+        mergetune("export", study, tmp_path / str(number), "--trial", number)
+    winner, base = ((tmp_path / str(n) / "README.md").read_text() for n in (report["trial"], 0))
+    assert "model-index" in winner
+    assert "`small`: the winner" in winner
+    assert ": not the winner, which is trial" in base
+
+
 def test_reproduce_says_identical_and_exits_0(mergetune, study):
     code, out, _ = mergetune("reproduce", study, "--trial", "best", "--json")
     (row,) = json.loads(out)

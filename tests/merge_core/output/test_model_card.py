@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from merge_core.output.model_card import _code, licence
+from merge_core.output.model_card import code, licence
 
 BOMB = "a: &a [x,x]\n" + "".join(
     f"{b}: &{b} [*{a},*{a},*{a},*{a}]\n" for a, b in zip("abcdefghijk", "bcdefghijkl", strict=True)
@@ -50,5 +50,5 @@ def test_card_that_is_a_pipe_or_endless_or_no_text_states_nothing(tmp_path: Path
     assert licence(tmp_path) is None
 
 
-def test_name_in_a_card_is_one_line_of_code() -> None:
-    assert _code("a`b\n# c\x1b[31m") == "`a'b\ufffd# c\ufffd[31m`"
+def test_name_in_a_card_is_one_line_ofcode() -> None:
+    assert code("a`b\n# c\x1b[31m") == "`a'b\ufffd# c\ufffd[31m`"

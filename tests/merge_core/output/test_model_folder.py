@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from merge_core import api
@@ -15,6 +16,7 @@ from merge_core.errors import MergeError, NonFiniteError, OutputExistsError
 from merge_core.merge.nested import plan
 from merge_core.output import model_folder
 from merge_core.output.live_model import Candidate
+from merge_core.output.model_card import CardResult
 from merge_core.output.model_folder import portable, write
 from merge_core.parents.checkpoint import Checkpoint
 from merge_core.parents.locate import Located, Place
@@ -453,3 +455,48 @@ def test_what_is_wrong_beside_the_weights_is_told_before_a_tensor_is_merged(
     with pytest.raises(MergeError):
         made.write(tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+RESULT = CardResult(
+    {"model-index": [{"name": "n", "results": [
+        {"task": {"type": "text-generation"}, "dataset": {"type": "d", "name": "d"},
+         "metrics": [{"type": "acc", "value": 0.75}]}]}]},
+    "It is *good*.\n",
+)  # fmt: skip
+
+
+def test_card_has_what_is_known_of_the_model_in_the_hubs_form(planned, tmp_path):
+    planned(SLERP).write(tmp_path / "out", result=RESULT)
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    (result,) = card.data.eval_results
+    assert (card.data.model_name, result.dataset_name, result.metric_value) == ("n", "d", 0.75)
+    assert card.data.library_name == "transformers"
+    assert "It is *good*.\n\nMade with mergetune" in card.text
+    assert "merge_method: slerp" in card.text
+
+
+def test_card_is_written_anew_without_the_rest_where_the_result_is_another(planned, tmp_path):
+    made = planned(SLERP)
+    out = tmp_path / "out"
+    made.write(out)
+    before = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
+    assert model_folder.write_card(made.plan, out, RESULT)
+    assert ModelCard.load(out / "README.md").data.eval_results[0].metric_value == 0.75
+    after = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
+    assert {name for name in after if after[name] != before[name]} == {"README.md"}
+    assert model_folder.write_card(made.plan, out, RESULT)
+    assert (out / "README.md").stat().st_mtime_ns == after["README.md"], "nothing new"
+    (out / "README.md").unlink()
+    assert model_folder.write_card(made.plan, out, RESULT)
+    assert (out / "README.md").is_file()
+
+
+@pytest.mark.parametrize("change", ["{}mine", "x{}", ""])
+def test_card_that_somebody_wrote_on_stays(planned, tmp_path, change):
+    made = planned(SLERP)
+    out = tmp_path / "out"
+    made.write(out)
+    mine = change.replace("{}", (out / "README.md").read_text())
+    (out / "README.md").write_text(mine)
+    assert not model_folder.write_card(made.plan, out, RESULT)
+    assert (out / "README.md").read_text() == mine

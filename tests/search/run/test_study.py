@@ -6,7 +6,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from merge_core.errors import CheckpointError, MergeError, OutputExistsError
+from merge_core.errors import CheckpointError, MergeError, MergeWarning, OutputExistsError
 from merge_core.recipe import read as recipe_reader
 from search.report import files as results
 from search.report.reproduce import reproduce
@@ -126,6 +126,35 @@ def test_best_model_loads_with_transformers_and_is_the_winner(finished):
     assert model.dtype == torch.float32
     record = json.loads((folder / "mergetune.json").read_text())
     assert record["weights_digest"] == summary["winner"]["weights_digest"]
+
+
+def test_card_of_the_best_model_has_the_reports_scores(finished):
+    from huggingface_hub import ModelCard
+
+    study, summary = finished
+    card = ModelCard.load(study.parent / "results" / "best-model" / "README.md")
+    expected = summary["winner"]["report"]["tasks"]
+    assert {x.dataset_name: x.metric_value for x in card.data.eval_results} == {
+        task: x["mean"] for task, x in expected.items()
+    }
+    assert {x.metric_type for x in card.data.eval_results} == {"exact_match"}
+    assert "the winner" in card.text
+    assert "merge_method: task_arithmetic" in card.text
+
+
+def test_another_result_gives_a_card_anew_and_one_written_on_stays(finished, tmp_path):
+    study = tmp_path / "small"
+    shutil.copytree(finished[0].parent, study)
+    card = study / "results" / "best-model" / "README.md"
+    weights = card.parent / "model.safetensors"
+    right, before = card.read_text(), weights.stat().st_mtime_ns
+    card.unlink()
+    run_whole(study)
+    assert (card.read_text(), weights.stat().st_mtime_ns) == (right, before)
+    card.write_text("mine")
+    with pytest.warns(MergeWarning, match=r"README\.md: left as it is, since it is not as merget"):
+        run_whole(study)
+    assert card.read_text() == "mine"
 
 
 def test_best_yaml_merged_by_hand_gives_the_winner(finished, tmp_path):
