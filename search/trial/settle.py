@@ -53,7 +53,8 @@ def settle(
         MergeError: The engine is not the one that the study began with.
     """
     start = time.perf_counter()
-    result, same = _result(worker, recipe, earlier, step, raced=baseline is None)
+    raced = baseline is None and not (step is not None and step.mean)  # which is a finalist
+    result, same = _result(worker, recipe, earlier, step, raced)
     if result.failure is not None and not result.failure.candidate:
         raise InterruptedStudyError(f"trial {number}", result.failure)
     found = _valued(worker, result, same, earlier)

@@ -14,9 +14,11 @@ import pytest
 
 from merge_core.errors import NonFiniteError
 from search.report.reproduce import reproduce
+from search.samplers.steps import Step
 from search.space.starting_points import defaults
 from search.storage.trial_codec import frozen, thawed, told
 from search.trial.racing import Judge, Race, Track, rivals, run
+from search.trial.settle import settle
 from search.trial.trial import Trial
 from search.trial.worker import Job
 from tests.search import toy
@@ -241,3 +243,24 @@ def test_nobody_loses_to_a_candidate_that_it_is_better_than_by_the_margin(raced:
     judge = Judge(bench.tasks, bench.track, [worst.search.scores])
     assert judge.beaten(best.search.scores) is None
     assert Judge(bench.tasks, bench.track, [best.search.scores]).beaten(worst.search.scores) == 0
+
+
+def test_neither_a_baseline_nor_the_mean_of_a_search_by_gradient_is_raced(raced: Any) -> None:
+    bench, record = raced
+    jobs: list[Job] = []
+
+    class Heard(toy.Toy):
+        def run(self, job: Job) -> Any:
+            jobs.append(job)
+            return super().run(replace(job, step=None))
+
+    worker = Heard(bench.spec, tasks=[toy.Task("gain", 200, bounds=BOUNDS), toy.Task("loss", 200)])
+    space = worker.builder.space
+    points = [space.point(lambda knob, _, x=x: knob.low + x) for x in (0.31, 0.32, 0.33)]
+    learns, mean = (Step(points[0], {}, {}, scored=True, mean=mean) for mean in (False, True))
+    for point, known in zip(
+        points, ({"step": learns}, {"step": mean}, {"baseline": "mine"}), strict=True
+    ):
+        number = len(record.trials)
+        settle(worker, space.recipe(point), number=number, earlier=record.trials, **known)
+    assert [len(job.race.rivals) for job in jobs] == [1, 0, 0]
