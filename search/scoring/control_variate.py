@@ -15,9 +15,9 @@ plain mean times ``1 - rho^2``. So the units of the prefix are dealt out to fold
 which is exactly unbiased (given T, fold v is a random sample of the rest) and, unlike
 ``mean_all(g) + mean_v(y - g)``, the pool's mean itself once all is seen.
 
-``g`` is a ridge regression on the columns' mean and the columns' deviations from it, shrunken to
-.7 of the mean, its strength by leave-one-out errors of the items in T. A mean of equal columns is
-worth most with 20 items; which columns are worth more shows with more items.
+``g`` is a ridge regression on the columns' mean and the columns' deviations from it, shrunken to .9
+of the mean, its strength by leave-one-out errors of the items in T. With 20 items the mean of the
+columns is worth most; which columns are worth more shows with more items.
 
 Sources: Cochran, Sampling Techniques (1977), chapter 7 (regression and difference estimators);
 Särndal, Swensson and Wretman, Model Assisted Survey Sampling (1992), section 6; cross-fitting:
@@ -38,9 +38,8 @@ from search.scoring.units import Units
 
 FOLDS = 5
 COLUMNS = 24  # at most that one fit uses, those that go best with the candidate
-SLOPE = 0.7  # of a candidate's scores by the columns' mean, before any is seen
-STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)  # of the ridge, in items
-OF_MEAN = 3.0  # so much less is the slope by the mean shrunken than those by deviations
+SLOPE = 0.9  # of a candidate's scores by the columns' mean, before any is seen
+STRENGTHS = (3.0, 10.0, 30.0, 100.0, 1e3, 1e6)  # of the ridge, in items; the last: only the slope
 
 Matrix = npt.NDArray[np.float64]
 
@@ -93,7 +92,7 @@ def _error(left: Vector, unit: npt.NDArray[np.int_], n: int, typical: float) -> 
     k, count = len(left), int(unit[-1]) + 1
     sums = np.bincount(unit, left - left.mean())
     squares = float(sums @ sums) * (count / (count - 1) if count > 1 else 1.0)
-    return math.sqrt((squares + typical) * (1 - k / n)) / k
+    return float(np.sqrt((squares + typical) * (1 - k / n))) / k
 
 
 def _predicted(y: Vector, columns: Matrix, train: npt.NDArray[np.int_]) -> Vector:
@@ -103,9 +102,10 @@ def _predicted(y: Vector, columns: Matrix, train: npt.NDArray[np.int_]) -> Vecto
     if len(y) < 2:
         return start
     target = y - start[train]
+    target -= target.mean()
     features = _features(columns, mean, train, target)
-    inner = features[:, train].mean(axis=1, keepdims=True)
-    weights = _ridge((features[:, train] - inner).T, target - target.mean())
+    inner = features[:, train]
+    weights = _ridge((inner - inner.mean(axis=1, keepdims=True)).T, target)
     predicted: Vector = start + weights @ features
     return predicted
 
@@ -113,18 +113,19 @@ def _predicted(y: Vector, columns: Matrix, train: npt.NDArray[np.int_]) -> Vecto
 def _features(columns: Matrix, mean: Vector, train: npt.NDArray[np.int_], target: Vector) -> Matrix:
     """Return the columns' mean and the most telling columns' deviations from it, ``(p, n)``.
 
-    They are scaled so that one strength of the ridge is right for all: deviations together vary as
-    much as the mean does.
+    They are scaled so that one strength of the ridge is right for all: the mean varies by 1, and
+    so do the deviations together.
     """
     apart = columns - mean
     if len(apart) > COLUMNS:
-        inner = apart[:, train] - apart[:, train].mean(axis=1, keepdims=True)
-        norms = np.sqrt((inner**2).sum(axis=1))
-        told = np.abs(inner @ (target - target.mean())) / np.maximum(norms, 1e-12)
+        weights, counted = np.zeros(len(mean)), np.zeros(len(mean))
+        weights[train], counted[train] = target, 1.0  # sums without a copy of the columns
+        squares = apart**2 @ counted - (apart @ counted) ** 2 / len(train)
+        told = np.abs(apart @ weights) / np.sqrt(np.maximum(squares, 1e-12))
         apart = apart[np.sort(np.argsort(-told, kind="stable")[:COLUMNS])]
     scale = math.sqrt(float(mean.var())) or 1.0
     spread = math.sqrt(float(apart.var(axis=1).sum())) or 1.0
-    features: Matrix = np.vstack([OF_MEAN * mean / scale, apart / spread])
+    features: Matrix = np.vstack([mean / scale, apart / spread])
     return features
 
 
@@ -132,16 +133,16 @@ def _ridge(x: Matrix, y: Vector) -> Vector:
     """Return the weights of the ridge whose leave-one-out errors are the smallest.
 
     Args:
-        x: ``(n, p)`` centred features.
+        x: ``(n, p)`` centred features, n >= 2.
         y: ``(n,)`` centred targets.
     """
-    left, values, right = np.linalg.svd(x, full_matrices=False)
-    told = left.T @ y
-    best, weights = math.inf, np.zeros(x.shape[1])
-    for strength in STRENGTHS:
-        kept = values**2 / (values**2 + strength)
-        errors = (y - left @ (kept * told)) / (1 - 1 / len(y) - left**2 @ kept).clip(1e-3)
-        if (found := float(errors @ errors)) < best:
-            best = found
-            weights = right.T @ (values / (values**2 + strength) * told)
+    values, axes = np.linalg.eigh(x.T @ x)
+    along = x @ axes  # (n, p)
+    told = along.T @ y
+    inverses = 1 / (np.maximum(values, 0.0)[:, None] + np.array(STRENGTHS))  # (p, strengths)
+    leverages = 1 / len(y) + along**2 @ inverses
+    errors = (y[:, None] - along @ (told[:, None] * inverses)) / (1 - leverages).clip(1e-3)
+    squares = (errors**2).sum(axis=0)
+    best = int(np.flatnonzero(squares <= squares.min() * (1 + 1e-9))[-1])  # of equal ones the last
+    weights: Vector = axes @ (told * inverses[:, best])
     return weights
