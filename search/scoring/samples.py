@@ -14,15 +14,16 @@ clusters of any size (CR2; for equal clusters the factor G/(G-1)). D_1 is the de
 rho = 1, where G equal clusters are worth G items: so a benchmark with every item twice gets, to the
 last digits, the interval of the benchmark without its twins. Clusters never narrow an interval.
 
-The variance of 0/1 items follows from their mean; what clusters leave to estimate is rho, so the
-freedom of a Student quantile is that of Fisher's intraclass correlation: none is lost for single
-items nor for twins that agree. Where k clusters hold an item unlike the rest (wrong, if most are
+The variance of 0/1 items follows from their mean; what clusters leave to estimate is rho. D has the
+noise of so many degrees of freedom (by simulation; Fisher's intraclass correlation of normal scores
+has the square of 1 - rho, which fits shares of one half only): infinitely many for single items and
+for twins that agree. Where k clusters hold an item unlike the rest (wrong, if most are
 right; different, in pairs), ``D_1 / (1 + k^2)`` is blended in: where all are right, nothing tells
 of rho, and clusters count as items. Scores that are not 0/1 have variance ``max(C, V)`` and
 ``n^2 / sum c_g^2 - 1`` degrees of freedom (G - 1 if equal).
 
 Simulated at 95 %, 0/1 items, 30 to 200 clusters of 2 to 10 items, correlation 0, .25, .5, 50 % to
-99 % right: 93.9 % to 97.8 % cover. Rejected: no blend (89 % at 99 % right, 100 clusters of 10,
+99 % right: 93.6 % to 98.1 % cover. Rejected: no blend (89 % at 99 % right, 100 clusters of 10,
 correlation .5); ``D_1 / (1 + k)`` (98.5 % without correlation); G - 1 degrees of freedom
 (half a point wider at 30 clusters, where pairs cover 97 % as it is; twins would not be items).
 
@@ -132,6 +133,6 @@ def design_of(sample: Sample, odd: npt.NDArray[np.bool_] | None = None) -> Desig
     telling = len(sizes) if odd is None else np.count_nonzero(np.bincount(sample.clusters, odd))
     effect += max(most - effect, 0.0) / (1 + telling**2)
     correlation = min((effect - 1) / (most - 1), 1.0)
-    noise = float(sizes @ (sizes - 1)) * (1 - correlation) ** 2 / n**2
+    noise = float(sizes @ (sizes - 1)) * (1 - correlation) / n**2
     freedom = 1 / noise if noise > 1e-12 else math.inf
     return Design(1 + (n - 1) / effect, freedom, max(together, single), count)
