@@ -98,7 +98,7 @@ def test_contributions_have_a_tasks_number_as_their_plain_mean_whatever_items_co
     scores = {task: list(random.uniform(size=10)) for task in ("gain", "loss")}
     parts = bench.tasks.contributions(scores, pool)
     for task, vector in bench.tasks.oriented(scores, pool).items():
-        assert parts[task].mean() == pytest.approx(vector.mean(), rel=1e-12)
+        assert parts[task].mean() == pytest.approx(vector.values.mean(), rel=1e-12)
     first = bench.tasks.contributions({task: x[:3] for task, x in scores.items()}, pool)
     assert first["loss"].tolist() == parts["loss"][:3].tolist(), "an item's part is its own"
 
