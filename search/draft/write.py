@@ -17,7 +17,8 @@ from merge_core.recipe.yaml_document import Document, parse
 from search.draft.commented import commented
 from search.draft.items import share_out
 from search.run import check as checks
-from search.scoring.objectives import named, opened_entry, pool_ids
+from search.scoring.objectives import named, opened_entry, sharing
+from search.scoring.pools import Sharing
 from search.space.space import Space
 from search.space.starting_points import STARTED, baselines, defaults
 from search.space.units import Drawn
@@ -138,8 +139,8 @@ def _written(draft: Draft, file: Path, *, tasks: bool) -> Written:
     builder = _builder(spec, draft)
     if builder and draft.start:
         draft = _started(draft, builder.space, draft.start)
-    ids = _opened_ids(spec, builder.tokenizer) if builder and tasks else _known_ids(draft)
-    counts, why = _counts(ids, draft)
+    items = _opened_items(spec, builder.tokenizer) if builder and tasks else _known_items(draft)
+    counts, why = _counts(items, draft)
     text = commented(_data(draft, file, counts), {"items": why, **draft.comments}, draft.head)
     spec = _read(parse(text, str(file)), draft, file)
     if builder:
@@ -203,25 +204,26 @@ def _builder(spec: StudySpec, draft: Draft) -> Builder | None:
     return builder
 
 
-def _opened_ids(spec: StudySpec, tokenizer: Any) -> dict[str, Sequence[str]]:
-    """Open all tasks; return task -> ids of its items.
+def _opened_items(spec: StudySpec, tokenizer: Any) -> Sharing:
+    """Open all tasks; return what pools are made of.
 
     Raises:
         MergeError: One cannot be opened.
     """
     opened = [opened_entry(spec, i, tokenizer)[0] for i in range(len(spec.scores))]
-    return dict(pool_ids(named(spec, opened).evaluators))
+    return sharing(named(spec, opened).evaluators)
 
 
-def _known_ids(draft: Draft) -> dict[str, Sequence[str]] | None:
+def _known_items(draft: Draft) -> Sharing | None:
     if None in draft.known:
         return None
-    return {f"{i}": [f"{i}.{k}" for k in range(n or 0)] for i, n in enumerate(draft.known)}
+    ids = {f"{i}": [f"{i}.{k}" for k in range(n or 0)] for i, n in enumerate(draft.known)}
+    return Sharing(ids)
 
 
-def _counts(ids: Mapping[str, Sequence[str]] | None, draft: Draft) -> tuple[dict[str, Any], str]:
-    if ids is not None:
-        return share_out(ids, draft.most, int(draft.search["seed"]))
+def _counts(items: Sharing | None, draft: Draft) -> tuple[dict[str, Any], str]:
+    if items is not None:
+        return share_out(items, draft.most, int(draft.search["seed"]))
     most = draft.most or Items().search
     counts = {"search": most, "select": most, "report": "rest"}
     return counts, "for as many items as there may be: the tasks were not opened, check does that"

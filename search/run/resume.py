@@ -17,6 +17,7 @@ PARTS = {  # of what all trials share -> the word for it
     "tasks": "tasks",
     "score": "shares of tasks in groups",
     "pools": "items",
+    "clusters": "clusters of items",  # is there where a task has some
     "steering": "tasks that steer the search",  # is there where something steers
     "baselines": "baselines",
 }

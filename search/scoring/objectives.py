@@ -10,9 +10,11 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from evaluators.clusters import content, united
 from evaluators.protocol import Evaluator, Suite
 from merge_core.errors import EvaluationError, MergeError
 from search.scoring.aggregate import Entry
+from search.scoring.pools import Sharing
 from search.spec.score import Score
 from search.spec.study_file import StudySpec
 
@@ -127,16 +129,41 @@ def _steering(
 def pool_ids(evaluators: Mapping[str, Evaluator]) -> dict[str, Sequence[str]]:
     """Return what ``pools.split`` splits: task -> an id for each of its items.
 
-    Tasks that share documents, such as two prompts for one data set, are split by the documents:
-    one that steers the search in the first task is not reported in the second.
+    Tasks that share documents, such as two prompts for one data set, are split by the documents.
     """
     documents = {t: e.documents for t, e in evaluators.items() if e.documents is not None}
-    times = Counter(x for found in documents.values() for x in {d.partition("#")[0] for d in found})
+    times = Counter(x for found in documents.values() for x in {content(d) for d in found})
     shared = {t for t, found in documents.items() if any(times[d] > 1 for d in found)}
     return {
         task: documents[task] if task in shared else [item.id for item in e.items]
         for task, e in evaluators.items()
     }
+
+
+def pool_clusters(evaluators: Mapping[str, Evaluator]) -> dict[str, tuple[str, ...]]:
+    """Return task -> of each item the name of its cluster, over all tasks.
+
+    Items are in one cluster if their task says so, if they have one content, or if they are one
+    document under two names: what steers the search in one task is not reported in another. A
+    cluster's name is the least content of its items, by the ids of ``pool_ids``.
+    """
+    ids = pool_ids(evaluators)
+    rows: list[tuple[str, str, str, str]] = []
+    for task, e in evaluators.items():
+        contents = [content(item.id) for item in e.items]
+        documents = contents if e.documents is None else [*map(content, e.documents)]
+        rows += zip(map(content, ids[task]), contents, documents, e.cluster_ids, strict=True)
+    names = iter(united(*zip(*rows, strict=True)) if rows else ())
+    return {task: tuple(next(names) for _ in e.items) for task, e in evaluators.items()}
+
+
+def sharing(evaluators: Mapping[str, Evaluator]) -> Sharing:
+    """Return what pools are made of.
+
+    One item tells no variance of scores that are neither exact nor right or wrong: ``graded``.
+    """
+    graded = frozenset(task for task, e in evaluators.items() if not (e.exact or e.binary))
+    return Sharing(pool_ids(evaluators), pool_clusters(evaluators), graded)
 
 
 def _free(evaluator: Evaluator, taken: Mapping[str, Evaluator]) -> str:

@@ -1,28 +1,38 @@
 """Which items steer, which select, which report: decided by a hash of each item, never by order.
 
-An item's place depends on the seed, on the ids of its own task and on how many items of that task
-are wanted. Adding a task, or reading a task in another order, moves nobody. A shuffle of the list
-was rejected: one new item would move half of all others into another pool.
+Items that are not independent (a cluster: twins, questions on one passage, one document in two
+tasks) are in one pool. A cluster's place depends on the seed, on the ids of its tasks' items and on
+how many of these are wanted. Adding a task that shares nothing, or reading a task in another order,
+moves nobody. A shuffle of the list was rejected: one new item would move half of all others into
+another pool.
+
+A cluster goes to the first pool that has room for it in each of its tasks; one that fits nowhere so
+to the first that has room over all tasks, or else to the report, where that is "rest". So a pool
+never has more than it was asked to, the rest excepted, and fewer by less than one cluster.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Literal
+from typing import NamedTuple
 
+from evaluators.clusters import content
 from merge_core.errors import ParameterError
+from search.scoring.shares import NAMES as NAMES
+from search.scoring.shares import Counts, least_of, wanted
 
-NAMES = ("search", "select", "report")  # what steers the sampler, picks the winner, measures it
+_TOGETHER = "items that belong together stay in one pool, see `cluster`"
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The items of one purpose, task by task, each task in one random order.
+    """The items of one purpose, task by task, each task's clusters in one random order.
 
-    A prefix of a task's positions is a random sample of its part of the pool.
+    Members of a cluster stand next to each other. So a prefix of a task's positions is a random
+    sample of the clusters of its part of the pool, of which it may cut the last.
     """
 
     tasks: tuple[str, ...]  # sorted
@@ -40,14 +50,30 @@ class Pool:
         return self.positions[self.tasks.index(task)]
 
 
+class Sharing(NamedTuple):
+    """What is to be shared out; see ``split``."""
+
+    ids: Mapping[str, Sequence[str]]
+    clusters: Mapping[str, Sequence[str]] | None = None
+    graded: frozenset[str] = frozenset()
+
+    def split(self, counts: Counts, seed: int) -> dict[str, Pool]:
+        """Return the pools; see ``split``."""
+        return split(self.ids, counts, seed, self.clusters, self.graded)
+
+
 def split(
-    ids: Mapping[str, Sequence[str]], counts: Mapping[str, int | Literal["rest"]], seed: int
+    ids: Mapping[str, Sequence[str]],
+    counts: Counts,
+    seed: int,
+    clusters: Mapping[str, Sequence[str]] | None = None,
+    graded: Collection[str] = (),
 ) -> dict[str, Pool]:
     """Share items out into the three pools, and return these by name; they are disjoint.
 
-    Each pool has exactly the asked number of items, shared among the tasks in proportion to their
-    sizes (largest remainders), at least one of every task. Items with the same content stay
-    together; items beyond all counts are in no pool.
+    Each pool has the asked number of items, shared among the tasks in proportion to their sizes
+    (largest remainders), at least one of every task; where clusters do not add up to it, fewer by
+    less than one cluster. Items beyond all counts are in no pool.
 
     Args:
         ids: Task -> the ids of all its items, in any order; a position counts these. An id is made
@@ -55,115 +81,127 @@ def split(
         counts: ``search`` and ``select``: items over all tasks, >= 1; ``report``: the same, or
             "rest" for all that are left.
         seed: The study's seed, any whole number.
+        clusters: Task -> the name of each item's cluster, over all tasks; None: its content.
+        graded: Tasks whose scores may be any number, so that one of them tells no variance: the
+            pools after the first have two items of them, of two clusters.
 
     Raises:
-        ParameterError: The counts ask for more items than there are, or leave a task without an
-            item in a pool; an item is there twice; items of the same content, in one task or in
-            several, cannot stay together at these counts.
+        ParameterError: The counts ask for more items than there are, or leave a pool without what
+            it needs of a task; an item is there twice; a task has too few clusters for three pools,
+            or one that holds half of it.
     """
     tasks = tuple(sorted(ids))
+    named = clusters or {task: [content(name) for name in ids[task]] for task in tasks}
+    some = frozenset(graded)
     for task in tasks:
-        _check_task(task, ids[task])
-    wanted = zip(tasks, _wanted([len(ids[task]) for task in tasks], counts), strict=True)
-    places = [_placed(task, ids[task], numbers, seed) for task, numbers in wanted]
-    _check_together(tasks, ids, places)
-    found = (Pool(tasks, positions) for positions in zip(*places, strict=True))
-    return dict(zip(NAMES, found, strict=True))
+        _check_items(task, ids[task], sum(least_of(task in some)))
+        _check_clusters(task, ids[task], named[task])
+    asked = wanted({task: len(ids[task]) for task in tasks}, counts, some)
+    homes = _homes({task: named[task] for task in tasks}, asked, counts["report"] == "rest", seed)
+    for task in tasks:
+        _check_pools(task, [(c, homes.get(c)) for c in named[task]], asked[task], task in some)
+    places = {
+        name: tuple(_ordered(ids[task], named[task], homes, name, seed) for task in tasks)
+        for name in NAMES
+    }
+    return {name: Pool(tasks, positions) for name, positions in places.items()}
 
 
-def _check_together(
-    tasks: Sequence[str],
-    ids: Mapping[str, Sequence[str]],
-    places: Sequence[tuple[tuple[int, ...], ...]],
-) -> None:
-    """Refuse a split that has one item in two pools: one task asked twice, by two metrics."""
-    seen: dict[str, tuple[str, str]] = {}
-    for task, pools in zip(tasks, places, strict=True):
-        for name, positions in zip(NAMES, pools, strict=True):
-            for content in {ids[task][i].partition("#")[0] for i in positions}:
-                other, there = seen.setdefault(content, (task, name))
-                if there != name:
-                    raise ParameterError(
-                        f"items: {other} and {task} have the same items, and one of them would be "
-                        f"in {there} for the first and in {name} for the second; ask for numbers "
-                        f"of items that the {len(tasks)} tasks share evenly"
-                    )
-
-
-def _check_task(task: str, ids: Sequence[str]) -> None:
+def _check_items(task: str, ids: Sequence[str], least: int) -> None:
     name, times = Counter(ids).most_common(1)[0]
     if times > 1:
         raise ParameterError(f"task {task}: the item id {name!r} is there {times} times")
-    if len(ids) < len(NAMES):
+    if len(ids) < least:
+        two = f", and of graded scores the last two need two: at least {least}"
         raise ParameterError(
             f"task {task}: {len(ids)} items, but each of the pools {', '.join(NAMES)} needs one"
+            f"{two if least > len(NAMES) else ''}"
         )
 
 
-def _wanted(
-    sizes: Sequence[int], counts: Mapping[str, int | Literal["rest"]]
-) -> list[tuple[int, int, int]]:
-    least, rest = len(sizes), counts["report"] == "rest"
-    number = {name: least if count == "rest" else count for name, count in counts.items()}
-    search, select, report = (number[name] for name in NAMES)
-    for name, value in number.items():
-        if value < least:
+def _check_clusters(task: str, ids: Sequence[str], clusters: Sequence[str]) -> None:
+    sizes = Counter(clusters)
+    if len(sizes) < len(NAMES):
+        raise ParameterError(
+            f"task {task}: its {len(ids)} items are {len(sizes)} clusters, but each of the pools "
+            f"{', '.join(NAMES)} needs one; {_TOGETHER}"
+        )
+    largest, size = sizes.most_common(1)[0]
+    contents = {content(x) for x, cluster in zip(ids, clusters, strict=True) if cluster == largest}
+    if 2 * size >= len(ids) and len(contents) > 1:
+        raise ParameterError(
+            f"task {task}: {size} of its {len(ids)} items are one cluster, so that the others "
+            f"cannot tell how well it is done; {_TOGETHER}"
+        )
+
+
+def _check_pools(
+    task: str,
+    homes: Sequence[tuple[str, str | None]],
+    asked: Sequence[int],
+    graded: bool,
+) -> None:
+    """Refuse pools without a task, or with too few of its clusters for an interval with an end."""
+    for name, number, least in zip(NAMES, asked, least_of(graded), strict=True):
+        here = {cluster for cluster, home in homes if home == name}
+        if len(here) < least:
+            sizes = Counter(cluster for cluster, _ in homes).values()
+            got = "one cluster, and one graded score tells no variance" if here else "no cluster"
             raise ParameterError(
-                f"items.{name} must be at least 1 for each of the {least} tasks, got {value}"
+                f"task {task}: {number} of its {len(homes)} items were to be in {name}, but that "
+                f"gets {got}; its clusters have {min(sizes)} to {max(sizes)} items, and {_TOGETHER}"
+                f"; ask for more in {name}"
             )
-    if sum(number.values()) > sum(sizes):
-        tail = f"at least {least} for report" if rest else f"{report} for report"
-        raise ParameterError(
-            f"items: {search} for search, {select} for select and {tail} are "
-            f"{sum(number.values())}, but there are {sum(sizes)} items; ask for fewer"
-        )
-    first = _shared(search, sizes, [0] * least, kept=2)  # one item for each later pool
-    second = _shared(select, sizes, first, kept=1)
-    used = [a + b for a, b in zip(first, second, strict=True)]
-    third = [n - u for n, u in zip(sizes, used, strict=True)]
-    if not rest:
-        third = _shared(report, sizes, used, kept=0)
-    return list(zip(first, second, third, strict=True))
 
 
-def _shared(total: int, sizes: Sequence[int], used: Sequence[int], kept: int) -> list[int]:
-    """Round ``total * size / sum(sizes)`` to whole numbers >= 1 that add up to ``total``.
+def _homes(
+    clusters: Mapping[str, Sequence[str]],
+    asked: Mapping[str, Sequence[int]],
+    rest: bool,
+    seed: int,
+) -> dict[str, str]:
+    """Return cluster -> the pool that it is in, for those that are in one."""
+    sizes: dict[str, Counter[str]] = {}
+    for task, names in clusters.items():
+        for name in names:
+            sizes.setdefault(name, Counter())[task] += 1
+    order = sorted(sizes, key=lambda name: _rank(seed, name))
+    room = [Counter({task: parts[k] for task, parts in asked.items()}) for k in range(len(NAMES))]
 
-    No task gets more than ``size - used - kept``. Ties go to the task of which less is used.
-    """
-    whole = sum(sizes)
-    most = [n - u - kept for n, u in zip(sizes, used, strict=True)]
-    parts = [min(max(total * n // whole, 1), m) for n, m in zip(sizes, most, strict=True)]
+    def fits(name: str, there: Counter[str]) -> bool:
+        return all(number <= there[task] for task, number in sizes[name].items())
 
-    def lacking(t: int) -> tuple[int, int]:  # how far below its quota, in items times whole
-        return total * sizes[t] - parts[t] * whole, sum(used) * sizes[t] - used[t] * whole
+    def fits_in_all(name: str, there: Counter[str]) -> bool:
+        return sizes[name].total() <= there.total()
 
-    while sum(parts) < total:
-        parts[max((t for t, m in enumerate(most) if parts[t] < m), key=lacking)] += 1
-    while sum(parts) > total:
-        parts[min((t for t in range(len(parts)) if parts[t] > 1), key=lacking)] -= 1
-    return parts
+    homes = _fill(order, sizes, room, fits)
+    left = [name for name in order if name not in homes]
+    homes |= _fill(left, sizes, room, fits_in_all)
+    return {**(dict.fromkeys(left, NAMES[-1]) if rest else {}), **homes}
 
 
-def _placed(
-    task: str, ids: Sequence[str], wanted: tuple[int, int, int], seed: int
-) -> tuple[tuple[int, ...], ...]:
-    twins: dict[str, list[int]] = {}
-    for position, name in enumerate(ids):
-        twins.setdefault(name.partition("#")[0], []).append(position)
-    pools: tuple[list[int], ...] = ([], [], [])
-    for content in sorted(twins, key=lambda name: _rank(seed, name)):
-        group = twins[content]
-        for pool, number in zip(pools, wanted, strict=True):
-            if len(pool) + len(group) <= number:
-                pool.extend(group)
+def _fill(
+    order: Sequence[str],
+    sizes: Mapping[str, Counter[str]],
+    room: Sequence[Counter[str]],
+    fits: Callable[[str, Counter[str]], bool],
+) -> dict[str, str]:
+    """Put each cluster into the first pool that it fits in, and take its room there."""
+    homes = {}
+    for name in order:
+        for pool, there in zip(NAMES, room, strict=True):
+            if fits(name, there):
+                homes[name] = pool
+                there.subtract(sizes[name])
                 break
-    if [*map(len, pools)] != [*wanted]:
-        raise ParameterError(
-            f"task {task}: {len(ids)} items of {len(twins)} different contents cannot be split "
-            f"into {', '.join(map(str, wanted))} with equal ones together; change items by one"
-        )
-    return tuple(tuple(sorted(pool, key=lambda i: _rank(seed, ids[i]))) for pool in pools)
+    return homes
+
+
+def _ordered(
+    ids: Sequence[str], clusters: Sequence[str], homes: Mapping[str, str], pool: str, seed: int
+) -> tuple[int, ...]:
+    here = [i for i, cluster in enumerate(clusters) if homes.get(cluster) == pool]
+    return tuple(sorted(here, key=lambda i: (_rank(seed, clusters[i]), _rank(seed, ids[i]))))
 
 
 def _rank(seed: int, name: str) -> bytes:

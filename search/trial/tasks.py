@@ -14,8 +14,9 @@ from evaluators.protocol import Evaluator, LiveModel, answer_items, score_items
 from merge_core.errors import EvaluationError, ItemError, NoAnswersError
 from search.scoring import intervals
 from search.scoring.aggregate import Aggregate
-from search.scoring.objectives import Opened, open_evaluators, pool_ids
-from search.scoring.pools import NAMES, Pool, split
+from search.scoring.objectives import Opened, open_evaluators, sharing
+from search.scoring.pools import NAMES, Pool
+from search.scoring.told import clustered, fewer
 from search.spec.study_file import StudySpec
 
 SEARCH = NAMES[0]
@@ -38,11 +39,13 @@ class Tasks:
         self.evaluators: Mapping[str, Evaluator] = opened.evaluators
         self.steering: Mapping[str, Evaluator] = opened.steering
         self.aggregate = Aggregate(spec.aggregate, opened.entries)
-        counts = {name: getattr(spec.items, name) for name in NAMES}
-        self.pools = split(pool_ids(self.evaluators), counts, spec.search.seed)
-        self._clusters = {
-            name: {t: _clusters(e, pool.of(t)) for t, e in self.scored_by(name).items()}
-            for name, pool in self.pools.items()
+        self._asked = {name: getattr(spec.items, name) for name in NAMES}
+        shared = sharing(self.evaluators)
+        self.pools = shared.split(self._asked, spec.search.seed)
+        self._named: Mapping[str, Sequence[str]] = shared.clusters or {}
+        self._numbers = {
+            name: {task: _numbers(ids) for task, ids in self.clusters(name).items()}
+            for name in self.pools
         }
 
     def scored_by(self, pool: str) -> Mapping[str, Evaluator]:
@@ -63,6 +66,7 @@ class Tasks:
     def notices(self) -> list[str]:
         """Sentences that whoever reads the study's result must know, each once."""
         found = [e.notice for e in self.evaluators.values()]
+        found += [clustered(self.evaluators), fewer(self._asked, self.pools)]
         by = ", ".join(f"{metric} ({name})" for name, metric in self.aggregate.steered.items())
         if by:
             found.append(f"Search values are by {by}: another unit than all other scores have.")
@@ -151,7 +155,7 @@ class Tasks:
                 here = self.pools[pool].of(task)[: len(vector)]
                 vector = intervals.linearised(vector, [sizes[i] for i in here])
             sign = 1.0 if evaluator.higher_is_better else -1.0
-            clusters = self._clusters[pool][task][: len(vector)]
+            clusters = self._numbers[pool][task][: len(vector)]
             found[task] = intervals.Sample(vector * sign, clusters, evaluator.exact)
         return found
 
@@ -189,11 +193,12 @@ class Tasks:
         return all(len(scores[t]) == len(self.pools[pool].of(t)) for t in self.scored_by(pool))
 
     def clusters(self, pool: str) -> dict[str, list[str]]:
-        """Return task -> the cluster of each of its items in a pool, in the pool's order."""
-        return {
-            task: [evaluator.cluster_ids[i] for i in self.pools[pool].of(task)]
-            for task, evaluator in self.scored_by(pool).items()
-        }
+        """Return task -> the cluster of each of its items in a pool, in the pool's order.
+
+        A cluster has one name in all tasks that share it.
+        """
+        of = self.pools[pool].of
+        return {task: [self._named[task][i] for i in of(task)] for task in self.evaluators}
 
     def exact(self, pool: str) -> frozenset[str]:
         """Return tasks whose score is known without sampling: every item's is the same."""
@@ -224,7 +229,20 @@ class Tasks:
             **({"steering": steering} if steering else {}),
             "score": self.aggregate.plain(),
             "pools": {name: self._ids(pool) for name, pool in self.pools.items()},
+            **self._about_clusters(),
         }
+
+    def _about_clusters(self) -> dict[str, Any]:
+        """Return by which key tasks have clusters, and which cluster each item of a pool is of.
+
+        Clusters of a task in a pool are numbered in the pool's order. Without a key there are none
+        but twins, which their ids tell.
+        """
+        by = {task: e.clustered_by for task, e in self.evaluators.items() if e.clusters}
+        numbers = {
+            name: {task: here[task].tolist() for task in by} for name, here in self._numbers.items()
+        }
+        return {"clusters": {"by": by, **numbers}} if by else {}
 
     def aggregate_of(self, pool: str) -> Aggregate:
         """Return how the tasks become one number on a pool."""
@@ -234,11 +252,10 @@ class Tasks:
         return {task: [e.items[i].id for i in pool.of(task)] for task, e in self.evaluators.items()}
 
 
-def _clusters(evaluator: Evaluator, which: Sequence[int]) -> intervals.IntVector:
-    """Return a number for each of some items, the same where they are not independent."""
-    ids = evaluator.cluster_ids
-    numbers: intervals.IntVector = np.unique([ids[i] for i in which], return_inverse=True)[1]
-    return numbers
+def _numbers(names: Sequence[str]) -> intervals.IntVector:
+    """Return a number for each item, the same where they are not independent, in their order."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names], dtype=np.int64)
 
 
 def open_tasks(spec: StudySpec, tokenizer: Any) -> Tasks:

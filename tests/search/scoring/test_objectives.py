@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from evaluators.protocol import Suite
-from merge_core.errors import EvaluationError, ParameterError
-from search.scoring.objectives import named, pool_ids
-from search.scoring.pools import split
+from merge_core.errors import EvaluationError
+from search.scoring.objectives import named, pool_clusters, pool_ids, sharing
 from tests.search import toy
 
 SCORE = """score:
@@ -83,8 +82,7 @@ def prompt(task, first=0):
 
 def pools_of(*tasks):
     evaluators = {task.task: task for task in tasks}
-    counts = {"search": 12, "select": 12, "report": "rest"}
-    return split(pool_ids(evaluators), counts, seed=3)
+    return sharing(evaluators).split({"search": 12, "select": 12, "report": "rest"}, seed=3)
 
 
 def test_a_document_is_in_the_same_pool_in_every_task_that_has_it():
@@ -96,9 +94,37 @@ def test_a_document_is_in_the_same_pool_in_every_task_that_has_it():
     assert apart["search"].of("plain") != apart["search"].of("loud")
 
 
-def test_documents_that_cannot_stay_in_one_pool_are_refused():
-    with pytest.raises(ParameterError, match="loud and plain have the same items"):
-        pools_of(prompt("plain"), prompt("loud", 10))
+def test_documents_of_which_tasks_share_some_are_in_one_pool_each():
+    pools = pools_of(prompt("plain"), prompt("loud", 10))
+    for pool in pools.values():
+        plain, loud = {*pool.of("plain")}, {i + 10 for i in pool.of("loud")}
+        assert plain & {*range(10, 20)} == loud & {*range(10, 20)}
+    assert [len(pool) for pool in pools.values()] == [12, 12, 16]
+
+
+def test_clusters_are_joined_by_contents_documents_and_what_tasks_say():
+    one = toy.Task("one", 4, documents=("a", "b", "c", "d"))
+    two = toy.Task("two", 4, documents=("b", "e", "f", "g"), clusters=("p", "p", "q", "r"))
+    three = toy.Task("three", 3, clusters=("q", "s", "s"))
+    found = pool_clusters({task.task: task for task in (one, two, three)})
+    assert len({*found["one"]}) == 4
+    assert found["two"][0] == found["two"][1] == found["one"][1]
+    assert found["three"][0] == found["two"][2]
+    assert found["three"][1] == found["three"][2]
+    assert len({x for names in found.values() for x in names}) == 4 + 2 + 1
+    again = pool_clusters({task.task: task for task in (three, one, two)})
+    assert again == found
+
+
+def test_clusters_of_tasks_that_share_nothing_are_their_contents():
+    tasks = {task.task: task for task in (toy.Task("x", 5), toy.Task("y", 5))}
+    assert pool_clusters(tasks) == {name: tuple(pool_ids(tasks)[name]) for name in tasks}
+
+
+def test_what_is_exact_or_right_or_wrong_is_not_graded():
+    kinds = {"a": {}, "b": {"bounds": (0, 1), "binary": True}, "c": {"exact": True}}
+    found = sharing({name: toy.Task(name, 5, **more) for name, more in kinds.items()})
+    assert found.graded == {"a"}
 
 
 def test_tasks_that_share_nothing_are_split_by_their_items_as_ever():

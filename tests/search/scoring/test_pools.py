@@ -197,12 +197,16 @@ def test_an_item_that_is_there_twice_is_refused() -> None:
         split([*items(a=5), ItemRef("a", "a-1")], REST, 0)
 
 
-def test_pairs_that_would_have_to_part_are_refused() -> None:
+def test_a_pool_that_no_pair_fits_in_is_refused() -> None:
     found = [ItemRef("a", name) for x in "pqr" for name in (x, f"{x}#2")]
     with pytest.raises(
-        ParameterError, match="6 items of 3 different contents cannot be split into"
+        ParameterError,
+        match=r"^task a: 1 of its 6 items were to be in search, but that gets no cluster; its "
+        r"clusters have 2 to 2 items, .* see `cluster`; ask for more in search$",
     ):
         split(found, {"search": 1, "select": 2, "report": 3}, 0)
+    pools = split(found, {"search": 2, "select": 3, "report": "rest"}, 0)
+    assert [len(pool) for pool in pools.values()] == [2, 2, 2]
 
 
 def test_pools_are_frozen_values() -> None:
@@ -211,13 +215,186 @@ def test_pools_are_frozen_values() -> None:
     assert {*one.values()} == {*two.values()}
 
 
-def test_items_of_two_metrics_of_one_task_are_in_the_same_pools_or_refused():
+def test_items_of_two_metrics_of_one_task_are_in_the_same_pools():
     both = [ItemRef(task, f"{i:04x}") for task in ("q", "q:margin") for i in range(100)]
     pools = split(both, {"search": 60, "select": 40, "report": "rest"}, 3)
     for name in NAMES:
         pool = pools[name]
         assert sorted(pool.of("q")) == sorted(pool.of("q:margin"))
-    with pytest.raises(
-        ParameterError, match=r"^items: q and q:margin have the same items, and one of them would"
-    ):
-        split(both, {"search": 61, "select": 40, "report": "rest"}, 3)
+    odd = split(both, {"search": 61, "select": 41, "report": "rest"}, 3)
+    assert {name: len(pool) for name, pool in odd.items()} == {
+        "search": 60,
+        "select": 40,
+        "report": 100,
+    }
+    for name in NAMES:
+        assert odd[name] == pools[name]
+
+
+def clustered(sizes: list[int], task: str = "t") -> tuple[list[str], list[str]]:
+    """Return ids of items, and the names of their clusters, which have these sizes."""
+    names = [f"{task}c{c}" for c, size in enumerate(sizes) for _ in range(size)]
+    return [f"{task}-{i}" for i in range(len(names))], names
+
+
+def of_clusters(
+    sizes: list[int], counts: Mapping[str, Any], seed: int = 0, graded: bool = False
+) -> tuple[dict[str, Pool], list[str]]:
+    ids, names = clustered(sizes)
+    some = {"t"} if graded else ()
+    return splitting.split({"t": ids}, counts, seed, {"t": names}, some), names
+
+
+@repeatable
+@given(
+    st.lists(st.integers(1, 8), min_size=12, max_size=80),
+    st.integers(8, 40),
+    st.booleans(),
+    st.integers(0, 1000),
+)
+def test_clusters_stay_together_and_counts_are_reached_but_for_one(
+    sizes: list[int], percent: int, rest: bool, seed: int
+) -> None:
+    total = sum(sizes)
+    count = max(8, total * percent // 100)
+    if 3 * count > total:
+        return
+    counts = {"search": count, "select": count, "report": "rest" if rest else count}
+    pools, names = of_clusters(sizes, counts, seed)
+    homes: dict[str, set[str]] = {}
+    for name, pool in pools.items():
+        for i in pool.of("t"):
+            homes.setdefault(names[i], set()).add(name)
+    assert all(len(home) == 1 for home in homes.values())
+    placed = [i for pool in pools.values() for i in pool.of("t")]
+    assert len(placed) == len(set(placed))
+    assert not rest or len(placed) == total
+    left = Counter(names[i] for i in {*range(total)} - {*placed})
+    for name in NAMES[: 2 if rest else 3]:
+        assert count - max(sizes) < len(pools[name]) <= count
+        assert not left or len(pools[name]) + min(left.values()) > count
+
+
+@repeatable
+@given(st.lists(st.integers(1, 6), min_size=20, max_size=40), st.integers(0, 1000))
+def test_members_of_a_cluster_stand_next_to_each_other(sizes: list[int], seed: int) -> None:
+    pools, names = of_clusters(sizes, {"search": 11, "select": 7, "report": "rest"}, seed)
+    for pool in pools.values():
+        order = [names[i] for i in pool.of("t")]
+        starts = [x for x, before in zip(order, [None, *order], strict=False) if x != before]
+        assert len(starts) == len(set(starts))
+
+
+def test_order_of_clusters_is_random_and_no_other_than_that_of_single_items() -> None:
+    ids = [f"t-{i}" for i in range(60)]
+    alone = splitting.split({"t": ids}, REST, 3)
+    assert splitting.split({"t": ids}, REST, 3, {"t": ids}) == alone
+    firsts = Counter()
+    for seed in range(400):
+        pools, names = of_clusters([3] * 40, {"search": 60, "select": 30, "report": "rest"}, seed)
+        firsts[names[pools["search"].of("t")[0]]] += 1
+    # 400 draws of one of 40: mean 10, standard deviation sqrt(400 / 40) = 3.2.
+    assert len(firsts) >= 36
+    assert max(firsts.values()) < 10 + 4.5 * 3.2
+
+
+def test_shuffled_items_of_clusters_land_where_they_were() -> None:
+    ids, names = clustered([1, 2, 3, 4, 5] * 6)
+    rng = random.Random(0)
+    order = rng.sample(range(len(ids)), len(ids))
+    shuffled = [ids[i] for i in order], [names[i] for i in order]
+
+    def placed(ids: list[str], names: list[str]) -> dict[str, list[str]]:
+        pools = splitting.split({"t": ids}, REST, 5, {"t": names})
+        return {name: [ids[i] for i in pool.of("t")] for name, pool in pools.items()}
+
+    assert placed(*shuffled) == placed(ids, names)
+
+
+def test_clusters_of_several_tasks_stay_together_over_all_of_them() -> None:
+    one, two = clustered([2] * 30, "a"), clustered([3] * 30, "b")
+    names = {"a": one[1], "b": [name.replace("b", "a", 1) for name in two[1]]}
+    ids = {"a": one[0], "b": two[0]}
+    pools = splitting.split(ids, {"search": 50, "select": 51, "report": "rest"}, 1, names)
+    found = {
+        name: {task: {names[task][i] for i in pool.of(task)} for task in ids}
+        for name, pool in pools.items()
+    }
+    assert all(of["a"] == of["b"] for of in found.values())
+    assert [len(pool) for pool in pools.values()] == [50, 50, 50]
+    # shares of 50 by size are 20 and 30; a task alone is placed as without the other one's clusters
+    assert sizes(pools["search"]) == {"a": 20, "b": 30}
+
+
+@pytest.mark.parametrize(
+    ("sizes_", "graded", "counts", "message"),
+    [
+        ([50, 50], False, REST, "task t: its 100 items are 2 clusters, but each of the pools"),
+        ([50, *[1] * 50], False, REST, "task t: 50 of its 100 items are one cluster, so that the"),
+        (
+            [1] * 100,
+            True,
+            {"search": 98, "select": 1, "report": "rest"},
+            (
+                r"items.select must be at least 1 for each of the 1 tasks, and two for graded ones "
+                r"\(t\): 2, got 1"
+            ),
+        ),
+        (
+            [1] * 100,
+            True,
+            {"search": 98, "select": 2, "report": 1},
+            r"items.report must be .* graded ones \(t\): 2, got 1",
+        ),
+        ([1] * 4, True, REST, "task t: 4 items, but .* graded scores .* need two: at least 5"),
+        (
+            [10] * 12,
+            True,
+            {"search": 20, "select": 15, "report": "rest"},
+            (
+                "task t: 15 of its 120 items were to be in select, but that gets one cluster, and "
+                "one graded score tells no variance; its clusters have 10 to 10 items, and items "
+                "that belong together stay in one pool, see `cluster`; ask for more in select"
+            ),
+        ),
+    ],
+)
+def test_clusters_that_no_pools_can_be_made_of_are_refused(
+    sizes_: list[int], graded: bool, counts: Mapping[str, Any], message: str
+) -> None:
+    with pytest.raises(ParameterError, match=f"^{message}"):
+        of_clusters(sizes_, counts, graded=graded)
+
+
+def test_a_cluster_of_twins_may_hold_half_of_a_task() -> None:
+    found = [ItemRef("t", name) for name in ("x", "x#2", "y", "z")]
+    pools = split(found, {"search": 1, "select": 1, "report": "rest"}, 0)
+    assert [len(pool) for pool in pools.values()] == [1, 1, 2]
+
+
+def test_a_small_graded_task_gets_two_items_where_there_is_an_interval() -> None:
+    ids = {"big": [f"big-{i}" for i in range(1000)], "small": [f"small-{i}" for i in range(6)]}
+    counts = {"search": 50, "select": 50, "report": 50}
+    pools = splitting.split(ids, counts, 0, None, {"small"})
+    assert [sizes(p) for p in pools.values()] == [
+        {"big": 49, "small": 1},
+        {"big": 48, "small": 2},
+        {"big": 48, "small": 2},
+    ]
+    both = splitting.split(ids, counts, 0, None, {"big", "small"})
+    assert both == pools
+
+
+@repeatable
+@given(cases())
+def test_graded_tasks_with_two_items_anyhow_are_split_as_others(
+    case: tuple[list[ItemRef], dict[str, int | str], int],
+) -> None:
+    found, counts, seed = case
+    pools = split(found, counts, seed)
+    later = [len(pool.of(task)) for pool in list(pools.values())[1:] for task in pool.tasks]
+    if min(later) >= 2:
+        by_task: dict[str, list[str]] = {}
+        for item in found:
+            by_task.setdefault(item.task, []).append(item.id)
+        assert splitting.split(by_task, counts, seed, None, {*by_task}) == pools
