@@ -45,7 +45,16 @@ class Mentions(Evaluator):
         self._how = {"until": [], "max_gen_toks": options.max_tokens, "do_sample": False}
         task = Path(options.file).stem
         items = items_of(task, self._pairs)  # ids from the content
-        super().__init__(TaskFacts(task=task, unit="mentions", higher_is_better=True, items=items))
+        super().__init__(
+            TaskFacts(
+                task=task,
+                unit="mentions",
+                higher_is_better=True,
+                items=items,
+                bounds=(0, 1),
+                binary=True,  # 0 or 1, nothing between
+            )
+        )
 
     def score(self, model: LiveModel, which: Sequence[int]) -> ScoreVector:
         """Score some items on the weights that the model has now."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+from merge_core.errors import ParameterError
 from search.report.select import REPORT, measure, select
 from search.report.summary import summarize
 from search.run import study as whole
@@ -15,6 +18,7 @@ from search.trial.trial import Trial
 from tests.search import toy
 
 Study = Callable[..., StudySpec]
+ITEMS = "items: {search: 20, select: 20, report: 20}"
 
 
 @pytest.fixture
@@ -112,3 +116,80 @@ def test_spans_hold_whatever_two_items_contribute(study: Study) -> None:
     spans = found.spans("search")
     assert np.ptp(parts) <= spans["gain"] < np.inf
     assert spans["loss"] == np.inf
+
+
+def passages(count: int, size: int) -> dict[str, object]:
+    """Return the facts of a task of passages with as many questions each."""
+    names = tuple(f"p{i // size}" for i in range(count))
+    return {"count": count, "clusters": names, "clustered_by": "passage"}
+
+
+def test_the_record_tells_clusters_and_the_notices_count_them(study: Study) -> None:
+    tasks = [toy.Task("gain", **passages(60, 3)), toy.Task("loss", 30)]
+    found = toy.Toy(study(), tasks=tasks).tasks
+    about = found.about()
+    assert about["clusters"]["by"] == {"gain": "passage"}
+    for pool, ids in about["pools"].items():
+        passage = [tasks[0].items[i].id for i in range(60)]
+        order = [passage.index(id_) // 3 for id_ in ids["gain"]]
+        numbers = about["clusters"][pool]["gain"]
+        assert numbers == [list(dict.fromkeys(order)).index(p) for p in order]
+        assert set(Counter(order).values()) == {3}
+        assert set(about["clusters"][pool]) == {"gain"}
+        assert len(set(found.clusters(pool)["loss"])) == len(ids["loss"])
+    json.dumps(about)
+    (notice,) = found.notices
+    assert notice.endswith("one pool. gain: 20 clusters of 60 items by `passage`.")
+
+
+def test_pools_of_clusters_alone_have_fewer_items_and_say_so(study: Study) -> None:
+    tasks = [toy.Task("gain", **passages(60, 3)), toy.Task("loss", **passages(60, 3))]
+    found = toy.Toy(study(), tasks=tasks).tasks
+    assert [len(pool) for pool in found.pools.values()] == [18, 18, 18]
+    assert found.notices[1].endswith(
+        "there are 18 instead of 20 for search, 18 instead of 20 for select, 18 instead of 20 for "
+        "report."
+    )
+
+
+def test_the_record_of_tasks_without_clusters_says_nothing_of_them(bench: toy.Toy) -> None:
+    assert "clusters" not in bench.tasks.about()
+    assert bench.tasks.notices == []
+
+
+class Count(toy.Task):
+    """A number of the whole model, as costs are."""
+
+    def score_one(self, model: toy.Model, item: str) -> float:
+        return float(len(model.points))
+
+
+def test_a_number_of_the_whole_model_leaves_all_intervals_finite(study: Study) -> None:
+    """Also with one item of it in each pool."""
+    tasks = [toy.Task("gain"), Count("loss", 3, exact=True)]
+    few = toy.STUDY.replace(ITEMS, "items: {search: 14, select: 14, report: 15}")
+    bench = toy.Toy(study(few, trials=1), tasks=tasks)
+    assert [len(pool.of("loss")) for pool in bench.tasks.pools.values()] == [1, 1, 1]
+    record = toy.in_memory(bench.spec, bench)
+    chosen = select(record, bench, toy.Listener())
+    measure(record, bench, REPORT, chosen.named.values(), toy.Listener())
+    report = summarize(record, bench.spec, bench.tasks, chosen)
+    json.dumps(report.to_json(), allow_nan=False)
+    found = report.winner.report
+    assert found.tasks["loss"].low == found.tasks["loss"].mean == found.tasks["loss"].high
+    assert found.low < found.mean < found.high
+
+
+def test_one_graded_item_in_a_pool_is_refused_when_pools_are_made(study: Study) -> None:
+    tasks = [toy.Task("gain"), toy.Task("loss", 4)]
+    with pytest.raises(ParameterError, match=r"^task loss: 4 items, but .* graded .* at least 5$"):
+        toy.Toy(study(), tasks=tasks)
+    assert ITEMS in toy.STUDY
+    few = study(toy.STUDY.replace(ITEMS, "items: {search: 20, select: 3, report: 20}"))
+    rule = r"^items.select must be .* 2 tasks, and two for graded ones \(gain, loss\): 4, got 3$"
+    with pytest.raises(ParameterError, match=rule):
+        toy.Toy(few)
+    right = {"bounds": (0, 1), "binary": True}
+    tasks = [toy.Task("gain", 60, **right), toy.Task("loss", 4, **right)]
+    pools = toy.Toy(study(), tasks=tasks).tasks.pools
+    assert min(len(pool.of("loss")) for pool in pools.values()) == 1
