@@ -39,30 +39,13 @@ from statistics import NormalDist
 import numpy as np
 
 from merge_core.errors import NonFiniteError, ParameterError
-from search.scoring.samples import (
-    IntVector,
-    Sample,
-    Scores,
-    Vector,
-    design_of,
-    linearised,
-    sample_of,
-)
-
-__all__ = [
-    "Estimate",
-    "IntVector",
-    "Sample",
-    "Scores",
-    "Vector",
-    "combined",
-    "detectable",
-    "items_to_show",
-    "linearised",
-    "paired_difference",
-    "sample_of",
-    "standard_error",
-]
+from search.scoring.samples import Design, designs_of
+from search.scoring.samples import IntVector as IntVector
+from search.scoring.samples import Sample as Sample
+from search.scoring.samples import Scores as Scores
+from search.scoring.samples import Vector as Vector
+from search.scoring.samples import linearised as linearised
+from search.scoring.samples import sample_of as sample_of
 
 
 @dataclass(frozen=True)
@@ -111,7 +94,7 @@ def combined(scores: Sequence[Scores], weights: Sequence[float], level: float = 
     Raises:
         NonFiniteError: A score is nan or infinite.
     """
-    return _joined([_scored(_finite(x, t)) for t, x in enumerate(scores)], weights, level)[0]
+    return _joined(_parts(scores), weights, level)[0]
 
 
 def standard_error(scores: Sequence[Scores], weights: Sequence[float]) -> float:
@@ -121,7 +104,7 @@ def standard_error(scores: Sequence[Scores], weights: Sequence[float]) -> float:
     its quantile: never 0 for 0/1 items, infinite where a task that is not 0/1 has one item
     or one cluster.
     """
-    return _joined([_scored(_finite(x, t)) for t, x in enumerate(scores)], weights, 0.95)[1]
+    return _joined(_parts(scores), weights, 0.95)[1]
 
 
 def paired_difference(
@@ -216,7 +199,8 @@ def detectable(
     ``delta = .2``. For graded scores ``delta`` is the variance of an item's difference.
 
     Args:
-        items: Per task, the planned number of independent items (of clusters, to be careful).
+        items: Per task, the planned number of independent items (of clusters, to be careful);
+            inf for an exact task.
         weights: As in ``combined``.
         discordant: ``delta``, in (0, 1].
         level: As in ``combined``.
@@ -257,13 +241,17 @@ def _joined(
     return Estimate(mean, min(mean, low), max(mean, high)), error
 
 
-def _scored(sample: Sample) -> _Part:
+def _parts(scores: Sequence[Scores]) -> list[_Part]:
+    samples = [_finite(x, t) for t, x in enumerate(scores)]
+    return [_scored(x, design) for x, design in zip(samples, designs_of(samples), strict=True)]
+
+
+def _scored(sample: Sample, design: Design | None) -> _Part:
     sign = _sign_if_zero_one(sample.values)
     if sample.exact or sign == 0:
-        return _continuous(sample)
+        return _continuous(sample, design)
     n, right = len(sample.values), float(np.abs(sample.values).sum())
     mean, freedom = right / n, math.inf
-    design = design_of(sample, (sample.values != 0) == (right <= n / 2))
     items = float(n)
     if design is not None:
         right, items, freedom = mean * design.items, design.items, design.freedom
@@ -283,7 +271,7 @@ def _scored(sample: Sample) -> _Part:
 
 def _paired(a: Sequence[Scores], b: Sequence[Scores], times: float = 1.0) -> list[_Part]:
     """Return the parts of a paired difference, of ``times`` as many items of the same kind."""
-    parts = []
+    kinds, differences = [], []
     for t, (one, other) in enumerate(zip(a, b, strict=True)):
         x, y = _finite(one, t), _finite(other, t)
         if len(x.values) != len(y.values):
@@ -295,16 +283,18 @@ def _paired(a: Sequence[Scores], b: Sequence[Scores], times: float = 1.0) -> lis
             raise ParameterError(f"task {t}: paired scores need the same clusters of items")
         both = Sample(x.values - y.values, x.clusters, x.exact and y.exact)
         zero_one = _sign_if_zero_one(np.concatenate([x.values, y.values])) != 0
-        paired = _paired_zero_one if zero_one and not both.exact else _continuous
-        parts.append(paired(both, times))
-    return parts
+        kinds.append(_paired_zero_one if zero_one and not both.exact else _continuous)
+        differences.append(both)
+    designs = designs_of(differences)
+    return [
+        part(x, design, times) for part, x, design in zip(kinds, differences, designs, strict=True)
+    ]
 
 
-def _paired_zero_one(differences: Sample, times: float) -> _Part:
+def _paired_zero_one(differences: Sample, design: Design | None, times: float) -> _Part:
     d = differences.values
     only_a, only_b = float((d > 0).sum()), float((d < 0).sum())
     mean = (only_a - only_b) / len(d)
-    design = design_of(differences, d != 0)
     n, freedom = (len(d), math.inf) if design is None else (design.items, design.freedom)
     n, ratio = n * times, n * times / len(d)
     only_a, only_b = only_a * ratio, only_b * ratio
@@ -319,11 +309,10 @@ def _paired_zero_one(differences: Sample, times: float) -> _Part:
     return _Part(mean, shrunk(1, 0)[1], freedom * times, (-1.0, 1.0), shrunk, n)
 
 
-def _continuous(sample: Sample, times: float = 1.0) -> _Part:
+def _continuous(sample: Sample, design: Design | None, times: float = 1.0) -> _Part:
     n, mean = len(sample.values), float(sample.values.mean())
     if sample.exact:
         return _Part(mean, 0.0, math.inf, (mean, mean), lambda _f, _q: (mean, 0.0), math.inf)
-    design = design_of(sample)
     if design is None:
         variance = float(sample.values.var(ddof=1)) / n if n > 1 else math.inf
         items = n * times

@@ -111,6 +111,27 @@ def test_clusters_count_as_items_where_all_are_right_or_all_agree():
     )
 
 
+def test_clusters_of_a_task_with_all_right_are_worth_what_those_of_other_tasks_are():
+    rng, right = np.random.default_rng(3), np.ones(200)
+    clusters = np.repeat(np.arange(40), 5)
+    beside = Sample((rng.random(1000) < 0.7) * 1.0, np.arange(1000) // 5)
+    width = [
+        combined([Sample(right, c), beside], [1, 0.01])
+        for c in (clusters, None, np.arange(200) // 5)
+    ]
+    assert width[0] == width[2]
+    assert width[0].low == pytest.approx(width[1].low, abs=0.004)  # 200 items, nearly: rho is 0
+    assert combined([Sample(right, clusters)], [1]).low < width[0].low - 0.05  # 40 items
+
+
+def test_many_tasks_of_few_clusters_do_not_widen_an_interval_beyond_its_need():
+    rng, pairs = np.random.default_rng(4), np.repeat(np.arange(3), 2)
+    draws = [(rng.random((57, 6)) < 0.7) * 1.0 for _ in range(200)]
+    widths = [combined([Sample(x, pairs) for x in tasks], [1] * 57) for tasks in draws]
+    needed = 2 * 1.96 * math.sqrt(0.7 * 0.3 / (57 * 6))
+    assert needed < np.mean([x.high - x.low for x in widths]) < 1.12 * needed
+
+
 def test_order_and_numbers_of_the_clusters_change_nothing():
     moved = RNG.permutation(60)
     names = RNG.permutation(1000)[:12]
