@@ -83,6 +83,7 @@ bench: .venv/ready-dev
 	$(BIN)/python benchmarks/evaluator_speed.py
 	$(BIN)/python benchmarks/gradient_step.py
 	$(BIN)/python benchmarks/gradient_memory.py
+	$(BIN)/python benchmarks/report_size.py
 
 clean:
 	rm -rf .venv .venv-vllm build *.egg-info

@@ -40,27 +40,29 @@ def answers(found: Found) -> Html | None:
 def _task(kinds: Mapping[str, Any]) -> list[Html]:
     made = []
     for kind, words in KINDS.items():
-        rows = [_sample(one) for one in kinds.get(kind) or ()]
+        rows = [_sample(one, kind) for one in kinds.get(kind) or ()]
         if rows:
             made.append(element("p", element("b", words.capitalize())))
             made.append(element("div", *rows, class_="blocks two"))
     return made
 
 
-def _sample(one: Mapping[str, Any]) -> Html:
-    return element(
-        "div",
-        element("p", f"item {one.get('id', '')}", class_="meta"),
-        element("b", "asked"),
-        _shown(one.get("prompt"), PROMPT),
-        element("b", "right"),
-        _shown(one.get("right"), PROMPT),
-        element("b", "winner said"),
-        _shown(one.get("winner"), PROMPT),
-        element("b", "best parent said"),
-        _shown(one.get("parent"), PROMPT),
-        class_="sample",
-    )
+def _sample(one: Mapping[str, Any], kind: str) -> Html:
+    won = kind == "gained"
+    rows = [
+        ("asked", _shown(one.get("prompt"), PROMPT)),
+        ("right", _shown(one.get("right"), PROMPT)),
+        (_verdict("winner", won), _shown(one.get("winner"), PROMPT)),
+        (_verdict("best parent", not won), _shown(one.get("parent"), PROMPT)),
+    ]
+    said = [[element("dt", name), element("dd", words)] for name, words in rows]
+    head = element("p", f"item {one.get('id', '')}", class_="meta")
+    return element("div", head, element("dl", said), class_="sample")
+
+
+def _verdict(who: str, right: bool) -> Html:
+    sign = "\N{CHECK MARK}" if right else "\N{MULTIPLICATION SIGN}"
+    return element("span", f"{who} {sign}", class_="ok" if right else "bad")
 
 
 def _shown(given: Any, most: int) -> Html:

@@ -84,12 +84,10 @@ def _rivals(found: Found) -> dict[str, float]:
     report = found.report
     wanted = {BASE: "base", UNIFORM: "uniform"}
     if report is not None:
-        wanted[report.best_parent] = f"best parent, {shown_name(report.best_parent)}".replace(
-            " (parent)", ""
-        )
+        wanted[report.best_parent] = "best parent"
         simple = getattr(report, "best_simple", None)
         if simple:
-            wanted[simple] = simple
+            wanted[simple] = "best simple merge"
     return {words: named[name] for name, words in wanted.items() if name in named}
 
 

@@ -43,7 +43,7 @@ def optimism(found: Found) -> Html | None:
     ]
     seen = {pool for _, scores in rows for pool in scores}
     signs = legend((f"s-{look}", x) for pool, (look, x) in POOLS.items() if pool in seen)
-    made = figure("Search, select and report", _said(found), forest(drawn), signs)
+    made = figure("Search, select and report", _said(found), forest(drawn, wide=True), signs)
     return section("What the search promised, and what holds", "optimism", made)
 
 
@@ -54,7 +54,7 @@ def _gap(scores: Scores) -> tuple[str, str]:
         return "", ""
     if "search" not in scores:
         return number(scores[best][0]), f"on {best} items"
-    return number(scores[best][0]), f"{signed(scores['search'][0] - scores[best][0])} too high"
+    return number(scores[best][0]), f"optimism {signed(scores['search'][0] - scores[best][0])}"
 
 
 def _said(found: Found) -> str:

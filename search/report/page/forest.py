@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from search.report.page.axis import Axis
 from search.report.page.chart import figure
 from search.report.page.found import shown_name
-from search.report.page.html import Html, details, element, join, note
+from search.report.page.html import Html, broken, details, element, join, note
 from search.report.page.numbers import interval, number, signed
 from search.report.summary import Candidate, Difference, Report
 from search.report.verdict import rivals
@@ -38,6 +38,7 @@ class Row:
         value: At its right; small below it.
         below: What stands below it.
         look: Of the line: ``winner`` is bold.
+        full: By the name's tooltip, where the name is shortened.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Row:
     value: str
     below: str = ""
     look: str = "baseline"
+    full: str = ""
 
     @classmethod
     def of(
@@ -62,12 +64,18 @@ class Row:
 
 
 def forest(
-    rows: Sequence[Row], *, label: str = "", zero: bool = False, line: float | None = None
+    rows: Sequence[Row],
+    *,
+    wide: bool = False,
+    label: str = "",
+    zero: bool = False,
+    line: float | None = None,
 ) -> Html:
     """Return rows with one axis below.
 
     Args:
         rows: In their order.
+        wide: Whether it has the page's width, so that names need a smaller part of it.
         label: What the axis is of.
         zero: Whether 0 is to be seen, and marked.
         line: A number that is marked in every row.
@@ -83,7 +91,9 @@ def forest(
         element("td", *ticks, class_="ticks"),
         element("td", class_="value"),
     )
-    return element("table", element("tbody", *lines, foot), class_="forest")
+    return element(
+        "table", element("tbody", *lines, foot), class_="forest wide" if wide else "forest"
+    )
 
 
 def _line(row: Row, axis: Axis, marked: float | None) -> Html:
@@ -104,7 +114,7 @@ def _line(row: Row, axis: Axis, marked: float | None) -> Html:
     below = element("small", row.below) if row.below else None
     return element(
         "tr",
-        element("th", row.name, scope="row"),
+        element("th", broken(row.name), scope="row", title=row.full or None),
         element("td", drawn, class_="bar"),
         element("td", row.value, below, class_="value"),
         class_=row.look,
@@ -126,7 +136,7 @@ def candidates(report: Report, units: Mapping[str, str]) -> Html:
         title,
         "Dot: score; bar: 95 % interval of that score alone. Two bars that overlap may still "
         "differ for sure, since all candidates answered the same items: see the differences below.",
-        _of(report, order, whole),
+        _of(report, order, whole, wide=True),
     )
     entries = {name: {c.name: c.report.of(name) for c in order} for name in report.entries}
     shown = (
@@ -158,13 +168,15 @@ def _same(whole: Mapping[str, Estimate], entries: Mapping[str, Mapping[str, Esti
     return all(math.isclose(only[name].mean, whole[name].mean) for name in whole)
 
 
-def _of(report: Report, order: Sequence[Candidate], found: Mapping[str, Estimate]) -> Html:
+def _of(
+    report: Report, order: Sequence[Candidate], found: Mapping[str, Estimate], *, wide: bool = False
+) -> Html:
     rows = [
         Row.of(_name(report, c), x.mean, x.low, x.high, _look(c.name))
         for c in order
         for x in [found[c.name]]
     ]
-    return forest(rows, line=found["winner"].mean if "winner" in found else None)
+    return forest(rows, wide=wide, line=found["winner"].mean if "winner" in found else None)
 
 
 def _ordered(report: Report) -> list[Candidate]:
@@ -225,7 +237,7 @@ def differences(report: Report) -> Html | None:
         if wider and looks
         else None
     )
-    return figure("The winner minus …", said, forest(rows, zero=True), more)
+    return figure("The winner minus …", said, forest(rows, wide=True, zero=True), more)
 
 
 def _against(what: str, name: str) -> str:

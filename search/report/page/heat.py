@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 from merge_core.recipe.schema import Recipe
@@ -68,15 +69,24 @@ def over_depth(winner: Recipe, others: Sequence[Recipe]) -> Html | None:
 def _rows(
     group: Sequence[Map], means: Mapping[tuple[str, str, str], Map], count: int, shades: Shades
 ) -> list[Html]:
-    """Return a row of tables for the winner, and one for the mean where there are several."""
-    rows = {"Winner": list(group)}
+    """Return the tables of the winner, and those of the mean where there are several finalists."""
+    shown = {"Winner": list(group)}
     if count > 1:
-        rows[f"Mean of {count} finalists"] = [means[one.key] for one in group]
+        shown[f"Mean of {count} finalists"] = [means[one.key] for one in group]
+    together = _together(group)
     made = []
-    for title, found in rows.items():
-        tables = [element("div", _table(x, shades), class_="scroll", tabindex="0") for x in found]
-        made += [element("h4", title), element("div", *tables, class_="maps")]
-    return made
+    for title, found in shown.items():
+        grids = [_side_by_side(found)] if together else [_grid(one) for one in found]
+        tables = [element("div", x.html(shades), class_="scroll", tabindex="0") for x in grids]
+        made.append(element("div", element("h4", title), element("div", *tables, class_="maps")))
+    return [element("div", *made, class_="maps")] if together else made
+
+
+def _together(group: Sequence[Map]) -> bool:
+    """Return whether each model has one number a layer, so that models can be the columns."""
+    outside = group[0].outside.keys()
+    alike = all(len(one.columns) == 1 and one.outside.keys() == outside for one in group)
+    return alike and len(group) > 1
 
 
 def _alike(recipe: Recipe, own: Sequence[Map]) -> dict[tuple[str, str, str], Map] | None:
@@ -105,26 +115,71 @@ def mean(one: Map, others: Sequence[Map]) -> Map:
     return Map(one.part, one.parameter, one.model, columns, outside)
 
 
-def _table(one: Map, shades: Shades) -> Html:
+Line = tuple[str, list[tuple[str, "float | None"]]]  # title; place and value of each cell
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """A table of colours: lines with one cell for each column, or with one for all of them."""
+
+    title: str
+    columns: list[str]
+    lines: list[Line]
+
+    def html(self, shades: Shades) -> Html:
+        head = element("tr", element("td"), *(element("th", name) for name in self.columns))
+        body = [
+            element(
+                "tr", element("th", title), *(self._cell(*x, len(cells), shades) for x in cells)
+            )
+            for title, cells in self.lines
+        ]
+        caption = element("caption", self.title) if self.title else None
+        head = element("thead", head)
+        return element("table", caption, head, element("tbody", *body), class_="heat")
+
+    def _cell(self, place: str, value: float | None, cells: int, shades: Shades) -> Html:
+        span = len(self.columns) if cells < len(self.columns) else None
+        if value is None:
+            return element("td", colspan=span)
+        said = f"{place}: {knob(value)}"
+        return element("td", class_=shades.of(value), title=said, colspan=span)
+
+
+def _grid(one: Map) -> _Grid:
     columns = sorted(one.columns, key=_order)
     layers = sorted({i for cells in one.columns.values() for i in cells})
-    head = element("tr", element("td"), *(element("th", name) for name in columns))
-    ahead = {n: x for n, x in one.outside.items() if "emb" in n or "wte" in n}
-    behind = {n: x for n, x in one.outside.items() if n not in ahead}
-    rows = [
-        *_outside(ahead, len(columns), shades),
-        *(
-            element(
-                "tr",
-                element("th", str(i)),
-                *(_cell(one.columns[c].get(i), f"layer {i}, {c}", shades) for c in columns),
-            )
-            for i in layers
-        ),
-        *_outside(behind, len(columns), shades),
+    inside = [
+        (str(i), [(f"layer {i}, {c}", one.columns[c].get(i)) for c in columns]) for i in layers
     ]
-    caption = element("caption", one.model or "all models")
-    return element("table", caption, element("thead", head), element("tbody", *rows), class_="heat")
+    outside: list[Line] = [(_last(name), [(name, x)]) for name, x in one.outside.items()]
+    return _Grid(one.model or "all models", columns, _ordered(list(one.outside), outside, inside))
+
+
+def _side_by_side(group: Sequence[Map]) -> _Grid:
+    names = [one.model or "all models" for one in group]
+    each = [next(iter(one.columns.values())) for one in group]
+    layers = sorted({i for cells in each for i in cells})
+    inside = [
+        (str(i), [(f"layer {i}, {n}", x.get(i)) for n, x in zip(names, each, strict=True)])
+        for i in layers
+    ]
+    outside: list[Line] = [
+        (_last(name), [(f"{name}, {one.model}", one.outside[name]) for one in group])
+        for name in group[0].outside
+    ]
+    return _Grid("", names, _ordered(list(group[0].outside), outside, inside))
+
+
+def _ordered(names: Sequence[str], outside: Sequence[Line], inside: Sequence[Line]) -> list[Line]:
+    """Return the lines of embeddings, then of the layers, then of what stands behind them."""
+    is_ahead = ["emb" in name or "wte" in name for name in names]
+    pairs = list(zip(is_ahead, outside, strict=True))
+    return [*(x for a, x in pairs if a), *inside, *(x for a, x in pairs if not a)]
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def _order(column: str) -> tuple[int, str]:
@@ -132,20 +187,6 @@ def _order(column: str) -> tuple[int, str]:
     if "norm" in column:
         return 2, column
     return (0 if "att" in column else 1 if "mlp" in column else 3), column
-
-
-def _outside(named: Mapping[str, float], columns: int, shades: Shades) -> list[Html]:
-    return [
-        element("tr", element("th", name.rpartition(".")[2]), _cell(x, name, shades, columns))
-        for name, x in named.items()
-    ]
-
-
-def _cell(value: float | None, place: str, shades: Shades, span: int = 1) -> Html:
-    columns = span if span > 1 else None
-    if value is None:
-        return element("td", colspan=columns)
-    return element("td", class_=shades.of(value), title=f"{place}: {knob(value)}", colspan=columns)
 
 
 HOW = note(

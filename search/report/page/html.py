@@ -14,7 +14,7 @@ from merge_core.printable import printable
 
 _NO_XML = re.compile("[\ufffe\uffff]")  # what XML does not allow beside control characters
 Part = Union["Html", str, int, float, None, Iterable["Part"]]
-EMPTY = ("br", "meta")
+EMPTY = ("br", "meta", "wbr")
 WITH_END = ("circle", "line", "path", "rect")  # of SVG: may close themselves
 
 
@@ -27,6 +27,11 @@ class Html(str):
 def text(words: object) -> Html:
     """Return a text as markup: escaped, control characters written out."""
     return Html(escape(_NO_XML.sub("\N{REPLACEMENT CHARACTER}", printable(str(words)))))
+
+
+def broken(words: str) -> Html:
+    """Return a name as markup that may be broken after the signs that join its parts."""
+    return Html(re.sub(r"([/._:=-])(?=\w)", r"\1<wbr/>", text(words)))
 
 
 def element(tag: str, *parts: Part, **attributes: object) -> Html:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from search.report.importance import LEAST, importance
 from search.report.page.chart import figure, legend
-from search.report.page.forest import Row, forest
+from search.report.page.forest import Point, Row, forest
 from search.report.page.found import Found, Z
 from search.report.page.html import Html, note, section
 from search.report.page.numbers import counted, number
@@ -21,22 +23,12 @@ def knobs(found: Found) -> Html | None:
         said = f"Too few candidates for that: fewer than {LEAST} were drawn and scored."
         return section("Importance of knobs", "importance", note(said))
     shown = list(found_.knobs.items())[:SHOWN]
-    rows = [
-        Row.of(
-            name,
-            100 * share,
-            100 * max(0.0, share - Z * error),
-            100 * (share + Z * error),
-            "searched",
-            f"{number(100 * share, 1)} %",
-        )
-        for name, (share, error) in shown
-    ]
+    rows = [_row(name, 100 * share, 100 * Z * error) for name, (share, error) in shown]
     line = None if found_.chance is None else 100 * found_.chance
     signs = [("s-searched", "importance with 95 % interval")]
     if found_.chance is not None:
         signs.append(("line zero dashed", "19 of 20 knobs without effect stay left of this"))
-    drawn = forest(rows, label="share of all knobs' importance, %", line=line)
+    drawn = forest(rows, wide=True, label="share of all knobs' importance, %", line=line)
     left = len(found_.knobs) - len(shown)
     more = note(f"{counted(left, 'knob')} of less importance not drawn.") if left else None
     return section(
@@ -46,6 +38,22 @@ def knobs(found: Found) -> Html | None:
             "Which knobs decided", _how(found, found_.by, found_.count), drawn, legend(signs), more
         ),
     )
+
+
+def _row(name: str, share: float, error: float) -> Row:
+    point = Point(share, max(0.0, share - error), min(100.0, share + error), "searched")
+    ends = f"{number(point.low, 1)} to {number(point.high, 1)} %"
+    return Row(short(name), (point,), f"{number(share, 1)} %", ends, full=name)
+
+
+def short(name: str) -> str:
+    """Return the name of a knob of one tensor without what all tensors' names have."""
+    name = name.removesuffix(".weight")
+    return re.sub(r"(?<=/)(?:[a-z_]+\.)*?(?:(?:layers|h|blocks)\.(\d+)\.|(?=\w+$))", _layer, name)
+
+
+def _layer(found: re.Match[str]) -> str:
+    return f"layer {found[1]} " if found[1] else ""
 
 
 def _how(found: Found, by: str, count: int) -> str:

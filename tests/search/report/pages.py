@@ -38,7 +38,7 @@ def tree(text: str) -> ElementTree.Element:
     """Return a page's text as XML."""
     start, _, rest = text.partition("\n")
     assert start == "<!DOCTYPE html>"
-    return ElementTree.fromstring(rest)
+    return ElementTree.fromstring(rest.replace("<wbr/>", ""))
 
 
 def words(element: ElementTree.Element | None) -> str:

@@ -123,10 +123,10 @@ def test_sample_answers_stand_side_by_side_and_long_prompts_are_folded(found: Fo
         if one.get("class") == "sample"
     )
     assert gained.startswith(
-        "item gain-3 asked 2 + 2 = right 4 winner said 4 best parent said <scr"
+        "item gain-3 asked 2 + 2 = right 4 winner \N{CHECK MARK} 4 best parent"
     )
     assert "all 900 characters" in lost
-    assert "winner said nothing" in lost
+    assert "winner \N{MULTIPLICATION SIGN} nothing" in lost
 
 
 def test_money_is_hours_times_the_price(found: Found) -> None:
