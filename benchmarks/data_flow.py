@@ -21,7 +21,7 @@ from typing import Any
 import optuna
 from planted_path import Quiet
 
-from search.report.select import REPORT, SELECT, measure
+from search.report.measure import REPORT, SELECT, measure
 from search.run.loop import search
 from search.run.resume import open_for
 from search.space.hops import hops_of, shown

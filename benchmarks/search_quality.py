@@ -35,7 +35,7 @@ from optuna.distributions import FloatDistribution
 from optuna.samplers import BaseSampler
 from scipy import stats
 
-from search.report.select import REPORT, SELECT, measure
+from search.report.measure import REPORT, SELECT, measure
 from search.run.loop import search
 from search.run.resume import open_for
 from search.run.steps import most_steps

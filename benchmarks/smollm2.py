@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from search.report.select import REPORT, SELECT
+from search.report.measure import REPORT, SELECT
 from search.run.study import run
 from search.storage.locate import open_study
 from search.trial.tasks import Tasks

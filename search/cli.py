@@ -22,16 +22,20 @@ from search.options import (
     Config,
     DryRun,
     Files,
+    Hours,
     Html,
+    InAll,
     IncludePath,
     Inspected,
     Json,
     Layers,
+    More,
     NoTasks,
     NotOpened,
     Out,
     Overwrite,
     Plugins,
+    Priors,
     SendKeys,
     Strict,
     Study,
@@ -174,15 +178,10 @@ def import_mergekit(
 @app.command()
 def run(
     study: Annotated[Path, typer.Argument(help="A study file or its folder.")],
-    trials: Annotated[
-        int | None, typer.Option(help="End after so many in all, instead of search.trials.")
-    ] = None,
-    more: Annotated[
-        int | None, typer.Option(help="Search so many more, whatever ended the search before.")
-    ] = None,
-    hours: Annotated[
-        float | None, typer.Option(help="All trials may take so long, instead of search.hours.")
-    ] = None,
+    trials: InAll = None,
+    more: More = None,
+    hours: Hours = None,
+    prior: Priors = None,
     dry_run: DryRun = False,
     plugin: Plugins = None,
     trust_tasks: TrustTasks = False,
@@ -199,7 +198,7 @@ def run(
         _answer(as_json, costs.plain(), lambda: tables.costs(costs))
         return
     with ProgressLine() as progress:
-        report = studies.run(study, progress, Stopper(), change)
+        report = studies.run(study, progress, Stopper(), change, prior or ())
     if report is None:
         print("stopped; run it again to go on", file=sys.stderr)
         raise typer.Exit(1)
@@ -295,8 +294,7 @@ def export(
     builder = Builder(spec, record.about)
     digest = files.export(builder, one, out, overwrite=overwrite, result=result)
     data = {"out": str(out), "trial": one.number, "weights_digest": digest}
-    line = f"{out}: trial {one.number}, weights digest {digest}"
-    _answer(as_json, data, lambda: print(line))
+    _answer(as_json, data, lambda: print(f"{out}: trial {one.number}, weights digest {digest}"))
 
 
 @app.command()

@@ -48,6 +48,23 @@ SendKeys = Annotated[
         help="Send a judge's key (api_key_env), or a variable of `storage:`, to this host.",
     ),
 ]
+InAll = Annotated[
+    int | None, typer.Option(help="End after so many in all, instead of search.trials.")
+]
+More = Annotated[
+    int | None, typer.Option(help="Search so many more, whatever ended the search before.")
+]
+Hours = Annotated[
+    float | None, typer.Option(help="All trials may take so long, instead of search.hours.")
+]
+Priors = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prior",
+        metavar="STUDY",
+        help="Another study that may have reported on the same items; may be repeated.",
+    ),
+]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse what a recipe says in vain, which is a warning.")
 ]

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from merge_core.output.model_card import CardResult, code
-from search.report.select import REPORT
+from search.report.measure import REPORT
 from search.report.summary import Candidate, Report, Scored
 from search.scoring.intervals import Estimate
 from search.space.starting_points import BASE, UNIFORM

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from merge_core.errors import MergeError
-from search.storage.study_record import Record
+from search.storage.study_record import REPORT, Record
 from search.trial.racing import Race
 from search.trial.tasks import SEARCH, Scores
 from search.trial.trial import Trial, kind_of
@@ -60,7 +60,10 @@ def _scored_again(
     known = frozenset() if scores else frozenset([trial.weights_digest])  # a step without scores
     looks = worker.track.looks_at(scores) if worker.track and scores and pool == SEARCH else None
     race = Race(looks=looks)
-    job = Job(trial.recipe, pool, expected=trial.weights_digest, known=known, race=race)
+    # of finalists that did not win the first report items
+    part = {task: (0, len(x)) for task, x in scores.items()} if pool == REPORT else None
+    expected = trial.weights_digest
+    job = Job(trial.recipe, pool, blocks=part, expected=expected, known=known, race=race)
     result = worker.run(job)
     digest, failure = result.weights_digest, result.failure
     if failure is not None and not digest:

@@ -11,7 +11,8 @@ from typing import TypeAlias
 
 from evaluators.answer import Answer
 from merge_core.errors import MergeError
-from search.report.select import REPORT, Selection
+from search.report.measure import REPORT
+from search.report.select import Selection
 from search.storage.study_record import Record, Samples
 from search.trial.progress import Progress, StopRequested
 from search.trial.tasks import Tasks

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import reduce
 from typing import Any, Literal
 
@@ -12,19 +11,19 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from merge_core.errors import MergeError, join
 from merge_core.json_text import finite
-from search.report.select import REPORT, SELECT, Selection, drop_notice
-from search.scoring.aggregate import Linear
-from search.scoring.intervals import Estimate, combined
-from search.space.starting_points import BASE, UNIFORM
-from search.spec.study_file import StudySpec
-from search.storage.study_record import Record
+from search.scoring.intervals import Estimate
 from search.trial.budget import End
-from search.trial.tasks import Tasks
-from search.trial.trial import Trial
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Limits(_Part):
+    """An interval."""
+
+    low: float
+    high: float
 
 
 class Scored(_Part):
@@ -35,6 +34,8 @@ class Scored(_Part):
     high: float
     groups: dict[str, Estimate] | None = None
     tasks: dict[str, Estimate]
+    items: int | None = None  # where they are not all of the pool
+    widened: Limits | None = None  # of the winner's report score, where there were several looks
 
     def of(self, entry: str) -> Estimate:
         """Return the estimate of an entry of the study's score, a group or a task."""
@@ -49,19 +50,32 @@ class Candidate(_Part):
     report: Scored
 
 
+Verdict = Literal["better", "worse", "no difference shown"]
+
+
 class Difference(_Part):
-    """The winner minus another candidate, paired; with several objectives, entry by entry too."""
+    """The winner minus another candidate, paired; with several objectives, entry by entry too.
+
+    Args:
+        verdict: What the interval, where there were several looks the widened one, shows.
+        items_needed: Report items that would show what was seen, where that was not shown.
+        widened: Limits that hold for all looks at the report items together (Bonferroni).
+    """
 
     estimate: float
     low: float
     high: float
     entries: dict[str, Difference] | None = None
+    verdict: Verdict | None = None
+    items_needed: int | None = None
+    widened: Limits | None = None
 
 
 class SearchScore(_Part):
     """The search value, too high by design; entry -> the metric that steered it, if not its own."""
 
     mean: float
+    stderr: float | None = None  # of finalists; None where one item tells nothing of it
     steered_by: dict[str, str] | None = None
 
 
@@ -75,8 +89,41 @@ class Winner(_Part):
     select: Scored
     report: Scored
     minus_best_parent: Difference | None = None
+    minus_best_simple: Difference | None = None
     minus_uniform: Difference | None = None
     minus_base: Difference | None = None
+
+
+class Finalist(_Part):
+    """A finalist, its evidence, and how much its search score had promised.
+
+    Args:
+        trial: Its number.
+        search: Its search value.
+        select: Its scores on the select pool.
+        shrunken: What both come to, see ``shrinkage``; the largest wins.
+        report: Its scores on the report pool: of the winner on all of it, of others on a part as
+            large as the select pool.
+        optimism: Search minus report; None where other metrics steer, or it was not measured.
+    """
+
+    trial: int
+    search: SearchScore
+    select: Scored
+    shrunken: float
+    report: Scored | None = None
+    optimism: float | None = None
+
+
+class Looks(_Part):
+    """How many winners were measured on these report items, this one included; who the others were.
+
+    Each of these looks may have decided what was done next, so that limits for all of them together
+    are at a level of ``1 - 0.05 / count`` (Bonferroni).
+    """
+
+    count: int
+    why: list[str]
 
 
 class Cost(_Part):
@@ -92,7 +139,7 @@ class Cost(_Part):
 
 
 class Report(_Part):
-    """A finished study; its fields are the keys of ``summary.json``."""
+    """A finished study; its fields are the keys of ``summary.json``, see ``summarize``."""
 
     format: Literal[1] = 1
     study: str
@@ -102,10 +149,14 @@ class Report(_Part):
     pools: dict[str, int]  # number of items
     score: dict[str, Any]  # see ``Aggregate.plain``
     notices: list[str]
+    sentences: list[str] = []  # the verdict in words, on the search as a whole first
     candidates: list[Candidate]
     best_parent: str
+    best_simple: str | None = None  # of the merges that no search made, by search items
     earlier_winners: list[int] | None = None  # of reports before this one, if the search went on
+    looks: Looks | None = None
     winner: Winner
+    finalists: list[Finalist] = []  # best first
     cost: Cost
 
     @property
@@ -149,127 +200,3 @@ def _with_limits(data: Any) -> Any:
         key: limits[key] if value is None and key in limits else _with_limits(value)
         for key, value in data.items()
     }
-
-
-def summarize(
-    record: Record, spec: StudySpec, tasks: Tasks, selection: Selection, end: End | None = None
-) -> Report:
-    """Return the report of a study, from the stored scores alone; ``end``: why it ended."""
-    trials = {name: record.trial(number) for name, number in selection.named.items()}
-    earlier = _earlier_winners(record, selection.winner)
-    states = Counter(trial.state for trial in record.trials)
-    return Report(
-        study=record.name,
-        seed=spec.search.seed,
-        trials={
-            "complete": states["complete"],
-            "stopped": states["stopped"],
-            "failed": states["failed"],
-            **({"unscored": states["unscored"]} if states["unscored"] else {}),
-        },
-        ended=end,
-        pools={name: len(pool) for name, pool in tasks.pools.items()},
-        score=tasks.aggregate.plain(),
-        notices=[
-            *tasks.notices,
-            *(drop_notice(t) for t in record.trials if t.dropped),
-            *_several_reports(earlier),
-        ],
-        candidates=[
-            Candidate(name=name, trial=t.number, report=_scored(tasks, t, REPORT))
-            for name, t in trials.items()
-        ],
-        best_parent=selection.best_parent,
-        earlier_winners=earlier or None,
-        winner=_winner(tasks, trials, selection),
-        cost=_cost(record.trials, tasks),
-    )
-
-
-def _earlier_winners(record: Record, now: int) -> list[int]:
-    """Return the other trials that won when the study was finished before."""
-    before = record.summary or {}
-    winner, others = before.get("winner"), before.get("earlier_winners")
-    found = [*others] if isinstance(others, list) else []
-    found.append(winner.get("trial") if isinstance(winner, Mapping) else None)
-    return [n for n in dict.fromkeys(found) if isinstance(n, int) and n != now]
-
-
-def _several_reports(earlier: Sequence[int]) -> list[str]:
-    trials = ", ".join(map(str, earlier))
-    said = (
-        f"The search went on after a report; trials that won earlier: {trials}. The report items "
-        "chose no winner, but if what they showed decided when to stop, read the intervals as "
-        f"those of the best of {len(earlier) + 1} reports."
-    )
-    return [said] if earlier else []
-
-
-def _winner(tasks: Tasks, trials: Mapping[str, Trial], selection: Selection) -> Winner:
-    winner = trials["winner"]
-    assert winner.value is not None
-    rivals = {"best_parent": selection.best_parent, "uniform": UNIFORM, "base": BASE}
-    minus = {
-        f"minus_{label}": _difference(tasks, winner, trials[name])
-        for label, name in rivals.items()
-        if name in trials
-    }
-    return Winner(
-        trial=winner.number,
-        recipe_digest=winner.recipe.digest(),
-        weights_digest=winner.weights_digest,
-        search=SearchScore(mean=winner.value, steered_by=tasks.aggregate.steered or None),
-        select=_scored(tasks, winner, SELECT),
-        report=_scored(tasks, winner, REPORT),
-        **minus,
-    )
-
-
-def _scored(tasks: Tasks, trial: Trial, pool: str) -> Scored:
-    vectors = tasks.oriented(trial.measured[pool].scores, pool)
-    each = {}
-    for task, evaluator in tasks.evaluators.items():
-        found = combined([vectors[task]], [1.0])
-        if not evaluator.higher_is_better:
-            found = found.flipped()
-        reported = evaluator.reported  # such as a perplexity of its logarithm
-        each[task] = Estimate(reported(found.mean), reported(found.low), reported(found.high))
-    groups = {}
-    for entry in tasks.aggregate.entries:
-        if entry.group:
-            found = Linear(entry.shares).estimate(vectors)  # without regard to guessing
-            lower = not tasks.evaluators[next(iter(entry.shares))].higher_is_better
-            groups[entry.name] = found.flipped() if lower else found
-    whole = tasks.aggregate.estimate(vectors)
-    return Scored(**whole.__dict__, groups=groups or None, tasks=each)
-
-
-def _difference(tasks: Tasks, winner: Trial, rival: Trial) -> Difference:
-    ours, theirs = (tasks.oriented(t.measured[REPORT].scores, REPORT) for t in (winner, rival))
-    entries = tasks.aggregate.entries if tasks.aggregate.objectives > 1 else ()
-    each = {entry.name: _shown(entry.linear().difference(ours, theirs)) for entry in entries}
-    return _shown(tasks.aggregate.difference(ours, theirs), each or None)
-
-
-def _shown(x: Estimate, entries: dict[str, Difference] | None = None) -> Difference:
-    return Difference(estimate=x.mean, low=x.low, high=x.high, entries=entries)
-
-
-def _cost(trials: Sequence[Trial], tasks: Tasks) -> Cost:
-    later = [(p, t) for p in (SELECT, REPORT) for t in trials if p in t.measured]
-    fresh = {(p, t.weights_digest): t.measured[p] for p, t in later}.values()  # equal weights once
-    scored = sum(t.cost for t in trials)
-    whole = len(tasks.pools["search"])
-    saved = [whole - t.search.items for t in trials if t.state == "stopped" and t.same_as is None]
-    spent = [found.seconds for found in (*(t.search for t in trials), *fresh)]
-    return Cost(
-        items_scored=scored + sum(found.items for found in fresh),
-        items_full=len(trials) * len(tasks.pools["search"])
-        + sum(t.measured[p].items for p, t in later),
-        items_saved=sum(saved) if saved else None,
-        seconds={
-            key: round(sum(x.get(key, 0.0) for x in spent), 3)
-            for key in ("build", "model", "gradient", "other")
-            if key != "gradient" or any(key in x for x in spent)
-        },
-    )

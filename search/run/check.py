@@ -200,7 +200,7 @@ def _budget(spec: StudySpec, space: Space) -> str:
     return (
         f"{counts.baselines} baselines and {counts.trials} trials on {items.search} items each"
         f"{', or until ' if ends else ''}{' or '.join(ends)}; then at most {counts.select} "
-        f"candidates on {items.select} others and {counts.report} on {rest}"
+        f"candidates on {items.select} others, {counts.report} on {rest}, {counts.again} on a part"
     )
 
 

@@ -97,7 +97,7 @@ def measured(spec: StudySpec, worker: Worker, change: Change = NO_CHANGE) -> Cos
     items = {name: len(pool) for name, pool in tasks.pools.items()}
     stepping = _stepping(spec, worker, counts.trials, builds[1], each[SEARCH] - builds[1])
     drawn = counts.baselines + counts.trials - stepping.most
-    scored = {SEARCH: drawn, SELECT: counts.select, REPORT: counts.report}
+    scored = {SEARCH: drawn, SELECT: counts.select + counts.again, REPORT: counts.report}
     return Costs(
         first_build=builds[0],
         build=builds[1],
@@ -212,7 +212,7 @@ def _seconds(
         "baselines": counts.baselines * each[SEARCH],
         "search": drawn * each[SEARCH] + stepping.most * stepping.seconds,
         "select": counts.select * each[SELECT],
-        "report": counts.report * each[REPORT],
+        "report": counts.report * each[REPORT] + counts.again * each[SELECT],
     }
     if budget.hours is not None:
         left = max(0.0, budget.hours * 3600 - found["baselines"])

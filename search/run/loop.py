@@ -18,11 +18,17 @@ from search.run.first_plans import plannable
 from search.run.prior import Prior, taken_over
 from search.run.resume import begin_or_check
 from search.run.steps import Steps, before, best_point, steps
-from search.samplers.ask import ask
-from search.samplers.registry import find
+from search.samplers.ask import ask, mean_of
+from search.samplers.registry import Maker, Start, find
 from search.samplers.shipped import has_hops, make_near
 from search.space.space import Space
-from search.space.starting_points import PARENT, Baseline, baselines
+from search.space.starting_points import (
+    PARENT,
+    Baseline,
+    baselines,
+    generation_mean,
+    mean_name,
+)
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
 from search.storage.trial_codec import told
@@ -87,8 +93,20 @@ def search(
         progress.stage(f"computed once for all candidates so far: {worker.builder.once}")
     _check_baselines(record.trials)
     end = _searched(loop, record, budget, progress, stop)
-    if end is not None and end.by != "trials":
+    return None if end is None else _ended(loop, end, progress, stop)
+
+
+def _ended(loop: _Loop, end: End, progress: Progress, stop: Callable[[], bool]) -> End | None:
+    """Settle the mean of the last generation; return the end, or None where ``stop`` says so."""
+    if end.by != "trials":
         progress.notice(f"the search ends: {end.text}")
+    mean = loop.averaged()
+    if mean is None:
+        return end
+    if stop():
+        return None
+    progress.stage("the mean of the last generation")
+    loop.baseline(mean)
     return end
 
 
@@ -165,15 +183,9 @@ class _Loop:
 
         if self._spec.search.sampler == ALONE:
             return None
-        done = self._record.trials
-        seed = self._spec.search.seed
         running = ask(
-            self._study,
-            self._distributions,
-            make_near if self._stepped_first() else self._maker,
-            best_point(before(done, Trial.was_drawn)),
-            study_seed=seed,
-            settled=len(done),
+            *self._drawn_by(),
+            settled=sum(not trial.is_mean() for trial in self._record.trials),
             conditions=self._space,
         )
         trial = self._settle(self._space.recipe(running.params), params=running.params)
@@ -181,6 +193,24 @@ class _Loop:
         failed = optuna.trial.TrialState.FAIL if trial.state == "failed" else None
         self._study.tell(running, trial.values or trial.value, state=failed)
         return trial
+
+    def averaged(self) -> Baseline | None:
+        """Return the mean of the last whole generation, if there is one that is not settled.
+
+        It is no draw: the budget does not count it, and no sampler learns from it.
+        """
+        trials = self._record.trials
+        drawn, count = any(map(Trial.was_drawn, trials)), searched(trials)
+        if not drawn or any(trial.baseline == mean_name(count) for trial in trials):
+            return None
+        point = mean_of(*self._drawn_by())
+        return None if point is None else generation_mean(self._space, count, point)
+
+    def _drawn_by(self) -> tuple[optuna.Study, dict[str, Any], Maker, Start, int]:
+        """Return the first arguments of ``ask`` and ``mean_of``."""
+        maker = make_near if self._stepped_first() else self._maker
+        start = best_point(before(self._record.trials, Trial.was_drawn))
+        return self._study, self._distributions, maker, start, self._spec.search.seed
 
     def _stepped_first(self) -> bool:
         return self._steps is not None and any(t.gradient for t in self._record.trials)
@@ -206,7 +236,7 @@ class _Loop:
 
     def _learn(self, trial: Trial) -> None:
         """Tell the sampler's study; trials outside the space would shrink what samplers see."""
-        if trial.params and trial.state != "unscored":
+        if trial.params and trial.state != "unscored" and not trial.is_mean():
             self._study.add_trial(told(trial, self._distributions))
 
 

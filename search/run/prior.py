@@ -21,10 +21,8 @@ from merge_core.validation import Number, StrictModel, read
 from search.space.space import Space
 from search.space.starting_points import PRIOR
 from search.spec.recipe_file import read_recipe
-from search.spec.storage_url import filled, in_folder, variables
 from search.spec.study_file import StudySpec
-from search.storage.locate import of_record, open_study
-from search.storage.open import open_record, plain_url
+from search.storage.locate import open_from
 from search.storage.study_record import Record
 from search.trial.trial import Trial
 from search.trial.worker import Worker
@@ -151,11 +149,7 @@ def _stored(record: Record) -> Prior:
 
 def _opened(text: str, folder: Path) -> _Other:
     try:
-        if "://" in text:
-            url = in_folder(plain_url(filled, text), folder)
-            spec, record = of_record(open_record(url, variables=variables(text)))
-        else:
-            spec, record = open_study(str(folder / text))
+        spec, record = open_from(text, folder)
     except MergeError as error:
         raise MergeError(f"search.prior: {error}") from error
     assert record.about is not None

@@ -16,7 +16,7 @@ from merge_core.parents.weight_files import TensorInfo, files_of
 from merge_core.recipe.model_reference import parse
 from search.space.path_space import cut_sizes
 from search.space.space import Space
-from search.space.starting_points import DEFAULTS, SIMPLE, baselines
+from search.space.starting_points import DEFAULTS, PARENT, SIMPLE, baselines
 from search.spec.ranges import UNITS, Knob
 from search.spec.study_file import StudySpec
 from search.trial.budget import Budget
@@ -29,12 +29,20 @@ TRIALS_PER_DIMENSION = 4  # fewer than that, and a noisy search hardly moves (de
 
 @dataclass(frozen=True)
 class Counts:
-    """How many candidates a study has, by what becomes of them; the last two at most."""
+    """How many candidates a study has, by what becomes of them; the last three at most.
+
+    Args:
+        baselines, trials: On the search pool.
+        select: Finalists and parents.
+        report: Those on the whole report pool.
+        again: Other finalists on a part of it, as large as the select pool.
+    """
 
     baselines: int
     trials: int
     select: int
     report: int
+    again: int
 
     @classmethod
     def of(cls, spec: StudySpec, space: Space, budget: Budget) -> Counts:
@@ -46,7 +54,8 @@ class Counts:
         finalists = min(spec.search.finalists, trials + len(names))
         front = finalists if spec.aggregate == "apart" else 1
         shown = len(names) - simple + min(simple, 1)
-        return cls(len(names), trials, finalists + len(names), shown + front)
+        parents = sum(name.startswith(PARENT) for name in names)
+        return cls(len(names), trials, finalists + parents, shown + front, finalists - front)
 
 
 def memory(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -10,12 +10,14 @@ from filelock import FileLock, Timeout
 from merge_core.atomic_write import make_folder
 from merge_core.errors import MergeError, OutputError
 from search.report import files as results
-from search.report import pages
+from search.report import looks, pages
 from search.report.cards import card_result
+from search.report.measure import REPORT
 from search.report.page.found import Found
 from search.report.samples import keep_samples
 from search.report.select import choose
-from search.report.summary import Report, summarize
+from search.report.summarize import summarize
+from search.report.summary import Report
 from search.run.loop import search
 from search.run.resume import open_for
 from search.run.unforeseen import traceback_kept
@@ -28,7 +30,11 @@ from search.trial.worker import Worker
 
 
 def run(
-    path: Path, progress: Progress, stop: Callable[[], bool], change: Change = NO_CHANGE
+    path: Path,
+    progress: Progress,
+    stop: Callable[[], bool],
+    change: Change = NO_CHANGE,
+    others: Sequence[str] = (),
 ) -> Report | None:
     """Start or resume a study and write its results.
 
@@ -37,6 +43,8 @@ def run(
         progress: Is told how it goes.
         stop: Asked between candidates whether to end.
         change: What this run has instead of the study file's budget.
+        others: Other studies (files, folders, URLs) whose winners may have been measured on the
+            same report items: each is a look at them.
 
     Returns:
         What it found, or None if ``stop`` ended the run.
@@ -54,27 +62,33 @@ def run(
     except OSError as error:
         raise OutputError(f"{lock.lock_file}: cannot be written: {error.strerror}") from error
     with held, traceback_kept(spec.results):
-        return _run(spec, progress, stop, change)
+        return _run(spec, progress, stop, change, others)
 
 
 def _run(
-    spec: StudySpec, progress: Progress, stop: Callable[[], bool], change: Change
+    spec: StudySpec,
+    progress: Progress,
+    stop: Callable[[], bool],
+    change: Change,
+    others: Sequence[str],
 ) -> Report | None:
     progress.stage("opening models and tasks")
     record = open_for(spec)
     results.check_owner(spec.results, record.name)
     with record.writing():
-        return _search_and_report(spec, record, progress, stop, change)
+        worker = Worker(spec.data, spec.folder, record.about)
+        looks.note_others(record, spec, worker.tasks, others, progress)
+        return _search_and_report(spec, record, worker, progress, stop, change)
 
 
 def _search_and_report(
     spec: StudySpec,
     record: Record,
+    worker: Worker,
     progress: Progress,
     stop: Callable[[], bool],
     change: Change,
 ) -> Report | None:
-    worker = Worker(spec.data, spec.folder, record.about)
     builder, tasks = worker.builder, worker.tasks
     progress.stage(f"candidates are merged by {builder.kernels} kernels")
     progress.notice(f"parents: {builder.placement.where}: {builder.placement.reason}")
@@ -91,6 +105,7 @@ def _search_and_report(
         return None
     report = summarize(record, spec, tasks, chosen, end)
     progress.stage("writing results")
+    record.keep_looks(looks.looks_of(record, chosen.winner, len(tasks.pools[REPORT])))
     record.finish(report.to_json())
     winner = record.trial(chosen.winner)
     results.write(spec.results, builder, winner, report, card_result(record, winner))

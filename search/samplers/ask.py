@@ -49,6 +49,45 @@ class Mending(Protocol):
     mended: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
+@runtime_checkable
+class Averaging(Protocol):
+    """A sampler that can say what its last whole generation comes to; a plugin's may, too."""
+
+    def generation_mean(self, study: Study) -> Mapping[str, Any] | None:
+        """Return values of the free knobs, inside their ranges; None before a generation."""
+        ...
+
+
+def mean_of(
+    study: Study, space: Space, maker: Maker, start: Start, study_seed: int
+) -> dict[str, Any] | None:
+    """Return the mean of a sampler's last generation, a value for every knob of the space.
+
+    The mean of good candidates averages the luck that each of them had on the search items. It
+    depends on the arguments and on the study's trials only; see ``ask``.
+
+    Returns:
+        None where the sampler has no generations, or no whole one yet.
+    """
+    from threadpoolctl import threadpool_limits
+
+    made = maker(space, start, seed_of_study(study_seed))
+    if not isinstance(made, Averaging):
+        return None
+    with threadpool_limits(limits=1, user_api="blas"):
+        found = made.generation_mean(study)
+    return None if found is None else {name: found.get(name, _only(d)) for name, d in space.items()}
+
+
+def _only(distribution: BaseDistribution) -> Any:
+    """Return the value of a knob that has no other."""
+    from optuna.distributions import CategoricalDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[0]
+    return distribution.low  # type: ignore[attr-defined]
+
+
 def ask(
     study: Study,
     space: Space,

@@ -70,11 +70,23 @@ class CatCmaSampler(WholePoints):
             ParameterError: The study has several objectives.
         """
         one_objective(study, "catcma")
+        with LOCK:
+            return self._coordinates.values(self._caught_up(study).ask(self._seed))
+
+    def generation_mean(self, study: Study) -> dict[str, Any] | None:
+        """Return the distribution's mean after the last whole generation; see ``ask.mean_of``.
+
+        Of choices it is the most probable one.
+        """
+        with LOCK:
+            self._caught_up(study)
+            mean = self._replay.mean
+            return None if mean is None else self._coordinates.values(mean)
+
+    def _caught_up(self, study: Study) -> _Run:
         trials = searched(study, self._names, all_of_them=False)
         points = self._coordinates.points([t.params for t in trials])
-        with LOCK:
-            run = self._replay.caught_up(points, losses(study, trials))
-            return self._coordinates.values(run.ask(self._seed))
+        return self._replay.caught_up(points, losses(study, trials))
 
 
 @lru_cache(maxsize=4)
@@ -139,6 +151,12 @@ class _Run:
             ]
         )
         self._generations += 1
+
+    def mean(self) -> Vector:
+        """Return the mean of the numbers, inside the cube, and the most probable choices."""
+        numbers = np.clip(self._cmaes._mean, 0.0, 1.0) if self._numbers else np.empty(0)
+        places = np.argmax(self._cmaes._q, axis=1) if len(self._kinds) else np.empty(0)
+        return np.concatenate([numbers, places])
 
     def broken(self) -> bool:
         """Return whether numbers are at the end of their precision."""

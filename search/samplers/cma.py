@@ -71,12 +71,24 @@ class CmaSampler(WholePoints):
             ParameterError: The study has several objectives.
         """
         one_objective(study, "cma-es")
+        with LOCK:
+            return self._cube.values(self._caught_up(study).ask(self._seed))
+
+    def generation_mean(self, study: Study) -> dict[str, Any] | None:
+        """Return the mean of the distribution after the last whole generation; see ``ask.mean_of``.
+
+        It is that generation's weighted mean (Hansen, equation 6), on the knobs' grids.
+        """
+        with LOCK:
+            self._caught_up(study)
+            mean = self._replay.mean
+            return None if mean is None else self._cube.values(mean)
+
+    def _caught_up(self, study: Study) -> _Run:
         trials = searched(study, self._names, all_of_them=True)
         row = itemgetter(*self._cube.names)
         points = self._cube.points([row(t.params) for t in trials])
-        with LOCK:
-            run = self._replay.caught_up(points, losses(study, trials))
-            return self._cube.values(run.ask(self._seed))
+        return self._replay.caught_up(points, losses(study, trials))
 
 
 def _numbers(space: Mapping[str, BaseDistribution]) -> dict[str, Number]:
@@ -92,7 +104,9 @@ def _numbers(space: Mapping[str, BaseDistribution]) -> dict[str, Number]:
 
 
 @lru_cache(maxsize=4)
-def _replay(space: tuple[tuple[str, Number], ...], mean: tuple[float, ...], sigma: float) -> Any:
+def _replay(
+    space: tuple[tuple[str, Number], ...], mean: tuple[float, ...], sigma: float
+) -> Replay[_Run]:
     cube, centre = Cube(dict(space)), np.array(mean)
     return Replay(partial(_Run.begun, cube, centre, sigma))
 
@@ -141,6 +155,11 @@ class _Run:
             mean = self._cmaes.mean
             points = mean + (points - mean) / self._cmaes._A
         self._cmaes.tell(list(zip(points, losses.tolist(), strict=True)))
+
+    def mean(self) -> Vector:
+        """Return the (d,) mean, inside the cube."""
+        mean: Vector = np.clip(self._cmaes.mean, 0.0, 1.0)
+        return mean
 
     def broken(self) -> bool:
         """Return whether numbers are at the end of their precision."""

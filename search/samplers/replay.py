@@ -33,6 +33,10 @@ class Strategy(Protocol):
         """Learn from a generation: (size, d) points and (size,) losses."""
         ...
 
+    def mean(self) -> Vector:
+        """Return the (d,) mean that generations have moved the distribution to."""
+        ...
+
     def broken(self) -> bool:
         """Return whether its arithmetic has come to an end."""
         ...
@@ -78,6 +82,10 @@ class Replay(Generic[S]):
     Args:
         start: Makes the strategy of a run: takes its number from 0, and a seed for its place that
             is another for other trials.
+
+    Attributes:
+        mean: Of the distribution after the last whole generation, (d,), also where the search has
+            started again since; None before the first.
     """
 
     def __init__(self, start: Callable[[int, int], S]) -> None:
@@ -109,10 +117,12 @@ class Replay(Generic[S]):
     def _begin(self) -> None:
         self._strategy = self._start(0, 0)
         self._runs, self._flat = 0, 0
+        self.mean: Vector | None = None
 
     def _learn(self, points: Vector, losses: Vector) -> None:
         self._flat = self._flat + 1 if losses.min() == losses.max() else 0
         self._strategy.tell(points, losses)
+        self.mean = self._strategy.mean()
         spread = np.ptp(np.nan_to_num(points), axis=0)
         converged = spread.any() and spread.max() < CONVERGED  # equal points on a grid: flat
         if converged or self._flat == FLAT or self._strategy.broken():

@@ -28,6 +28,7 @@ from search.spec.study_file import StudySpec
 
 BASE, UNIFORM, DEFAULTS = "base", "uniform", "defaults"
 PARENT, SIMPLE, STARTED, PRIOR = "parent:", "simple:", "start:", "prior:"
+MEAN = "mean:"  # of the last generation of a search; no baseline, but not drawn by a sampler either
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,16 @@ def cut(space: PathSpace, first: int, size: int) -> Baseline:
     name = f"{first}" if size == 1 else f"{first}-{first + size - 1}"
     point = space.without(defaults(space), first, size)
     return _inside(f"{SIMPLE}path=without {name}", space, point)
+
+
+def mean_name(searched: int) -> str:
+    """Return the name of the mean of the last generation of a search of so many trials."""
+    return f"{MEAN}{searched}"
+
+
+def generation_mean(space: Space, searched: int, point: Mapping[str, Any]) -> Baseline:
+    """Return the mean of the last generation, a value for every knob, as what is to be settled."""
+    return _inside(mean_name(searched), space, point)
 
 
 def _start(space: Space, recipe: Recipe) -> dict[str, Drawn]:

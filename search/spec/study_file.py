@@ -31,7 +31,7 @@ FILE = "study.yaml"
 # names in the report, and what others there begin with
 OURS = (
     *("base", "uniform", "defaults", "winner"),
-    *("parent:", "simple:", "front:", "start:", "prior:"),
+    *("parent:", "simple:", "front:", "start:", "prior:", "mean:"),
 )
 Text = Annotated[str, Field(min_length=1)]
 

@@ -8,7 +8,7 @@ from typing import Any
 from merge_core.errors import MergeError, StorageError, UnknownNameError
 from merge_core.recipe.yaml_document import Document
 from search.spec import study_file
-from search.spec.storage_url import filled
+from search.spec.storage_url import filled, in_folder, variables
 from search.spec.study_file import StudySpec
 from search.storage.open import open_record, plain_url
 from search.storage.study_record import Record
@@ -35,6 +35,18 @@ def open_study(study: str) -> tuple[StudySpec, Record]:
             spec.storage, spec.name, unnamed=spec.unnamed, variables=spec.variables
         )
     return of_record(record)
+
+
+def open_from(study: str, folder: Path) -> tuple[StudySpec, Record]:
+    """Open a study that has begun, for reading, as a study file in ``folder`` names it.
+
+    Raises:
+        MergeError: There is no such study, or it has not begun.
+    """
+    if "://" not in study:
+        return open_study(str(folder / study))
+    url = in_folder(plain_url(filled, study), folder)
+    return of_record(open_record(url, variables=variables(study)))
 
 
 def of_record(record: Record) -> tuple[StudySpec, Record]:

@@ -7,16 +7,17 @@ and any Optuna tool can open the database. How a trial is written: ``trial_codec
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ConfigDict
 
 from merge_core.errors import Problems, StorageError, UnknownNameError
 from merge_core.validation import StrictModel, read
+from search.scoring.pools import NAMES
 from search.spec.storage_url import sqlite_file
 from search.storage.lease import Lease
 from search.storage.stored import Stored
@@ -26,6 +27,8 @@ from search.trial.trial import Measurement, Trial
 if TYPE_CHECKING:
     import optuna
 
+REPORT = NAMES[-1]  # finalists that do not win are measured on its first items only
+M = TypeVar("M", bound=StrictModel)
 SAMPLES = "samples"  # the study attribute with sample answers
 Samples = dict[str, dict[str, list[dict[str, str]]]]  # task -> "gained", "lost" -> their texts
 ABOUT = "mergetune"  # the study attribute that holds what all trials share
@@ -43,6 +46,44 @@ class _About(StrictModel):
     baselines: dict[str, Any]
     threads: int
     folder: str
+
+
+class Finalists(StrictModel):
+    """Who was to be scored on the select pool.
+
+    Args:
+        numbers: Of the trials, best search score first.
+        most: How many there might be.
+        after: How many trials there were.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    numbers: list[int]
+    most: int
+    after: int
+
+
+class Look(StrictModel):
+    """A winner that was measured on a report pool.
+
+    Args:
+        study: Whose winner it was; "" for the study that stores it.
+        trial: Its number there.
+        weights_digest: Of it: the same weights are one look.
+        items: How many of these report items it was measured on.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    study: str
+    trial: int
+    weights_digest: str
+    items: int
+
+
+class _Looks(StrictModel):
+    looks: list[Look]
 
 
 class Record:
@@ -72,7 +113,7 @@ class Record:
         for pool, found in trial.measured.items():
             for task, scores in found.scores.items():
                 items = len(pools.get(pool, {}).get(task, scores))
-                whole = pool == "search" and trial.state != "stopped"
+                whole = pool != REPORT and trial.state != "stopped"
                 if len(scores) > items or (whole and len(scores) < items):
                     raise StorageError(
                         f"study {self.name!r} in {self.url} is damaged: trial {trial.number} has "
@@ -145,6 +186,45 @@ class Record:
         """Store what is taken over from another study, in one commit, before the study begins."""
         self._check_lease()
         self._stored.set("prior", dict(taken))
+
+    @property
+    def finalists(self) -> Finalists | None:
+        """The finalists, or None where none were chosen yet.
+
+        Raises:
+            StorageError: What is stored of them is damaged.
+        """
+        stored = self._stored.attributes().get("finalists")
+        return None if stored is None else self._whole(Finalists, stored, "finalists")
+
+    def keep_finalists(self, finalists: Finalists) -> None:
+        """Store who is to be scored on the select pool, in one commit."""
+        self._check_lease()
+        self._stored.set("finalists", finalists.model_dump())
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """The winners, this study's and others', that were measured on its report items.
+
+        Raises:
+            StorageError: What is stored of them is damaged.
+        """
+        stored = self._stored.attributes().get("looks", [])
+        return tuple(self._whole(_Looks, {"looks": stored}, "looks").looks)
+
+    def keep_looks(self, looks: Sequence[Look]) -> None:
+        """Store the winners that were measured on the report items, in one commit."""
+        self._check_lease()
+        if tuple(looks) != self.looks:
+            self._stored.set("looks", [look.model_dump() for look in looks])
+
+    def _whole(self, model: type[M], stored: Any, key: str) -> M:
+        problems: Problems = []
+        found = read(model, stored, key, problems)
+        if found is None or problems:
+            why = "; ".join(f"{path}: {rule}" for path, rule in problems)
+            raise StorageError(f"study {self.name!r} in {self.url} is damaged: {why}")
+        return found
 
     def add(self, trial: Trial, distributions: Mapping[str, Any]) -> None:
         """Store a settled trial in one commit.

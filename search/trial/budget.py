@@ -97,6 +97,7 @@ class Budget:
 
     def end(self, trials: Sequence[Trial]) -> End | None:
         """Return why no more trials are searched after these; None: they are."""
+        trials = [trial for trial in trials if not trial.is_mean()]  # made when a search has ended
         done = searched(trials)
         whole = [t.value for t in trials if t.state == "complete" and t.value is not None]
         best = max(whole, default=-inf)

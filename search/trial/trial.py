@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from merge_core.recipe.schema import Recipe
 from search.samplers.steps import Measured
+from search.space.starting_points import MEAN
 
 State = Literal["complete", "stopped", "failed", "unscored"]
 
@@ -95,6 +96,10 @@ class Trial:
     def was_drawn(self) -> bool:
         """Return whether a sampler drew it: it is neither a baseline nor a step by gradient."""
         return self.baseline is None and self.gradient is None
+
+    def is_mean(self) -> bool:
+        """Return whether it is the mean of a generation, which no budget counts."""
+        return (self.baseline or "").startswith(MEAN)
 
     @property
     def search(self) -> Measurement:

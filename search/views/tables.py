@@ -58,7 +58,8 @@ def costs(found: Costs) -> None:
         f"a trial: {found.seconds['trial']:.3g} s{step if found.steps else ''}\n"
         f"in all: about {took['all']}: {several.baselines} baselines {took['baselines']}, "
         f"{several.trials} trials {took['search']}, {several.select} candidates on select items "
-        f"{took['select']}, {several.report} on report items {took['report']}\n"
+        f"{took['select']}, {several.report} on report items and {several.again} on "
+        f"some of them {took['report']}\n"
         f"peak of memory: {', '.join(f'{k} {size(x)}' for k, x in found.memory.items())}"
     )
 
@@ -136,16 +137,10 @@ def report(found: Report) -> None:
     title = f"{found.study}: scores on {pools['report']} report items"
     columns = ("candidate", "trial", aggregate, "95 % interval", *found.entries)
     OUT.print(numbers(table(title, columns, cells), words=1))
-    for name, x in (
-        (found.best_parent, winner.minus_best_parent),
-        ("uniform", winner.minus_uniform),
-        ("base", winner.minus_base),
-    ):
-        if x is not None:
-            OUT.print(
-                f"winner minus {name}: {x.estimate:+.3f}, 95 % interval "
-                f"[{x.low:+.3f}, {x.high:+.3f}], paired over {pools['report']} items"
-            )
+    for sentence in found.sentences:
+        OUT.print(sentence)
+    for seen in found.looks.why if found.looks else ():
+        OUT.print(seen)
     for notice in found.notices:
         OUT.print(notice)
     if found.ended is not None and found.ended.by != "trials":

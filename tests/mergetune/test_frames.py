@@ -8,8 +8,9 @@ import pytest
 
 from merge_core.errors import MergeError
 from mergetune.frames import Study
-from search.report.select import REPORT, measure, select
-from search.report.summary import summarize
+from search.report.measure import REPORT, measure
+from search.report.select import select
+from search.report.summarize import summarize
 from search.spec.study_file import StudySpec
 from search.storage.locate import open_study
 from search.storage.study_record import Record

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from search.report.select import SELECT
+from search.report.measure import SELECT
 from search.report.summary import Report
 from search.scoring.pools import NAMES
 from search.space.starting_points import PARENT

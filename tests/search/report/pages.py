@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 from search.report.page.found import Found
 from search.report.page.page import page
 from search.report.select import choose
-from search.report.summary import Report, summarize
+from search.report.summarize import summarize
+from search.report.summary import Report
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
 from tests.search import toy

@@ -12,7 +12,8 @@ from huggingface_hub import ModelCardData
 
 from search.report.cards import card_result
 from search.report.select import choose
-from search.report.summary import Report, summarize
+from search.report.summarize import summarize
+from search.report.summary import Report
 from search.storage.study_record import Record
 from tests.search import toy
 

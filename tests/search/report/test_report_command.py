@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from search.report.select import choose
-from search.report.summary import summarize
+from search.report.summarize import summarize
 from search.spec.study_file import StudySpec
 from tests.search import toy
 from tests.search.report.pages import tree, words

@@ -10,8 +10,9 @@ import pytest
 
 from merge_core.errors import NonFiniteError, UnknownNameError
 from merge_core.recipe.schema import Recipe
+from search.report.measure import measure
 from search.report.reproduce import reproduce
-from search.report.select import measure, select
+from search.report.select import select
 from search.run.loop import search
 from search.spec.study_file import StudySpec
 from search.storage.open import open_record
@@ -74,7 +75,7 @@ def test_every_pool_that_a_trial_was_measured_on_is_scored_again(
     record: Record, spec: StudySpec
 ) -> None:
     bench = toy.Toy(spec)
-    rows(record, bench, 3, 8)
+    rows(record, bench, 1, 8)
     assert [pool for pool, _ in bench.scored] == ["search", "select", "report", "search"]
 
 
@@ -144,7 +145,7 @@ def test_whatever_a_trial_raises_is_its_row_and_the_others_are_checked(
         return score(self, model, which)
 
     monkeypatch.setattr(toy.Task, "score", gone)
-    found = rows(record, toy.Toy(spec), 3, 8)
+    found = rows(record, toy.Toy(spec), 1, 8)
     assert (found[0]["verdict"], found[0]["reason"]) == (
         "scores differ",
         "the select pool cannot be scored any more: ConnectionError: the judge is gone",
@@ -160,9 +161,9 @@ def test_one_item_that_scores_otherwise_is_told_by_task_and_pool(
     monkeypatch.setattr(
         toy.Task, "score_one", lambda *args: score(*args) + (1e-12 if args[2] == item else 0)
     )
-    assert rows(record, toy.Toy(spec), 3) == [
+    assert rows(record, toy.Toy(spec), 1) == [
         {
-            "number": 3,
+            "number": 1,
             "verdict": "scores differ",
             "reason": f"gain: 1 of 5 items of the {pool} pool score otherwise",
             "changed_parents": [],
@@ -210,10 +211,10 @@ def test_a_candidate_that_was_dropped_is_identical_if_it_fails_again(
     bench = toy.Toy(spec)
     score = bench.score
 
-    def scored(pool: str) -> Any:
+    def scored(pool: str, *blocks: Any) -> Any:
         if pool == "select":
             raise MemoryError("no luck")
-        return score(pool)
+        return score(pool, *blocks)
 
     bench.score = scored  # type: ignore[method-assign]
     assert rows(record, bench, 0) == [{"number": 0, "verdict": "identical"}]

@@ -14,7 +14,7 @@ from evaluators.answer import Answer
 from search.report import samples
 from search.report.samples import CUT, KEPT, LONGEST, differing, keep_samples
 from search.report.select import Selection, choose
-from search.report.summary import summarize
+from search.report.summarize import summarize
 from search.storage.study_record import Record
 from search.trial.progress import StopRequested
 from search.trial.trial import Measurement

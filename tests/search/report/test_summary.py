@@ -32,11 +32,14 @@ SUMMARY: dict[str, Any] = {  # the keys of summary.json in their order
     "pools": {"search": 20, "select": 20, "report": 20},
     "score": {"aggregate": "mean", "entries": [{"name": "both", "weight": 1.0, "tasks": {}}]},
     "notices": ["Public."],
+    "sentences": ["The search paid."],
     "candidates": [
         {"name": "base", "trial": 0, "report": PLAIN},
         {"name": "winner", "trial": 7, "report": SCORED},
     ],
     "best_parent": "parent:one",
+    "best_simple": "uniform",
+    "looks": {"count": 2, "why": ["Trial 3 won before this one."]},
     "winner": {
         "trial": 7,
         "recipe_digest": "aa",
@@ -45,8 +48,25 @@ SUMMARY: dict[str, Any] = {  # the keys of summary.json in their order
         "select": PLAIN,
         "report": SCORED,
         "minus_best_parent": {**DIFFERENCE, "entries": {"both": DIFFERENCE}},
+        "minus_best_simple": {
+            **DIFFERENCE,
+            "verdict": "no difference shown",
+            "items_needed": 2000,
+            "widened": {"low": -0.2, "high": 0.4},
+        },
         "minus_base": DIFFERENCE,
     },
+    "finalists": [
+        {
+            "trial": 7,
+            "search": {"mean": 0.75, "stderr": 0.1},
+            "select": PLAIN,
+            "shrunken": 0.625,
+            "report": {**PLAIN, "items": 10, "widened": {"low": 0.1, "high": 0.9}},
+            "optimism": 0.25,
+        },
+        {"trial": 3, "search": {"mean": 0.5}, "select": PLAIN, "shrunken": 0.25},
+    ],
     "cost": {
         "items_scored": 100,
         "items_full": 200,
@@ -66,6 +86,14 @@ def test_limits_that_are_infinite_are_null_in_json_and_come_back() -> None:
 
 def test_a_stored_summary_comes_back_with_its_keys_in_their_order() -> None:
     assert json.dumps(Report.from_json(SUMMARY).to_json()) == json.dumps(finite(SUMMARY))
+
+
+def test_a_summary_of_before_there_were_sentences_finalists_and_looks_opens() -> None:
+    new = ("sentences", "best_simple", "looks", "finalists")
+    earlier = Report.from_json({key: x for key, x in SUMMARY.items() if key not in new})
+    assert (earlier.sentences, earlier.finalists, earlier.looks) == ([], [], None)
+    assert earlier.winner.minus_base is not None
+    assert earlier.winner.minus_base.verdict is None
 
 
 def test_a_report_cannot_be_changed_and_a_summary_of_another_format_is_no_report() -> None:

@@ -13,9 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 from search.cli import app
+from search.report.measure import REPORT, SELECT, measure
 from search.report.reproduce import reproduce
-from search.report.select import REPORT, SELECT, measure, select
-from search.report.summary import Report, summarize
+from search.report.select import select
+from search.report.summarize import summarize
+from search.report.summary import Report
 from search.scoring.pareto import front, thinned
 from search.spec.study_file import StudySpec
 from search.storage.locate import open_study

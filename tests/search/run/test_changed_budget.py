@@ -78,24 +78,29 @@ def test_a_longer_study_has_the_trials_of_one_that_was_so_long_from_the_start(
     for change in ({"trials": 7}, {"more": 3}, {"trials": 12}):
         run(spec, **change)
     run(whole_)
-    assert toy.kept(record_of(spec).trials)[:17] != toy.kept(record_of(whole_).trials)[1:]
-    ours, theirs = (toy.kept(record_of(x).trials) for x in (spec, whole_))
+    ours, theirs = (record_of(x).trials for x in (spec, whole_))
+    assert [t.baseline for t in ours if t.is_mean()] == ["mean:7", "mean:10", "mean:12"]
+    assert [t.baseline for t in theirs if t.is_mean()] == ["mean:12"]
+    ours, theirs = ([t for t in x if not t.is_mean()] for x in (ours, theirs))
     assert [(t.recipe, t.value) for t in ours] == [(t.recipe, t.value) for t in theirs]
 
 
 def test_a_finished_study_with_more_trials_selects_and_reports_anew(study: Study) -> None:
     spec = study(toy.SHORT, trials=1, finalists=3)
     first = run(spec)
-    assert not any("won earlier" in x for x in first.notices)
+    assert first.looks is None
     heard = toy.Listener()
     second = run(spec, listener=heard, more=30)
     assert asked(spec) == 31
     assert second.winner.trial != first.winner.trial
     assert second.winner.select.mean > first.winner.select.mean
     assert record_of(spec).summary == second.to_json()
-    (told,) = [x for x in second.notices if "won earlier" in x]
-    assert f"trials that won earlier: {first.winner.trial}. The report items chose no wi" in told
-    assert told.endswith("as those of the best of 2 reports.")
+    assert second.looks is not None
+    won = first.winner.trial
+    assert second.looks.model_dump() == {
+        "count": 2,
+        "why": [f"Trial {won} won before this one, and was measured on the same report items."],
+    }
     assert first.earlier_winners is None
     assert second.earlier_winners == [first.winner.trial]
     assert "the search will have 31 trials" in heard.notices[1]
@@ -105,9 +110,9 @@ def test_a_finished_study_with_more_trials_selects_and_reports_anew(study: Study
 def test_more_finalists_are_no_reason_to_start_anew(study: Study) -> None:
     run(study(trials=9, finalists=1))
     spec = study(trials=9, finalists=9)
-    before = toy.measured(record_of(spec), "select")
+    assert record_of(spec).finalists.most == 1
     run(spec)
-    assert toy.measured(record_of(spec), "select").keys() > before.keys()
+    assert record_of(spec).finalists.most == 9
 
 
 def test_a_run_with_more_that_was_stopped_says_how_it_goes_on(study: Study) -> None:

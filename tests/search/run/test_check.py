@@ -74,8 +74,8 @@ def test_the_facts_of_a_study_with_local_models(folder: Path) -> None:
         "trials": 12,
         "storage": f"sqlite:///{folder}/results/study.db",
         "baselines": [name.replace("org/", "zoo/") for name in toy.BASELINES],
-        "budget": "10 baselines and 12 trials on 20 items each; then at most 13 candidates on 20 "
-        "others and 6 on 20",
+        "budget": "10 baselines and 12 trials on 20 items each; then at most 5 candidates on 20 "
+        "others, 6 on 20, 2 on a part",
         "memory": {"model": 0, "parents": 3 * size, "computed once": 0},
         "computed once": "about 0.0 s, 0 MiB",
         "dimensions": 3,

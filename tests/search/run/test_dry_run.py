@@ -75,11 +75,11 @@ def test_costs_are_seconds_of_builds_and_items_times_their_numbers(
         "step": 0.0,
         "baselines": 10 * each,
         "search": 6 * each,
-        "select": 13 * each,
-        "report": 6 * each,
-        "all": 35 * each,
+        "select": 5 * each,
+        "report": 8 * each,
+        "all": 29 * each,
     }
-    assert found.items_scored == 35 * 20
+    assert found.items_scored == 29 * 20
     assert found.memory["process"] > 2**20
 
 
@@ -90,7 +90,7 @@ def test_items_and_candidates_of_the_run_are_no_more_than_the_dry_runs(study: St
     record = toy.in_memory(spec, bench)
     choose(record, bench, toy.Listener())
     assert len(record.trials) == found.candidates.baselines + found.candidates.trials
-    assert 0.8 * found.items_scored < 20 * len(bench.scored) <= found.items_scored
+    assert 0.75 * found.items_scored < 20 * len(bench.scored) <= found.items_scored
 
 
 def test_one_candidate_is_scored_on_a_few_items_of_each_task(
@@ -118,7 +118,7 @@ def test_what_steers_costs_what_it_takes_on_the_search_items_only(
     found = measured(spec, bench)
     assert found.per_item == {"gain": 5.0, "loss": 2.0}
     assert found.seconds["trial"] == 3.0 + 10 * 5.0 + 10 * 2.0
-    assert found.seconds["select"] == 13 * (3.0 + 10 * 0.5 + 10 * 2.0)
+    assert found.seconds["select"] == 5 * (3.0 + 10 * 0.5 + 10 * 2.0)
 
 
 def test_the_budget_of_the_run_counts(study: Study, clock: list[float]) -> None:
@@ -158,14 +158,14 @@ def test_costs_are_printed_for_people(
     spec = study(trials=120, finalists=3)
     tables.costs(measured(spec, Slow(spec, clock)))
     lines = capsys.readouterr().out.splitlines()
-    parts = ["10 baselines 4m40s", "120 trials 56m00s", "13 candidates on select items 6m04s"]
-    parts.append("6 on report items 2m48s")
+    parts = ["10 baselines 4m40s", "120 trials 56m00s", "5 candidates on select items 2m20s"]
+    parts.append("6 on report items and 2 on some of them 3m44s")
     assert lines[:-1] == [
         "a build: 3 s, the first 10 s",
         "an item: gain 500 ms, loss 2e+03 ms",
-        "items of a candidate: 20 search, 20 select, 20 report; 2980 scored in all",
+        "items of a candidate: 20 search, 20 select, 20 report; 2860 scored in all",
         "a trial: 28 s",
-        "in all: about 1h09m: " + ", ".join(parts),
+        "in all: about 1h06m: " + ", ".join(parts),
     ]
     assert lines[-1].startswith("peak of memory: process ")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 import cmaes
@@ -146,3 +147,15 @@ def test_wrong_spaces_and_studies_are_named() -> None:
     study = optuna.create_study(sampler=CatCmaSampler(SPACE, None, 0))
     with pytest.raises(ParameterError, match=r"z: catcma was made for the knobs method, x, .* can"):
         study.ask({**SPACE, "z": FloatDistribution(0.0, 1.0)})
+
+
+def test_the_mean_has_the_most_probable_choice_and_numbers_where_good_ones_are() -> None:
+    study = optuna.create_study()
+    for i in range(200):
+        params = drawn(study, i)
+        told(study, params, loss(params))
+    found = CatCmaSampler(SPACE, None, 0).generation_mean(study)
+    assert found.keys() == SPACE.keys()
+    best = min(study.trials, key=lambda t: t.value)
+    assert all(found[name] == x for name, x in best.params.items() if isinstance(x, str))
+    assert loss(found) <= statistics.median(t.value for t in study.trials[-50:])

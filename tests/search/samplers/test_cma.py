@@ -16,6 +16,7 @@ from optuna.trial import TrialState, create_trial
 
 from merge_core.errors import ParameterError
 from search.samplers import cma
+from search.samplers.ask import mean_of
 from search.samplers.cma import CmaSampler
 
 UNIT = {f"x{i}": FloatDistribution(0.0, 1.0) for i in range(6)}
@@ -327,3 +328,30 @@ def test_told_the_middles_of_cells_the_margin_does_as_well_as_told_the_numbers_d
     differences = [ours(seed) - remembering(seed) for seed in range(12)]
     error = np.std(differences, ddof=1) / np.sqrt(12)
     assert np.mean(differences) < 2 * error
+
+
+def test_the_mean_is_the_last_whole_generations_weighted_mean() -> None:
+    study = searched(UNIT, 9 + 4)
+    rows = [list(t.params.values()) for t in study.trials[:9]]
+    best = sorted(rows, key=lambda row: -score(dict(zip(UNIT, row, strict=True))))[:4]
+    weights = np.log((9 + 1) / 2) - np.log(np.arange(1, 5))  # eq. 49 of arXiv:1604.00772
+    found = CmaSampler(UNIT, None, 0).generation_mean(study)
+    assert list(found) == list(UNIT)
+    assert list(found.values()) == pytest.approx(weights / weights.sum() @ np.array(best))
+
+
+def test_there_is_no_mean_before_a_generation_and_it_stays_when_the_search_starts_again() -> None:
+    assert CmaSampler(UNIT, None, 0).generation_mean(searched(UNIT, 8)) is None
+    space = {"k": FloatDistribution(0.0, 1.0)}
+    tight = filled((0.7 + 1e-6 * i for i in range(4)), lambda x: x)
+    assert CmaSampler(space, None, 0).generation_mean(tight)["k"] == pytest.approx(0.7, abs=1e-5)
+
+
+def test_a_mean_lies_on_the_grid_and_has_a_value_for_knobs_that_have_one_only() -> None:
+    space = {"k": IntDistribution(0, 10), "one": FloatDistribution(0.5, 0.5)}
+    study = searched(space, 12, value=lambda p: -abs(p["k"] - 3))
+    found = mean_of(study, space, lambda *x: CmaSampler(*x), None, 0)
+    assert found["one"] == 0.5
+    assert found["k"] in range(2, 5)
+    random = optuna.samplers.RandomSampler
+    assert mean_of(study, space, lambda space, start, seed: random(seed), None, 0) is None

@@ -14,9 +14,11 @@ from evaluators.registry import EVALUATORS
 from merge_core.errors import DocumentError, EvaluationError, MergeError
 from merge_core.recipe import yaml_document
 from search.cli import app
+from search.report.measure import measure
 from search.report.reproduce import reproduce
-from search.report.select import measure, select
-from search.report.summary import Report, summarize
+from search.report.select import select
+from search.report.summarize import summarize
+from search.report.summary import Report
 from search.scoring.objectives import named
 from search.spec.study_file import StudySpec, of_document
 from search.storage.open import open_record

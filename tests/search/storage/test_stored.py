@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from merge_core.errors import MergeError, StorageError
 from search.report.select import choose
-from search.report.summary import summarize
+from search.report.summarize import summarize
 from search.run.resume import open_for
 from search.spec.study_file import StudySpec
 from search.storage import open as opening

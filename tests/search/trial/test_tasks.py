@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from merge_core.errors import ParameterError
-from search.report.select import REPORT, measure, select
-from search.report.summary import summarize
+from search.report.measure import REPORT, measure
+from search.report.select import select
+from search.report.summarize import summarize
 from search.run import study as whole
 from search.spec.study_file import StudySpec
 from search.trial.trial import Trial

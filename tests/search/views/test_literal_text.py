@@ -89,7 +89,7 @@ def show_costs(_: pytest.MonkeyPatch) -> None:
     seconds = dict.fromkeys(
         ("trial", "step", "baselines", "search", "select", "report", "all"), 1.0
     )
-    tables.costs(Costs(1.0, 1.0, {BAD: 1.0}, {}, Counts(1, 1, 1, 1), 1, seconds, 1, {}))
+    tables.costs(Costs(1.0, 1.0, {BAD: 1.0}, {}, Counts(1, 1, 1, 1, 1), 1, seconds, 1, {}))
 
 
 def show_verdict(_: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,129 @@
+"""Who else was measured on a study's report items: each winner that was is a look at them.
+
+One report on fresh items is honest. Whoever sees it, searches on, and reports again may stop where
+the report is good, and the same goes for another study on the same items. So winners are counted,
+in this study and in those that it is told of (``search.prior``, ``--prior``), and the count is kept
+in the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from search.report.measure import REPORT
+from search.spec.study_file import StudySpec
+from search.storage.locate import open_from
+from search.storage.study_record import Look, Record
+from search.trial.progress import Progress
+from search.trial.tasks import Tasks
+
+Pool = Mapping[str, Sequence[str]]  # task -> ids of its items
+
+
+def note_others(
+    record: Record, spec: StudySpec, tasks: Tasks, others: Sequence[str], progress: Progress
+) -> None:
+    """Store the winners of other studies that were measured on items of this one's report pool.
+
+    Args:
+        record: Of this study.
+        spec: Its file, which may name a prior.
+        tasks: Its tasks.
+        others: Other studies: their files, folders or storage URLs.
+        progress: Is told of each that has seen report items.
+
+    Raises:
+        MergeError: There is no such study, or it has not begun. That the file's own ``prior`` is
+            gone is none, once this study has begun: what was found when it began is stored.
+    """
+    named = [*others]
+    if spec.search.prior is not None and record.about is None:
+        named.append(spec.search.prior)
+    pool = tasks.about()["pools"][REPORT]
+    found = []
+    for name in named:
+        _, other = open_from(name, spec.folder)
+        seen = _seen_by(other, pool)
+        found += seen
+        if seen:
+            progress.notice(
+                f"study {other.name!r} has measured winners on {seen[0].items} of the report items "
+                "of this one; intervals are also given for all looks together"
+            )
+    record.keep_looks(_once([*record.looks, *found]))
+
+
+def looks_of(record: Record, winner: int, items: int) -> tuple[Look, ...]:
+    """Return all looks at a study's report items, that at its winner of now last.
+
+    Args:
+        record: Of the study; its looks of before are stored.
+        winner: Number of the winner of now.
+        items: Of the report pool.
+    """
+    digest = record.trial(winner).weights_digest
+    now = Look(study="", trial=winner, weights_digest=digest, items=items)
+    earlier = (look for look in _own(record, items) if look.weights_digest != digest)
+    others = (look for look in record.looks if look.weights_digest != digest)
+    return (*_once([*others, *earlier]), now)
+
+
+def said(looks: Sequence[Look], items: int) -> list[str]:
+    """Return a sentence on each look but the last one, of a study with so many report items."""
+    return [
+        f"Trial {x.trial} won before this one, and was measured on the same report items."
+        if not x.study
+        else f"Trial {x.trial} of study {x.study} won there, and was measured on {x.items} of the "
+        f"{items} report items of this study."
+        for x in looks[:-1]
+    ]
+
+
+def _seen_by(other: Record, pool: Pool) -> list[Look]:
+    """Return the looks of another study at a pool's items."""
+    assert other.about is not None
+    theirs = _contents(other.about["pools"][REPORT])
+    shared = sum(_content(id_) in theirs for ids in pool.values() for id_ in ids)
+    if not shared:
+        return []
+    found = [*_own(other, shared), *other.looks]
+    return [
+        look.model_copy(
+            update={"items": min(look.items, shared), "study": look.study or other.name}
+        )
+        for look in found
+    ]
+
+
+def _own(record: Record, items: int) -> list[Look]:
+    """Return the winners that a study has reported, also those of before looks were stored."""
+    before = record.summary or {}
+    winner, others = before.get("winner"), before.get("earlier_winners")
+    numbers = [*others] if isinstance(others, list) else []
+    numbers.append(winner.get("trial") if isinstance(winner, Mapping) else None)
+    return [
+        Look(
+            study="",
+            trial=n,
+            weights_digest=record.trial(n).weights_digest,
+            items=items,
+        )
+        for n in dict.fromkeys(numbers)
+        if isinstance(n, int)
+    ]
+
+
+def _once(looks: Iterable[Look]) -> tuple[Look, ...]:
+    """Return the first look at each candidate."""
+    first: dict[str, Look] = {}
+    for look in looks:
+        first.setdefault(look.weights_digest, look)
+    return tuple(first.values())
+
+
+def _contents(pool: Pool) -> set[str]:
+    return {_content(id_) for ids in pool.values() for id_ in ids}
+
+
+def _content(id_: str) -> str:
+    return id_.partition("#")[0]
