@@ -16,7 +16,7 @@ from merge_core.recipe.yaml_document import Document, read_all
 from merge_core.tokenizer.chat_template import check_chat_templates
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from search.run.check_mixture import mixture_of
-from search.run.check_tasks import other_tokenizers, wrong_tasks
+from search.run.check_tasks import opened_tasks, other_tokenizers
 from search.run.first_plans import Infos, infos_here, misfits, plannable, tensors_here
 from search.run.live_size import most_bytes
 from search.run.size import Counts, memory, once, too_many
@@ -64,25 +64,27 @@ def check(path: Path, *, strict: bool = False, tasks: bool = False) -> Checked:
         spec = study_file.read(file)
         found, idle = _study(spec, documents[0]), notices(spec)
         if tasks:
-            found = replace(found, warnings=[*found.warnings, *_opened(spec, documents[0])])
+            more = _opened(spec, documents[0])
+            found = Checked(found.facts | more.facts, found.warnings + more.warnings)
     for one in idle if strict else ():
         one.refuse()
     return replace(found, warnings=[*(x for one in idle for x in one.lines()), *found.warnings])
 
 
-def _opened(spec: StudySpec, document: Document) -> list[str]:
-    """Open tokenizers and tasks; return warnings."""
+def _opened(spec: StudySpec, document: Document) -> Checked:
+    """Open tokenizers and tasks; return what is known of these, and warnings."""
     main = locate_here(spec.template.base_or_first(), spec.roots)
     if main is None:
-        return ["tasks are not opened: the tokenizer's files are not here"]
+        return Checked({}, ["tasks are not opened: the tokenizer's files are not here"])
     try:
         tokenizer = open_tokenizer(main)
     except MergeError as error:
         document.fail([("recipe", str(error))])
         raise
-    problems, warnings = wrong_tasks(spec, tokenizer)
-    document.fail(problems)
-    return warnings + other_tokenizers(spec, tokenizer) + _planned(spec, document)
+    opened = opened_tasks(spec, tokenizer)
+    document.fail(opened.problems)
+    warnings = opened.warnings + other_tokenizers(spec, tokenizer) + _planned(spec, document)
+    return Checked(opened.facts, warnings)
 
 
 def _planned(spec: StudySpec, document: Document) -> list[str]:

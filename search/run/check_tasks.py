@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from merge_core.errors import MergeError, Problems
 from merge_core.parents.locate import locate_here
 from merge_core.tokenizer.parent_tokenizer import has_tokenizer, open_tokenizer
 from search.scoring.objectives import named, opened_entry
+from search.scoring.told import clustered, fewer
 from search.spec.study_file import StudySpec
 from search.trial.slopes import ALONE, FIRST, left_out, refused, untrainable, without_targets
 from search.trial.tasks import Tasks
 
 
-def wrong_tasks(spec: StudySpec, tokenizer: Any) -> tuple[Problems, list[str]]:
+class OpenedTasks(NamedTuple):
+    """What is wrong with tasks, or what is known of them.
+
+    ``problems`` are key paths in the study file, and what is wrong there; ``facts`` are shown.
+    """
+
+    problems: Problems = []  # noqa: RUF012
+    warnings: list[str] = []  # noqa: RUF012
+    facts: dict[str, Any] = {}  # noqa: RUF012
+
+
+def opened_tasks(spec: StudySpec, tokenizer: Any) -> OpenedTasks:
     """Open what a study scores with, as a run does; consent to code and keys is needed alike.
 
     ``tokenizer`` is that of all candidates.
-
-    Returns:
-        Key paths in the study file, and what is wrong there; and warnings.
     """
     found: Problems = []
     opened, steering = [], {}
@@ -35,18 +44,27 @@ def wrong_tasks(spec: StudySpec, tokenizer: Any) -> tuple[Problems, list[str]]:
         if by is not None:
             steering[i] = by
     if found:
-        return found, []
+        return OpenedTasks(found)
     try:
         tasks = Tasks(spec, named(spec, opened, steering))
     except MergeError as error:
-        return [("score", str(error))], []
+        return OpenedTasks([("score", str(error))])
     untaught = untrainable(spec, tasks)
     if untaught:
-        return [("recipe.moe.gate_mode", untaught)], []
+        return OpenedTasks([("recipe.moe.gate_mode", untaught)])
     why, sampler = without_targets(tasks), spec.search.sampler
     if why and sampler == ALONE:
-        return [("search.sampler", refused(why))], []
-    return [], [left_out(why)] if why and sampler == FIRST else []
+        return OpenedTasks([("search.sampler", refused(why))])
+    warnings = [left_out(why)] if why and sampler == FIRST else []
+    return OpenedTasks(warnings=warnings, facts=_facts(tasks))
+
+
+def _facts(tasks: Tasks) -> dict[str, Any]:
+    told = {
+        "clusters": clustered(tasks.evaluators),
+        "pools": fewer(tasks.asked, tasks.pools),  # as asked for otherwise
+    }
+    return {name: lines for name, lines in told.items() if lines}
 
 
 def other_tokenizers(spec: StudySpec, tokenizer: Any) -> list[str]:

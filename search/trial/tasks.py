@@ -12,11 +12,10 @@ import numpy as np
 from evaluators.answer import Answer
 from evaluators.protocol import Evaluator, LiveModel, answer_items, score_items
 from merge_core.errors import EvaluationError, ItemError, NoAnswersError
-from search.scoring import intervals
+from search.scoring import intervals, told
 from search.scoring.aggregate import Aggregate
 from search.scoring.objectives import Opened, open_evaluators, sharing
 from search.scoring.pools import NAMES, Pool
-from search.scoring.told import clustered, fewer
 from search.spec.study_file import StudySpec
 
 SEARCH = NAMES[0]
@@ -39,9 +38,9 @@ class Tasks:
         self.evaluators: Mapping[str, Evaluator] = opened.evaluators
         self.steering: Mapping[str, Evaluator] = opened.steering
         self.aggregate = Aggregate(spec.aggregate, opened.entries)
-        self._asked = {name: getattr(spec.items, name) for name in NAMES}
+        self.asked = {name: getattr(spec.items, name) for name in NAMES}
         shared = sharing(self.evaluators)
-        self.pools = shared.split(self._asked, spec.search.seed)
+        self.pools = shared.split(self.asked, spec.search.seed)
         self._named: Mapping[str, Sequence[str]] = shared.clusters or {}
         self._numbers = {
             name: {task: _numbers(ids) for task, ids in self.clusters(name).items()}
@@ -66,7 +65,7 @@ class Tasks:
     def notices(self) -> list[str]:
         """Sentences that whoever reads the study's result must know, each once."""
         found = [e.notice for e in self.evaluators.values()]
-        found += [clustered(self.evaluators), fewer(self._asked, self.pools)]
+        found += told.notices(self.evaluators, self.asked, self.pools)
         by = ", ".join(f"{metric} ({name})" for name, metric in self.aggregate.steered.items())
         if by:
             found.append(f"Search values are by {by}: another unit than all other scores have.")

@@ -121,3 +121,13 @@ def test_a_model_that_numbers_tokens_in_another_way_is_a_warning(folder: Path) -
         "two: 2 tokens have other numbers in its tokenizer than in that of one, which candidates "
         "have"
     )
+
+
+def test_clusters_are_counted_and_pools_that_are_smaller_for_them(folder: Path) -> None:
+    rows = [{**row, "page": i // 4} for i, row in enumerate(ROWS)]
+    (folder / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    facts = check(study(folder, {**ASK, "cluster": "page"}), tasks=True).facts
+    assert facts["clusters"] == ["q: 8 clusters of 30 items by `page`"]
+    assert "8 instead of 10 for select" in facts["pools"]
+    rule = problems(study(folder, {**ASK, "cluster": "pag"}))["score[0]"]
+    assert rule.startswith("q.jsonl:1: cluster: no key 'pag', did you mean 'page'?")

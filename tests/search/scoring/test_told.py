@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from search.scoring.pools import Pool
-from search.scoring.told import clustered, fewer
+from search.scoring.told import clustered, fewer, notices
 from tests.search import toy
 
-
-def pool(count: int) -> Pool:
-    return Pool(("t",), (tuple(range(count)),))
+POOLS = {
+    name: Pool(("t",), (tuple(range(count)),))
+    for name, count in {"search": 3, "select": 4, "report": 5}.items()
+}
 
 
 def test_clusters_are_counted_for_tasks_that_have_some():
@@ -16,19 +17,27 @@ def test_clusters_are_counted_for_tasks_that_have_some():
         toy.Task("own", 4, clusters=("a", "a", "a", "b")),
         toy.Task("each", 4, clusters=("a", "b", "c", "d"), clustered_by="id"),
     ]
-    assert clustered({task.task: task for task in tasks}) == (
-        "Items of one cluster are not independent and stay in one pool. "
-        "drop: 2 clusters of 4 items by `passage`; own: 2 clusters of 4 items."
-    )
-    assert clustered({"plain": tasks[0]}) == ""
+    evaluators = {task.task: task for task in tasks}
+    assert clustered(evaluators) == [
+        "drop: 2 clusters of 4 items by `passage`",
+        "own: 2 clusters of 4 items",
+    ]
+    assert notices(evaluators, {"search": 4, "select": 4, "report": "rest"}, POOLS) == [
+        (
+            "Items of one cluster are not independent and stay in one pool. "
+            "drop: 2 clusters of 4 items by `passage`; own: 2 clusters of 4 items."
+        ),
+        "Since clusters of items stay together, there are 3 instead of 4 for search.",
+    ]
+    assert notices({"plain": tasks[0]}, {"search": 3, "select": 4, "report": 5}, POOLS) == []
 
 
 def test_pools_with_fewer_items_than_asked_for_are_named():
-    pools = {"search": pool(8), "select": pool(10), "report": pool(7)}
-    assert fewer({"search": 10, "select": 10, "report": "rest"}, pools) == (
-        "Since clusters of items stay together, there are 8 instead of 10 for search."
-    )
-    assert fewer({"search": 8, "select": 12, "report": 8}, pools).endswith(
-        "10 instead of 12 for select, 7 instead of 8 for report."
-    )
-    assert fewer({"search": 8, "select": 10, "report": 7}, pools) == ""
+    assert fewer({"search": 5, "select": 4, "report": "rest"}, POOLS) == [
+        "3 instead of 5 for search"
+    ]
+    assert fewer({"search": 3, "select": 6, "report": 6}, POOLS) == [
+        "4 instead of 6 for select",
+        "5 instead of 6 for report",
+    ]
+    assert fewer({"search": 3, "select": 4, "report": 5}, POOLS) == []
