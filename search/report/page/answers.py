@@ -11,8 +11,8 @@ from search.report.page.html import Html, details, element, join, note, section
 PROMPT = 400  # characters that are shown of a prompt at once
 MOST = 4000  # of any text
 KINDS = {
-    "gained": "right by the winner, wrong by the best parent",
-    "lost": "wrong by the winner, right by the best parent",
+    "gained": "where the winner does better",
+    "lost": "where the best parent does better",
 }
 
 
@@ -29,9 +29,9 @@ def answers(found: Found) -> Html | None:
         "Sample answers",
         "answers",
         note(
-            "A few report items of each task on which the winner and the best parent differ, drawn "
-            "by their order. They show what answers look like; how often each is right is said "
-            "above. What is not printable is written out."
+            "Report items of each task on which winner and best parent differ most, of equal "
+            "differences a random sample. They show what answers look like, not how often which "
+            "is better: that is said above. What is not printable is written out."
         ),
         *tasks,
     )
@@ -60,9 +60,8 @@ def _sample(one: Mapping[str, Any], kind: str) -> Html:
     return element("div", head, element("dl", said), class_="sample")
 
 
-def _verdict(who: str, right: bool) -> Html:
-    sign = "\N{CHECK MARK}" if right else "\N{MULTIPLICATION SIGN}"
-    return element("span", f"{who} {sign}", class_="ok" if right else "bad")
+def _verdict(who: str, better: bool) -> Html:
+    return element("span", f"{who}, better" if better else who, class_="ok" if better else "bad")
 
 
 def _shown(given: Any, most: int) -> Html:

@@ -55,6 +55,8 @@ def _items(found: Found) -> list[tuple[str, str]]:
     saved = cost.items_full - cost.items_scored
     more = f"{count(cost.items_full)} ({count(saved)} saved)" if saved > 0 else ""
     rows = [("items evaluated", count(cost.items_scored)), ("without races and reuse", more)]
+    if cost.items_saved:
+        rows.append(("of these saved by races", count(cost.items_saved)))
     tokens = getattr(cost, "tokens", None)
     if tokens is not None:
         rows.append(("tokens", count(tokens)))

@@ -35,7 +35,7 @@ def course(found: Found) -> Html | None:
 
 
 def _best(found: Found) -> Html | None:
-    done = [t for t in found.trials if t.value is not None and str(t.state) != "stopped"]
+    done = [t for t in found.trials if t.value is not None and t.state != "stopped"]
     if not done:
         return None
     items = list(accumulate(t.cost for t in found.trials))
@@ -60,7 +60,7 @@ def _rising(found: Found, at: Sequence[float], words: str) -> Html:
     """Return the best search score over what was spent; ``at``: spent after each trial."""
     marks: list[Point] = []
     for trial, x in zip(found.trials, at, strict=True):
-        value = None if str(trial.state) == "stopped" else trial.value
+        value = None if trial.state == "stopped" else trial.value
         if value is not None and (not marks or value > marks[-1][1]):
             marks.append((x, value))
     lines = _rivals(found)
@@ -140,7 +140,7 @@ def _told(trial: Trial) -> str:
 
 
 def _stopped(found: Found) -> Html | None:
-    stopped = [t for t in found.trials if str(t.state) == "stopped"]
+    stopped = [t for t in found.trials if t.state == "stopped"]
     if not stopped:
         return None
     whole = sum(found.items("search").values()) or 1
@@ -158,16 +158,25 @@ def _stopped(found: Found) -> Html | None:
         words = f"{label(trial)}: stopped after {percent(shares[trial.number])} of the items"
         chart.dot((trial.number, 100 * shares[trial.number]), "s-stopped", words, size=2.8)
     saved = sum(whole - t.search.items for t in stopped)
-    race = found.about.get("race") or {}
-    rules = "; ".join(f"{k} {number(race[k])}" for k in ("margin", "error") if k in race)
     said = (
         f"{counted(len(stopped), 'candidate')} of {len(stopped) + len(full):,} were stopped, half "
         f"of them by {percent(median(shares.values()))} of the search items; {saved:,} items were "
-        f"not evaluated for it{f' ({rules})' if rules else ''}. What a stopped candidate would "
-        "have scored on all items is an estimate; none of them can win."
+        f"not evaluated for it. {_rules(found)}Its score on all items is an estimate, and it "
+        "cannot win."
     )
     signs = [("s-stopped", "stopped"), ("s-searched faint", "saw all items")]
     return figure("Who was stopped when", said, chart.html(), legend(signs))
+
+
+def _rules(found: Found) -> str:
+    race = found.about.get("race") or {}
+    if not {"margin", "error"} <= {*race}:
+        return ""
+    return (
+        "One is stopped when its items refute that it is better than the best by "
+        f"{race['margin']:g}; of those that truly are, at most {percent(race['error'])} are "
+        "stopped. "
+    )
 
 
 def _failed(found: Found) -> Html | None:

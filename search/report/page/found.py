@@ -61,7 +61,7 @@ class Found:
             record.trials,
             record.distributions,
             None if summary is None else Report.from_json(summary),
-            getattr(record, "samples", None) or {},
+            record.samples,
             record.prior,
             price,
             argument,
@@ -103,7 +103,7 @@ class Found:
 
     def states(self) -> dict[str, int]:
         """Return how many trials ended how; baselines are among them."""
-        return dict(Counter(str(trial.state) for trial in self.trials))
+        return {**Counter(trial.state for trial in self.trials)}
 
     def later_than_report(self) -> int:
         """Return how many trials the report does not know."""
@@ -124,7 +124,7 @@ def kind_of(trial: Trial, winner: int | None, finalists: set[int]) -> str:
         return "baseline"
     if trial.number in finalists:
         return "finalist"
-    if str(trial.state) == "stopped":
+    if trial.state == "stopped":
         return "stopped"
     return "gradient" if trial.gradient is not None else "searched"
 

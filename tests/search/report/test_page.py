@@ -122,11 +122,9 @@ def test_sample_answers_stand_side_by_side_and_long_prompts_are_folded(found: Fo
         for one in part(read(found), "answers").iter("div")
         if one.get("class") == "sample"
     )
-    assert gained.startswith(
-        "item gain-3 asked 2 + 2 = right 4 winner \N{CHECK MARK} 4 best parent"
-    )
+    assert gained.startswith("item gain-3 asked 2 + 2 = right 4 winner, better 4 best parent")
     assert "all 900 characters" in lost
-    assert "winner \N{MULTIPLICATION SIGN} nothing" in lost
+    assert "winner nothing best parent, better" in lost
 
 
 def test_money_is_hours_times_the_price(found: Found) -> None:
