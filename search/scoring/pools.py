@@ -6,9 +6,12 @@ how many of these are wanted. Adding a task that shares nothing, or reading a ta
 moves nobody. A shuffle of the list was rejected: one new item would move half of all others into
 another pool.
 
-A cluster goes to the first pool that has room for it in each of its tasks; one that fits nowhere so
-to the first that has room over all tasks, or else to the report, where that is "rest". So a pool
-never has more than it was asked to, the rest excepted, and fewer by less than one cluster.
+A cluster goes to the first pool with room for it, task by task. Where that parts one, or leaves a
+pool with fewer items than asked for, all tasks are placed together: a cluster goes to the first
+pool that has room for it in each of its tasks; one that fits nowhere so, and may be left out of a
+task, to the first with room in some; one that still fits nowhere to the first that has room over
+all tasks, or else to the report, where that is "rest". So a pool never has more items than asked
+for, the rest excepted, and fewer by less than one cluster.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from typing import NamedTuple
 from evaluators.clusters import content
 from merge_core.errors import ParameterError
 from search.scoring.shares import NAMES as NAMES
-from search.scoring.shares import Counts, least_of, wanted
+from search.scoring.shares import Counts, Parts, least_of, wanted
 
 _TOGETHER = "items that belong together stay in one pool, see `cluster`"
 
@@ -99,9 +102,11 @@ def split(
     asked = wanted({task: len(ids[task]) for task in tasks}, counts, some)
     homes = _homes({task: named[task] for task in tasks}, asked, counts["report"] == "rest", seed)
     for task in tasks:
-        _check_pools(task, [(c, homes.get(c)) for c in named[task]], asked[task], task in some)
+        _check_pools(
+            task, [(c, homes[task].get(c)) for c in named[task]], asked[task], task in some
+        )
     places = {
-        name: tuple(_ordered(ids[task], named[task], homes, name, seed) for task in tasks)
+        name: tuple(_ordered(ids[task], named[task], homes[task], name, seed) for task in tasks)
         for name in NAMES
     }
     return {name: Pool(tasks, positions) for name, positions in places.items()}
@@ -155,46 +160,73 @@ def _check_pools(
 
 
 def _homes(
-    clusters: Mapping[str, Sequence[str]],
-    asked: Mapping[str, Sequence[int]],
-    rest: bool,
-    seed: int,
-) -> dict[str, str]:
-    """Return cluster -> the pool that it is in, for those that are in one."""
+    clusters: Mapping[str, Sequence[str]], asked: Parts, rest: bool, seed: int
+) -> dict[str, dict[str, str]]:
+    """Return task -> cluster -> the pool that it is in, for those that are in one."""
+    apart: dict[str, dict[str, str]] = {}
+    for task, names in clusters.items():
+        apart |= _placed({task: names}, asked, False, seed)
+    found: dict[str, set[str]] = {}
+    for homes in apart.values():
+        for name, pool in homes.items():
+            found.setdefault(name, set()).add(pool)
+    exact = all(
+        sum(apart[task].get(name) == pool for name in names) == number
+        for task, names in clusters.items()
+        for pool, number in zip(NAMES, asked[task], strict=True)
+    )
+    if exact and all(len(pools) == 1 for pools in found.values()):
+        return apart
+    return _placed(clusters, asked, rest, seed)
+
+
+def _placed(
+    clusters: Mapping[str, Sequence[str]], asked: Parts, rest: bool, seed: int
+) -> dict[str, dict[str, str]]:
+    """Place the clusters of some tasks together; see ``_homes``."""
     sizes: dict[str, Counter[str]] = {}
     for task, names in clusters.items():
         for name in names:
             sizes.setdefault(name, Counter())[task] += 1
+    room = [Counter({task: asked[task][k] for task in clusters}) for k in range(len(NAMES))]
+
+    def roomy(name: str, there: Counter[str]) -> list[str]:
+        return [task for task, number in sizes[name].items() if number <= there[task]]
+
+    def roomy_in_each(name: str, there: Counter[str]) -> list[str]:
+        found = roomy(name, there)
+        return found if len(found) == len(sizes[name]) else []
+
+    def roomy_in_all(name: str, there: Counter[str]) -> list[str]:
+        return [*sizes[name]] if sizes[name].total() <= there.total() else []
+
+    def to_the_rest(name: str, there: Counter[str]) -> list[str]:
+        return [*sizes[name]] if there is room[-1] else []
+
+    homes: dict[str, dict[str, str]] = {task: {} for task in clusters}
     order = sorted(sizes, key=lambda name: _rank(seed, name))
-    room = [Counter({task: parts[k] for task, parts in asked.items()}) for k in range(len(NAMES))]
-
-    def fits(name: str, there: Counter[str]) -> bool:
-        return all(number <= there[task] for task, number in sizes[name].items())
-
-    def fits_in_all(name: str, there: Counter[str]) -> bool:
-        return sizes[name].total() <= there.total()
-
-    homes = _fill(order, sizes, room, fits)
-    left = [name for name in order if name not in homes]
-    homes |= _fill(left, sizes, room, fits_in_all)
-    return {**(dict.fromkeys(left, NAMES[-1]) if rest else {}), **homes}
+    later = (roomy_in_all, to_the_rest) if rest else (roomy, roomy_in_all)
+    for fitting in (roomy_in_each, *later):
+        order = [name for name in order if not _fill(name, sizes[name], room, fitting, homes)]
+    return homes
 
 
 def _fill(
-    order: Sequence[str],
-    sizes: Mapping[str, Counter[str]],
+    name: str,
+    sizes: Counter[str],
     room: Sequence[Counter[str]],
-    fits: Callable[[str, Counter[str]], bool],
-) -> dict[str, str]:
-    """Put each cluster into the first pool that it fits in, and take its room there."""
-    homes = {}
-    for name in order:
-        for pool, there in zip(NAMES, room, strict=True):
-            if fits(name, there):
-                homes[name] = pool
-                there.subtract(sizes[name])
-                break
-    return homes
+    fitting: Callable[[str, Counter[str]], list[str]],
+    homes: Mapping[str, dict[str, str]],
+) -> bool:
+    """Put a cluster into the first pool that it fits in, for some tasks; tell whether there is."""
+    for pool, there in zip(NAMES, room, strict=True):
+        tasks = fitting(name, there)
+        for task in tasks:
+            homes[task][name] = pool
+            there[task] -= sizes[task]
+        if tasks:
+            return True
+    return False
 
 
 def _ordered(

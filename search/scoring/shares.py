@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from merge_core.errors import ParameterError
 
 Counts: TypeAlias = Mapping[str, int | Literal["rest"]]
+Parts: TypeAlias = Mapping[str, tuple[int, int, int]]  # task -> items of each pool
 
 NAMES = ("search", "select", "report")  # what steers the sampler, picks the winner, measures it
 

@@ -398,3 +398,51 @@ def test_graded_tasks_with_two_items_anyhow_are_split_as_others(
         for item in found:
             by_task.setdefault(item.task, []).append(item.id)
         assert splitting.split(by_task, counts, seed, None, {*by_task}) == pools
+
+
+def test_a_document_that_has_no_room_in_one_task_may_be_left_out_of_it() -> None:
+    """Or else the 31 would not get their one report item of those that 51 others have, too."""
+    ids = {"a": [f"d-{i}" for i in range(51)], "b": [f"d-{i}" for i in range(31)]}
+    for seed in range(40):
+        pools = splitting.split(ids, {"search": 48, "select": 4, "report": 2}, seed)
+        homes: dict[int, set[str]] = {}
+        for name, pool in pools.items():
+            for i in (*pool.of("a"), *pool.of("b")):
+                homes.setdefault(i, set()).add(name)
+        assert all(len(home) == 1 for home in homes.values())
+        assert [len(pool) for pool in pools.values()] == [48, 4, 2]
+
+
+@repeatable
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 2)), min_size=40, max_size=80
+    ),
+    st.booleans(),
+    st.integers(0, 1000),
+)
+def test_clusters_over_three_tasks_stay_together_and_counts_are_reached_but_for_one(
+    members: list[tuple[int, int, int]], rest: bool, seed: int
+) -> None:
+    """A cluster has so many items of each task."""
+    names = {
+        task: [f"c{c}" for c, counts in enumerate(members) for _ in range(counts[t])]
+        for t, task in enumerate("abc")
+    }
+    ids = {task: [f"{task}-{i}" for i in range(len(listed))] for task, listed in names.items()}
+    total, count = sum(map(len, ids.values())), 40
+    if min(map(len, ids.values())) < 20 or total < 3 * count:
+        return
+    counts = {"search": count, "select": count, "report": "rest" if rest else count}
+    pools = splitting.split(ids, counts, seed, names)
+    homes: dict[str, set[str]] = {}
+    for name, pool in pools.items():
+        for task in ids:
+            for i in pool.of(task):
+                homes.setdefault(names[task][i], set()).add(name)
+    assert all(len(home) == 1 for home in homes.values())
+    left = [sum(members[c]) for c in range(len(members)) if f"c{c}" not in homes]
+    for name in NAMES[: 2 if rest else 3]:
+        assert count - 9 < len(pools[name]) <= count
+        assert not [size for size in left if 0 < size <= count - len(pools[name])]
+    assert not rest or sum(map(len, pools.values())) == total
