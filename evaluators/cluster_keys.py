@@ -37,7 +37,7 @@ IDS = (
 )
 LONG = 32
 NONE = "none"
-MEANING = "the key of what items share, such as a passage; `none`; known ones"  # of an option
+MEANING = "the key of what items share, such as passage_id, or none; known keys"  # of an option
 _NOTHING = (None, "")
 _MOST = 10  # an id that more than one in so many documents has is none of a passage
 
@@ -124,8 +124,9 @@ def _are_ids(documents: Sequence[object], values: Sequence[object]) -> bool:
 
 
 def _times(documents: Sequence[object], values: Sequence[object]) -> Counter[object]:
-    """Return value -> how many different documents have it."""
-    pairs = {(v, canonical(d)) for v, d in zip(values, documents, strict=True) if v not in _NOTHING}
+    """Return value that several have -> how many different documents have it."""
+    some = {value for value, times in Counter(values).items() if times > 1} - {*_NOTHING}
+    pairs = {(v, canonical(d)) for v, d in zip(values, documents, strict=True) if v in some}
     return Counter(value for value, _ in pairs)
 
 

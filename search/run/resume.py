@@ -99,11 +99,18 @@ def begin_or_check(spec: StudySpec, record: Record, worker: Worker) -> list[str]
         if now.get(key) != about.get(key):
             raise MergeError(
                 f"the {what} of study {record.name!r} are not those it began with; "
-                f"put them back, or start a new study"
+                f"{_advice(about, now)}"
             )
     if about["folder"] != folder:  # the database, or the study file, lies elsewhere now
         record.begin({**about, "folder": folder})
     return _told(about, now)
+
+
+def _advice(about: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    if "clusters" in now and "clusters" not in about:
+        by = ", ".join(f"`{key}` of {task}" for task, key in now["clusters"]["by"].items())
+        return f"items of one cluster ({by}) were in several pools; start a new study"
+    return "put them back, or start a new study"
 
 
 def _told(about: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

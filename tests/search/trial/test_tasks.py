@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from merge_core.errors import ParameterError
+from merge_core.errors import MergeError, ParameterError
 from search.report.measure import REPORT, measure
 from search.report.select import select
 from search.report.summarize import summarize
@@ -194,3 +194,29 @@ def test_one_graded_item_in_a_pool_is_refused_when_pools_are_made(study: Study) 
     tasks = [toy.Task("gain", 60, **right), toy.Task("loss", 4, **right)]
     pools = toy.Toy(study(), tasks=tasks).tasks.pools
     assert min(len(pool.of("loss")) for pool in pools.values()) == 1
+
+
+def test_a_study_of_before_or_of_other_clusters_is_not_resumed(study: Study) -> None:
+    spec, facts = study(trials=1), passages(60, 3)
+    began = toy.Toy(spec, tasks=[toy.Task("gain", 60), toy.Task("loss", 30)])
+    toy.searched(spec, began)
+    now = toy.Toy(spec, tasks=[toy.Task("gain", **facts), toy.Task("loss", 30)])
+    rule = (
+        r"^the items of study 'toy' are not those it began with; items of one cluster \(`passage` "
+        r"of gain\) were in several pools; start a new study$"
+    )
+    with pytest.raises(MergeError, match=rule):
+        toy.searched(spec, now)
+
+
+def test_a_study_of_clusters_is_resumed_as_it_was(study: Study) -> None:
+    def bench(key: str) -> toy.Toy:
+        facts = {**passages(60, 3), "clustered_by": key}
+        return toy.Toy(spec, tasks=[toy.Task("gain", **facts), toy.Task("loss", 30)])
+
+    spec = study(trials=2)
+    toy.searched(spec, bench("passage"))
+    again = toy.searched(toy.spec_of(toy.STUDY, spec.folder, trials=3), bench("passage"))
+    assert sum(t.baseline is None for t in again.trials) == 3
+    with pytest.raises(MergeError, match=r"^the clusters of items of study 'toy' are not those"):
+        toy.searched(spec, bench("page"))
