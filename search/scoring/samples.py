@@ -5,9 +5,9 @@
     r_g      sum over cluster g of      D     design effect: what clusters multiply V by
              score - mean               rho   correlation of two items of one cluster
 
-    C = sum r_g^2 / (1 - c_g/n) / n^2               D = max(1, C/V), blended with D_1
-    D_1 = (n-1) / (n^2 / sum c_g^2 - 1)             rho = (D-1) / (D_1-1), at most 1
-    effective items   1 + (n-1) / D                 freedom   n^2 / (sum c_g(c_g-1) (1-rho)^2)
+    C = sum r_g^2 / (1 - c_g/n) / n^2               rho = (C/V - 1) / (D_1 - 1), at least 0
+    D_1 = (n-1) / (n^2 / sum c_g^2 - 1)             D = 1 + rho (D_1 - 1)
+    effective items   1 + (n-1) / D                 variance of the mean   V D
 
 C is the clustered standard error of evaluations with the correction that has no bias at rho = 0 for
 clusters of any size (CR2; for equal clusters the factor G/(G-1)). D_1 is the design effect at
@@ -25,13 +25,14 @@ scores has (1 - rho)^2, which fits shares of one half only): infinitely many for
 for twins that agree. For 0/1 items and their pairs ``(1 - rho) / (1 + k^2)`` is added to rho where
 k clusters, of all tasks, hold an item unlike the rest (wrong, if most are right; different, in
 pairs): where all are right, nothing tells of rho, and clusters count as items. Other scores have
-``n^2 / sum c_g^2 - 1`` degrees of freedom (G - 1 if equal).
+``n^2 / sum c_g^2 - 1`` degrees of freedom (G - 1 if equal). Where rho is cut at 0, which makes up
+for its noise, the degrees of freedom are those of independent items.
 
 Simulated at 95 %, 0/1 items, 30 to 200 clusters of 2 to 10 items, correlation 0, .25, .5, 50 % to
 99 % right: 93.6 % to 98.1 % cover; in whole studies see ``benchmarks/calibration.py``. Rejected: no
 k (89 % at 99 % right, 100 clusters of 10, correlation .5); ``1 / (1 + k)`` (98.5 % without
-correlation); G - 1 degrees of freedom (half a point more at 30 clusters, where pairs cover 97 % as
-it is; twins would not be items).
+correlation); G - 1 degrees of freedom everywhere (half a point more at 30 clusters, above 97 % in
+pairs without correlation; twins would not be items).
 
 Sources: Miller, arXiv:2411.00640 (evaluations); Bell and McCaffrey, Survey Methodology 28 (2002)
 169 (CR2); Fisher, Statistical Methods (1925), section 38; Dean and Pagano, J. Surv. Stat. Methodol.
@@ -113,7 +114,7 @@ class Design:
     items: float  # effective items, 1 <= items <= n
     freedom: float  # of the correlation of 0/1 items; inf where that loses nothing
     variance: float  # of the mean, V D; inf for one cluster
-    clusters: float  # n^2 / sum c_g^2, the number of clusters if they are equal
+    clusters: float  # that tell of V D: n^2 / sum c_g^2, the number of equal clusters; n if D = 1
 
 
 @dataclass(frozen=True)
@@ -132,11 +133,13 @@ class _Clusters:
         own = self.information / (self.information + _SHARED)
         rho = shared if math.isnan(self.correlation) else self.correlation
         rho = max(own * rho + (1 - own) * shared, 0.0)
+        single = rho == 0
         excess = (self.n - 1) / (self.count - 1) - 1  # D_1 - 1
         variance = self.single * (1 + rho * excess)
         rho += max(1 - rho, 0.0) / (1 + telling**2)
-        freedom = self.information / (1 - rho) if rho < 1 - 1e-12 else math.inf
-        return Design(1 + (self.n - 1) / (1 + rho * excess), freedom, variance, self.count)
+        freedom = math.inf if single or rho > 1 - 1e-12 else self.information / (1 - rho)
+        items = 1 + (self.n - 1) / (1 + rho * excess)
+        return Design(items, freedom, variance, self.n if single else self.count)
 
 
 def designs_of(samples: Sequence[Sample]) -> list[Design | None]:
