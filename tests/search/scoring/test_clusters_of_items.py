@@ -99,7 +99,10 @@ def test_clusters_that_differ_less_than_items_would_do_not_narrow_an_interval():
     values = np.tile([1.0, 0.0], 30)
     pairs = Sample(values, np.repeat(np.arange(30), 2))
     width, alone = (x.high - x.low for x in (combined([pairs], [1]), combined([values], [1])))
-    assert alone < width < 1.1 * alone
+    assert alone < width < 1.01 * alone
+    values = np.tile([0.7, 0.2], 30)
+    found, alone = combined([Sample(values, pairs.clusters)], [1]), combined([values], [1])
+    assert numbers(found) == pytest.approx(numbers(alone))
 
 
 def test_clusters_count_as_items_where_all_are_right_or_all_agree():
