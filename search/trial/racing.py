@@ -230,20 +230,41 @@ def estimate(
     against = rivals(trials)
     lost_to = Judge(tasks, track, [t.search.scores for t in against]).beaten(scores)
     assert lost_to is not None
+    expected, rival = foreseen(tasks, track, scores, trials), against[lost_to]
+    assert rival.value is not None
+    return {
+        "value": min(expected.value, rival.value),
+        "values": tuple(min(pair) for pair in zip(expected.values, rival.values, strict=True)),
+        "stderr": expected.stderr,
+    }
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What a candidate would have on the whole pool: its number, objectives, standard error."""
+
+    value: float
+    values: tuple[float, ...]  # empty with one objective
+    stderr: float
+
+
+def foreseen(tasks: Tasks, track: Track, scores: Measured, trials: Sequence[Trial]) -> Foreseen:
+    """Return what the scores of the first items, and other trials, let expect of a candidate.
+
+    Args:
+        tasks: Of the study.
+        track: Of the race.
+        scores: Of a prefix of every task.
+        trials: That were settled before it.
+    """
     found = _means(tasks, track, scores, trials)
     means = {task: mean for task, (mean, _) in found.items()}
-    aggregate, rival = tasks.aggregate_of(SEARCH), against[lost_to]
+    aggregate = tasks.aggregate_of(SEARCH)
     value, squares = aggregate.at(means), 0.0
     for task, (mean, error) in found.items():
         slope = (aggregate.at({**means, task: mean + STEP}) - value) / STEP
         squares += (slope * error) ** 2
-    assert rival.value is not None
-    caps = zip(aggregate.values_at(means), rival.values, strict=True)
-    return {
-        "value": min(value, rival.value),
-        "values": tuple(min(pair) for pair in caps),
-        "stderr": math.sqrt(squares),
-    }
+    return Foreseen(value, aggregate.values_at(means), math.sqrt(squares))
 
 
 def _means(
