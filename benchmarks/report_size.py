@@ -1,9 +1,9 @@
 """Question: is the report of a large study written in a moment, and small enough to be mailed?
 
-Makes up a finished study of 1,000 trials with 64 knobs and 500 search items, two fifths stopped,
-in a real SQLite file through the product's own codec. Then opens it as `mergetune report` does and
-writes the report.
-Prints seconds and size, and both as shares of what they may be: 20 s, 8 MB.
+Makes up a finished study of 1,000 trials with 64 knobs and 500 search items, two fifths of them
+stopped, in a real SQLite file through the product's own codec. Then opens it as `mergetune report`
+does and writes the report. Prints seconds and size, and both as shares of what they may be: 20 s,
+8 MB.
 
     python benchmarks/report_size.py --trials 1000 --layers 32 --items 500
 """

@@ -48,7 +48,8 @@ def test_results_are_what_scripts_may_rely_on(finished):
     study, summary = finished
     folder = study.parent / "results"
     assert json.loads((folder / "summary.json").read_text()) == summary
-    assert {path.name for path in folder.iterdir()} >= {"study.db", "best.yaml", "best-model"}
+    names = {"study.db", "best.yaml", "best-model", "report.html", "report.md"}
+    assert {path.name for path in folder.iterdir()} >= names
     names = [row["name"] for row in summary["candidates"]]
     models = QUICKSTART / "models"
     assert names[:4] == ["base", f"parent:{models}/add", f"parent:{models}/sort", "uniform"]
