@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from evaluators.protocol import Evaluator
 from search.report import looks as looked
 from search.report.measure import REPORT, SELECT, drop_notice
 from search.report.select import Selection
@@ -53,6 +54,7 @@ def summarize(
         ended=end,
         pools={name: len(pool) for name, pool in tasks.pools.items()},
         score=tasks.aggregate.plain(),
+        units={task: _unit(evaluator) for task, evaluator in tasks.evaluators.items()},
         notices=[*tasks.notices, *(drop_notice(t) for t in record.trials if t.dropped)],
         sentences=sentences(_rivals(winner, trials, selection), items, len(seen)),
         candidates=[
@@ -70,6 +72,11 @@ def summarize(
         ],
         cost=_cost(record.trials, tasks),
     )
+
+
+def _unit(evaluator: Evaluator) -> str:
+    """Return what the numbers of a task are, and which way is better."""
+    return f"{evaluator.unit}, {'higher' if evaluator.higher_is_better else 'lower'} is better"
 
 
 def _earlier(seen: Sequence[Look]) -> list[int]:

@@ -148,6 +148,7 @@ class Report(_Part):
     ended: End | None = None  # why no more were searched
     pools: dict[str, int]  # number of items
     score: dict[str, Any]  # see ``Aggregate.plain``
+    units: dict[str, str] | None = None  # of tasks' scores, and which way is better, in words
     notices: list[str]
     sentences: list[str] = []  # the verdict in words, on the search as a whole first
     candidates: list[Candidate]

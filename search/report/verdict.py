@@ -5,8 +5,6 @@ from __future__ import annotations
 from search.report.page.numbers import interval, number, signed
 from search.report.summary import Difference, Report
 
-NAMES = {"best_parent": "best parent", "best_simple": "best simple merge"}
-
 
 def rivals(report: Report) -> dict[str, tuple[str, Difference]]:
     """Return whom the winner is compared with: what it is -> its name, and the difference."""
@@ -14,8 +12,8 @@ def rivals(report: Report) -> dict[str, tuple[str, Difference]]:
     found = {
         "best parent": (report.best_parent, winner.minus_best_parent),
         "best simple merge": (
-            getattr(report, "best_simple", None) or "",
-            getattr(winner, "minus_best_simple", None),
+            report.best_simple or "",
+            winner.minus_best_simple,
         ),
         "uniform merge": ("uniform", winner.minus_uniform),
         "base": ("base", winner.minus_base),
@@ -25,8 +23,7 @@ def rivals(report: Report) -> dict[str, tuple[str, Difference]]:
 
 def sentences(report: Report) -> list[str]:
     """Return the verdict; of a summary of an earlier version, one from its numbers."""
-    said = getattr(report, "sentences", None)
-    return list(said) if said else [_overall(report), *_each(report)]
+    return report.sentences or [_overall(report), *_each(report)]
 
 
 def _overall(report: Report) -> str:

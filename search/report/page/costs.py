@@ -57,9 +57,6 @@ def _items(found: Found) -> list[tuple[str, str]]:
     rows = [("items evaluated", count(cost.items_scored)), ("without races and reuse", more)]
     if cost.items_saved:
         rows.append(("of these saved by races", count(cost.items_saved)))
-    tokens = getattr(cost, "tokens", None)
-    if tokens is not None:
-        rows.append(("tokens", count(tokens)))
     return [row for row in rows if row[1]]
 
 

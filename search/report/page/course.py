@@ -85,9 +85,8 @@ def _rivals(found: Found) -> dict[str, float]:
     wanted = {BASE: "base", UNIFORM: "uniform"}
     if report is not None:
         wanted[report.best_parent] = "best parent"
-        simple = getattr(report, "best_simple", None)
-        if simple:
-            wanted[simple] = "best simple merge"
+        if report.best_simple:
+            wanted[report.best_simple] = "best simple merge"
     return {words: named[name] for name, words in wanted.items() if name in named}
 
 

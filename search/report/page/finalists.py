@@ -11,6 +11,7 @@ from search.report.page.forest import Point, Row, forest
 from search.report.page.found import Found, Z, label
 from search.report.page.html import Html, element, note, section, table
 from search.report.page.numbers import counted, number, signed
+from search.report.summary import Scored
 from search.scoring.pareto import front
 from search.trial.trial import Trial
 
@@ -60,7 +61,10 @@ def _gap(scores: Scores) -> tuple[str, str]:
 def _said(found: Found) -> str:
     assert found.report is not None
     own = found.report.winner
-    tail = "Bars: 95 % intervals of each score alone."
+    tail = (
+        "Bars: 95 % intervals of each score alone. Finalists that did not win were measured on a "
+        "part of the report items, for this picture only."
+    )
     if found.steered_by:
         return (
             "The search was steered by another metric, so its scores are in another unit and not "
@@ -70,7 +74,8 @@ def _said(found: Found) -> str:
     return (
         f"The winner scored {number(own.search.mean)} on the items that steered the search and "
         f"{number(own.report.mean)} on the report items: {signed(gap)} of optimism. The best of "
-        f"many noisy scores is too high; where dots of a row lie apart, that is by how much. {tail}"
+        "many noisy scores is too high; where dots of a row lie apart, that is by how much. "
+        f"{tail}"
     )
 
 
@@ -78,28 +83,24 @@ def _rows(found: Found) -> list[tuple[str, Scores]]:
     """Return the winner and the other finalists, best first, with what is known of each."""
     report = found.report
     assert report is not None
-    own = report.winner
-    rows: list[tuple[str, Scores]] = [
-        (
-            f"winner, trial {own.trial}",
-            _scores(found, found.trials[own.trial], own.select, own.report),
-        )
+    own, trials = report.winner, found.trials
+    first = _scores(found, trials[own.trial], own.select, own.report)
+    others = [
+        (label(trials[one.trial]), _scores(found, trials[one.trial], one.select, one.report))
+        for one in report.finalists
+        if one.trial != own.trial
     ]
-    for one in getattr(report, "finalists", None) or ():
-        if one.trial != own.trial:
-            trial = found.trials[one.trial]
-            rows.append((label(trial), _scores(found, trial, one.select, one.report)))
-    return rows
+    return [(f"winner, trial {own.trial}", first), *others]
 
 
-def _scores(found: Found, trial: Trial, select: object, report: object) -> Scores:
+def _scores(found: Found, trial: Trial, select: Scored, report: Scored | None) -> Scores:
     scores: dict[str, tuple[float, float, float]] = {}
     if trial.value is not None and not found.steered_by:
         error = Z * (trial.stderr or 0.0)
         scores["search"] = (trial.value, trial.value - error, trial.value + error)
     for pool, one in (("select", select), ("report", report)):
         if one is not None:
-            scores[pool] = (one.mean, one.low, one.high)  # type: ignore[attr-defined]
+            scores[pool] = (one.mean, one.low, one.high)
     return scores
 
 

@@ -11,7 +11,7 @@ from search.report.page.chart import figure
 from search.report.page.found import shown_name
 from search.report.page.html import Html, broken, details, element, join, note
 from search.report.page.numbers import interval, number, signed
-from search.report.summary import Candidate, Difference, Report
+from search.report.summary import Candidate, Difference, Limits, Report
 from search.report.verdict import rivals
 from search.scoring.intervals import Estimate
 from search.space.starting_points import BASE, PARENT
@@ -26,6 +26,7 @@ class Point:
     high: float
     look: str = "baseline"
     said: str | None = None  # by its tooltip
+    wider: Limits | None = None  # of higher confidence
 
 
 @dataclass(frozen=True)
@@ -48,20 +49,6 @@ class Row:
     look: str = "baseline"
     full: str = ""
 
-    @classmethod
-    def of(
-        cls,
-        name: str,
-        mean: float,
-        low: float,
-        high: float,
-        look: str = "baseline",
-        value: str = "",
-    ) -> Row:
-        """Return the row of one number; ``value``: how it is written, if not as a score."""
-        below = interval(low, high)
-        return cls(name, (Point(mean, low, high, look),), value or number(mean), below, look)
-
 
 def forest(
     rows: Sequence[Row],
@@ -80,7 +67,9 @@ def forest(
         zero: Whether 0 is to be seen, and marked.
         line: A number that is marked in every row.
     """
-    seen = [x for row in rows for p in row.points for x in (p.mean, p.low, p.high)]
+    points = [point for row in rows for point in row.points]
+    seen = [x for p in points for one in (p, p.wider) if one for x in (one.low, one.high)]
+    seen += [point.mean for point in points]
     axis = Axis.of([*seen, *([0.0] if zero else []), *([] if line is None else [line])], most=5)
     marked = 0.0 if zero else line
     lines = [_line(row, axis, marked) for row in rows]
@@ -106,6 +95,10 @@ def _line(row: Row, axis: Axis, marked: float | None) -> Html:
         low, high, mean = (f"{axis.at(x)}%" for x in (point.low, point.high, point.mean))
         look, y = f"s-{point.look}", f"{100 * (i + 1) / (len(row.points) + 1):.0f}%"
         said = None if point.said is None else element("title", point.said)
+        if point.wider is not None:
+            ends = [f"{axis.at(x)}%" for x in (point.wider.low, point.wider.high)]
+            thin = f"whisker thin {look}"
+            marks.append(element("line", x1=ends[0], x2=ends[1], y1=y, y2=y, class_=thin))
         marks += [
             element("line", x1=low, x2=high, y1=y, y2=y, class_=f"whisker {look}"),
             element("circle", said, cx=mean, cy=y, r="4.5", class_=look),
@@ -121,13 +114,13 @@ def _line(row: Row, axis: Axis, marked: float | None) -> Html:
     )
 
 
-def candidates(report: Report, units: Mapping[str, str]) -> Html:
+def candidates(report: Report) -> Html:
     """Return every candidate of the report, overall and for each entry and task.
 
     Args:
         report: A finished study's.
-        units: Name of an entry or task -> what its numbers are, for those of which it is known.
     """
+    units = report.units or {}
     order = _ordered(report)
     whole = {c.name: Estimate(c.report.mean, c.report.low, c.report.high) for c in order}
     items = report.pools["report"]
@@ -171,11 +164,15 @@ def _same(whole: Mapping[str, Estimate], entries: Mapping[str, Mapping[str, Esti
 def _of(
     report: Report, order: Sequence[Candidate], found: Mapping[str, Estimate], *, wide: bool = False
 ) -> Html:
-    rows = [
-        Row.of(_name(report, c), x.mean, x.low, x.high, _look(c.name))
-        for c in order
-        for x in [found[c.name]]
-    ]
+    """Return the candidates' rows; those of the whole score are ``wide``."""
+    rows = []
+    for one in order:
+        x, look = found[one.name], _look(one.name)
+        wider = report.winner.report.widened if wide and one.name == "winner" else None
+        point = Point(x.mean, x.low, x.high, look, wider=wider)
+        rows.append(
+            Row(_name(report, one), (point,), number(x.mean), interval(x.low, x.high), look)
+        )
     return forest(rows, wide=wide, line=found["winner"].mean if "winner" in found else None)
 
 
@@ -199,6 +196,8 @@ def _name(report: Report, one: Candidate) -> str:
     words = shown_name(one.name)
     if one.name == report.best_parent:
         words = words.replace("(parent)", "(best parent)")
+    if one.name == report.best_simple:
+        words = f"{words.removesuffix(' (simple merge)')} (best simple merge)"
     return f"{words}, trial {one.trial}" if one.name == "winner" else words
 
 
@@ -213,37 +212,33 @@ def differences(report: Report) -> Html | None:
     found = rivals(report)
     if not found:
         return None
-    rows = [
-        Row.of(_against(what, name), x.estimate, x.low, x.high, _won(x), signed(x.estimate))
-        for what, (name, x) in found.items()
-    ]
+    rows = [_difference(_against(what, name), x) for what, (name, x) in found.items()]
     items = report.pools["report"]
     said = (
         f"Paired over the same {items:,} report items, 95 % interval. Right of the dashed line the "
         "winner is better; an interval that reaches the line shows no difference. The intervals "
         "are of one comparison each."
     )
-    wider = [
-        f"{what}: {interval(w.low, w.high)}"
-        for what, (_, x) in found.items()
-        if (w := getattr(x, "widened", None)) is not None
-    ]
-    looks = getattr(report, "looks", None)
-    more = (
-        note(
-            f"Widened, since the report items were looked at {looks.count} times "
-            f"({looks.why}): {'; '.join(wider)}."
-        )
-        if wider and looks
-        else None
+    return figure("The winner minus …", said, forest(rows, wide=True, zero=True), _looks(report))
+
+
+def _looks(report: Report) -> Html | None:
+    if report.looks is None:
+        return None
+    why = " ".join(report.looks.why)
+    return note(
+        f"The report items were looked at {report.looks.count} times, and what was seen may have "
+        "decided what was done next. The thin lines hold for all looks together (Bonferroni). ",
+        why,
     )
-    return figure("The winner minus …", said, forest(rows, wide=True, zero=True), more)
+
+
+def _difference(name: str, x: Difference) -> Row:
+    look = "winner" if (x.widened or x).low > 0 else "baseline"
+    point = Point(x.estimate, x.low, x.high, look, wider=x.widened)
+    return Row(name, (point,), signed(x.estimate), interval(x.low, x.high), look)
 
 
 def _against(what: str, name: str) -> str:
-    shown = shown_name(name).replace(" (parent)", "")
+    shown = shown_name(name).removesuffix(" (parent)").removesuffix(" (simple merge)")
     return what if what.startswith(shown) or not shown else f"{what}: {shown}"
-
-
-def _won(x: Difference) -> str:
-    return "winner" if x.low > 0 else "baseline"

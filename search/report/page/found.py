@@ -9,15 +9,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from search.report.measure import SELECT
+from search.report.select import FRONT
 from search.report.summary import Report
 from search.scoring.pools import NAMES
-from search.space.starting_points import PARENT
+from search.space.starting_points import PARENT, SIMPLE
 from search.storage.study_record import Record
 from search.trial.trial import Trial
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
+KINDS = {PARENT: "{} (parent)", SIMPLE: "{} (simple merge)", FRONT: "trial {} (front)"}
 Z = 1.959963984540054  # of 95 %
 
 
@@ -74,7 +76,9 @@ class Found:
 
     @cached_property
     def finalists(self) -> list[Trial]:
-        """The candidates that were scored on the select pool and are no baselines."""
+        """The finalists of the report; of an earlier version's, who was scored on select items."""
+        if self.report is not None and self.report.finalists:
+            return [self.trials[one.trial] for one in self.report.finalists]
         return [
             t for t in self.trials if SELECT in t.measured and not t.dropped and t.was_searched()
         ]
@@ -112,8 +116,11 @@ class Found:
 
 
 def shown_name(name: str) -> str:
-    """Return the name of a candidate of the report for people."""
-    return f"{name.removeprefix(PARENT)} (parent)" if name.startswith(PARENT) else name
+    """Return the name of a candidate of the report for people: ``models/sort (parent)``."""
+    start, _, rest = name.partition(":")
+    if rest and f"{start}:" in KINDS:
+        return KINDS[f"{start}:"].format(rest)
+    return name
 
 
 def kind_of(trial: Trial, winner: int | None, finalists: set[int]) -> str:

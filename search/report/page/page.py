@@ -90,7 +90,7 @@ def _compared(found: Found) -> Html | None:
     return section(
         "Winner, parents and simple merges",
         "candidates",
-        forest.candidates(found.report, {}),
+        forest.candidates(found.report),
         forest.differences(found.report),
     )
 
