@@ -21,6 +21,7 @@ import yaml
 from search.run.loop import search
 from search.run.resume import open_for
 from search.spec import study_file
+from search.trial.progress import Unheard
 from search.trial.trial import Trial
 from search.trial.worker import Worker
 from search.views.progress_line import hush_libraries
@@ -28,7 +29,7 @@ from search.views.progress_line import hush_libraries
 STUDY = Path(__file__).resolve().parents[1] / "studies" / "quickstart"
 
 
-class Stopwatch:
+class Stopwatch(Unheard):
     """Notes the wall time between two settled trials."""
 
     def __init__(self) -> None:
@@ -47,12 +48,6 @@ class Stopwatch:
             self.walls.append(now - self._last)
             self.trials.append(trial)
         self._last = now
-
-    def stage(self, text: str, left: float | None = None) -> None:
-        """Nothing to note."""
-
-    def notice(self, text: str) -> None:
-        """Nothing to note."""
 
 
 def main() -> None:

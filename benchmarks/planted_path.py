@@ -32,6 +32,7 @@ from search.run.loop import search
 from search.run.resume import open_for
 from search.space.hops import hops_of
 from search.spec import study_file
+from search.trial.progress import Unheard
 from search.trial.worker import Worker
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "studies" / "quickstart"))
@@ -51,22 +52,6 @@ items: {{search: {items}, select: 10, report: rest}}
 search: {{sampler: {sampler}, seed: {seed}, trials: {trials}}}
 engine: {{device: cpu, batch_size: 64, threads: 1}}
 """
-
-
-class Quiet:
-    """Progress that nobody reads."""
-
-    def begin(self, total: int, settled: Any, hours: float | None = None) -> None:
-        """Pass."""
-
-    def settled(self, trial: Any) -> None:
-        """Pass."""
-
-    def stage(self, text: str, left: float | None = None) -> None:
-        """Pass."""
-
-    def notice(self, text: str) -> None:
-        """Pass."""
 
 
 class OnText(Trainer):
@@ -193,7 +178,7 @@ def searched(
                 spec,
                 record,
                 Worker(spec.data, spec.folder),
-                Quiet(),
+                Unheard(),
                 lambda: bool(record.trials) and order_of(record.trials[-1].recipe, dealt) == wanted,
             )
         drawn = [t for t in record.trials if not t.baseline]

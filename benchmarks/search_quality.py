@@ -46,6 +46,7 @@ from search.samplers.shipped import make_near
 from search.samplers.steps import Measured
 from search.spec import study_file
 from search.storage.study_record import Record
+from search.trial.progress import Unheard
 from search.trial.worker import Worker
 
 QUICKSTART = Path(__file__).parents[1] / "studies" / "quickstart"
@@ -131,22 +132,6 @@ FOREIGN: dict[str, Callable[..., BaseSampler]] = {
 }
 
 
-class Quiet:
-    """Progress that nobody reads."""
-
-    def begin(self, total: int, settled: Any, hours: float | None = None) -> None:
-        """Pass."""
-
-    def settled(self, trial: Any) -> None:
-        """Pass."""
-
-    def stage(self, text: str, left: float | None = None) -> None:
-        """Pass."""
-
-    def notice(self, text: str) -> None:
-        """Pass."""
-
-
 def real(space: str, sampler: str, seed: int, budget: int) -> dict[str, Any]:
     """Run a study; black-box samplers get as many trials as the budget has items for."""
     with tempfile.TemporaryDirectory() as place:
@@ -171,7 +156,7 @@ def real(space: str, sampler: str, seed: int, budget: int) -> dict[str, Any]:
         record = open_for(spec)
         worker = Worker(spec.data, spec.folder)
         with record.writing():
-            search(spec, record, worker, Quiet(), lambda: False)
+            search(spec, record, worker, Unheard(), lambda: False)
             there = [t for t in record.trials if sampler != "none" or t.baseline]
             items = sum(t.cost for t in there)
             distinct = {t.weights_digest: t.number for t in there if t.value is not None}
@@ -182,7 +167,7 @@ def real(space: str, sampler: str, seed: int, budget: int) -> dict[str, Any]:
 
 def value(record: Record, worker: Worker, pool: str, number: int) -> float:
     """Return a trial's value on a pool."""
-    measure(record, worker, pool, [number], Quiet())
+    measure(record, worker, pool, [number], Unheard())
     return worker.tasks.value(record.trials[number].measured[pool].scores, pool)[0]
 
 

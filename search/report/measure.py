@@ -67,6 +67,7 @@ def measure(
         if stop():
             raise StopRequested
         left = median(spent) * (fresh - len(spent)) if spent else None
+        progress.phase("select" if pool == SELECT else "report")
         progress.stage(f"{pool} pool: candidate {i + 1} of {len(todo)}", left)
         if trial.weights_digest not in known:
             known[trial.weights_digest] = _measured(worker, pool, trial, part)

@@ -49,6 +49,7 @@ def keep_samples(
             break
         if stop():
             raise StopRequested
+        progress.phase("samples")
         progress.stage(f"sample answers: candidate {len(said) + 1} of 2")
         try:
             said.append(_said(worker, trial, asks))

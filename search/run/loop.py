@@ -84,10 +84,11 @@ def search(
     budget = _budget(spec, record.trials, space, change, progress)
     left = max(0, budget.trials - searched(record.trials))
     progress.begin(len(record.trials) + len(pending) + left, record.trials, budget.hours)
-    loop = _Loop(spec, record, worker, prior, steps(spec, worker, progress))
+    loop = _Loop(spec, record, worker, prior, steps(spec, worker, progress), progress)
     for baseline in pending:
         if stop():
             return None
+        progress.phase("baselines")
         progress.settled(loop.baseline(baseline))
     if pending:
         progress.stage(f"computed once for all candidates so far: {worker.builder.once}")
@@ -146,9 +147,10 @@ class _Loop:
         worker: Worker,
         prior: Prior,
         steps: Steps | None,
+        progress: Progress,
     ) -> None:
         self._spec, self._record, self._worker = spec, record, worker
-        self._steps = steps
+        self._steps, self._progress = steps, progress
         self._space = worker.builder.space
         self._distributions = self._space.distributions()
         objectives = worker.tasks.aggregate.objectives
@@ -172,6 +174,7 @@ class _Loop:
         step = None if self._steps is None else self._steps.next(self._record.trials, budget)
         if step is None:
             return None
+        self._progress.phase("gradient")
         trial = self._settle(self._space.recipe(step.point), params=step.point, step=step)
         self._check_alike(trial)
         self._learn(trial)
@@ -183,6 +186,7 @@ class _Loop:
 
         if self._spec.search.sampler == ALONE:
             return None
+        self._progress.phase("drawing")
         running = ask(
             *self._drawn_by(),
             settled=sum(not trial.is_mean() for trial in self._record.trials),

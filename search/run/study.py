@@ -72,7 +72,7 @@ def _run(
     change: Change,
     others: Sequence[str],
 ) -> Report | None:
-    progress.stage("opening models and tasks")
+    progress.phase("opening")
     record = open_for(spec)
     results.check_owner(spec.results, record.name)
     with record.writing():
@@ -104,7 +104,7 @@ def _search_and_report(
     except StopRequested:
         return None
     report = summarize(record, spec, tasks, chosen, end)
-    progress.stage("writing results")
+    progress.phase("writing")
     record.keep_looks(looks.looks_of(record, chosen.winner, len(tasks.pools[REPORT])))
     record.finish(report.to_json())
     winner = record.trial(chosen.winner)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from search.trial.trial import Trial
+
+Phase = Literal[
+    "opening", "baselines", "gradient", "drawing", "select", "report", "samples", "writing"
+]  # parts of a run, in their order
 
 
 class StopRequested(Exception):
@@ -18,6 +22,9 @@ class Unheard:
         """Pass over it, as over all else."""
 
     def settled(self, trial: Trial) -> None:
+        """Pass over it."""
+
+    def phase(self, name: Phase) -> None:
         """Pass over it."""
 
     def stage(self, text: str, left: float | None = None) -> None:
@@ -36,6 +43,10 @@ class Progress(Protocol):
 
     def settled(self, trial: Trial) -> None:
         """One more trial is stored."""
+        ...
+
+    def phase(self, name: Phase) -> None:
+        """Another part of the run begins, or goes on."""
         ...
 
     def stage(self, text: str, left: float | None = None) -> None:

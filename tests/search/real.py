@@ -49,6 +49,9 @@ class Quiet:
     def settled(self, trial):
         pass
 
+    def phase(self, name):
+        pass
+
     def stage(self, text, left=None):
         pass
 

@@ -40,6 +40,7 @@ from search.spec.study_file import StudySpec, of_document
 from search.storage.study_record import Record
 from search.trial import racing
 from search.trial.builder import Builder
+from search.trial.progress import Phase
 from search.trial.tasks import Tasks
 from search.trial.trial import Measurement, Trial
 from search.trial.worker import Worker
@@ -260,6 +261,7 @@ class Listener:
     resumed: int = 0
     hours: float | None = None
     trials: list[Any] = field(default_factory=list)
+    phases: list[Phase] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
     left: list[float | None] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
@@ -269,6 +271,10 @@ class Listener:
 
     def settled(self, trial: Any) -> None:
         self.trials.append(trial)
+
+    def phase(self, name: Phase) -> None:
+        if name not in self.phases[-1:]:
+            self.phases.append(name)
 
     def stage(self, text: str, left: float | None = None) -> None:
         self.stages.append(text)

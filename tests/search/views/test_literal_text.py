@@ -35,6 +35,7 @@ from search.views import (
     inspection_html,
     inspection_table,
     layers_table,
+    live_panel,
     plugin_table,
     progress_line,
     tables,
@@ -144,6 +145,11 @@ def show_stage(_: pytest.MonkeyPatch) -> None:
     progress_line.ProgressLine().stage(BAD)
 
 
+def show_panel(_: pytest.MonkeyPatch) -> None:
+    best = replace(failed(), value=0.5, state="complete")
+    tables.OUT.print(live_panel.panel(live_panel.Standing(trials=[best], doing=BAD), 400))
+
+
 def show_cache(_: pytest.MonkeyPatch) -> None:
     tables.cache(Cache(BAD, BAD, 1, 2, 3), cleared=True)
 
@@ -184,10 +190,13 @@ SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "inspection_table.show": show_inspection,
     "layers_table.show": show_layers,
     "progress_line.ProgressLine": show_progress,
+    "live_panel.panel": show_panel,
 }
 PRINT_NOTHING = {
     "progress_line.Stopper",  # one sentence of ours
     "progress_line.hush_libraries",
+    "live_panel.Standing",
+    "live_panel.one_line",
     "answers.answer",  # prints what it is given
     "tables.size",  # a number, as is a duration
     "terminal.duration",
