@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from evaluators.protocol import Evaluator
 from search.report import looks as looked
 from search.report.measure import REPORT, SELECT, drop_notice
+from search.report.race_replay import replayed
 from search.report.select import Selection
 from search.report.sentences import Rival, sentences, verdict
 from search.report.summary import (
@@ -18,6 +19,7 @@ from search.report.summary import (
     Finalist,
     Limits,
     Looks,
+    Race,
     Report,
     Scored,
     SearchScore,
@@ -29,6 +31,7 @@ from search.space.starting_points import BASE, UNIFORM
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Look, Record
 from search.trial.budget import End
+from search.trial.racing import track_of
 from search.trial.tasks import SEARCH, Tasks
 from search.trial.trial import Trial
 
@@ -70,7 +73,22 @@ def summarize(
             _finalist(tasks, record.trial(number), shrunken)
             for number, shrunken in selection.shrunken.items()
         ],
+        race=_race(record, spec, tasks),
         cost=_cost(record.trials, tasks),
+    )
+
+
+def _race(record: Record, spec: StudySpec, tasks: Tasks) -> Race | None:
+    track = track_of(spec, tasks, record.about)
+    if track is None:
+        return None
+    whole = len(tasks.pools[SEARCH])
+    stopped = [t for t in record.trials if t.state == "stopped" and t.same_as is None]
+    return Race(
+        margin=track.margin,
+        error=track.error,
+        items_saved=sum(whole - trial.search.items for trial in stopped),
+        again=replayed(tasks, track, record.trials),
     )
 
 
@@ -208,12 +226,10 @@ def _cost(trials: Sequence[Trial], tasks: Tasks) -> Cost:
     fresh = {(p, t.weights_digest): t.measured[p] for p, t in later}.values()  # equal weights once
     scored = sum(t.cost for t in trials)
     whole = len(tasks.pools[SEARCH])
-    saved = [whole - t.search.items for t in trials if t.state == "stopped" and t.same_as is None]
     spent = [found.seconds for found in (*(t.search for t in trials), *fresh)]
     return Cost(
         items_scored=scored + sum(found.items for found in fresh),
         items_full=len(trials) * whole + sum(t.measured[p].items for p, t in later),
-        items_saved=sum(saved) if saved else None,
         seconds={
             key: round(sum(x.get(key, 0.0) for x in spent), 3)
             for key in ("build", "model", "gradient", "other")

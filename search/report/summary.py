@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from merge_core.errors import MergeError, join
 from merge_core.json_text import finite
+from search.report.race_replay import Replay
 from search.scoring.intervals import Estimate
 from search.trial.budget import End
 
@@ -127,15 +128,26 @@ class Looks(_Part):
 
 
 class Cost(_Part):
-    """Items scored, items had nothing been reused nor stopped, and seconds by what they were for.
-
-    ``items_saved``: those that stopped candidates did not see, where candidates race.
-    """
+    """Items scored, items had nothing been reused nor stopped, seconds by what they were for."""
 
     items_scored: int
     items_full: int
-    items_saved: int | None = None
     seconds: dict[str, float]
+
+
+class Race(_Part):
+    """What racing saved, and what it costs.
+
+    Args:
+        margin, error: Of the race.
+        items_saved: Search items that stopped candidates did not see.
+        again: Trials that were scored whole, raced again.
+    """
+
+    margin: float
+    error: float
+    items_saved: int
+    again: Replay
 
 
 class Report(_Part):
@@ -158,6 +170,7 @@ class Report(_Part):
     looks: Looks | None = None
     winner: Winner
     finalists: list[Finalist] = []  # best first
+    race: Race | None = None  # where candidates raced
     cost: Cost
 
     @property

@@ -152,3 +152,8 @@ def report(found: Report) -> None:
         f"steered the search and {winner.select.mean:.3f} on the {pools['select']} that chose it;\n"
         f"{winner.report.mean:.3f} on the report items is the number that holds."
     )
+    if found.race is not None:
+        OUT.print(
+            f"Racing left {found.race.items_saved:,} search items unseen, of candidates that were "
+            f"not better than the best by {found.race.margin:g}."
+        )

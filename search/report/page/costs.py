@@ -55,8 +55,9 @@ def _items(found: Found) -> list[tuple[str, str]]:
     saved = cost.items_full - cost.items_scored
     more = f"{count(cost.items_full)} ({count(saved)} saved)" if saved > 0 else ""
     rows = [("items evaluated", count(cost.items_scored)), ("without races and reuse", more)]
-    if cost.items_saved:
-        rows.append(("of these saved by races", count(cost.items_saved)))
+    race = found.report.race
+    if race is not None:
+        rows.append(("of these saved by races", count(race.items_saved)))
     return [row for row in rows if row[1]]
 
 

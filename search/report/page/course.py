@@ -161,7 +161,7 @@ def _stopped(found: Found) -> Html | None:
         f"{counted(len(stopped), 'candidate')} of {len(stopped) + len(full):,} were stopped, half "
         f"of them by {percent(median(shares.values()))} of the search items; {saved:,} items were "
         f"not evaluated for it. {_rules(found)}Its score on all items is an estimate, and it "
-        "cannot win."
+        f"cannot win. {_price(found)}"
     )
     signs = [("s-stopped", "stopped"), ("s-searched faint", "saw all items")]
     return figure("Who was stopped when", said, chart.html(), legend(signs))
@@ -175,6 +175,26 @@ def _rules(found: Found) -> str:
         "One is stopped when its items refute that it is better than the best by "
         f"{race['margin']:g}; of those that truly are, at most {percent(race['error'])} are "
         "stopped. "
+    )
+
+
+def _price(found: Found) -> str:
+    """Return what is known of what races cost: those who were scored whole, raced again."""
+    race = None if found.report is None else found.report.race
+    if race is None or not race.again.trials:
+        return ""
+    again = race.again
+    said = (
+        f"Raced again, of {counted(again.trials, 'trial')} that had seen all items {again.stopped} "
+        f"would be stopped: {again.missed} of them better than the best before, {again.wrongly} by "
+        "the margin. "
+    )
+    if not again.looks:
+        return said
+    first, last = again.looks[0], again.looks[-1]
+    return said + (
+        f"The estimate of a score is off by {number(first.rmse)} (root mean square) after "
+        f"{first.items:,} items and by {number(last.rmse)} after {last.items:,}."
     )
 
 

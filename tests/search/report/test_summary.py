@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,10 @@ from pydantic import ValidationError
 
 from merge_core.errors import MergeError
 from merge_core.json_text import finite
+from search.report.select import choose
+from search.report.summarize import summarize
 from search.report.summary import Report
+from tests.search import toy
 
 SCORED = {
     "mean": 0.5,
@@ -101,3 +105,19 @@ def test_a_report_cannot_be_changed_and_a_summary_of_another_format_is_no_report
         Report.from_json(SUMMARY).seed = 4  # type: ignore[misc]
     with pytest.raises(MergeError, match=r"summary is damaged: format: .*; run the study again"):
         Report.from_json({**SUMMARY, "format": 2})
+
+
+def test_the_summary_says_what_racing_saved_and_what_it_would_have_cost() -> None:
+    text = toy.STUDY.replace("race: off", "race: {margin: 0.01, error: 0.1}")
+    spec = toy.spec_of(text.replace("search: 20", "search: 100"), Path("/nowhere"), trials=20)
+    bench = toy.Toy(spec, tasks=[toy.Task("gain", 100, bounds=(-4.0, 1.0)), toy.Task("loss", 100)])
+    record = toy.in_memory(spec, bench)
+    report = summarize(record, spec, bench.tasks, choose(record, bench, toy.Listener()))
+    stopped = [t for t in record.trials if t.state == "stopped"]
+    assert report.race is not None
+    assert report.trials["stopped"] == len(stopped) > 0
+    assert report.race.items_saved == sum(100 - t.search.items for t in stopped)
+    assert (report.race.margin, report.race.error) == (0.01, 0.1)
+    assert report.race.again.trials == report.trials["complete"] - 1
+    assert Report.from_json(json.loads(json.dumps(report.to_json()))) == report
+    assert report.cost.items_full - report.cost.items_scored >= report.race.items_saved
