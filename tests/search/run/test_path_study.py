@@ -1,6 +1,7 @@
 """Small real studies of layer paths: run to the report, reproduced, exported, resumed, refused."""
 
 import json
+import math
 
 import pytest
 from transformers import AutoModelForCausalLM
@@ -147,3 +148,16 @@ def test_check_names_a_sampler_that_draws_no_choices(tmp_path):
 def test_check_of_models_that_are_not_here_counts_nothing(tmp_path):
     found = check(write(tmp_path, "{parents: [@sort, org/elsewhere]}"))
     assert "dimensions are not counted: the model's files are not here" in found.warnings
+
+
+@pytest.mark.slow
+def test_a_cost_by_its_default_has_no_error_and_leaves_intervals_finite(tmp_path):
+    """One item of it is in each pool."""
+    cost = "  - {evaluator: cost, metric: bytes, weight: 1.0e-9}"
+    study = write(tmp_path, f"{TWO}}}", more=cost)
+    report = run_whole(study)["winner"]["report"]
+    found = report["tasks"]["cost_bytes"]
+    assert found["low"] == found["mean"] == found["high"] > 0
+    assert -math.inf < report["low"] < report["mean"] <= report["high"] < math.inf
+    text = (tmp_path / "results" / "summary.json").read_text()
+    json.loads(text, parse_constant=pytest.fail)
