@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from merge_core.errors import MergeError, Problems
 from merge_core.parents.locate import locate_here
 from merge_core.tokenizer.parent_tokenizer import has_tokenizer, open_tokenizer
+from search.run.shown import shown
 from search.scoring.objectives import named, opened_entry
 from search.scoring.told import clustered, fewer
 from search.spec.study_file import StudySpec
@@ -64,7 +65,9 @@ def _facts(tasks: Tasks) -> dict[str, Any]:
         "clusters": clustered(tasks.evaluators),
         "pools": fewer(tasks.asked, tasks.pools),  # as asked for otherwise
     }
-    return {name: lines for name, lines in told.items() if lines}
+    found: dict[str, Any] = {name: lines for name, lines in told.items() if lines}
+    least = shown(tasks)
+    return found if least is None else {**found, "report pool": least}
 
 
 def other_tokenizers(spec: StudySpec, tokenizer: Any) -> list[str]:
