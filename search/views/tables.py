@@ -137,10 +137,8 @@ def report(found: Report) -> None:
     title = f"{found.study}: scores on {pools['report']} report items"
     columns = ("candidate", "trial", aggregate, "95 % interval", *found.entries)
     OUT.print(numbers(table(title, columns, cells), words=1))
-    for sentence in found.sentences:
-        OUT.print(sentence)
-    for seen in found.looks.why if found.looks else ():
-        OUT.print(seen)
+    for sentence in (*found.sentences, *(found.looks.why if found.looks else ())):
+        OUT.print(sentence, soft_wrap=True)
     for notice in found.notices:
         OUT.print(notice)
     if found.ended is not None and found.ended.by != "trials":

@@ -31,7 +31,7 @@ def test_run_of_a_finished_study_prints_every_candidate_and_the_winners_differen
 ):
     code, out, _ = mergetune("run", study)
     assert code == 0
-    for words in ("base", "uniform", "winner minus uniform:", "95 % interval", "20 report items"):
+    for words in ("base", "uniform", "the best parent", "95 % interval", "20 report items"):
         assert words in out
 
 
