@@ -70,7 +70,8 @@ def forest(
     points = [point for row in rows for point in row.points]
     seen = [x for p in points for one in (p, p.wider) if one for x in (one.low, one.high)]
     seen += [point.mean for point in points]
-    axis = Axis.of([*seen, *([0.0] if zero else []), *([] if line is None else [line])], most=5)
+    seen += [0.0] if zero else [] if line is None else [line]
+    axis = Axis.of(seen, most=5 if wide else 4)
     marked = 0.0 if zero else line
     lines = [_line(row, axis, marked) for row in rows]
     ticks = [element("span", words, style=f"left:{at:g}%") for at, words in axis.ticks()]

@@ -17,9 +17,10 @@
         && element.scrollWidth > element.clientWidth + 1) wrong.push(`cut: ${name(element)}`);
   }
   for (const ticks of document.querySelectorAll('.xticks, .yticks, .ticks')) {
-    const boxes = [...ticks.querySelectorAll('span:not(.size)')].map(x => x.getBoundingClientRect());
+    const boxes = [...ticks.querySelectorAll('span:not(.size)')]
+      .filter(x => getComputedStyle(x).visibility === 'visible').map(x => x.getBoundingClientRect());
     for (const [i, a] of boxes.entries()) for (const b of boxes.slice(i + 1))
-      if (a.left < b.right && b.left < a.right && a.top < b.bottom - 2 && b.top < a.bottom - 2)
+      if (a.left < b.right + 3 && b.left < a.right + 3 && a.top < b.bottom - 2 && b.top < a.bottom - 2)
         wrong.push(`ticks cover each other: ${name(ticks)}`);
   }
   return wrong;

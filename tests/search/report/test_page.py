@@ -89,6 +89,47 @@ def test_page_needs_nothing_from_elsewhere(found: Found) -> None:
     assert said.count("<html") == 1
 
 
+def test_every_finalist_has_its_scores_on_each_pool_and_its_optimism(found: Found) -> None:
+    report = report_of(found)
+    rows = [words(row) for row in part(read(found), "optimism").iter("tr")]
+    assert len(rows) == len(report.finalists) + 1  # the axis
+    for one in report.finalists:
+        (row,) = [row for row in rows if re.search(rf"trial {one.trial}\b", row)]
+        assert f"search items: {one.search.mean:.3f}".replace("-", "\N{MINUS SIGN}") in row
+        assert f"select items: {one.select.mean:.3f}".replace("-", "\N{MINUS SIGN}") in row
+        assert one.optimism is not None
+        assert f"optimism {one.optimism:+.3f}".replace("-", "\N{MINUS SIGN}") in row
+
+
+def test_best_simple_merge_is_named_and_compared_with(found: Found) -> None:
+    report = report_of(found)
+    assert report.best_simple is not None
+    said = words(part(read(found), "candidates"))
+    assert "(best simple merge)" in said
+    assert "best simple merge:" in said or report.best_simple == "uniform"
+
+
+def test_units_say_which_way_is_better(found: Found) -> None:
+    said = words(part(read(found), "candidates"))
+    assert "gain points, higher is better" in said
+    assert "loss points, lower is better" in said
+
+
+def test_looks_are_told_and_their_intervals_drawn(found: Found) -> None:
+    data = report_of(found).to_json()
+    data["looks"] = {"count": 3, "why": ["Trial 4 won before.", "Another study did."]}
+    minus = data["winner"]["minus_uniform"]
+    minus["widened"] = {"low": minus["low"] - 0.05, "high": minus["high"] + 0.05}
+    root = part(read(replace(found, report=Report.from_json(data))), "candidates")
+    assert "looked at 3 times" in words(root)
+    assert "Trial 4 won before. Another study did." in words(root)
+    thin = [x for x in root.iter("line") if "thin" in x.get("class", "")]
+    assert len(thin) == 1
+    assert not [
+        x for x in part(read(found), "candidates").iter("line") if "thin" in x.get("class", "")
+    ]
+
+
 def test_equal_studies_have_equal_pages(found: Found) -> None:
     assert page(found) == page(found)
 

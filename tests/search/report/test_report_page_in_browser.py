@@ -27,7 +27,9 @@ APART = toy.STUDY.replace("items:", "aggregate: apart\nitems:")
 LONG = (
     "a-model-whose-name-goes-on-and-on-and-on/with_many_parts_and.dots.that.never.end-instruct-v3"
 )
-NAMED = toy.STUDY.replace("org/one", LONG)
+NAMED = toy.STUDY.replace("org/one", LONG).replace(
+    "items:", "  - {evaluator: lm_eval, task: third}\nitems:"
+)
 
 pytestmark = [
     pytest.mark.slow,
