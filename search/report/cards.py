@@ -35,7 +35,7 @@ def card_result(record: Record, trial: Trial) -> CardResult:
     report = None if record.summary is None else Report.from_json(record.summary)
     named = [] if report is None else [c for c in report.candidates if c.trial == trial.number]
     if report is None or not named:
-        return CardResult({}, _searched(record, trial))
+        return CardResult({}, _searched(record, trial) + _promised(report, trial))
     scored = named[-1].report
     index = _model_index(report.study, scored, record.about or {})
     return CardResult({"model-index": index}, _text(report, trial, scored))
@@ -46,11 +46,23 @@ def _searched(record: Record, trial: Trial) -> str:
     if trial.value is None:
         return f"{told}, which has no score.\n"
     error = "" if trial.stderr is None else f" (standard error {_number(trial.stderr)})"
+    which = "search score"
+    if trial.state == "stopped":
+        which = f"search score, an estimate by the first {trial.search.items} search items,"
     return (
-        f"{told}. Its search score is {_number(trial.value)}{error}, higher is better. Trials are "
-        "chosen by that score, so it is too optimistic; no report names this trial, and nothing "
-        "else is known of it.\n"
+        f"{told}. Its {which} is {_number(trial.value)}{error}, higher is better. Trials are "
+        "chosen by that score, so it is too optimistic.\n"
     )
+
+
+def _promised(report: Report | None, trial: Trial) -> str:
+    """Return what the report says of a trial that is none of its candidates."""
+    finalists = [] if report is None else report.finalists
+    scored = [x.report for x in finalists if x.trial == trial.number and x.report is not None]
+    if not scored:
+        return "Nothing else is known of it.\n"
+    whole = Estimate(scored[0].mean, scored[0].low, scored[0].high)
+    return f"It was a finalist: {_estimate(whole)}, 95 % interval, on a part of the report items.\n"
 
 
 def _text(report: Report, trial: Trial, scored: Scored) -> str:
@@ -60,6 +72,7 @@ def _text(report: Report, trial: Trial, scored: Scored) -> str:
     which += "".join(f"; in the report {code(name)}" for name in names)
     parts = [
         f"Trial {trial.number} of the mergetune study {code(report.study)}: {which}.",
+        *([_escaped(sentence) for sentence in report.sentences] if won else []),
         _table(report, trial, scored),
         f"95 % intervals, on {report.pools[REPORT]} report items; nothing was chosen by them.",
         "\n".join(f"- {_escaped(notice)}" for notice in report.notices),
@@ -81,8 +94,11 @@ def _table(report: Report, trial: Trial, scored: Scored) -> str:
 
 def _rivals(report: Report) -> list[tuple[str, Candidate]]:
     found = {c.name: c for c in report.candidates}
-    rivals = {"winner": "winner", report.best_parent: "best parent", UNIFORM: "uniform merge"}
-    rivals.setdefault(BASE, "base")
+    rivals = {"winner": "winner", report.best_parent: "best parent"}
+    if report.best_simple is not None:
+        rivals.setdefault(report.best_simple, "best simple merge")
+    for name, label in ((UNIFORM, "uniform merge"), (BASE, "base")):
+        rivals.setdefault(name, label)
     labels = {
         name: f"{label}, {_in_cell(name.partition(':')[2])}" if ":" in name else label
         for name, label in rivals.items()

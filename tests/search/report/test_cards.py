@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCardData
 
-from search.report.cards import card_result
+from search.report.cards import _escaped, card_result
 from search.report.select import choose
 from search.report.summarize import summarize
 from search.report.summary import Report
@@ -56,9 +57,16 @@ def test_the_text_has_a_row_for_each_that_it_is_compared_with(found: Any) -> Non
     text = card_result(record, record.trial(report.winner.trial)).text
     assert f"Trial {report.winner.trial} of the mergetune study `toy`: the winner." in text
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    assert report.best_simple is not None
+    uniform = report.best_simple == "uniform"
+    labels = ["best simple merge"] if uniform else ["best simple merge", "uniform merge"]
+    if ":" in report.best_simple:
+        labels[0] += f", `{report.best_simple.partition(':')[2]}`"
+    assert len(report.sentences) > 1
+    assert all(_escaped(sentence) in text for sentence in report.sentences)
     assert [row[0].strip("| ") for row in rows] == [
         "", "---", "this model", f"best parent, `{report.best_parent.partition(':')[2]}`",
-        "uniform merge", "base",
+        *labels, "base",
     ]  # fmt: skip
     assert {len(row) for row in rows} == {4}
     mean = report.winner.report
@@ -73,6 +81,7 @@ def test_a_trial_that_is_named_but_did_not_win_says_so_and_has_its_own_scores(fo
     won = report.winner.trial
     assert f"not the winner, which is trial {won}; in the report `base`." in result.text
     assert "| winner |" in result.text
+    assert _escaped(report.sentences[0]) not in result.text, "they are about the winner"
     (index,) = result.metadata["model-index"]
     values = [metric["value"] for x in index["results"] for metric in x["metrics"]]
     assert values == [x.mean for x in base.report.tasks.values()]
@@ -80,12 +89,33 @@ def test_a_trial_that_is_named_but_did_not_win_says_so_and_has_its_own_scores(fo
 
 def test_other_trials_have_their_search_score_with_a_warning_and_no_index(found: Any) -> None:
     record, report = found
-    named = {c.trial for c in report.candidates}
-    other = next(t for t in record.trials if t.number not in named)
+    named = {c.trial for c in report.candidates} | {x.trial for x in report.finalists}
+    other = next(t for t in record.trials if t.number not in named and t.state == "complete")
     result = card_result(record, other)
     assert result.metadata == {}
     assert f"search score is {other.value:.4f} (standard error {other.stderr:.4f})" in result.text
     assert "too optimistic" in result.text
+    assert "Nothing else is known" in result.text
+    early = replace(other, state="stopped")
+    assert (
+        f"an estimate by the first {other.search.items} search" in card_result(record, early).text
+    )
+
+
+def test_a_finalist_that_did_not_win_has_what_was_measured_of_it(
+    found: Any, monkeypatch: Any
+) -> None:
+    record, report = found
+    summary = report.to_json()
+    named = {c.trial for c in report.candidates}
+    other = next(t for t in record.trials if t.number not in named)
+    summary["finalists"].append({**summary["finalists"][0], "trial": other.number})
+    monkeypatch.setattr(Record, "summary", summary)
+    result = card_result(record, other)
+    assert result.metadata == {}
+    mean = report.finalists[0].report.mean
+    assert f"It was a finalist: {mean:.4f} (" in result.text
+    assert "on a part of the report items" in result.text
 
 
 def test_names_and_notices_of_others_are_no_markdown(found: Any, monkeypatch: Any) -> None:
