@@ -150,6 +150,12 @@ def test_a_study_runs_to_its_end_and_every_trial_is_reproduced(tmp_path):
     assert record.about["versions"]["vllm"]
     rows = list(reproduce(record, worker_of(spec, record), range(len(record.trials))))
     assert {row["verdict"] for row in rows} == {"identical"}
+    ways = [pair for found in record.samples.values() for pair in found.items()]
+    told = [(way, x) for way, some in ways for x in some]
+    assert told
+    for way, x in told:
+        right = {name: x[name].strip() == x["right"] for name in ("winner", "parent")}
+        assert right == {"winner": way == "gained", "parent": way == "lost"}
 
 
 def by_two(script=Path(__file__)):
