@@ -6,6 +6,8 @@ import io
 import sys
 
 import pytest
+from rich.live import Live
+from rich.text import Text
 
 from merge_core.errors import warn
 from merge_core.printable import printable
@@ -62,3 +64,20 @@ def test_warning_of_ours_is_one_line(capsys: pytest.CaptureFixture[str]) -> None
     with printable_output():
         warn("a\x1b: not copied")
     assert capsys.readouterr().err == "warning: a\\x1b: not copied\n"
+
+
+def test_control_codes_of_a_live_display_reach_the_terminal_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    console = PlainConsole(stderr=True, force_terminal=True, width=40)
+    with printable_output(), Live(console=console, auto_refresh=False) as live:
+        live.update(Text("one\u202e"), refresh=True)
+        print("two\u202e", file=sys.stderr)
+        live.update(Text("three"), refresh=True)
+    said = terminal.getvalue()
+    assert "\u202e" not in said
+    assert r"two\u202e" in said
+    assert "\x1b[2K" in said
+    assert r"\x1b" not in said
