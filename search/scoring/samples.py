@@ -25,8 +25,9 @@ scores has (1 - rho)^2, which fits shares of one half only): infinitely many for
 for twins that agree. For 0/1 items and their pairs ``(1 - rho) / (1 + k^2)`` is added to rho where
 k clusters, of all tasks, hold an item unlike the rest (wrong, if most are right; different, in
 pairs): where all are right, nothing tells of rho, and clusters count as items. Other scores have
-``n^2 / sum c_g^2 - 1`` degrees of freedom (G - 1 if equal). Where rho is cut at 0, which makes up
-for its noise, the degrees of freedom are those of independent items.
+``(sum u_g)^2 / sum u_g^2 - 1`` degrees of freedom with ``u_g = c_g (1 + rho (c_g - 1))``, cluster
+g's part of V D (Satterthwaite; G - 1 if equal). Where rho is cut at 0, which makes up for its
+noise, the degrees of freedom are those of independent items.
 
 Simulated at 95 %, 0/1 items, 30 to 200 clusters of 2 to 10 items, correlation 0, .25, .5, 50 % to
 99 % right: 93.6 % to 98.1 % cover; in whole studies see ``benchmarks/calibration.py``. Rejected: no
@@ -114,12 +115,13 @@ class Design:
     items: float  # effective items, 1 <= items <= n
     freedom: float  # of the correlation of 0/1 items; inf where that loses nothing
     variance: float  # of the mean, V D; inf for one cluster
-    clusters: float  # that tell of V D: n^2 / sum c_g^2, the number of equal clusters; n if D = 1
+    clusters: float  # that tell of V D, effective ones: their number if equal, n if D = 1
 
 
 @dataclass(frozen=True)
 class _Clusters:
     n: int
+    sizes: Vector  # c_g
     count: float  # n^2 / sum c_g^2
     single: float  # V
     correlation: float  # rho before it is blended or cut; nan where V = 0
@@ -139,7 +141,9 @@ class _Clusters:
         rho += max(1 - rho, 0.0) / (1 + telling**2)
         freedom = math.inf if single or rho > 1 - 1e-12 else self.information / (1 - rho)
         items = 1 + (self.n - 1) / (1 + rho * excess)
-        return Design(items, freedom, variance, self.n if single else self.count)
+        shares = self.sizes * (1 + rho * (self.sizes - 1))  # of the clusters in V D
+        clusters = float(shares.sum() ** 2 / (shares @ shares))
+        return Design(items, freedom, variance, self.n if single else clusters)
 
 
 def designs_of(samples: Sequence[Sample]) -> list[Design | None]:
@@ -161,7 +165,7 @@ def _clusters(sample: Sample) -> _Clusters | None:
     sums = np.bincount(sample.clusters, deviations)[sizes > 0]
     sizes = sizes[sizes > 0].astype(np.float64)
     if len(sizes) == 1:
-        return _Clusters(n, 1.0, math.inf, math.nan, 0.0, 0)
+        return _Clusters(n, sizes, 1.0, math.inf, math.nan, 0.0, 0)
     count = float(n**2 / (sizes @ sizes))
     single = float(deviations @ deviations) / n / (n - 1)
     together = float((sums**2 / (1 - sizes / n)).sum()) / n**2  # C
@@ -171,6 +175,7 @@ def _clusters(sample: Sample) -> _Clusters | None:
         odd = sample.values != sample.values.max()
     return _Clusters(
         n,
+        sizes,
         count,
         single,
         excess / ((n - 1) / (count - 1) - 1),
