@@ -550,7 +550,9 @@ MOMENTS = [
     *(("begin", 1, when) for when in ("before", "inside", "after")),
     *(("add", 1, when) for when in ("before", "inside", "after")),
     *(("add", n, when) for n, when in ((5, "after"), (6, "before"), (7, "inside"), (9, "after"))),
-    *(("add_measured", n, when) for n, when in ((1, "before"), (3, "inside"), (9, "after"))),
+    *(("add_measured", n, when) for n, when in ((1, "before"), (3, "inside"), (8, "after"))),
+    *(("keep_finalists", 1, when) for when in ("before", "inside", "after")),
+    *(("keep_looks", 2, when) for when in ("before", "inside", "after")),
     *(("finish", 1, when) for when in ("before", "inside", "after")),
 ]
 
@@ -640,7 +642,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return what an unbroken run of the short study leaves."""
     spec = toy.spec_of(toy.SHORT, tmp_path_factory.mktemp("unbroken"))
     trials, scores, summary = run(spec)
-    assert (len(trials), len(scores[0]), len(scores[1])) == (9, 6, 6)
+    assert (len(trials), len(scores[0]), len(scores[1])) == (9, 3, 5)
     return trials, scores, summary
 
 
