@@ -9,7 +9,7 @@ besides, with what to do about it; of what a recipe says in vain Python warns.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,9 +92,12 @@ def open_study(study: str | Path) -> Study:
     return Study(study)
 
 
-def run(study: str | Path, **budget: float | None) -> Study:
-    """Start or resume a study; ``budget``: ``trials``, ``more``, ``hours``. Ctrl-C ends it."""
+def run(study: str | Path, *, prior: Sequence[str | Path] = (), **budget: float | None) -> Study:
+    """Start or resume a study; ``budget``: ``trials``, ``more``, ``hours``. Ctrl-C ends it.
+
+    ``prior`` are other studies that may have reported on the same items, see ``run --prior``.
+    """
     hush_libraries()
     with ProgressLine() as progress:
-        studies.run(Path(study), progress, lambda: False, Change.of(**budget))
+        studies.run(Path(study), progress, lambda: False, Change.of(**budget), [*map(str, prior)])
     return Study(study)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from search.report.measure import REPORT
 from search.spec.study_file import StudySpec
-from search.storage.locate import open_from
+from search.storage.locate import open_from, open_study
 from search.storage.study_record import Look, Record
 from search.trial.progress import Progress
 from search.trial.tasks import Tasks
@@ -36,13 +36,12 @@ def note_others(
         MergeError: There is no such study, or it has not begun. That the file's own ``prior`` is
             gone is none, once this study has begun: what was found when it began is stored.
     """
-    named = [*others]
+    opened = [open_study(name)[1] for name in others]
     if spec.search.prior is not None and record.about is None:
-        named.append(spec.search.prior)
+        opened.append(open_from(spec.search.prior, spec.folder)[1])
     pool = tasks.about()["pools"][REPORT]
     found = []
-    for name in named:
-        _, other = open_from(name, spec.folder)
+    for other in opened:
         seen = _seen_by(other, pool)
         found += seen
         if seen:

@@ -13,7 +13,13 @@ import yaml
 
 import mergetune
 from evaluators.protocol import Evaluator, Suite, TaskFacts, items_of
-from merge_core.errors import CheckpointError, DocumentError, EvaluationError, ParameterError
+from merge_core.errors import (
+    CheckpointError,
+    DocumentError,
+    EvaluationError,
+    MergeError,
+    ParameterError,
+)
 from tests.search.real import write_study
 
 Family = Callable[..., Path]
@@ -180,6 +186,8 @@ def test_study_is_run_and_read_as_frames(
     file = write_study(tmp_path / "small", trials=9)
     with pytest.raises(ParameterError, match=r"^--trial: unknown key"):
         mergetune.run(file, trial=1)
+    with pytest.raises(MergeError, match="nowhere"):
+        mergetune.run(file, prior=[tmp_path / "nowhere"])
     study = mergetune.run(file, trials=1)
     assert study.report.index[-1] == "winner"
     again = mergetune.open_study(file.parent)

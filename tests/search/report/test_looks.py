@@ -117,6 +117,16 @@ def test_the_study_files_prior_is_looked_at_when_a_study_begins(study: Study) ->
     assert run(two).looks == found.looks
 
 
+def test_another_study_is_named_from_the_working_directory(
+    pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = pair
+    run(one)
+    monkeypatch.chdir(one.folder.parent)
+    found = run(two, ["one"])
+    assert found.looks is not None
+
+
 def test_a_study_that_is_not_there_is_named_before_anything_is_searched(study: Study) -> None:
     spec = study(toy.SHORT)
     with pytest.raises(MergeError, match="nowhere"):
