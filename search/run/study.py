@@ -108,6 +108,6 @@ def _search_and_report(
     record.keep_looks(looks.looks_of(record, chosen.winner, len(tasks.pools[REPORT])))
     record.finish(report.to_json())
     winner = record.trial(chosen.winner)
-    results.write(spec.results, builder, winner, report, card_result(record, winner))
     pages.write(spec.results, Found.of(record, spec.folder.name))
+    results.write(spec.results, builder, winner, report, card_result(record, winner))
     return report

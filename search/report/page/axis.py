@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from search.report.page.numbers import MINUS
+from search.report.page.numbers import LARGE, LETTERS, MINUS, large
 
 STEPS = (1.0, 2.0, 5.0, 10.0)
 
@@ -67,6 +67,11 @@ class Axis:
 
     def _text(self, value: float) -> str:
         behind = max(0, -math.floor(math.log10(self.step) + 1e-9))
+        size = max(abs(self.low), abs(self.high))
+        if size >= LARGE:
+            power = max(p for p in LETTERS if size >= p)
+            behind = max(0, -math.floor(math.log10(self.step / power) + 1e-9))
+            return large(value, behind, size) if value else "0"
         if self.step >= 1:
             return f"{value:,.0f}".replace("-", MINUS)
         return f"{value:.{behind}f}".replace("-", MINUS)

@@ -106,20 +106,26 @@ def _scores(found: Found, trial: Trial, select: Scored, report: Scored | None) -
 
 def pareto(found: Found) -> Html | None:
     """Return the section on the front of a study with several objectives."""
-    values = {t.number: t.values for t in found.trials if t.values and t.state == "complete"}
+    done = [t for t in found.trials if t.values and t.state == "complete"]
+    first = {t.weights_digest: t for t in reversed(done)}.values()  # equal weights once
+    values = {t.number: t.values for t in sorted(first, key=lambda t: t.number)}
     if not values:
         return None
     names = [entry["name"] for entry in found.about["score"]["entries"]]
     best = set(front(values))
     pairs = list(islice(combinations(range(len(names)), 2), MOST_PAIRS))
     charts = [_pair(found, values, best, names, pair) for pair in pairs]
+    same: dict[tuple[float, ...], list[int]] = {}
+    for n in sorted(best):
+        same.setdefault(values[n], []).append(n)
     rows = [
-        (label(found.trials[n]), *(number(x) for x in values[n]))
-        for n in sorted(best, key=lambda n: [-x for x in values[n]])
+        (_named(found, numbers), *(number(x) for x in own))
+        for own, numbers in sorted(same.items(), reverse=True)
     ]
     said = (
         f"{counted(len(best), 'candidate')} that no other beats in every objective, on the search "
-        "items. Each stands for another trade; with noisy scores some are there by luck."
+        "items; higher is better, so what is to be low is negative. With noisy scores some are "
+        "there by luck."
     )
     signs = [("s-winner", "winner"), ("s-finalist", "on the front"), ("s-searched faint", "others")]
     return section(
@@ -134,6 +140,12 @@ def pareto(found: Found) -> Html | None:
         table(("candidate", *names), rows),
         note(f"Only the first {MOST_PAIRS} pairs are drawn.") if len(names) > 4 else None,
     )
+
+
+def _named(found: Found, numbers: Sequence[int]) -> str:
+    """Return how trials with the same values are called."""
+    more = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
+    return f"{label(found.trials[numbers[0]])}{more}"
 
 
 def _pair(

@@ -138,5 +138,5 @@ def kind_of(trial: Trial, winner: int | None, finalists: set[int]) -> str:
 
 def label(trial: Trial) -> str:
     """Return how a trial is called."""
-    name = "" if trial.baseline is None else f" ({shown_name(trial.baseline)})"
+    name = "" if trial.baseline is None else f", {shown_name(trial.baseline)}"
     return f"trial {trial.number}{name}"

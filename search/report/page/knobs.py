@@ -24,20 +24,21 @@ def knobs(found: Found) -> Html | None:
         return section("Importance of knobs", "importance", note(said))
     shown = list(found_.knobs.items())[:SHOWN]
     rows = [_row(name, 100 * share, 100 * Z * error) for name, (share, error) in shown]
-    line = None if found_.chance is None else 100 * found_.chance
+    clear = found_.chance is not None and found_.chance < 1
+    line = 100 * (found_.chance or 0.0) if clear else None
+    rest: list[Html] = []
     signs = [("s-searched", "importance with 95 % interval")]
-    if found_.chance is not None:
+    if clear:
         signs.append(("line zero dashed", "19 of 20 knobs without effect stay left of this"))
     drawn = forest(rows, wide=True, label="share of all knobs' importance, %", line=line)
+    if found_.chance is not None and not clear:
+        rest.append(note("No knob can be told from chance here: so few candidates differ."))
     left = len(found_.knobs) - len(shown)
-    more = note(f"{counted(left, 'knob')} of less importance not drawn.") if left else None
-    return section(
-        "Importance of knobs",
-        "importance",
-        figure(
-            "Which knobs decided", _how(found, found_.by, found_.count), drawn, legend(signs), more
-        ),
-    )
+    if left:
+        rest.append(note(f"{counted(left, 'knob')} of less importance not drawn."))
+    how = _how(found, found_.by, found_.count)
+    made = figure("Which knobs decided", how, drawn, legend(signs), *rest)
+    return section("Importance of knobs", "importance", made)
 
 
 def _row(name: str, share: float, error: float) -> Row:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 
 MINUS = "\N{MINUS SIGN}"
+LARGE = 1e5  # from here on numbers are in thousands, millions, ...
+LETTERS = {1e3: "k", 1e6: "M", 1e9: "G", 1e12: "T"}
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -14,6 +16,9 @@ def number(value: float | None, digits: int = 3) -> str:
         return "\N{EN DASH}"
     if math.isinf(value):
         return "∞" if value > 0 else f"{MINUS}∞"
+    if abs(value) >= LARGE:
+        power = max(p for p in LETTERS if abs(value) >= p)
+        return large(value, max(0, digits - int(math.log10(abs(value) / power))))
     size = abs(value)
     behind = digits if size < 10 else max(0, digits - int(math.log10(size)))
     found = f"{value:.{behind}f}"
@@ -22,13 +27,22 @@ def number(value: float | None, digits: int = 3) -> str:
     return found.replace("-", MINUS)
 
 
+def large(value: float, digits: int, size: float | None = None) -> str:
+    """Return a number in thousands, millions and so on; ``size``: by whose size, if not its own."""
+    powers = [p for p in LETTERS if (abs(value) if size is None else size) >= p]
+    power = max(powers, default=1.0)
+    return f"{value / power:.{digits}f}{LETTERS.get(power, '')}".replace("-", MINUS)
+
+
 def signed(value: float) -> str:
     """Return a difference."""
     return number(value) if value < 0 else f"+{number(value)}"
 
 
 def interval(low: float, high: float) -> str:
-    """Return the ends of an interval."""
+    """Return the ends of an interval; one without width is an exact number."""
+    if low == high:
+        return "exact"
     return f"{number(low)} to {number(high)}"
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from merge_core.recipe.schema import Recipe
+from merge_core.recipe.schema import Recipe, Slice, Source
 from search.report.page.found import Found
 from search.report.page.html import Html, element, text
 from search.report.page.page import page
 from search.report.summary import Report
+from search.scoring.pareto import front
 from search.spec.study_file import StudySpec
 from search.trial.trial import Trial
 from tests.search import toy
@@ -242,3 +243,28 @@ def test_attributes_and_texts_are_escaped() -> None:
     assert element("a", "<b>", title='"&\x07') == '<a title="&quot;&amp;\\x07">&lt;b&gt;</a>'
     assert element("p", Html("<b/>"), None, [1, "<"]) == "<p><b/>1&lt;</p>"
     assert text("\ud800") == "\\ud800"
+
+
+def test_path_of_layers_is_drawn_hop_by_hop(found: Found) -> None:
+    slices = (
+        Slice((Source("org/one", layer_range=(0, 2)),)),
+        Slice((Source("org/two", layer_range=(1, 2)),), input_scale=0.5),
+    )
+    stacked = Recipe("passthrough", slices=slices)
+    assert found.winner is not None
+    trials = [
+        replace(t, recipe=stacked) if t.number == found.winner.number else t for t in found.trials
+    ]
+    said = words(part(read(replace(found, trials=trials)), "recipe"))
+    assert "layer 1: layer 1 of org/one" in said
+    assert "layer 2: layer 1 of org/two, its input times 0.5" in said
+
+
+def test_front_names_each_trade_once(study: Study) -> None:
+    apart = toy.STUDY.replace("items:", "aggregate: apart\nitems:")
+    found = finished(study(apart, sampler="tpe"))
+    root = part(read(found), "front")
+    (table,) = [t for t in root.iter("table") if t.get("class") == "plain"]
+    rows = [words(row) for row in table.iter("tr")][1:]
+    values = {t.number: t.values for t in found.trials if t.values}
+    assert len(rows) == len({values[n] for n in front(values)})

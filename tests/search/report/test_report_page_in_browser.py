@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from search.report.page.found import Found
 from search.report.page.page import page
+from search.report.summary import Report
 from tests.search import toy
 from tests.search.report.pages import finished
 from tests.search.report.test_page import SAMPLES, stopped
@@ -50,6 +51,23 @@ def toy_named(text: str, folder: Path) -> Found:
         return finished(toy.spec_of(text, folder))
 
 
+def as_bytes(found: Found) -> Found:
+    """Return a study whose scores are of the size of a model."""
+
+    def scaled(data: Any) -> Any:
+        if isinstance(data, list):
+            return [scaled(x) for x in data]
+        if not isinstance(data, dict):
+            return data
+        numbers = ("mean", "low", "high", "estimate")
+        return {k: -2.3e6 * x if k in numbers else scaled(x) for k, x in data.items()}
+
+    assert found.report is not None
+    trials = [replace(t, value=-2.3e6 * (t.value or 0), stderr=9e4) for t in found.trials]
+    report = Report.from_json(scaled(found.report.to_json()))
+    return replace(found, report=report, trials=trials)
+
+
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
     """Return studies whose pages differ: whole, raced, with objectives, long names, unfinished."""
@@ -62,6 +80,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
         "raced": replace(whole, trials=raced),
         "apart": finished(toy.spec_of(APART, folder, sampler="tpe")),
         "named": toy_named(NAMED, folder),
+        "bytes": as_bytes(whole),
         "begun": replace(whole, report=None, samples={}, trials=whole.trials[:14]),
         "empty": replace(whole, report=None, samples={}, trials=[], distributions={}),
     }
@@ -90,7 +109,7 @@ def see(browser: Browser, file: Path, **settings: Any) -> Seen:
     return Seen(browser.new_context(**settings).new_page(), file)
 
 
-NAMES = ("whole", "raced", "apart", "named", "begun", "empty")
+NAMES = ("whole", "raced", "apart", "named", "bytes", "begun", "empty")
 
 
 @pytest.mark.parametrize("width", WIDTHS)
