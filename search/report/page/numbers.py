@@ -19,6 +19,7 @@ def number(value: float | None, digits: int = 3) -> str:
     if abs(value) >= LARGE:
         power = max(p for p in LETTERS if abs(value) >= p)
         return large(value, max(0, digits - int(math.log10(abs(value) / power))))
+    value += 0.0  # no negative zero
     size = abs(value)
     behind = digits if size < 10 else max(0, digits - int(math.log10(size)))
     found = f"{value:.{behind}f}"

@@ -21,6 +21,7 @@ MINUS = "\N{MINUS SIGN}"
         (1234.56, "1235"),
         (0.00012, "0.00012"),
         (0.0, "0.000"),
+        (-0.0, "0.000"),
         (1731584.0, "1.732M"),
         (-878591.4, f"{MINUS}878.6k"),
         (math.inf, "\N{INFINITY}"),
@@ -34,7 +35,7 @@ def test_number_has_four_digits_at_most_and_a_true_minus(value: float | None, sh
 
 
 def test_difference_has_its_sign_and_an_interval_without_width_is_exact() -> None:
-    assert (signed(0.1), signed(-0.1), signed(0.0)) == ("+0.100", f"{MINUS}0.100", "+0.000")
+    assert (signed(0.1), signed(-0.1), signed(-0.0)) == ("+0.100", f"{MINUS}0.100", "+0.000")
     assert interval(0.25, 0.5) == "0.250 to 0.500"
     assert interval(3.0, 3.0) == "exact"
 

@@ -19,6 +19,7 @@ from search.spec.study_file import StudySpec
 from search.trial.trial import Trial
 from tests.search import toy
 from tests.search.report.pages import begun, finished, part, parts, read, report_of, words
+from tests.search.report.test_depth import recipe
 
 Study = Callable[..., StudySpec]
 EVIL = "<script>alert('x')</script>&amp;\x1b[2J\u202e\x00\ufffe \"quoted\""
@@ -268,3 +269,30 @@ def test_front_names_each_trade_once(study: Study) -> None:
     rows = [words(row) for row in table.iter("tr")][1:]
     values = {t.number: t.values for t in found.trials if t.values}
     assert len(rows) == len({values[n] for n in front(values)})
+
+
+def test_mixture_has_its_knobs_and_its_dense_merge_over_depth(found: Found) -> None:
+    data = {
+        "merge_method": "task_arithmetic",
+        "base_model": "org/base",
+        "models": [{"model": "org/one", "parameters": {"weight": [0.1, 0.2, 0.3]}}],
+        "moe": {
+            "gate_mode": "random",
+            "experts": [{"source_model": "org/one"}, {"source_model": "org/two"}],
+        },
+    }
+    mixed = recipe(data)
+    assert found.winner is not None
+    trials = [
+        replace(t, recipe=mixed, params={"gate_mode": "random", "experts_per_token": 2})
+        if t.number == found.winner.number
+        else t
+        for t in found.trials
+    ]
+    root = part(read(replace(found, trials=trials)), "recipe")
+    said = words(root)
+    assert "gate_mode: random" in said
+    assert "experts_per_token" in said
+    assert [td.get("title") for td in root.iter("td") if td.get("title")] == [
+        *("layer 0, all tensors: 0.1", "layer 1, all tensors: 0.2", "layer 2, all tensors: 0.3"),
+    ]

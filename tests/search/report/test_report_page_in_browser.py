@@ -21,6 +21,7 @@ from tests.search.report.test_page import SAMPLES, stopped
 ROOT = Path(__file__).parents[3]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
+PATIENCE = 120_000  # ms, of a machine that has much else to do
 ARTIFACTS = ROOT / "tests" / "artifacts"
 WIDTHS = (1280, 400)
 SCHEMES = ("light", "dark")
@@ -89,7 +90,9 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS])
+        started = driver.chromium.launch(
+            executable_path=CHROMIUM, args=[*ARGUMENTS], timeout=PATIENCE
+        )
         yield started
         started.close()
 
@@ -99,6 +102,7 @@ class Seen:
 
     def __init__(self, shown: Page, file: Path) -> None:
         self.page, self.said, self.asked = shown, list[str](), list[str]()
+        shown.set_default_timeout(PATIENCE)
         shown.on("console", lambda message: self.said.append(message.text))
         shown.on("pageerror", lambda error: self.said.append(str(error)))
         shown.on("request", lambda request: self.asked.append(request.url))
