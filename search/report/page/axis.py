@@ -52,6 +52,8 @@ class Axis:
             low, high = low - span / 2, high + span / 2
         low, high = low - room * span, high + room * span
         step = nice((high - low) / most)
+        if math.floor(high / step) - math.ceil(low / step) < 1:  # one tick says nothing of a scale
+            step = nice(0.4 * step)
         return cls(low, high, max(1.0, step) if whole else step, label)
 
     def at(self, value: float) -> float:

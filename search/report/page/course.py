@@ -47,7 +47,7 @@ def _best(found: Found) -> Html | None:
     ]
     said = (
         f"The {found.metric} of the best candidate up to there (higher is better). It is the best "
-        "of many on the same items and so too high: the report items say what holds. Dotted lines: "
+        "of many on the same items and so too high: the report items say what holds. Dashed lines: "
         "what needed no search, on the same items."
     )
     signs = [("line best", "best so far"), ("line dashed s-baseline", "baseline")]
