@@ -115,5 +115,5 @@ class Study:
                 measured = trial.measured.get(pool, Measurement())
                 for task, scores in measured.scores.items():
                     items = record.about["pools"][pool][task]
-                    rows = zip(items, scores, strict=True)
+                    rows = zip(items, scores, strict=False)  # some have the first ones only
                     yield from ((trial.number, pool, task, *row) for row in rows)

@@ -68,6 +68,19 @@ def test_answers_are_all_scores_of_all_pools_by_item(spec: StudySpec, record: Re
         assert row.score == task.score_one(model, row.item)  # type: ignore[attr-defined]
 
 
+def test_who_was_measured_on_a_part_of_a_pool_has_rows_for_its_first_items(
+    spec: StudySpec, record: Record
+) -> None:
+    bench = toy.Toy(spec)
+    measure(record, bench, REPORT, [3], toy.Listener(), part={"gain": (0, 2)})
+    found = Study(spec.storage).answers.query("pool == 'report'")
+    assert found.item.tolist() == record.about["pools"]["report"]["gain"][:2]
+    model = bench.model(record.trial(3).recipe)
+    assert found.score.tolist() == [
+        bench.tasks.evaluators["gain"].score_one(model, item) for item in found.item
+    ]
+
+
 def test_report_has_a_row_for_every_candidate_and_a_column_for_every_entry(
     spec: StudySpec, record: Record
 ) -> None:
