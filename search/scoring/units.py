@@ -83,13 +83,15 @@ class Units:
     def looks(self, most: int = LOOKS) -> tuple[int, ...]:
         """Return after how many units is looked: ascending, the last is ``count``.
 
-        The steps are geometric, from a twelfth of the units on but not before ``FIRST``: what is
-        far worse is seen soon, and later a look only pays with much more than the one before.
+        The steps are geometric, from a sixth of the units on but not before ``FIRST``: what is far
+        worse is seen soon, and later a look only pays with much more than the one before. An
+        estimate from a twelfth of the units has 1.6 times the error of one from a sixth (20 items
+        a task at the quickstart), and samplers learn from it.
 
         Args:
             most: Most looks, at least 1.
         """
-        first = min(self.count, max(FIRST, math.ceil(self.count / 12)))
+        first = min(self.count, max(FIRST, math.ceil(self.count / 6)))
         steps = max(1, most - 1)
         ratio = (self.count / first) ** (1 / steps)
         found = {round(first * ratio**i) for i in range(steps)} if most > 1 else set()
