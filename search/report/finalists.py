@@ -12,12 +12,16 @@ from search.trial.budget import searched
 from search.trial.tasks import SEARCH, Tasks
 from search.trial.trial import Trial
 
+Z = 1.959963984540054  # normal quantile of a 95 % interval
+
 
 def finalists(record: Record, tasks: Tasks, most: int) -> tuple[int, ...]:
     """Return the finalists' numbers, best search score first; stored, so that they stay the same.
 
-    They are the complete trials whose interval of the paired difference to the best search score
-    reaches 0, of equal weights the first only, at most so many, the best first. The mean of the
+    They are the trials that may be as good as the best search score: complete ones whose interval
+    of the paired difference to it reaches 0, stopped ones whose estimate's interval reaches it (a
+    race stops who is not better by a margin, so many are as good); of equal weights the first only,
+    at most so many, the best first. The mean of the
     last generation and that of the last steps by gradient are among them in any case: it averages
     the search's luck, so its own search score is no reason to leave it out. With several objectives
     they are the front, if need be thinned.
@@ -42,6 +46,8 @@ def _chosen(trials: Sequence[Trial], tasks: Tasks, most: int) -> list[int]:
     done = [trial for trial in trials if trial.state == "complete"]
     if not done:
         raise MergeError("no trial is complete, so there is no winner; see `mergetune trials`")
+    if not done[0].values:
+        done = [trial for trial in trials if trial.state in ("complete", "stopped")]
     first = {trial.weights_digest: trial for trial in reversed(done)}
     by_number = {t.number: t for t in sorted(first.values(), key=lambda t: t.number)}
     overall = {n: t.value or 0.0 for n, t in by_number.items()}
@@ -67,5 +73,10 @@ def _means(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def _reaches(trial: Trial, best: Trial, tasks: Tasks) -> bool:
+    if trial.state == "stopped":
+        assert trial.value is not None
+        assert trial.stderr is not None
+        assert best.value is not None
+        return trial.value + Z * trial.stderr >= best.value
     ours, theirs = (tasks.oriented(t.search.scores, SEARCH) for t in (trial, best))
     return tasks.aggregate.on_search().difference(ours, theirs).high >= 0

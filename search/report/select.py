@@ -102,13 +102,20 @@ def choose(
 
 
 def _weighed(tasks: Tasks, trials: Sequence[Trial]) -> Weighed:
-    """Weigh trials by their scores on the select and the search pool."""
+    """Weigh trials by their scores on the select pool, and on search items that all have seen."""
     pools = [SELECT, *([] if tasks.steering else [SEARCH])]  # else search is in another unit
     found = [
-        evidence(tasks.aggregate, [tasks.oriented(t.measured[pool].scores, pool) for t in trials])
+        evidence(tasks.aggregate, [tasks.oriented(x, pool) for x in _common(trials, pool)])
         for pool in pools
     ]
     return weighed(*found)
+
+
+def _common(trials: Sequence[Trial], pool: str) -> list[Mapping[str, Sequence[float]]]:
+    """Return the trials' scores of the first items of a pool, as many as each of them has seen."""
+    each = [trial.measured[pool].scores for trial in trials]
+    seen = {task: min(len(scores[task]) for scores in each) for task in each[0]}
+    return [{task: scores[task][:n] for task, n in seen.items()} for scores in each]
 
 
 def _best(ranks: Weighed) -> int:

@@ -1,4 +1,4 @@
-"""A race: a candidate sees the search items look by look, and is stopped where it cannot win.
+"""A race: a candidate sees the search items look by look, and is stopped where it cannot lead.
 
 The order of the items is the pool's, which is random; looks are after so many of its units
 (``scoring/units``), in each of which every task has its share. After a look the claim that the

@@ -160,8 +160,8 @@ def _stopped(found: Found) -> Html | None:
     said = (
         f"{counted(len(stopped), 'candidate')} of {len(stopped) + len(full):,} were stopped, half "
         f"of them by {percent(median(shares.values()))} of the search items; {saved:,} items were "
-        f"not evaluated for it. {_rules(found)}Its score on all items is an estimate, and it "
-        f"cannot win. {_price(found)}"
+        f"not evaluated for it. {_rules(found)}Its score on all items is an estimate. "
+        f"{_price(found)}"
     )
     signs = [("s-stopped", "stopped"), ("s-searched faint", "saw all items")]
     return figure("Who was stopped when", said, chart.html(), legend(signs))

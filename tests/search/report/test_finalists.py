@@ -12,7 +12,7 @@ import pytest
 from merge_core.errors import StorageError
 from search.report.finalists import finalists
 from search.report.measure import measure, part_of_report
-from search.report.select import choose
+from search.report.select import _weighed, choose
 from search.report.summarize import summarize
 from search.samplers.steps import Measured
 from search.spec.study_file import StudySpec
@@ -57,7 +57,33 @@ def test_they_are_the_best_ones_at_most_so_many_and_equal_weights_once(bench: to
     assert finalists(record_of(*trials), bench.tasks, 4) == (0, 1, 2, 4)
 
 
-def test_a_stopped_or_failed_trial_is_none(bench: toy.Toy) -> None:
+def test_a_stopped_trial_is_one_where_its_estimate_may_be_that_of_the_best(bench: toy.Toy) -> None:
+    best = answered(bench, 0, [*range(6)])
+    assert best.value is not None
+    near, far = (
+        replace(answered(bench, n, [0]), state="stopped", value=best.value - gap, stderr=0.1)
+        for n, gap in ((1, 0.19), (2, 0.21))
+    )
+    assert finalists(record_of(best, near, far), bench.tasks, 8) == (0, 1)
+
+
+def test_finalists_are_weighed_by_search_items_that_all_of_them_have_seen(bench: toy.Toy) -> None:
+    whole, other = answered(bench, 0, [*range(5)]), answered(bench, 1, [*range(4, 9)])
+    seen = {task: scores[:5] for task, scores in other.search.scores.items()}
+    part = replace(other, state="stopped", measured={"search": Measurement(seen)})
+    selected = Measurement({"gain": [1.0, 0.0] * 5, "loss": [-1.0, 0.0] * 5})
+    trials = [replace(t, measured={**t.measured, "select": selected}) for t in (whole, part)]
+    found = _weighed(bench.tasks, trials)
+    cut = {task: scores[:5] for task, scores in whole.search.scores.items()}
+    same = [
+        replace(trials[0], measured={"search": Measurement(cut), "select": selected}),
+        trials[1],
+    ]
+    assert found == _weighed(bench.tasks, same)
+    assert found.order[0] > found.order[1], "4 of the first 5 items more"
+
+
+def test_a_failed_trial_is_none(bench: toy.Toy) -> None:
     bad = replace(answered(bench, 1, [*range(10)]), state="failed")
     assert finalists(record_of(answered(bench, 0, [1]), bad), bench.tasks, 8) == (0,)
 
