@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from merge_core.output.model_card import CardResult, code
+from search.report.markdown import words
 from search.report.measure import REPORT
 from search.report.summary import Candidate, Report, Scored
 from search.scoring.intervals import Estimate
 from search.space.starting_points import BASE, UNIFORM
 from search.storage.study_record import Record
 from search.trial.trial import Trial
-
-_ACTIVE = re.compile(r"([\\`*_{}\[\]()<>#|~])")  # what Markdown takes for its own
 
 
 def card_result(record: Record, trial: Trial) -> CardResult:
@@ -72,10 +70,10 @@ def _text(report: Report, trial: Trial, scored: Scored) -> str:
     which += "".join(f"; in the report {code(name)}" for name in names)
     parts = [
         f"Trial {trial.number} of the mergetune study {code(report.study)}: {which}.",
-        *([_escaped(sentence) for sentence in report.sentences] if won else []),
+        *([words(sentence) for sentence in report.sentences] if won else []),
         _table(report, trial, scored),
         f"95 % intervals, on {report.pools[REPORT]} report items; nothing was chosen by them.",
-        "\n".join(f"- {_escaped(notice)}" for notice in report.notices),
+        "\n".join(f"- {words(notice)}" for notice in report.notices),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -117,11 +115,6 @@ def _estimate(x: Estimate) -> str:
 
 def _number(x: float) -> str:
     return f"{x:.4f}" if abs(x) < 1e4 else f"{x:.4g}"
-
-
-def _escaped(text: str) -> str:
-    plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return _ACTIVE.sub(r"\\\1", plain)
 
 
 def _in_cell(text: str) -> str:

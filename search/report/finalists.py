@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from merge_core.errors import MergeError
+from search.scoring.intervals import Z95
 from search.scoring.pareto import front, thinned
 from search.space.starting_points import mean_name
 from search.storage.study_record import Finalists, Record
 from search.trial.budget import searched
 from search.trial.tasks import SEARCH, Tasks
 from search.trial.trial import Trial
-
-Z = 1.959963984540054  # normal quantile of a 95 % interval
 
 
 def finalists(record: Record, tasks: Tasks, most: int) -> tuple[int, ...]:
@@ -77,6 +76,6 @@ def _reaches(trial: Trial, best: Trial, tasks: Tasks) -> bool:
         assert trial.value is not None
         assert trial.stderr is not None
         assert best.value is not None
-        return trial.value + Z * trial.stderr >= best.value
+        return trial.value + Z95 * trial.stderr >= best.value
     ours, theirs = (tasks.oriented(t.search.scores, SEARCH) for t in (trial, best))
     return tasks.aggregate.on_search().difference(ours, theirs).high >= 0

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from search.scoring.intervals import Z95
 from search.trial.racing import Judge, Track, foreseen, rivals
 from search.trial.tasks import SEARCH, Tasks
 from search.trial.trial import Trial
 
 MOST = 100  # trials that are raced again, of more an even choice
-COVERED = 1.96  # standard errors, half of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -146,5 +146,5 @@ def _at_look(items: int, stopped: int, off: Sequence[tuple[float, float]]) -> At
         stopped=stopped,
         bias=float(away.mean()),
         rmse=math.sqrt(float((away**2).mean())),
-        covered=float((np.abs(away) <= COVERED * errors).mean()),
+        covered=float((np.abs(away) <= Z95 * errors).mean()),
     )

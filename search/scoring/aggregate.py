@@ -46,6 +46,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from search.scoring.intervals import (
+    Z95,
     Estimate,
     Scores,
     combined,
@@ -58,7 +59,6 @@ from search.spec.score import Kind
 
 LEVEL = 0.95
 _OF_MISSES = 0.8  # for the differences; the rest for the models themselves
-_Z = 1.959963984540054  # normal quantile of LEVEL
 Vectors = Mapping[str, Scores]  # task -> scores of its items, higher is better
 
 
@@ -195,7 +195,7 @@ class Aggregate:
         found = self.estimate(vectors)
         if self.kind in ("mean", "apart"):
             return found.mean, self.mean.error(vectors)
-        return found.mean, (found.high - found.low) / 2 / _Z
+        return found.mean, (found.high - found.low) / 2 / Z95
 
     def estimate(self, vectors: Vectors, level: float = LEVEL) -> Estimate:
         """Return the number with its interval. Arguments and errors: see ``value``."""

@@ -47,6 +47,8 @@ from search.scoring.samples import Vector as Vector
 from search.scoring.samples import linearised as linearised
 from search.scoring.samples import sample_of as sample_of
 
+Z95 = 1.959963984540054  # normal quantile of a 95 % interval: half its width, in standard errors
+
 
 @dataclass(frozen=True)
 class Estimate:

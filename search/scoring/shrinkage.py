@@ -31,10 +31,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from search.scoring.aggregate import Aggregate, Vectors
+from search.scoring.intervals import Z95
 from search.scoring.samples import Vector, sample_of
 
 OF_SEARCH = 0.5  # what a search item counts of a select item
-_Z = 1.959963984540054  # normal quantile of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def evidence(aggregate: Aggregate, candidates: Sequence[Vectors]) -> Evidence:
         return Evidence(values, 0.0)
     centre = _mean(candidates)
     found = [aggregate.difference(vectors, centre) for vectors in candidates]
-    squares = [((x.high - x.low) / 2 / _Z) ** 2 for x in found]
+    squares = [((x.high - x.low) / 2 / Z95) ** 2 for x in found]
     return Evidence(values, sum(squares) / len(squares))
 
 

@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from merge_core.printable import printable
+from search.scoring.intervals import Z95
 from search.space.starting_points import PARENT, UNIFORM
 from search.trial.progress import Phase
 from search.trial.trial import Trial
@@ -117,7 +118,7 @@ def _scored(trial: Trial | None) -> str:
         return "none yet"
     value, interval = f"{trial.value:.4f}", ""
     if trial.stderr is not None and math.isfinite(trial.stderr):
-        low, high = (trial.value + z * trial.stderr for z in (-1.96, 1.96))
+        low, high = (trial.value + z * trial.stderr for z in (-Z95, Z95))
         interval = f" (95 %: {low:.4f} to {high:.4f})"
     name = f", {one_line(trial.baseline)}" if trial.baseline else ""
     return f"{value}{interval}  trial {trial.number}{name}"

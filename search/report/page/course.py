@@ -8,9 +8,10 @@ from statistics import median
 
 from search.report.page.axis import Axis
 from search.report.page.chart import Chart, Point, figure, legend
-from search.report.page.found import Found, Z, kind_of, label, shown_name
+from search.report.page.found import Found, kind_of, label, shown_name
 from search.report.page.html import Html, details, element, join, section, table
 from search.report.page.numbers import counted, number, percent
+from search.scoring.intervals import Z95
 from search.space.starting_points import BASE, UNIFORM
 from search.trial.budget import seconds
 from search.trial.trial import Trial
@@ -97,7 +98,7 @@ def _all(found: Found) -> Html | None:
     finalists, winner = {t.number for t in found.finalists}, found.winner
     best = None if winner is None else winner.number
     kinds = {t.number: kind_of(t, best, finalists) for t in scored}
-    ends = [(t.value or 0.0) + s * Z * (t.stderr or 0.0) for t in scored for s in (-1, 1)]
+    ends = [(t.value or 0.0) + s * Z95 * (t.stderr or 0.0) for t in scored for s in (-1, 1)]
     chart = Chart(
         "every candidate's search score with its interval",
         Axis.of([t.number for t in scored], "trial, in order of settling", whole=True, room=0.015),
@@ -108,7 +109,7 @@ def _all(found: Found) -> Html | None:
     told: Callable[[Trial], str | None] = _told if len(scored) <= WITH_TOOLTIPS else lambda _: None
     order = sorted(scored, key=lambda t: (kinds[t.number] in ("finalist", "winner"), t.number))
     for trial in order:
-        value, error, kind = trial.value or 0.0, Z * (trial.stderr or 0.0), kinds[trial.number]
+        value, error, kind = trial.value or 0.0, Z95 * (trial.stderr or 0.0), kinds[trial.number]
         look = LOOKS[kind][0]
         if error:
             weight = "" if kind == "winner" else " thin"
@@ -134,7 +135,7 @@ def _without_far_ones(ends: list[float]) -> list[float]:
 
 
 def _told(trial: Trial) -> str:
-    error = "" if trial.stderr is None else f" ± {number(Z * trial.stderr)}"
+    error = "" if trial.stderr is None else f" ± {number(Z95 * trial.stderr)}"
     return f"{label(trial)}: {number(trial.value)}{error}"
 
 

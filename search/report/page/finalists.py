@@ -8,10 +8,11 @@ from itertools import combinations, islice
 from search.report.page.axis import Axis
 from search.report.page.chart import Chart, figure, legend
 from search.report.page.forest import Point, Row, forest
-from search.report.page.found import Found, Z, label
+from search.report.page.found import Found, label
 from search.report.page.html import Html, element, note, section, table
 from search.report.page.numbers import counted, number, signed
 from search.report.summary import Scored
+from search.scoring.intervals import Z95
 from search.scoring.pareto import front
 from search.trial.trial import Trial
 
@@ -96,7 +97,7 @@ def _rows(found: Found) -> list[tuple[str, Scores]]:
 def _scores(found: Found, trial: Trial, select: Scored, report: Scored | None) -> Scores:
     scores: dict[str, tuple[float, float, float]] = {}
     if trial.value is not None and not found.steered_by:
-        error = Z * (trial.stderr or 0.0)
+        error = Z95 * (trial.stderr or 0.0)
         scores["search"] = (trial.value, trial.value - error, trial.value + error)
     for pool, one in (("select", select), ("report", report)):
         if one is not None:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 KINDS = {PARENT: "{} (parent)", SIMPLE: "{} (simple merge)", FRONT: "trial {} (front)"}
-Z = 1.959963984540054  # of 95 %
 
 
 @dataclass(frozen=True)

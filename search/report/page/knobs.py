@@ -7,9 +7,10 @@ import re
 from search.report.importance import LEAST, importance
 from search.report.page.chart import figure, legend
 from search.report.page.forest import Point, Row, forest
-from search.report.page.found import Found, Z
+from search.report.page.found import Found
 from search.report.page.html import Html, note, section
 from search.report.page.numbers import counted, number
+from search.scoring.intervals import Z95
 
 SHOWN = 24  # knobs that are drawn
 
@@ -23,7 +24,7 @@ def knobs(found: Found) -> Html | None:
         said = f"Too few candidates for that: fewer than {LEAST} were drawn and scored."
         return section("Importance of knobs", "importance", note(said))
     shown = list(found_.knobs.items())[:SHOWN]
-    rows = [_row(name, 100 * share, 100 * Z * error) for name, (share, error) in shown]
+    rows = [_row(name, 100 * share, 100 * Z95 * error) for name, (share, error) in shown]
     clear = found_.chance is not None and found_.chance < 1
     line = 100 * (found_.chance or 0.0) if clear else None
     rest: list[Html] = []

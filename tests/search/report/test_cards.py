@@ -11,7 +11,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCardData
 
-from search.report.cards import _escaped, card_result
+from search.report.cards import card_result
+from search.report.markdown import words
 from search.report.select import choose
 from search.report.summarize import summarize
 from search.report.summary import Report
@@ -63,7 +64,7 @@ def test_the_text_has_a_row_for_each_that_it_is_compared_with(found: Any) -> Non
     if ":" in report.best_simple:
         labels[0] += f", `{report.best_simple.partition(':')[2]}`"
     assert len(report.sentences) > 1
-    assert all(_escaped(sentence) in text for sentence in report.sentences)
+    assert all(words(sentence) in text for sentence in report.sentences)
     assert [row[0].strip("| ") for row in rows] == [
         "", "---", "this model", f"best parent, `{report.best_parent.partition(':')[2]}`",
         *labels, "base",
@@ -81,7 +82,7 @@ def test_a_trial_that_is_named_but_did_not_win_says_so_and_has_its_own_scores(fo
     won = report.winner.trial
     assert f"not the winner, which is trial {won}; in the report `base`." in result.text
     assert "| winner |" in result.text
-    assert _escaped(report.sentences[0]) not in result.text, "they are about the winner"
+    assert words(report.sentences[0]) not in result.text, "they are about the winner"
     (index,) = result.metadata["model-index"]
     values = [metric["value"] for x in index["results"] for metric in x["metrics"]]
     assert values == [x.mean for x in base.report.tasks.values()]
