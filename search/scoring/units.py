@@ -26,7 +26,7 @@ from itertools import groupby
 
 from merge_core.errors import ParameterError
 
-LOOKS = 8  # at most; the last one sees the whole pool
+LOOKS = 12  # at most; the last one sees the whole pool
 FIRST = 8  # units, the fewest after which anything can be decided
 
 

@@ -54,7 +54,7 @@ def costs(found: Costs) -> None:
     print(
         f"a build: {found.build:.3g} s, the first {found.first_build:.3g} s\n"
         f"an item: {', '.join(each)}\n"
-        f"items of a candidate: {items}; {found.items_scored} scored in all\n"
+        f"items of a candidate: {items}; at most {found.items_scored} scored in all\n"
         f"a trial: {found.seconds['trial']:.3g} s{step if found.steps else ''}\n"
         f"in all: about {took['all']}: {several.baselines} baselines {took['baselines']}, "
         f"{several.trials} trials {took['search']}, {several.select} candidates on select items "

@@ -163,7 +163,7 @@ def test_costs_are_printed_for_people(
     assert lines[:-1] == [
         "a build: 3 s, the first 10 s",
         "an item: gain 500 ms, loss 2e+03 ms",
-        "items of a candidate: 20 search, 20 select, 20 report; 2860 scored in all",
+        "items of a candidate: 20 search, 20 select, 20 report; at most 2860 scored in all",
         "a trial: 28 s",
         "in all: about 1h06m: " + ", ".join(parts),
     ]
