@@ -105,7 +105,7 @@ score:
   - {evaluator: multiple_choice, file: questions.jsonl, prompt: "{{ question }}", choices: options,
      gold: gold, weight: 0.5, steer: margin}
   - {evaluator: bits_per_byte, file: questions.jsonl, text: question}
-items: {search: 3, select: 3, report: 3}
+items: {search: 3, select: 4, report: 4}
 search: {sampler: tpe, seed: 3, trials: 6, finalists: 2}
 storage: sqlite:///results/study.db
 """
