@@ -93,10 +93,7 @@ def open_study(study: str | Path) -> Study:
 
 
 def run(study: str | Path, *, prior: Sequence[str | Path] = (), **budget: float | None) -> Study:
-    """Start or resume a study; ``budget``: ``trials``, ``more``, ``hours``. Ctrl-C ends it.
-
-    ``prior`` are other studies that may have reported on the same items, see ``run --prior``.
-    """
+    """Start or resume a study; ``budget``, ``prior``: as the options of ``mergetune run``."""
     hush_libraries()
     with ProgressLine() as progress:
         studies.run(Path(study), progress, lambda: False, Change.of(**budget), [*map(str, prior)])

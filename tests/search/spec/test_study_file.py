@@ -382,6 +382,7 @@ def test_the_names_of_the_report_are_those_of_the_baselines() -> None:
         selection.FRONT,
         starting_points.STARTED,
         starting_points.PRIOR,
+        starting_points.MEAN,
     ) == study_file.OURS
 
 
