@@ -14,7 +14,7 @@ What is done is kept in the folder ``--out`` and not done again, a study that wa
 Seeds or arms may run side by side in two processes with the same folder; whatever is there is
 printed.
 
-    python benchmarks/racing.py --out /tmp/racing --seeds 0 1 2 3 4 --arms full raced budget
+    python benchmarks/racing.py --out FOLDER --seeds 0 1 2 3 4 --arms full raced budget
 """
 
 from __future__ import annotations
