@@ -121,7 +121,11 @@ def test_a_database_alone_brings_no_code_of_task_files(mergetune, monkeypatch, t
 def test_best_shows_the_winning_recipe(mergetune, study):
     code, out, _ = mergetune("best", study)
     assert code == 0
-    assert "is the number that holds.\n\nmerge_method:" in out
+    assert "is the number that holds.\n" in out
+    assert (
+        "search items unseen, of candidates that were not better than the best by 0.02.\n\nmerge"
+        in out
+    )
     code, out, _ = mergetune("best", study, "--json")
     assert json.loads(out)["recipe"]["merge_method"] in ("task_arithmetic", "linear")
 

@@ -192,7 +192,7 @@ def test_steps_by_gradient_are_measured_by_one_of_them(
     assert (found.steps, found.candidates.trials) == (steps, 8)
     pool = found.items["search"]
     drawn = found.candidates.baselines + 8 - steps
-    later = found.candidates.select * found.items["select"]
+    later = (found.candidates.select + found.candidates.again) * found.items["select"]
     later += found.candidates.report * found.items["report"]
     mean = (found.items_scored - later - drawn * pool) / max(steps, 1)
     assert (mean > 3) == (steps > 0), "a backward pass counts as three evaluations of an item"

@@ -75,7 +75,7 @@ DAMAGED = [
     *[("trial", key, x) for key in ("stderr",) for x in ("text", [], "{broken")],
     ("trial", "scores", {"gain": [0.5]}),
     ("trial", "scores", {"gain": [0.5, 0.5, 0.5, 0.5, "x"]}),
-    *[("study", key, x) for key in ("mergetune", "select:0") for x in KINDS],
+    *[("study", key, x) for key in ("mergetune", "select:1") for x in KINDS],
     ("study", "summary", "{broken"),
 ]
 
