@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from evaluators.clusters import content
 from search.report.measure import REPORT
 from search.spec.study_file import StudySpec
 from search.storage.locate import open_from, open_study
@@ -82,7 +83,7 @@ def _seen_by(other: Record, pool: Pool) -> list[Look]:
     """Return the looks of another study at a pool's items."""
     assert other.about is not None
     theirs = _contents(other.about["pools"][REPORT])
-    shared = sum(_content(id_) in theirs for ids in pool.values() for id_ in ids)
+    shared = sum(content(id_) in theirs for ids in pool.values() for id_ in ids)
     if not shared:
         return []
     found = [*_own(other, shared), *other.looks]
@@ -121,8 +122,4 @@ def _once(looks: Iterable[Look]) -> tuple[Look, ...]:
 
 
 def _contents(pool: Pool) -> set[str]:
-    return {_content(id_) for ids in pool.values() for id_ in ids}
-
-
-def _content(id_: str) -> str:
-    return id_.partition("#")[0]
+    return {content(id_) for ids in pool.values() for id_ in ids}

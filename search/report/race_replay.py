@@ -10,7 +10,7 @@ those of baselines are news; in one that did not (``race: off``) it is every tri
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +83,7 @@ def replayed(tasks: Tasks, track: Track, trials: Sequence[Trial], most: int = MO
     whole = [t for t in trials if t.state == "complete" and t.same_as is None]
     again = _evenly(whole[1:], most)  # the first one has no rival
     found = [_raced(tasks, track, trial, trials[: trial.number]) for trial in again]
-    sizes = [sum(_prefix(track, look).values()) for look in track.looks]
+    sizes = [sum(track.prefix(look).values()) for look in track.looks]
     ends = [run.stopped for run in found]
     ended = [(run, run.stopped) for run in found if run.stopped is not None]
     return Replay(
@@ -113,7 +113,7 @@ def _raced(tasks: Tasks, track: Track, trial: Trial, before: Sequence[Trial]) ->
     judge = Judge(tasks, track, [t.search.scores for t in against])
     stopped, off = None, []
     for i, look in enumerate(track.looks[:-1]):
-        seen = {t: trial.search.scores[t][:n] for t, n in _prefix(track, look).items()}
+        seen = {t: trial.search.scores[t][:n] for t, n in track.prefix(look).items()}
         if stopped is None and judge.beaten(seen) is not None:
             stopped = i
         expected = foreseen(tasks, track, seen, before)
@@ -127,10 +127,6 @@ def _value(tasks: Tasks, trial: Trial) -> float:
     contributions = tasks.contributions(trial.search.scores, SEARCH)
     means = {task: float(x.mean()) for task, x in contributions.items()}
     return tasks.aggregate_of(SEARCH).at(means)
-
-
-def _prefix(track: Track, look: int) -> Mapping[str, int]:
-    return {**track.units.prefix(look), **track.whole}
 
 
 def _evenly(trials: Sequence[Trial], most: int) -> list[Trial]:

@@ -32,7 +32,7 @@ class Rival:
         return self.role if self.role == "the uniform merge" else f"{self.role} ({self.name})"
 
 
-def verdict(difference: Estimate) -> Verdict:
+def verdict(difference: Estimate | Difference) -> Verdict:
     """Return what an interval of a difference shows."""
     if difference.low > 0:
         return "better"

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from search.report.page.numbers import interval, number, signed
-from search.report.summary import Difference, Report
+from search.report.sentences import verdict
+from search.report.summary import Difference, Report, Verdict
+
+SAID: dict[Verdict, str] = {
+    "better": "is better than",
+    "worse": "is worse than",
+    "no difference shown": "shows no difference to",
+}
 
 
 def rivals(report: Report) -> dict[str, tuple[str, Difference]]:
@@ -38,14 +45,8 @@ def _each(report: Report) -> list[str]:
     items = report.pools["report"]
     found = []
     for what, (_, x) in rivals(report).items():
-        if x.low > 0:
-            verdict = "is better than"
-        elif x.high < 0:
-            verdict = "is worse than"
-        else:
-            verdict = "shows no difference to"
         found.append(
-            f"It {verdict} the {what}: {signed(x.estimate)} (95 % interval {signed(x.low)} to "
-            f"{signed(x.high)}, paired over {items:,} items)."
+            f"It {SAID[verdict(x)]} the {what}: {signed(x.estimate)} (95 % interval "
+            f"{signed(x.low)} to {signed(x.high)}, paired over {items:,} items)."
         )
     return found

@@ -21,11 +21,8 @@ def shown(tasks: Tasks) -> str | None:
     by 4 studies of 5. Where scores are no shares of 1 it is in standard deviations of an item's
     difference, which nobody knows yet. None where all scores are exact.
     """
-    counts = {
-        task: len({e.cluster_ids[i] for i in tasks.pools[REPORT].of(task)})
-        for task, e in tasks.evaluators.items()
-        if not e.exact
-    }
+    clusters, exact = tasks.clusters(REPORT), tasks.exact(REPORT)
+    counts = {task: len({*ids}) for task, ids in clusters.items() if task not in exact}
     forms = [_within(form, counts) for form in _forms(tasks.aggregate)]
     if not any(forms):
         return None

@@ -108,11 +108,15 @@ class Track:
             "whole": dict(self.whole),
         }
 
+    def prefix(self, look: int) -> dict[str, int]:
+        """Return how many items of each task are seen after ``look`` units."""
+        return {**self.units.prefix(look), **self.whole}
+
     def blocks(self) -> Iterator[Blocks]:
         """Yield what is scored from one look to the next."""
         before: Mapping[str, int] = {}
         for look in self.looks:
-            now = {**self.units.prefix(look), **self.whole}
+            now = self.prefix(look)
             yield {task: (before.get(task, 0), n) for task, n in now.items()}
             before = now
 
