@@ -11,8 +11,12 @@ import typer
 
 from merge_core import api
 from merge_core.atomic_write import write_whole
-from merge_core.errors import MergeError, ParameterError
+from merge_core.errors import MergeError
 from merge_core.inspect import report as inspection
+from search.commands.report import report
+from search.commands.reproduce import reproduce
+from search.commands.run import run
+from search.commands.stored import best, export, trials
 from search.draft import evolve, from_recipe
 from search.draft.init import Given
 from search.draft.init import init as first_study
@@ -22,51 +26,35 @@ from search.options import (
     Config,
     DryRun,
     Files,
-    Hours,
     Html,
-    InAll,
     IncludePath,
     Inspected,
     Json,
     Layers,
-    More,
     NoTasks,
     NotOpened,
     Out,
     Overwrite,
     Plugins,
-    Priors,
     SendKeys,
     Strict,
-    Study,
     StudyOut,
     Texts,
     Trials,
     TrustTasks,
 )
-from search.report import files
-from search.report import reproduce as reproduction
-from search.report.cards import card_result
-from search.report.summary import Report
-from search.report_command import report
 from search.run import caches
 from search.run import check as checks
 from search.run import dry_run as dry_runs
-from search.run import study as studies
 from search.run.inspect_layers import inspect_layers
 from search.run.unforeseen import traceback_kept
-from search.scoring.pareto import front
-from search.storage.locate import chosen, open_study, winner
-from search.trial.budget import Change
-from search.trial.builder import Builder
-from search.trial.worker import Worker
 from search.views import plugin_table, tables
 from search.views.answers import answer as _answer
 from search.views.answers import made as _made
 from search.views.answers import warn as _warn
 from search.views.answers import written as _written
 from search.views.inspections import Shown
-from search.views.progress_line import ProgressLine, Stopper, hush_libraries
+from search.views.progress_line import hush_libraries
 from search.views.terminal import printable_output
 
 app = typer.Typer(
@@ -175,61 +163,8 @@ def import_mergekit(
     _written(made, as_json)
 
 
-@app.command()
-def run(
-    study: Annotated[Path, typer.Argument(help="A study file or its folder.")],
-    trials: InAll = None,
-    more: More = None,
-    hours: Hours = None,
-    prior: Priors = None,
-    dry_run: DryRun = False,
-    plugin: Plugins = None,
-    trust_tasks: TrustTasks = False,
-    send_key: SendKeys = None,
-    as_json: Json = False,
-) -> None:
-    """Start a study, or resume it, and report its winner; the budget given here is this run's."""
-    try:
-        change = Change.of(trials=trials, more=more, hours=hours)
-    except ParameterError as error:
-        raise typer.BadParameter(str(error)) from error
-    if dry_run:
-        costs = dry_runs.dry_run(study, change)
-        _answer(as_json, costs.plain(), lambda: tables.costs(costs))
-        return
-    with ProgressLine() as progress:
-        report = studies.run(study, progress, Stopper(), change, prior or ())
-    if report is None:
-        print("stopped; run it again to go on", file=sys.stderr)
-        raise typer.Exit(1)
-    _answer(as_json, report.to_json(), lambda: tables.report(report))
-
-
-@app.command()
-def trials(
-    study: Study, plugin: Plugins = None, send_key: SendKeys = None, as_json: Json = False
-) -> None:
-    """List a study's trials."""
-    spec, record = open_study(study)
-    best = front({t.number: t.values for t in record.trials if t.values})
-    rows = [t.row() | ({"front": t.number in best} if best else {}) for t in record.trials]
-    _answer(as_json, rows, lambda: tables.trials(spec, record))
-
-
-@app.command()
-def best(
-    study: Study, plugin: Plugins = None, send_key: SendKeys = None, as_json: Json = False
-) -> None:
-    """Show a finished study's report and its winning recipe."""
-    _, record = open_study(study)
-    trial, summary = winner(record)
-    data = summary["winner"] | {"recipe": trial.recipe.plain()}
-    _answer(as_json, data, lambda: tables.report(Report.from_json(summary)))
-    if not as_json:
-        print(f"\n{trial.recipe.to_yaml()}", end="")
-
-
-app.command()(report)
+for command in (run, trials, best, report, export, reproduce):
+    app.command()(command)
 
 
 @app.command()
@@ -275,48 +210,6 @@ def moe(
 ) -> None:
     """Make a mixture of experts of dense models."""
     _made(api.moe(config, out, tell=_warn, overwrite=overwrite, strict=strict), out, as_json)
-
-
-@app.command()
-def export(
-    study: Study,
-    out: Out,
-    trial: Annotated[str, typer.Option(help="A trial's number, or best.")] = "best",
-    overwrite: Overwrite = False,
-    plugin: Plugins = None,
-    send_key: SendKeys = None,
-    as_json: Json = False,
-) -> None:
-    """Write the model folder of one trial."""
-    spec, record = open_study(study)
-    (one,) = chosen(record, trial, several=False)
-    result = card_result(record, one)
-    builder = Builder(spec, record.about)
-    digest = files.export(builder, one, out, overwrite=overwrite, result=result)
-    data = {"out": str(out), "trial": one.number, "weights_digest": digest}
-    _answer(as_json, data, lambda: print(f"{out}: trial {one.number}, weights digest {digest}"))
-
-
-@app.command()
-def reproduce(
-    study: Study,
-    trial: Annotated[str, typer.Option(help="A trial's number, best, or all.")] = "all",
-    plugin: Plugins = None,
-    trust_tasks: TrustTasks = False,
-    send_key: SendKeys = None,
-    as_json: Json = False,
-) -> None:
-    """Rebuild trials from the database and compare weights and item scores."""
-    spec, record = open_study(study)
-    numbers = [t.number for t in chosen(record, trial)]
-    worker, rows = Worker(spec.data, spec.folder, record.about), []
-    for row in reproduction.reproduce(record, worker, numbers):
-        rows.append(row)
-        if not as_json:
-            tables.verdict(row)
-    _answer(as_json, rows, lambda: None)  # else each is shown when it is known
-    if any(row["verdict"] != "identical" for row in rows):
-        raise typer.Exit(1)
 
 
 @app.command()

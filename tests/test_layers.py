@@ -138,7 +138,7 @@ FLOORS = {
     ),
     "search": (
         *({"samplers"}, {"spec"}, {"space", "scoring"}, {"trial"}, {"storage"}),
-        *({"report"}, {"run"}, {"draft"}, {"views"}, {"options"}, {"report_command"}, {"cli"}),
+        *({"report"}, {"run"}, {"draft"}, {"views"}, {"options"}, {"commands"}, {"cli"}),
     ),
 }
 HEAVY = {"torch", "transformers", "lm_eval", "optuna", "datasets", "vllm"}  # seconds to import

@@ -1,0 +1,47 @@
+"""`mergetune run`: start a study, or resume it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from merge_core.errors import ParameterError
+from search.options import DryRun, Hours, InAll, Json, More, Plugins, Priors, SendKeys, TrustTasks
+from search.run import dry_run as dry_runs
+from search.run import study as studies
+from search.trial.budget import Change
+from search.views import tables
+from search.views.answers import answer
+from search.views.progress_line import ProgressLine, Stopper
+
+
+def run(
+    study: Annotated[Path, typer.Argument(help="A study file or its folder.")],
+    trials: InAll = None,
+    more: More = None,
+    hours: Hours = None,
+    prior: Priors = None,
+    dry_run: DryRun = False,
+    plugin: Plugins = None,
+    trust_tasks: TrustTasks = False,
+    send_key: SendKeys = None,
+    as_json: Json = False,
+) -> None:
+    """Start a study, or resume it, and report its winner; the budget given here is this run's."""
+    try:
+        change = Change.of(trials=trials, more=more, hours=hours)
+    except ParameterError as error:
+        raise typer.BadParameter(str(error)) from error
+    if dry_run:
+        costs = dry_runs.dry_run(study, change)
+        answer(as_json, costs.plain(), lambda: tables.costs(costs))
+        return
+    with ProgressLine() as progress:
+        report = studies.run(study, progress, Stopper(), change, prior or ())
+    if report is None:
+        print("stopped; run it again to go on", file=sys.stderr)
+        raise typer.Exit(1)
+    answer(as_json, report.to_json(), lambda: tables.report(report))
