@@ -21,6 +21,7 @@ from merge_core.plugins import Registry
 Found: TypeAlias = list[tuple[Registry, str, Any]]  # plugins by name, and where they belong
 Reader: TypeAlias = Callable[[ModuleType, str], Found]  # takes a module, and words for its file
 _loaded: dict[str, list[str]] = {}  # module name -> what it declares
+_files: dict[str, tuple[str, bytes]] = {}  # module name -> path and content of its file
 
 
 def load(path: Path, others: Mapping[str, Reader] | None = None) -> list[str]:
@@ -42,12 +43,28 @@ def load(path: Path, others: Mapping[str, Reader] | None = None) -> list[str]:
         EvaluationError: There is no such file, it raises when imported, it declares nothing or
             something else, or one of its names is taken.
     """
-    file = f"plugin file {path}"
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise EvaluationError(f"{file} cannot be read: {error.strerror}") from error
-    place = str(path.resolve())
+        raise EvaluationError(f"plugin file {path} cannot be read: {error.strerror}") from error
+    return load_content(str(path.resolve()), content, others, shown=str(path))
+
+
+def load_content(
+    place: str, content: bytes, others: Mapping[str, Reader] | None = None, *, shown: str = ""
+) -> list[str]:
+    """Register what a file declared when it was read, maybe by another process; see ``load``.
+
+    Args:
+        place: The file's absolute path; it need not be there.
+        content: What it held.
+        others: See ``load``.
+        shown: How messages name it, if not by ``place``.
+
+    Raises:
+        EvaluationError: See ``load``.
+    """
+    file = f"plugin file {shown or place}"
     digest = hashlib.sha256(place.encode("utf-8", "surrogateescape") + b"\0" + content).hexdigest()
     name = f"_mergetune_plugin_{digest[:16]}"  # a private one: no import statement meets it
     if name not in _loaded:
@@ -58,8 +75,14 @@ def load(path: Path, others: Mapping[str, Reader] | None = None) -> list[str]:
             undo.callback(sys.modules.pop, name)
             _run(content, module, file)
             _loaded[name] = _registered(module, file, others or {})
+            _files[name] = place, content
             undo.pop_all()
     return list(_loaded[name])
+
+
+def loaded() -> tuple[tuple[str, bytes], ...]:
+    """Return path and content of the files that this process has loaded, in their order."""
+    return tuple(_files.values())
 
 
 def _run(content: bytes, module: ModuleType, file: str) -> None:

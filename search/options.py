@@ -10,7 +10,7 @@ import typer
 from evaluators import plugin_file
 from evaluators.harness import task_files
 from evaluators.jsonl.judge_key import send_keys
-from search.samplers.plugin_file import samplers_in
+from search.samplers.plugin_file import READERS
 
 Study = Annotated[str, typer.Argument(help="A study file, its folder, or a storage URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -19,7 +19,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if mer
 
 def _load_plugins(files: list[Path] | None) -> list[Path]:
     for file in files or []:
-        plugin_file.load(file, {"SAMPLER, SAMPLERS": samplers_in})
+        plugin_file.load(file, READERS)
     return files or []
 
 
@@ -64,6 +64,10 @@ Priors = Annotated[
         metavar="STUDY",
         help="Another study that may have reported on the same items; may be repeated.",
     ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Build and score so many candidates at a time, each in a process."),
 ]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse what a recipe says in vain, which is a warning.")

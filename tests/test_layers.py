@@ -137,7 +137,7 @@ FLOORS = {
         {"plugin_file", "consent", "python_function"},
     ),
     "search": (
-        *({"samplers"}, {"spec"}, {"space", "scoring"}, {"trial"}, {"storage"}),
+        *({"samplers"}, {"spec"}, {"space", "scoring"}, {"trial"}, {"storage", "workers"}),
         *({"report"}, {"run"}, {"draft"}, {"views"}, {"options"}, {"commands"}, {"cli"}),
     ),
 }

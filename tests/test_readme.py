@@ -59,7 +59,7 @@ def test_defaults_in_the_readme_are_the_defaults():
     items, search, engine = sections.Items(), sections.Search(), sections.Engine()
     assert rows["items"] == f"{items.search}, {items.select}, {items.report}"
     first = f"{search.sampler}, {search.seed}, {search.trials}"
-    race = f"{{margin: {search.race.margin}, error: {search.race.error}}}"
+    race = f"{{margin: {search.race.margin}, error: {search.race.error}}}, {search.order}"
     assert (
         rows["search"] == f"{first}, no limit, none, none, {search.finalists}, none, none, {race}"
     )

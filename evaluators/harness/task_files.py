@@ -28,6 +28,11 @@ def trust_tasks() -> None:
     _trusted[0] = True
 
 
+def are_trusted() -> bool:
+    """Return whether task files may run code in this process."""
+    return _trusted[0]
+
+
 @contextmanager
 def task_code(*, trusted: bool) -> Iterator[None]:
     """Let task files run code while this lasts, where ``trusted``; else all stays as it is."""

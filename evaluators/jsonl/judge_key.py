@@ -44,6 +44,12 @@ def send_keys(pairs: Iterable[str]) -> None:
         _sent.add((found[1], found[2].strip("[]").lower()))
 
 
+def sent_keys() -> tuple[str, ...]:
+    """Return the pairs of ``send_keys`` so far, each ``NAME=host``."""
+    hosts = ((name, f"[{host}]" if ":" in host else host) for name, host in _sent)
+    return tuple(sorted(f"{name}={host}" for name, host in hosts))
+
+
 def may_go(variable: str, host: str) -> bool:
     """Return whether the user has said that a variable's value may go to a host."""
     return (variable, host.lower()) in _sent

@@ -9,13 +9,25 @@ from typing import Annotated
 import typer
 
 from merge_core.errors import ParameterError
-from search.options import DryRun, Hours, InAll, Json, More, Plugins, Priors, SendKeys, TrustTasks
+from search.options import (
+    DryRun,
+    Hours,
+    InAll,
+    Json,
+    More,
+    Plugins,
+    Priors,
+    SendKeys,
+    TrustTasks,
+    Workers,
+)
 from search.run import dry_run as dry_runs
 from search.run import study as studies
 from search.trial.budget import Change
 from search.views import tables
 from search.views.answers import answer
 from search.views.progress_line import ProgressLine, Stopper
+from search.workers.hire import Staff
 
 
 def run(
@@ -24,6 +36,7 @@ def run(
     more: More = None,
     hours: Hours = None,
     prior: Priors = None,
+    workers: Workers = None,
     dry_run: DryRun = False,
     plugin: Plugins = None,
     trust_tasks: TrustTasks = False,
@@ -40,7 +53,7 @@ def run(
         answer(as_json, costs.plain(), lambda: tables.costs(costs))
         return
     with ProgressLine() as progress:
-        report = studies.run(study, progress, Stopper(), change, prior or ())
+        report = studies.run(study, progress, Stopper(), change, prior or (), Staff(workers))
     if report is None:
         print("stopped; run it again to go on", file=sys.stderr)
         raise typer.Exit(1)

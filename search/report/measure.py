@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from statistics import median
 
 from merge_core.errors import MergeError, NonFiniteError
@@ -12,7 +14,7 @@ from search.storage.study_record import Record
 from search.trial.progress import Progress, StopRequested
 from search.trial.tasks import Blocks, Tasks
 from search.trial.trial import Measurement, Trial
-from search.trial.worker import InterruptedStudyError, Job, Worker
+from search.trial.worker import Bench, InterruptedStudyError, Job, Result
 
 SELECT, REPORT = NAMES[1:]
 LEAST = 2  # items of a task in a part of a pool: one says nothing of its spread
@@ -31,7 +33,7 @@ def part_of_report(tasks: Tasks) -> Blocks:
 
 def measure(
     record: Record,
-    worker: Worker,
+    bench: Bench,
     pool: str,
     numbers: Iterable[int],
     progress: Progress,
@@ -44,7 +46,7 @@ def measure(
 
     Args:
         record: Where the trials are.
-        worker: Scores them.
+        bench: Scores them, several at a time where it can.
         pool: On which one.
         numbers: Of the trials.
         progress: Is told of every trial.
@@ -56,23 +58,29 @@ def measure(
         InterruptedStudyError: One could not be scored, and that is not its own fault.
         StopRequested: ``stop`` said so, between two candidates.
     """
-    places = part or whole(worker.tasks, pool)
+    places = part or whole(bench.tasks, pool)
     done = [trial for trial in record.trials if _reaches(trial, pool, places)]
     known = {trial.weights_digest: trial.measured[pool] for trial in done}
     trials = [record.trial(number) for number in dict.fromkeys(numbers)]
     todo = [trial for trial in trials if not _reaches(trial, pool, places)]
-    fresh = len({trial.weights_digest for trial in todo} - set(known))
     spent: list[float] = []
+    fresh = list(dict.fromkeys(t.weights_digest for t in todo if t.weights_digest not in known))
+    firsts = {trial.weights_digest: trial for trial in reversed(todo)}
+    waiting, running = deque(fresh), dict[str, Future[Result]]()
     for i, trial in enumerate(todo):
-        if stop():
-            raise StopRequested
-        left = median(spent) * (fresh - len(spent)) if spent else None
+        ends, digest = stop(), trial.weights_digest
+        if ends and digest not in known and digest not in running:
+            raise StopRequested  # what had begun is stored
+        left = median(spent) * (len(fresh) - len(spent)) / bench.count if spent else None
         progress.phase("select" if pool == SELECT else "report")
         progress.stage(f"{pool} pool: candidate {i + 1} of {len(todo)}", left)
-        if trial.weights_digest not in known:
-            known[trial.weights_digest] = _measured(worker, pool, trial, part)
-            spent.append(sum(known[trial.weights_digest].seconds.values()))
-        found = known[trial.weights_digest]
+        if digest not in known:
+            while waiting and len(running) < bench.count and not ends:
+                next_one = waiting.popleft()
+                running[next_one] = _begun(firsts[next_one], bench, pool, part)
+            known[digest] = _measured(bench, pool, trial, running.pop(digest).result())
+            spent.append(sum(known[digest].seconds.values()))
+        found = known[digest]
         record.add_measured(pool, trial.number, found)
         if found.error is not None:
             progress.notice(drop_notice(record.trial(trial.number)))
@@ -91,8 +99,11 @@ def _reaches(trial: Trial, pool: str, places: Blocks) -> bool:
     return all(len(found.scores.get(task, ())) >= end for task, (_, end) in places.items())
 
 
-def _measured(worker: Worker, pool: str, trial: Trial, part: Blocks | None) -> Measurement:
-    result = worker.run(Job(trial.recipe, pool, blocks=part, expected=trial.weights_digest))
+def _begun(trial: Trial, bench: Bench, pool: str, part: Blocks | None) -> Future[Result]:
+    return bench.submit(Job(trial.recipe, pool, blocks=part, expected=trial.weights_digest))
+
+
+def _measured(bench: Bench, pool: str, trial: Trial, result: Result) -> Measurement:
     digest = result.weights_digest
     if digest not in ("", trial.weights_digest):
         raise MergeError(
@@ -104,9 +115,9 @@ def _measured(worker: Worker, pool: str, trial: Trial, part: Blocks | None) -> M
             raise InterruptedStudyError(f"trial {trial.number} on the {pool} pool", result.failure)
         return Measurement(seconds=result.seconds, error=result.failure.traceback)
     assert result.scores is not None
-    worker.check_engine()
+    bench.check_engine(result)
     try:
-        worker.tasks.value(result.scores, pool)
+        bench.tasks.value(result.scores, pool)
     except NonFiniteError:
         return Measurement(seconds=result.seconds, error=traceback.format_exc())
     return Measurement(result.scores, result.seconds)

@@ -17,7 +17,7 @@ from search.storage.study_record import Record, Samples
 from search.trial.progress import Progress, StopRequested
 from search.trial.tasks import Tasks
 from search.trial.trial import Trial
-from search.trial.worker import Job, Worker
+from search.trial.worker import Bench, Job
 
 KEPT = 3  # items of a task, better ones and worse ones each
 LONGEST = 2000  # characters of a stored text: the end of a prompt, the beginning of an answer
@@ -27,7 +27,7 @@ Places: TypeAlias = Mapping[str, Mapping[str, tuple[int, ...]]]  # task -> direc
 
 
 def keep_samples(
-    record: Record, worker: Worker, chosen: Selection, progress: Progress, stop: Callable[[], bool]
+    record: Record, bench: Bench, chosen: Selection, progress: Progress, stop: Callable[[], bool]
 ) -> None:
     """Store sample answers of the winner and the best parent, if that is not done yet.
 
@@ -41,7 +41,7 @@ def keep_samples(
     pair = (winner.number, parent.number)
     if record.has_samples(*pair):
         return
-    places = differing(worker.tasks, winner, parent)
+    places = differing(bench.tasks, winner, parent)
     asks = {task: tuple(i for some in x.values() for i in some) for task, x in places.items()}
     said: list[Mapping[str, Sequence[Answer]]] = []
     for trial in (winner, parent):
@@ -52,12 +52,12 @@ def keep_samples(
         progress.phase("samples")
         progress.stage(f"sample answers: candidate {len(said) + 1} of 2")
         try:
-            said.append(_said(worker, trial, asks))
+            said.append(_said(bench, trial, asks))
         except MergeError as error:
             progress.notice(f"no sample answers are kept: {error}; another run tries again")
             return
         asks = {task: x for task, x in asks.items() if task in said[-1]}  # some have no answers
-    record.keep_samples(*pair, _paired(worker.tasks, places, *said) if asks else {})
+    record.keep_samples(*pair, _paired(bench.tasks, places, *said) if asks else {})
 
 
 def differing(tasks: Tasks, winner: Trial, parent: Trial) -> Places:
@@ -83,14 +83,14 @@ def _largest(gains: Sequence[float]) -> tuple[int, ...]:
 
 
 def _said(
-    worker: Worker, trial: Trial, asks: Mapping[str, tuple[int, ...]]
+    bench: Bench, trial: Trial, asks: Mapping[str, tuple[int, ...]]
 ) -> Mapping[str, Sequence[Answer]]:
     """Build a trial again and ask it.
 
     Raises:
         MergeError: It cannot be built as it was, its engine is another one, or it gives no answers.
     """
-    result = worker.run(Job(trial.recipe, REPORT, expected=trial.weights_digest, asks=asks))
+    result = bench.run(Job(trial.recipe, REPORT, expected=trial.weights_digest, asks=asks))
     if result.failure is not None:
         raise MergeError(f"trial {trial.number}: {result.failure.reason}")
     if result.answers is None:
@@ -98,7 +98,7 @@ def _said(
             f"trial {trial.number} was built again with other weights ({result.weights_digest}, "
             f"was {trial.weights_digest})"
         )
-    worker.check_engine()
+    bench.check_engine(result)
     return result.answers
 
 

@@ -23,7 +23,7 @@ from search.storage.study_record import Record
 from search.trial.progress import Progress
 from search.trial.tasks import SEARCH, Tasks
 from search.trial.trial import Trial
-from search.trial.worker import Worker
+from search.trial.worker import Bench
 
 FRONT = "front:"  # name in the report of a finalist that nobody beats in every objective
 
@@ -49,7 +49,7 @@ class Selection:
 
 
 def select(
-    record: Record, worker: Worker, progress: Progress, stop: Callable[[], bool] = lambda: False
+    record: Record, bench: Bench, progress: Progress, stop: Callable[[], bool] = lambda: False
 ) -> Selection:
     """Score finalists and parents on the select pool and choose, among those not dropped.
 
@@ -59,10 +59,10 @@ def select(
         InterruptedStudyError: One could not be scored, and that is not its own fault.
         StopRequested: ``stop`` said so, between two candidates.
     """
-    tasks = worker.tasks
-    chosen = finalists(record, tasks, worker.spec.search.finalists)
+    tasks = bench.tasks
+    chosen = finalists(record, tasks, bench.spec.search.finalists)
     parents = [t.number for t in record.trials if t.state == "complete" and _is_parent(t)]
-    measure(record, worker, SELECT, [*chosen, *parents], progress, stop)
+    measure(record, bench, SELECT, [*chosen, *parents], progress, stop)
     final, rivals = _kept(record, chosen), _parents(record)
     ranks = _weighed(tasks, final)
     winner = final[_best(ranks)].number
@@ -81,7 +81,7 @@ def select(
 
 
 def choose(
-    record: Record, worker: Worker, progress: Progress, stop: Callable[[], bool] = lambda: False
+    record: Record, bench: Bench, progress: Progress, stop: Callable[[], bool] = lambda: False
 ) -> Selection:
     """Select, and measure on the report pool who was chosen; anew where one of them is dropped.
 
@@ -91,13 +91,13 @@ def choose(
         MergeError, InterruptedStudyError, StopRequested: See ``select`` and ``measure``.
     """
     while True:
-        chosen = select(record, worker, progress, stop)
+        chosen = select(record, bench, progress, stop)
         numbers = chosen.named.values()
-        measure(record, worker, REPORT, numbers, progress, stop)
+        measure(record, bench, REPORT, numbers, progress, stop)
         if not any(record.trial(number).dropped for number in numbers):
             break
-    part = part_of_report(worker.tasks)
-    measure(record, worker, REPORT, chosen.shrunken, progress, stop, part)
+    part = part_of_report(bench.tasks)
+    measure(record, bench, REPORT, chosen.shrunken, progress, stop, part)
     return chosen
 
 

@@ -11,14 +11,14 @@ from search.space.path_space import PathSpace
 from search.space.starting_points import Baseline, cut
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
-from search.trial.layer_distances import measured_on, prompts
+from search.trial.layer_distances import prompts
 from search.trial.progress import Progress
-from search.trial.worker import Worker
+from search.trial.worker import Bench
 
 MOST = 64  # prompts that are read
 
 
-def cuts(spec: StudySpec, record: Record, worker: Worker, progress: Progress) -> list[Baseline]:
+def cuts(spec: StudySpec, record: Record, bench: Bench, progress: Progress) -> list[Baseline]:
     """Return paths of the entry model without blocks of its layers, as baselines.
 
     There are none for other studies, and none where the search has begun, which knows what it began
@@ -28,12 +28,12 @@ def cuts(spec: StudySpec, record: Record, worker: Worker, progress: Progress) ->
     Raises:
         MergeError: The entry model cannot be built.
     """
-    space = worker.builder.space
+    space = bench.builder.space
     begun = any(trial.was_searched() for trial in record.trials)
     if begun or not isinstance(space, PathSpace) or not space.cut_sizes:
         return []
     try:
-        texts, _ = prompts(worker.tasks)
+        texts, _ = prompts(bench.tasks)
     except NoPromptsError as error:
         progress.notice(f"no layers are left out to begin with: {error}")
         return []
@@ -41,7 +41,7 @@ def cuts(spec: StudySpec, record: Record, worker: Worker, progress: Progress) ->
         progress.notice("no layers are left out to begin with: vLLM does not show what they do")
         return []
     step = -(-len(texts) // MOST)
-    found = measured_on(worker.builder, space.entry, texts[::step], spec.engine.batch_size)
-    blocks = {size: found.angular[size - 1] for size in space.cut_sizes}
+    angular = bench.angular(space.entry, texts[::step])
+    blocks = {size: angular[size - 1] for size in space.cut_sizes}
     least = {size: min(space.blocks(size), key=row.__getitem__) for size, row in blocks.items()}
     return [cut(space, first, size) for size, first in least.items()]

@@ -17,7 +17,6 @@ from merge_core.errors import MergeError
 from merge_core.recipe.schema import Recipe
 from search.run.size import Counts
 from search.run.steps import steps
-from search.samplers.steps import Step
 from search.scoring.pools import NAMES
 from search.space.space import Space
 from search.space.starting_points import DEFAULTS, SIMPLE, baselines, defaults
@@ -147,11 +146,10 @@ def _stepping(
     step = found.next([start], max(trials, 2))
     assert step is not None
     few = {task: places[:FEW] for task, places in step.look.items()}
-    recipe, learns = space.recipe(step.point), Step(step.point, step.learn, {}, scored=False)
-    spent = [_ran(worker, Job(recipe, SEARCH, step=learns)).seconds["gradient"] for _ in range(2)]
-    look = _ran(
-        worker, Job(recipe, SEARCH, blocks={}, step=Step(step.point, {}, few, scored=False))
-    ).seconds
+    recipe = space.recipe(step.point)
+    learns = [Job(recipe, SEARCH, scored=False, learn=batch) for batch in step.batches()]
+    spent = [sum(_ran(worker, job).seconds["gradient"] for job in learns) for _ in range(2)]
+    look = _ran(worker, Job(recipe, SEARCH, scored=False, look=few)).seconds
     learnt, looked, seen = (sum(map(len, x.values())) for x in (step.learn, step.look, few))
     looks = look["gradient"] / max(seen, 1) * looked + scores
     items = BACKWARD * learnt + (looked + len(pool)) / LOOK

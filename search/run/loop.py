@@ -1,48 +1,34 @@
 """The search: baselines first, then ask, settle, store, until the budget ends.
 
-The sampler works on an in-memory study that is filled from the stored trials; only settled trials
-reach either. Before every ask the sampler is made anew from (study seed, number of settled trials),
-so a run that was killed and started again draws what an unbroken one draws.
+What is begun when, and who knows whom: ``flight``. What a sampler is told: ``draws``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 from merge_core.errors import ItemError, MergeError, NonFiniteError
-from merge_core.recipe.schema import Recipe
 from search.run.cuts import cuts
+from search.run.draws import Draws
 from search.run.first_plans import plannable
+from search.run.flight import Flight
 from search.run.prior import Prior, taken_over
 from search.run.resume import begin_or_check
-from search.run.steps import Steps, before, best_point, steps
-from search.samplers.ask import ask, mean_of
-from search.samplers.registry import Maker, Start, find
-from search.samplers.shipped import has_hops, make_near
+from search.run.steps import Steps, steps
+from search.samplers.registry import find
+from search.samplers.shipped import has_hops
 from search.space.space import Space
-from search.space.starting_points import (
-    PARENT,
-    Baseline,
-    baselines,
-    generation_mean,
-    mean_name,
-)
+from search.space.starting_points import PARENT, Baseline, baselines, generation_mean, mean_name
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
-from search.storage.trial_codec import told
 from search.trial.budget import NO_CHANGE, Budget, Change, End, searched
 from search.trial.progress import Progress
-from search.trial.settle import settle
+from search.trial.settle import Wanted
 from search.trial.slopes import ALONE, untrainable
 from search.trial.trial import Trial, kind_of
-from search.trial.worker import Worker
+from search.trial.worker import Bench
 
-if TYPE_CHECKING:
-    import optuna
-
-ALIKE = 8  # candidates of the search that fail for one reason, one after the other: an end
 OWN_FAULTS = (NonFiniteError.__name__, ItemError.__name__)  # that always come again
 MEMORY = ("MemoryError", "DefaultCPUAllocator")  # words of what comes again on the same machine
 
@@ -50,7 +36,7 @@ MEMORY = ("MemoryError", "DefaultCPUAllocator")  # words of what comes again on 
 def search(
     spec: StudySpec,
     record: Record,
-    worker: Worker,
+    bench: Bench,
     progress: Progress,
     stop: Callable[[], bool],
     change: Change = NO_CHANGE,
@@ -60,9 +46,9 @@ def search(
     Args:
         spec: The study.
         record: Where it is stored.
-        worker: Builds and scores its candidates.
+        bench: Builds and scores its candidates, ``bench.count`` at a time.
         progress: Is told of every settled trial.
-        stop: Asked between two trials.
+        stop: Asked before each trial is begun.
         change: What this run has instead of the study file's budget.
 
     Returns:
@@ -73,28 +59,40 @@ def search(
             several candidates failed alike.
         InterruptedStudyError: What failed was no candidate.
     """
-    prior = taken_over(spec, record, worker)
-    for notice in (*begin_or_check(spec, record, worker), *prior.notices()):
+    prior = taken_over(spec, record, bench)
+    for notice in (*begin_or_check(spec, record, bench), *prior.notices()):
         progress.notice(notice)
-    if rule := untrainable(spec, worker.tasks):
+    if rule := untrainable(spec, bench.tasks):
         raise MergeError(f"recipe.moe.gate_mode: {rule}")
-    space = worker.builder.space
-    first = [*baselines(spec, space, prior.baselines), *cuts(spec, record, worker, progress)]
-    pending = plannable(worker.builder, _pending(first, record), progress.notice)
+    space = bench.builder.space
+    first = [*baselines(spec, space, prior.baselines), *cuts(spec, record, bench, progress)]
+    pending = plannable(bench.builder, _pending(first, record), progress.notice)
     budget = _budget(spec, record.trials, space, change, progress)
     left = max(0, budget.trials - searched(record.trials))
-    progress.begin(len(record.trials) + len(pending) + left, record.trials, budget.hours)
-    loop = _Loop(spec, record, worker, prior, steps(spec, worker, progress), progress)
-    for baseline in pending:
-        if stop():
-            return None
-        progress.phase("baselines")
-        progress.settled(loop.baseline(baseline))
+    progress.begin(
+        len(record.trials) + len(pending) + left, record.trials, budget.hours, bench.count
+    )
+    flight, stepping = Flight(spec, record, bench, progress), steps(spec, bench, progress)
+    if pending and not _settled(flight, pending, stop):
+        return None
     if pending:
-        progress.stage(f"computed once for all candidates so far: {worker.builder.once}")
+        progress.stage(f"computed once for all candidates so far: {bench.told()['once']}")
     _check_baselines(record.trials)
-    end = _searched(loop, record, budget, progress, stop)
+    loop = _Loop(spec, flight, prior, stepping, budget)
+    end = loop.searched(stop)
     return None if end is None else _ended(loop, end, progress, stop)
+
+
+def _settled(flight: Flight, pending: Sequence[Baseline], stop: Callable[[], bool]) -> bool:
+    """Settle baselines; return whether all of them are, ``stop`` having said nothing."""
+    flight.phase("baselines")
+    for one in pending:
+        if stop():
+            flight.land()
+            return False
+        flight.begin(Wanted(one.recipe, one.name, one.params))
+    flight.land()
+    return True
 
 
 def _ended(loop: _Loop, end: End, progress: Progress, stop: Callable[[], bool]) -> End | None:
@@ -107,7 +105,8 @@ def _ended(loop: _Loop, end: End, progress: Progress, stop: Callable[[], bool]) 
     if stop():
         return None
     progress.stage("the mean of the last generation")
-    loop.baseline(mean)
+    loop.flight.begin(Wanted(mean.recipe, mean.name, mean.params), counted=False)
+    loop.flight.land()
     return end
 
 
@@ -125,130 +124,78 @@ def _budget(
     return budget
 
 
-def _searched(
-    loop: _Loop, record: Record, budget: Budget, progress: Progress, stop: Callable[[], bool]
-) -> End | None:
-    """Search until the budget ends, or, with None, until ``stop`` says so."""
-    while (end := budget.end(record.trials)) is None:
-        if stop():
-            return None
-        trial = loop.stepped(budget.trials) or loop.asked()
-        if trial is None:
-            return End("gradient", "the held-out items' loss falls no more")
-        progress.settled(trial)
-    return end
-
-
 class _Loop:
+    """Which trials are begun, one after the other, by steps or by draws.
+
+    Attributes:
+        flight: Where they are under way.
+    """
+
     def __init__(
-        self,
-        spec: StudySpec,
-        record: Record,
-        worker: Worker,
-        prior: Prior,
-        steps: Steps | None,
-        progress: Progress,
+        self, spec: StudySpec, flight: Flight, prior: Prior, steps: Steps | None, budget: Budget
     ) -> None:
-        self._spec, self._record, self._worker = spec, record, worker
-        self._steps, self._progress = steps, progress
-        self._space = worker.builder.space
-        self._distributions = self._space.distributions()
-        objectives = worker.tasks.aggregate.objectives
-        auto = spec.search.sampler == "auto" and not has_hops(self._distributions)
+        self._spec, self.flight, self._steps, self._budget = spec, flight, steps, budget
+        self._space = flight.bench.builder.space
+        self._trials = flight.record.trials
+        distributions = self._space.distributions()
+        objectives = flight.bench.tasks.aggregate.objectives
+        auto = spec.search.sampler == "auto" and not has_hops(distributions)
         # CMA-ES has one objective
-        self._maker = find("tpe" if auto and objectives > 1 else spec.search.sampler)
-        self._study = _sampler_study(objectives)
-        self._reasons: list[str] = []
-        self._study.add_trials(prior.frozen(self._distributions))
-        for trial in record.trials:
-            self._learn(trial)
+        maker = find("tpe" if auto and objectives > 1 else spec.search.sampler)
+        self._draws = Draws(spec, self._space, maker, prior.frozen(distributions), objectives)
 
-    def baseline(self, baseline: Baseline) -> Trial:
-        """Settle one baseline."""
-        trial = self._settle(baseline.recipe, baseline=baseline.name, params=baseline.params)
-        self._learn(trial)
-        return trial
-
-    def stepped(self, budget: int) -> Trial | None:
-        """Settle the next step by gradient, if there is one; ``budget``: trials in all."""
-        step = None if self._steps is None else self._steps.next(self._record.trials, budget)
-        if step is None:
-            return None
-        self._progress.phase("gradient")
-        trial = self._settle(self._space.recipe(step.point), params=step.point, step=step)
-        self._check_alike(trial)
-        self._learn(trial)
-        return trial
-
-    def asked(self) -> Trial | None:
-        """Settle what the sampler proposes next; None where it proposes nothing more."""
-        import optuna
-
-        if self._spec.search.sampler == ALONE:
-            return None
-        self._progress.phase("drawing")
-        running = ask(
-            *self._drawn_by(),
-            settled=sum(not trial.is_mean() for trial in self._record.trials),
-            conditions=self._space,
-        )
-        trial = self._settle(self._space.recipe(running.params), params=running.params)
-        self._check_alike(trial)
-        failed = optuna.trial.TrialState.FAIL if trial.state == "failed" else None
-        self._study.tell(running, trial.values or trial.value, state=failed)
-        return trial
+    def searched(self, stop: Callable[[], bool]) -> End | None:
+        """Search until the budget ends, or, with None, until ``stop`` says so."""
+        while (end := self._end()) is None:
+            if stop():
+                self.flight.land()
+                return None
+            if not (self._stepped() or self._drawn()):
+                end = End("gradient", "the held-out items' loss falls no more")
+                break
+        self.flight.land()
+        return end
 
     def averaged(self) -> Baseline | None:
         """Return the mean of the last whole generation, if there is one that is not settled.
 
         It is no draw: the budget does not count it, and no sampler learns from it.
         """
-        trials = self._record.trials
-        drawn, count = any(map(Trial.was_drawn, trials)), searched(trials)
-        if not drawn or any(trial.baseline == mean_name(count) for trial in trials):
+        drawn, count = any(map(Trial.was_drawn, self._trials)), searched(self._trials)
+        if not drawn or any(trial.baseline == mean_name(count) for trial in self._trials):
             return None
-        point = mean_of(*self._drawn_by())
+        self._draws.learn(self._trials, self.flight.tickets)
+        point = self._draws.mean(self._trials, near=self._stepped_first())
         return None if point is None else generation_mean(self._space, count, point)
 
-    def _drawn_by(self) -> tuple[optuna.Study, dict[str, Any], Maker, Start, int]:
-        """Return the first arguments of ``ask`` and ``mean_of``."""
-        maker = make_near if self._stepped_first() else self._maker
-        start = best_point(before(self._record.trials, Trial.was_drawn))
-        return self._study, self._distributions, maker, start, self._spec.search.seed
+    def _end(self) -> End | None:
+        """Return why no more trials are begun, by those that the next one may know."""
+        known = self.flight.known()
+        return self._budget.end(known, self.flight.waiting(known), self.flight.bench.count)
+
+    def _stepped(self) -> bool:
+        """Settle the next step by gradient; return whether there is one."""
+        if self._steps is None:
+            return False
+        step = self._steps.next(self._trials, self._budget.trials)
+        if step is None:
+            return False
+        self.flight.phase("gradient")
+        self.flight.begin(Wanted(self._space.recipe(step.point), params=step.point, step=step))
+        self.flight.land()  # the next one goes on from what it measures
+        return True
+
+    def _drawn(self) -> bool:
+        """Begin what the sampler proposes next; return whether it proposes something."""
+        if self._spec.search.sampler == ALONE:
+            return False
+        self.flight.phase("drawing")
+        params = self._draws.next(self.flight, near=self._stepped_first())
+        self.flight.begin(Wanted(self._space.recipe(params), params=params))
+        return True
 
     def _stepped_first(self) -> bool:
-        return self._steps is not None and any(t.gradient for t in self._record.trials)
-
-    def _settle(self, recipe: Recipe, **known: Any) -> Trial:
-        done = self._record.trials
-        trial = settle(self._worker, recipe, number=len(done), earlier=done, **known)
-        known = (self._record.about or {}).get("engine", {})
-        if self._worker.seen.keys() - known.keys():
-            engine = {**self._worker.seen, **known}
-            self._record.begin({**(self._record.about or {}), "engine": engine})
-        self._record.add(trial, self._distributions)
-        return trial
-
-    def _check_alike(self, trial: Trial) -> None:
-        """Stop where candidates of this run fail one after the other, all for the same reason."""
-        self._reasons = [*self._reasons, trial.reason][-ALIKE:]
-        if trial.reason and self._reasons == [trial.reason] * ALIKE:
-            raise MergeError(
-                f"the last {ALIKE} candidates failed for one reason: {trial.reason}; mend that, "
-                "or run again to go on"
-            )
-
-    def _learn(self, trial: Trial) -> None:
-        """Tell the sampler's study; trials outside the space would shrink what samplers see."""
-        if trial.params and trial.state != "unscored" and not trial.is_mean():
-            self._study.add_trial(told(trial, self._distributions))
-
-
-def _sampler_study(objectives: int) -> optuna.Study:
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(directions=["maximize"] * objectives)
+        return self._steps is not None and any(t.gradient for t in self._trials)
 
 
 def _pending(first: list[Baseline], record: Record) -> list[Baseline]:

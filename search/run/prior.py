@@ -25,7 +25,7 @@ from search.spec.study_file import StudySpec
 from search.storage.locate import open_from
 from search.storage.study_record import Record
 from search.trial.trial import Trial
-from search.trial.worker import Worker
+from search.trial.worker import Bench
 
 if TYPE_CHECKING:
     import optuna
@@ -111,7 +111,7 @@ class _Other:
     about: Mapping[str, Any] = field(repr=False)
 
 
-def taken_over(spec: StudySpec, record: Record, worker: Worker) -> Prior:
+def taken_over(spec: StudySpec, record: Record, bench: Bench) -> Prior:
     """Return what the study takes over, read and stored if it has not begun yet.
 
     Raises:
@@ -123,12 +123,12 @@ def taken_over(spec: StudySpec, record: Record, worker: Worker) -> Prior:
     if record.about is not None:
         return _stored(record)
     other = _opened(spec.search.prior, spec.folder)
-    now = worker.tasks.about()
+    now = bench.tasks.about()
     _check_items(other, now["pools"])
-    renamed = _renamed(other.about["parents"], worker)
+    renamed = _renamed(other.about["parents"], bench)
     prior = Prior(
         other.record.name,
-        _informing(other, now, spec, worker, renamed),
+        _informing(other, now, spec, bench, renamed),
         _winner(other.record, renamed),
     )
     record.keep_prior(prior.plain())
@@ -170,9 +170,9 @@ def _check_items(other: _Other, pools: Mapping[str, Mapping[str, Sequence[str]]]
                 )
 
 
-def _renamed(theirs: Mapping[str, str], worker: Worker) -> dict[str, str]:
+def _renamed(theirs: Mapping[str, str], bench: Bench) -> dict[str, str]:
     """Return the other study's references -> ours, of parents with the same weights."""
-    ours = {parent.digest: name for name, parent in worker.builder.parents.items()}
+    ours = {parent.digest: name for name, parent in bench.builder.parents.items()}
     return {name: ours[digest] for name, digest in theirs.items() if digest in ours}
 
 
@@ -180,7 +180,7 @@ def _informing(
     other: _Other,
     now: Mapping[str, Any],
     spec: StudySpec,
-    worker: Worker,
+    bench: Bench,
     renamed: Mapping[str, str],
 ) -> list[tuple[Mapping[str, Any], Sequence[float]]]:
     """Return the trials whose scores mean the same here."""
@@ -190,7 +190,7 @@ def _informing(
         return []
     found: list[tuple[Mapping[str, Any], Sequence[float]]] = []
     for trial in other.record.trials:
-        point = _point(worker.builder.space, trial)
+        point = _point(bench.builder.space, trial)
         if point and trial.value is not None:
             found.append((point, trial.values or (trial.value,)))
     return found

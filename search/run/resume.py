@@ -11,7 +11,7 @@ from search.spec.storage_url import masked
 from search.spec.study_file import StudySpec
 from search.storage.open import open_record
 from search.storage.study_record import Record
-from search.trial.worker import Worker
+from search.trial.worker import Bench
 
 PARTS = {  # of what all trials share -> the word for it
     "tasks": "tasks",
@@ -54,21 +54,21 @@ def open_for(spec: StudySpec) -> Record:
     return record
 
 
-def about_of(spec: StudySpec, worker: Worker) -> dict[str, Any]:
+def about_of(spec: StudySpec, bench: Bench) -> dict[str, Any]:
     """Return what all trials share, as it is stored when a study begins."""
-    tasks, machine = worker.tasks.about(), worker.builder.about()
+    tasks, machine = bench.tasks.about(), dict(bench.facts())
     return {
         "format": 1,
         "study": dict(spec.data),
         "parents": machine.pop("parents"),
         **tasks,
         "baselines": {name: recipe.plain() for name, recipe in spec.recipes.items()},
-        **({"race": worker.track.plain()} if worker.track else {}),
+        **({"race": bench.track.plain()} if bench.track else {}),
         **machine,
     }
 
 
-def begin_or_check(spec: StudySpec, record: Record, worker: Worker) -> list[str]:
+def begin_or_check(spec: StudySpec, record: Record, bench: Bench) -> list[str]:
     """Store what all trials share, or compare it with what is stored.
 
     Returns:
@@ -77,12 +77,12 @@ def begin_or_check(spec: StudySpec, record: Record, worker: Worker) -> list[str]
     Raises:
         MergeError: Parents or tasks are not those that the study began with.
     """
-    about, now = record.about, about_of(spec, worker)
+    about, now = record.about, about_of(spec, bench)
     if about is None:
         record.begin({**now, "folder": record.path_to(spec.folder)})
         return []
     folder = record.path_to(spec.folder)
-    changed = worker.builder.changed_parents(about)
+    changed = bench.builder.changed_parents(about)
     if changed:
         raise MergeError(
             f"the weights of {', '.join(changed)} are not those that study {record.name!r} began "

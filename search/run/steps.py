@@ -13,7 +13,7 @@ from search.trial.progress import Progress
 from search.trial.slopes import ALONE, FIRST, left_out, refusal, refused
 from search.trial.tasks import SEARCH
 from search.trial.trial import Trial
-from search.trial.worker import Worker
+from search.trial.worker import Bench
 
 SHARE = 0.75  # of the trials of ``auto`` that may be steps (``dev/LOG.md``),
 GENERATIONS = 4  # if those that are left make so many of CMA-ES: else all may be
@@ -24,15 +24,15 @@ class Steps:
 
     Args:
         spec: The study.
-        worker: Takes them.
+        bench: Takes them.
     """
 
-    def __init__(self, spec: StudySpec, worker: Worker) -> None:
+    def __init__(self, spec: StudySpec, bench: Bench) -> None:
         self._seed = spec.search.seed
         self._sampler = spec.search.sampler
-        self._smooth = worker.builder.space.smooth
-        self._distributions = worker.builder.space.distributions()
-        self._clusters = worker.tasks.clusters(SEARCH)
+        self._smooth = bench.builder.space.smooth
+        self._distributions = bench.builder.space.distributions()
+        self._clusters = bench.tasks.clusters(SEARCH)
 
     def next(self, trials: Sequence[Trial], budget: int) -> Step | None:
         """Return the next step, or None: steps have led as far as they do, or trials were drawn.
@@ -57,7 +57,7 @@ class Steps:
         return most_steps(self._sampler, budget, len(self._distributions))
 
 
-def steps(spec: StudySpec, worker: Worker, progress: Progress) -> Steps | None:
+def steps(spec: StudySpec, bench: Bench, progress: Progress) -> Steps | None:
     """Return the steps of a study, or None where it goes without.
 
     Raises:
@@ -65,9 +65,9 @@ def steps(spec: StudySpec, worker: Worker, progress: Progress) -> Steps | None:
     """
     if spec.search.sampler not in (ALONE, FIRST):
         return None
-    why = refusal(spec, worker.builder.space, worker.tasks)
+    why = refusal(spec, bench.builder.space, bench.tasks)
     if why is None:
-        return Steps(spec, worker)
+        return Steps(spec, bench)
     if spec.search.sampler == ALONE:
         raise MergeError(f"search.sampler: {refused(why)}")
     progress.notice(left_out(why))

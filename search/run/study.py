@@ -26,7 +26,8 @@ from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
 from search.trial.budget import NO_CHANGE, Change
 from search.trial.progress import Progress, StopRequested
-from search.trial.worker import Worker
+from search.trial.worker import Bench
+from search.workers.hire import ALONE, Staff, hired
 
 
 def run(
@@ -35,6 +36,7 @@ def run(
     stop: Callable[[], bool],
     change: Change = NO_CHANGE,
     others: Sequence[str] = (),
+    staff: Staff = ALONE,
 ) -> Report | None:
     """Start or resume a study and write its results.
 
@@ -45,6 +47,7 @@ def run(
         change: What this run has instead of the study file's budget.
         others: Other studies (files, folders, URLs) whose winners may have been measured on the
             same report items: each is a look at them.
+        staff: Who builds and scores the candidates.
 
     Returns:
         What it found, or None if ``stop`` ended the run.
@@ -62,7 +65,7 @@ def run(
     except OSError as error:
         raise OutputError(f"{lock.lock_file}: cannot be written: {error.strerror}") from error
     with held, traceback_kept(spec.results):
-        return _run(spec, progress, stop, change, others)
+        return _run(spec, progress, stop, change, others, staff)
 
 
 def _run(
@@ -71,39 +74,41 @@ def _run(
     stop: Callable[[], bool],
     change: Change,
     others: Sequence[str],
+    staff: Staff,
 ) -> Report | None:
     progress.phase("opening")
     record = open_for(spec)
     results.check_owner(spec.results, record.name)
-    with record.writing():
-        worker = Worker(spec.data, spec.folder, record.about)
-        looks.note_others(record, spec, worker.tasks, others, progress)
-        return _search_and_report(spec, record, worker, progress, stop, change)
+    with record.writing(), hired(staff, spec, lambda: record.about) as bench:
+        looks.note_others(record, spec, bench.tasks, others, progress)
+        return _search_and_report(spec, record, bench, progress, stop, change)
 
 
 def _search_and_report(
     spec: StudySpec,
     record: Record,
-    worker: Worker,
+    bench: Bench,
     progress: Progress,
     stop: Callable[[], bool],
     change: Change,
 ) -> Report | None:
-    builder, tasks = worker.builder, worker.tasks
-    progress.stage(f"candidates are merged by {builder.kernels} kernels")
-    progress.notice(f"parents: {builder.placement.where}: {builder.placement.reason}")
+    builder, tasks = bench.builder, bench.tasks
+    told = bench.told()
+    progress.stage(f"candidates are merged by {told['kernels']} kernels")
+    progress.notice(f"parents: {told['parents']}")
     for notice in (*spec.notices.lines(), *tasks.notices):
         progress.notice(notice)
-    end = search(spec, record, worker, progress, stop, change)
+    end = search(spec, record, bench, progress, stop, change)
     if end is None:
         return None
-    progress.stage(f"computed once for all candidates: {builder.once}")
+    progress.stage(f"computed once for all candidates: {bench.told()['once']}")
     try:
-        chosen = choose(record, worker, progress, stop)
-        keep_samples(record, worker, chosen, progress, stop)
+        chosen = choose(record, bench, progress, stop)
+        keep_samples(record, bench, chosen, progress, stop)
     except StopRequested:
         return None
     report = summarize(record, spec, tasks, chosen, end)
+    _tell_use(bench, progress)
     progress.phase("writing")
     record.keep_looks(looks.looks_of(record, chosen.winner, len(tasks.pools[REPORT])))
     record.finish(report.to_json())
@@ -111,3 +116,8 @@ def _search_and_report(
     pages.write(spec.results, Found.of(record, spec.folder.name))
     results.write(spec.results, builder, winner, report, card_result(record, winner))
     return report
+
+
+def _tell_use(bench: Bench, progress: Progress) -> None:
+    if bench.utilisation is not None:
+        progress.notice(f"{bench.count} workers were at work {bench.utilisation:.0%} of the time")

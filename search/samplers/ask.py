@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.distributions import BaseDistribution
 
+STUB = "settled"  # user attribute of what ran in free order: the trial itself comes after others
+
 
 def seed_for(study_seed: int, number: int) -> int:
     """Return the seed of a study's ask number ``number``: 32 bits, the same in every process."""

@@ -40,3 +40,6 @@ def samplers_in(module: ModuleType, file: str) -> list[tuple[Registry, str, Samp
     return [(SAMPLERS, plugin.name, plugin) for plugin in plugins] + [
         (SAMPLERS, name, plugin) for name, plugin in zip(named, found, strict=True)
     ]
+
+
+READERS = {"SAMPLER, SAMPLERS": samplers_in}  # what ``evaluators.plugin_file`` is to read, too

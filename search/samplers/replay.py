@@ -16,9 +16,10 @@ import numpy as np
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from search.samplers.ask import STUB
 from search.samplers.cube import Vector
 
-OTHERS = ("baseline", "gradient")  # user attributes of trials that no strategy drew
+OTHERS = ("baseline", "gradient", STUB)  # of trials that no strategy drew
 LOCK = threading.RLock()  # a remembered state is advanced by one thread at a time
 FLAT = 3  # generations in which all scores are equal, one after the other: nothing to learn here
 CONVERGED = 1e-4  # of every knob's range: points of a generation that differ by less are one merge

@@ -1,12 +1,19 @@
-"""The steps of a search by gradient, as plain values: what is to be done, and what was measured."""
+"""The steps of a search by gradient, as plain values: what is to be done, and what was measured.
+
+A step's items are learnt from in ``PARTS``, each by one backward pass of its own, whose slopes are
+added in their order. So they may be learnt from by as many workers, and the sums are the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Places = Mapping[str, tuple[int, ...]]  # task -> places in its order of the search pool
+
+
+PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -45,3 +52,38 @@ class Step:
     look: Places
     scored: bool
     mean: bool = False
+
+    def batches(self) -> list[Batch]:
+        """Return the parts that the step's items are learnt from in, each with some of each task.
+
+        Fewer where there are fewer items; none at a mean.
+        """
+        shares = [{t: x[i::PARTS] for t, x in self.learn.items()} for i in range(PARTS)]
+        return [Batch(self.point, share, self.learn) for share in shares if any(share.values())]
+
+    def joined(self, parts: Sequence[Measured]) -> Measured:
+        """Return what the whole step has measured, from its parts and its look, in their order."""
+        losses = [part.loss for part in parts if part.loss is not None]
+        looks = [part.held_out for part in parts if part.held_out is not None]
+        slopes: dict[str, float] = {}
+        for part in parts:
+            for name, slope in part.slopes.items():
+                slopes[name] = slopes.get(name, 0.0) + slope
+        items = sum(part.items for part in parts)
+        loss = sum(losses) if losses else None
+        return Measured(slopes, loss, looks[0] if looks else None, items, self.mean)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A part of a step: what is learnt from by one backward pass.
+
+    Args:
+        point: A value for every knob of the space.
+        learn: Items whose loss gives the slopes.
+        of: All items of the step: a loss counts as it does among them.
+    """
+
+    point: Mapping[str, Any]
+    learn: Places
+    of: Places

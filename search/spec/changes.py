@@ -16,6 +16,7 @@ SECTIONS: dict[str, type[Items | Search | Engine]] = {
 MAY_CHANGE = (  # in a study that has begun: what no score depends on, and no draw of a sampler
     *("name", "storage"),  # by which it was found
     *("search.trials", "search.hours", "search.patience", "search.target"),  # its length
+    "search.order",  # of those that are settled from now on
     "search.finalists",  # chosen when the search is over
     *("engine.cache", "engine.kernels"),  # the same bits, sooner or later
 )

@@ -84,6 +84,9 @@ class Search(StrictModel):
     reaches ``target``. ``start`` is a recipe that the user has: a point of the space.
     ``prior`` is another study, whose trials inform the sampler. ``race``: whether, and how,
     candidates that are worse than the best are stopped early; None: all see all search items.
+    ``order``: with several workers trials are settled in the order in which they were begun
+    (``fixed``: the same study, however fast each worker is) or as they come (``free``: no worker
+    ever waits for another).
     """
 
     sampler: str = "auto"
@@ -106,6 +109,7 @@ class Search(StrictModel):
     ] = None
 
     race: Annotated[Race | None, BeforeValidator(_race)] = Race()
+    order: Literal["fixed", "free"] = "fixed"
 
     @field_validator("sampler")
     @classmethod

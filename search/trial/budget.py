@@ -95,10 +95,16 @@ class Budget:
             found = replace(found, trials=change.trials)
         return found if change.hours is None else replace(found, hours=change.hours)
 
-    def end(self, trials: Sequence[Trial]) -> End | None:
-        """Return why no more trials are searched after these; None: they are."""
+    def end(self, trials: Sequence[Trial], waiting: int = 0, workers: int = 1) -> End | None:
+        """Return why no more trials are searched after these; None: they are.
+
+        Args:
+            trials: Settled ones.
+            waiting: How many more are begun.
+            workers: How many are done at a time, so that hours are those of a clock.
+        """
         trials = [trial for trial in trials if not trial.is_mean()]  # made when a search has ended
-        done = searched(trials)
+        done = searched(trials) + waiting
         whole = [t.value for t in trials if t.state == "complete" and t.value is not None]
         best = max(whole, default=-inf)
         if done >= self.trials:
@@ -107,9 +113,14 @@ class Budget:
             return End("target", f"a search value of {best:.4f} reaches {self.target:g}")
         if self.patience is not None and since_best(trials) >= self.patience:
             return End("patience", f"{since_best(trials)} trials in a row were no better")
-        if self.hours is not None and sum(map(seconds, trials)) >= self.hours * 3600:
+        if self.hours is not None and hours_of(trials, workers) >= self.hours:
             return End("hours", f"{done} trials took {self.hours:g} hours")
         return None
+
+
+def hours_of(trials: Sequence[Trial], workers: int) -> float:
+    """Return how long trials took by the clock, with so many done at a time."""
+    return sum(map(seconds, trials)) / 3600 / workers
 
 
 def searched(trials: Sequence[Trial]) -> int:
@@ -122,17 +133,20 @@ def seconds(trial: Trial) -> float:
     return sum(trial.search.seconds.values())
 
 
-def seconds_left(trials: Sequence[Trial], planned: int, hours: float | None) -> float:
+def seconds_left(
+    trials: Sequence[Trial], planned: int, hours: float | None, workers: int = 1
+) -> float:
     """Return about how long a search still takes, if neither target nor patience ends it.
 
     Args:
         trials: Those that are settled.
         planned: How many, baselines included, are still to come.
         hours: That all may take together, if that is limited.
+        workers: How many are done at a time.
     """
-    left = planned * median([seconds(t) for t in trials[-RECENT:]] or [0.0])
-    spent = sum(map(seconds, trials))
-    return left if hours is None else min(left, max(0.0, hours * 3600 - spent))
+    left = planned * median([seconds(t) for t in trials[-RECENT:]] or [0.0]) / workers
+    spent = hours_of(trials, workers)
+    return left if hours is None else min(left, max(0.0, (hours - spent) * 3600))
 
 
 def since_best(trials: Sequence[Trial]) -> int:

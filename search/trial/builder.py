@@ -42,7 +42,7 @@ LIBRARIES = ("mergetune", "torch", "transformers", "lm_eval", "optuna", "cmaes")
 
 class _Opened(NamedTuple):
     parents: Mapping[str, Parent]
-    placement: Placement
+    store: Store
     entries: int  # numbers that a candidate has
     watch: Watch
 
@@ -53,14 +53,20 @@ class Builder:
     Args:
         spec: The study.
         about: What was stored when it began, if it has begun.
+        threads: Of the CPU, for a study that begins and whose file does not say.
 
     Raises:
         MergeError: By what asks for a parent, where one cannot be opened.
     """
 
-    def __init__(self, spec: StudySpec, about: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        spec: StudySpec,
+        about: Mapping[str, Any] | None = None,
+        threads: int | None = None,
+    ) -> None:
         self._spec, self._about = spec, about
-        self._threads = _set_threads(about["threads"] if about else spec.engine.threads)
+        self._threads = _set_threads(about["threads"] if about else spec.engine.threads or threads)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -73,10 +79,11 @@ class Builder:
         """The study's models by their references, baselines' included."""
         return self._opened.parents
 
-    @property
+    @cached_property
     def placement(self) -> Placement:
-        """Where the parents are kept."""
-        return self._opened.placement
+        """Where the parents are kept; from now on, they are."""
+        check_device(self._spec.engine)
+        return self._place(self._opened.store, self.parents)
 
     @cached_property
     def space(self) -> Space:
@@ -202,7 +209,6 @@ class Builder:
 
     @cached_property
     def _opened(self) -> _Opened:
-        check_device(self._spec.engine)
         spec, store = self._spec, Store()
         extra = [name for recipe in spec.recipes.values() for name in recipe.references()]
         names = tuple(dict.fromkeys([*spec.template.references(), *extra]))
@@ -210,8 +216,7 @@ class Builder:
         for parent in parents.values():
             check_causal(parent)
         entries = sum(math.prod(x.shape) for x in self._main(parents).tensors.values())
-        placed = self._place(store, parents)
-        return _Opened(parents, placed, entries, Watch(parents.values()))
+        return _Opened(parents, store, entries, Watch(parents.values()))
 
     def _place(self, store: Store, parents: Mapping[str, Parent]) -> Placement:
         """Keep the parents where the study file wants them, or where they fit.

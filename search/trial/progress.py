@@ -18,7 +18,9 @@ class StopRequested(Exception):
 class Unheard:
     """Progress that nobody reads."""
 
-    def begin(self, total: int, settled: list[Trial], hours: float | None = None) -> None:
+    def begin(
+        self, total: int, settled: list[Trial], hours: float | None = None, workers: int = 1
+    ) -> None:
         """Pass over it, as over all else."""
 
     def settled(self, trial: Trial) -> None:
@@ -37,8 +39,17 @@ class Unheard:
 class Progress(Protocol):
     """Who is told how the run goes."""
 
-    def begin(self, total: int, settled: list[Trial], hours: float | None = None) -> None:
-        """The search starts or resumes; ``total`` trials are planned, and may take ``hours``."""
+    def begin(
+        self, total: int, settled: list[Trial], hours: float | None = None, workers: int = 1
+    ) -> None:
+        """The search starts or resumes.
+
+        Args:
+            total: Trials that are planned.
+            settled: Those that are stored.
+            hours: That all may take.
+            workers: How many are done at a time.
+        """
         ...
 
     def settled(self, trial: Trial) -> None:

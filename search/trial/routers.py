@@ -90,7 +90,7 @@ class _Fit:
         places = self._batches.of(self._steps)
         self._put(self._at)
         with every_row_learns(self._live.model, self._routers):
-            loss_of(self._tasks, self._live, places, backward=True)
+            loss_of(self._tasks, self._live, places, of=places, backward=True)
         for name, router in self._routers.items():
             self._at[name].grad, router.grad = router.grad.float(), None
         self._adam.step()
@@ -117,7 +117,8 @@ class _Fit:
     def _held_out(self, at: Mapping[str, Any]) -> float:
         self._put(at)
         self._items += _count(self._batches.held)
-        return loss_of(self._tasks, self._live, self._batches.held)
+        held = self._batches.held
+        return loss_of(self._tasks, self._live, held, of=held)
 
     def _put(self, at: Mapping[str, Any]) -> None:
         import torch

@@ -10,9 +10,10 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from merge_core.errors import NonFiniteError
+from merge_core.errors import MergeError, NonFiniteError
 from merge_core.recipe.schema import Recipe
 from search.samplers.steps import Measured, Step
 from search.trial import racing
@@ -20,102 +21,176 @@ from search.trial.racing import Race
 from search.trial.router_file import asks, without_file
 from search.trial.tasks import SEARCH, Scores
 from search.trial.trial import Measurement, Trial
-from search.trial.worker import InterruptedStudyError, Job, Result, Worker
+from search.trial.worker import Bench, InterruptedStudyError, Job, Result
 
 
-def settle(
-    worker: Worker,
-    recipe: Recipe,
-    *,
-    number: int,
-    earlier: Sequence[Trial],
-    baseline: str | None = None,
-    params: Mapping[str, Any] | None = None,
-    step: Step | None = None,
-) -> Trial:
-    """Build and score one recipe on the search pool.
-
-    Routers of a mixture that are to be trained are first, and the trial's recipe names their file.
-    A recipe, or weights, that an earlier trial had are not scored again. Before the first scores
-    every item of every pool must fit the model.
+@dataclass(frozen=True)
+class Wanted:
+    """What is to become a trial.
 
     Args:
-        worker: Builds and scores.
         recipe: What to build.
-        number: Of the trial.
-        earlier: All settled trials.
         baseline: Name, if no sampler asked for it.
         params: The knobs' values.
         step: What to measure there for a search by gradient.
+    """
+
+    recipe: Recipe
+    baseline: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    step: Step | None = None
+
+    @property
+    def raced(self) -> bool:
+        """Whether it may be stopped: neither baselines are, nor the mean of steps, a finalist."""
+        return self.baseline is None and not (self.step is not None and self.step.mean)
+
+
+class Underway:
+    """A recipe that is being built and scored on the search pool.
+
+    Routers of a mixture that are to be trained are first, and the trial's recipe names their file.
+    A recipe, or weights, that a known trial had are not scored again. Before the first scores every
+    item of every pool must fit the model.
+
+    Args:
+        bench: Builds and scores.
+        wanted: What is to become a trial.
+        known: The trials that were settled when it was begun, the first ones of the study.
+    """
+
+    def __init__(self, bench: Bench, wanted: Wanted, known: Sequence[Trial]) -> None:
+        begun = time.perf_counter()
+        self.wanted, self._bench, self._known = wanted, bench, tuple(known)
+        self._same = _twin(_finished(known, wanted), wanted)
+        jobs = [] if self._same is not None else _jobs(bench, wanted, known)
+        self._own = time.perf_counter() - begun
+        self.futures = [bench.submit(job) for job in jobs]
+
+    def done(self) -> bool:
+        """Return whether all that it waits for is there."""
+        return all(future.done() for future in self.futures)
+
+    def settled(self, number: int, earlier: Sequence[Trial]) -> Trial:
+        """Wait for what is under way, and return the trial.
+
+        Args:
+            number: Of the trial.
+            earlier: All trials that are settled by now.
+
+        Raises:
+            InterruptedStudyError: It could not be built or scored, and that is not its own fault.
+            MergeError: The engine is not the one that the study began with.
+        """
+        results = [future.result() for future in self.futures]
+        begun = time.perf_counter()
+        wanted, same = self.wanted, self._same
+        result = _joined(results, wanted.step) if same is None else _of(same)
+        if result.failure is not None and not result.failure.candidate:
+            raise InterruptedStudyError(f"trial {number}", result.failure)
+        if same is None:
+            done, digest = _finished(earlier, wanted), result.weights_digest
+            same = next((t for t in done if t.weights_digest == digest), None)
+        found = _valued(self._bench, result, same, self._known)
+        if wanted.step is not None:
+            found["gradient"] = result.gradient or Measured({}, mean=wanted.step.mean)
+        scores = found.pop("scores", {})
+        other = round(self._own + time.perf_counter() - begun, 4)
+        spent = {"build": 0.0, "model": 0.0, **result.seconds, "other": other}
+        return Trial(
+            number=number,
+            recipe=result.recipe or wanted.recipe,
+            fitted=result.fitted,
+            baseline=wanted.baseline,
+            params=wanted.params,
+            measured={SEARCH: Measurement(scores, spent)},
+            **found,
+        )
+
+
+def settle(bench: Bench, wanted: Wanted, *, number: int, earlier: Sequence[Trial]) -> Trial:
+    """Build and score one recipe on the search pool, see ``Underway``."""
+    return Underway(bench, wanted, earlier).settled(number, earlier)
+
+
+def _finished(trials: Sequence[Trial], wanted: Wanted) -> list[Trial]:
+    """Return the trials whose scores a recipe may take over."""
+    states = ("complete", "stopped") if wanted.raced else ("complete",)
+    return [trial for trial in trials if trial.state in states]
+
+
+def _twin(done: Sequence[Trial], wanted: Wanted) -> Trial | None:
+    """Return the trial that had the very recipe; a step is measured all the same."""
+    if wanted.step is not None:
+        return None
+    trained = asks(wanted.recipe)
+    was = (without_file(trial.recipe) if trained else trial.recipe for trial in done)
+    return next((t for t, its in zip(done, was, strict=True) if its == wanted.recipe), None)
+
+
+def _of(trial: Trial) -> Result:
+    return Result(trial.weights_digest, recipe=trial.recipe)
+
+
+def _jobs(bench: Bench, wanted: Wanted, known: Sequence[Trial]) -> list[Job]:
+    """Return what is to be done: the scores first, then each part of a step."""
+    done, step = _finished(known, wanted), wanted.step
+    rivals = racing.rivals(known) if wanted.raced and bench.track else []
+    race = Race(tuple(trial.search.scores for trial in rivals))
+    digests = frozenset(trial.weights_digest for trial in done)
+    scores = Job(wanted.recipe, SEARCH, known=digests, first=not done, race=race)
+    if step is None:
+        return [scores]
+    looks = [Job(wanted.recipe, SEARCH, scored=False, look=step.look)] if step.look else []
+    batches = [Job(wanted.recipe, SEARCH, scored=False, learn=x) for x in step.batches()]
+    return [*([scores] if step.scored else []), *looks, *batches]
+
+
+def _joined(results: Sequence[Result], step: Step | None) -> Result:
+    """Return what came of a recipe's jobs together.
 
     Raises:
-        InterruptedStudyError: It could not be built or scored, and that is not its own fault.
-        MergeError: The engine is not the one that the study began with.
+        MergeError: Workers have built other weights of one recipe.
     """
-    start = time.perf_counter()
-    raced = baseline is None and not (step is not None and step.mean)  # which is a finalist
-    result, same = _result(worker, recipe, earlier, step, raced)
-    if result.failure is not None and not result.failure.candidate:
-        raise InterruptedStudyError(f"trial {number}", result.failure)
-    found = _valued(worker, result, same, earlier)
-    if step is not None:
-        found["gradient"] = result.gradient or Measured({}, mean=step.mean)
-    spent = {"build": 0.0, "model": 0.0, **result.seconds}
-    other = round(time.perf_counter() - start - sum(spent.values()), 4)
-    scores = found.pop("scores", {})
-    return Trial(
-        number=number,
-        recipe=result.recipe or recipe,
-        fitted=result.fitted,
-        baseline=baseline,
-        params=params or {},
-        measured={SEARCH: Measurement(scores, {**spent, "other": other})},
-        **found,
-    )
-
-
-def _result(
-    worker: Worker, recipe: Recipe, earlier: Sequence[Trial], step: Step | None, raced: bool
-) -> tuple[Result, Trial | None]:
-    """Return what comes of a recipe, and the earlier trial whose scores it has, if there is one."""
-    known = ("complete", "stopped") if raced else ("complete",)
-    done = [trial for trial in earlier if trial.state in known]
-    was = [without_file(t.recipe) if asks(recipe) else t.recipe for t in done]
-    same = next((t for t, its in zip(done, was, strict=True) if its == recipe), None)
-    if same is not None and step is None:
-        return Result(same.weights_digest, recipe=same.recipe), same
-    digests = frozenset(t.weights_digest for t in done)
-    against = racing.rivals(earlier) if raced and worker.track else []
-    race = Race(tuple(trial.search.scores for trial in against))
-    job = Job(recipe, SEARCH, known=digests, first=not done, step=step, race=race)
-    result = worker.run(job)
-    return result, next((t for t in done if t.weights_digest == result.weights_digest), None)
+    seconds: dict[str, float] = {}
+    for result in results:
+        for name, spent in result.seconds.items():
+            seconds[name] = round(seconds.get(name, 0.0) + spent, 4)
+    first = next((r for r in results if r.failure is not None), results[0])
+    if first.failure is not None or step is None:
+        return replace(first, seconds=seconds)
+    digests = list(dict.fromkeys(result.weights_digest for result in results))
+    if len(digests) > 1:
+        raise MergeError(f"workers built one recipe into other weights: {', '.join(digests)}")
+    parts = [result.gradient for result in results if result.gradient is not None]
+    return replace(first, seconds=seconds, gradient=step.joined(parts))
 
 
 def _valued(
-    worker: Worker, result: Result, same: Trial | None, earlier: Sequence[Trial]
+    bench: Bench, result: Result, same: Trial | None, known: Sequence[Trial]
 ) -> dict[str, Any]:
     """Return what becomes of a result, or of the scores of an earlier trial with its weights."""
     if result.failure is not None:
         return {"state": "failed", "error": result.failure.traceback}
-    known = {"weights_digest": result.weights_digest}
+    built = {"weights_digest": result.weights_digest}
     if same is not None:
         taken = {key: getattr(same, key) for key in ("state", "value", "values", "stderr")}
-        return {**known, **taken, "scores": same.search.scores, "same_as": same.number}
-    worker.check_engine()
+        return {**built, **taken, "scores": same.search.scores, "same_as": same.number}
+    if result.engine:
+        bench.check_engine(result)
     if result.scores is None:  # a step between two that are scored
-        return {**known, "state": "unscored"}
+        return {**built, "state": "unscored"}
     try:
-        return {**known, "scores": result.scores, **_number(worker, result.scores, earlier)}
+        return {**built, "scores": result.scores, **_number(bench, result.scores, known)}
     except NonFiniteError:
         return {"state": "failed", "error": traceback.format_exc()}
 
 
-def _number(worker: Worker, scores: Scores, earlier: Sequence[Trial]) -> dict[str, Any]:
+def _number(bench: Bench, scores: Scores, known: Sequence[Trial]) -> dict[str, Any]:
     """Return the number of a trial, estimated where it was stopped."""
-    tasks, track = worker.tasks, worker.track
+    tasks, track = bench.tasks, bench.track
     if track is not None and not tasks.is_whole(scores, SEARCH):
-        return {"state": "stopped", **racing.estimate(tasks, track, scores, earlier)}
+        return {"state": "stopped", **racing.estimate(tasks, track, scores, known)}
     value, stderr = tasks.value(scores, SEARCH)
     return {
         "state": "complete",

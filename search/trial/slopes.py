@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from evaluators.protocol import LiveModel
 from evaluators.target import Target
 from merge_core.errors import NonFiniteError, NoTargetsError
-from search.samplers.steps import Measured, Places, Step
+from search.samplers.steps import Batch, Measured, Places
 from search.space.space import Space
 from search.spec.study_file import StudySpec, without_gradient
 from search.trial.builder import Builder
@@ -59,40 +58,44 @@ def untrainable(spec: StudySpec, tasks: Tasks) -> str | None:
     return why and f"'trained' cannot learn here: {why}; use 'hidden'"
 
 
-def measured(builder: Builder, tasks: Tasks, step: Step) -> Measured:
-    """Measure on the live candidate what a step asks for.
+def learnt(builder: Builder, tasks: Tasks, batch: Batch) -> Measured:
+    """Measure the slopes of a batch's losses on the live candidate.
 
     Args:
-        builder: Its live candidate is that of the step's point.
-        tasks: Whose items the step names.
-        step: What to learn from and what to look at.
+        builder: Its live candidate is that of the batch's point.
+        tasks: Whose items the batch names.
+        batch: What to learn from.
 
     Raises:
         NonFiniteError: A loss or a slope is not finite.
         EvaluationError: A task raised.
         ParameterError: The model cannot be learnt from in place.
     """
-    found: dict[str, Any] = {}
-    if step.look:
-        found["held_out"] = loss_of(tasks, builder.live, step.look)
-    if step.learn:
-        with builder.slopes() as slopes:
-            found["loss"] = loss_of(tasks, builder.live, step.learn, backward=True)
-        found["slopes"] = builder.space.pull_back(step.point, slopes)
-        odd = [name for name, slope in found["slopes"].items() if not math.isfinite(slope)]
-        if odd:
-            raise NonFiniteError(f"the slope by {odd[0]} is not finite ({len(odd)} such)")
-    learnt, looked = (sum(map(len, places.values())) for places in (step.learn, step.look))
-    return Measured(**{"slopes": {}, **found}, items=BACKWARD * learnt + looked, mean=step.mean)
+    with builder.slopes() as found:
+        loss = loss_of(tasks, builder.live, batch.learn, of=batch.of, backward=True)
+    slopes = builder.space.pull_back(batch.point, found)
+    odd = [name for name, slope in slopes.items() if not math.isfinite(slope)]
+    if odd:
+        raise NonFiniteError(f"the slope by {odd[0]} is not finite ({len(odd)} such)")
+    return Measured(slopes, loss, items=BACKWARD * sum(map(len, batch.learn.values())))
 
 
-def loss_of(tasks: Tasks, live: LiveModel, places: Places, *, backward: bool = False) -> float:
-    """Return the tasks' mean losses, weighted as their scores are in the number of a trial.
+def looked(tasks: Tasks, live: LiveModel, places: Places) -> Measured:
+    """Measure the loss of held-out items; raises what ``loss_of`` does."""
+    held_out = loss_of(tasks, live, places, of=places)
+    return Measured({}, held_out=held_out, items=sum(map(len, places.values())))
+
+
+def loss_of(
+    tasks: Tasks, live: LiveModel, places: Places, *, of: Places, backward: bool = False
+) -> float:
+    """Return what items add to the tasks' mean losses, weighted as scores are in a trial's number.
 
     Args:
         tasks: Whose items the places name.
         live: The candidate.
         places: Task -> places in its order of the search pool.
+        of: Those that the means are over, ``places`` among them.
         backward: Whether to add the gradient to that of the parameters.
 
     Raises:
@@ -101,13 +104,15 @@ def loss_of(tasks: Tasks, live: LiveModel, places: Places, *, backward: bool = F
     targets: list[Target] = []
     weights: list[float] = []
     for task, evaluator in tasks.scored_by(SEARCH).items():
-        which = [tasks.pools[SEARCH].of(task)[place] for place in places.get(task, ())]
-        sizes = [1.0 if evaluator.sizes is None else evaluator.sizes[i] for i in which]
+        pool = tasks.pools[SEARCH].of(task)
+        sizes = [1.0] * len(evaluator.items) if evaluator.sizes is None else evaluator.sizes
+        total = sum(sizes[pool[place]] for place in of.get(task, ()))
+        which = [pool[place] for place in places.get(task, ())]
         targets += evaluator.targets(which)
-        weights += [tasks.weights[task] * size / sum(sizes) for size in sizes]
+        weights += [tasks.weights[task] * sizes[i] / total for i in which]
     engine = live.engine
     losses = engine.backward(targets, weights) if backward else engine.losses(targets)
-    total = sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
-    if not math.isfinite(total):
-        raise NonFiniteError(f"the loss of {len(losses)} items is {total}; it must be finite")
-    return total
+    sum_ = sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
+    if not math.isfinite(sum_):
+        raise NonFiniteError(f"the loss of {len(losses)} items is {sum_}; it must be finite")
+    return sum_

@@ -52,6 +52,7 @@ class ProgressLine:
     def __init__(self) -> None:
         self._standing = Standing()
         self._hours: float | None = None
+        self._workers = 1
         self._began = self._left_at = time.monotonic()
         self._last = -math.inf
         self._drawn = 0  # columns of the panel that is on the terminal, 0: none
@@ -75,9 +76,11 @@ class ProgressLine:
             if ERR.is_interactive:
                 ERR.show_cursor()
 
-    def begin(self, total: int, settled: list[Trial], hours: float | None = None) -> None:
+    def begin(
+        self, total: int, settled: list[Trial], hours: float | None = None, workers: int = 1
+    ) -> None:
         """Start counting from the trials that are stored."""
-        now, self._hours = self._standing, hours
+        now, self._hours, self._workers = self._standing, hours, workers
         now.total = total
         now.trials += settled
         if settled:
@@ -89,7 +92,7 @@ class ProgressLine:
         now.trials.append(trial)
         now.doing = ""
         missing = now.total - len(now.trials)
-        self._expect(seconds_left(now.trials, missing, self._hours))
+        self._expect(seconds_left(now.trials, missing, self._hours, self._workers))
         if trial.state == "failed":
             self.notice(f"trial {trial.number} failed: {trial.reason}")
         if not missing:

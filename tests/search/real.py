@@ -43,7 +43,7 @@ class Bench(Worker):
 class Quiet:
     """Progress that nobody reads."""
 
-    def begin(self, total, settled, hours=None):
+    def begin(self, total, settled, hours=None, workers=1):
         self.total = total
 
     def settled(self, trial):

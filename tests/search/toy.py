@@ -266,7 +266,9 @@ class Listener:
     left: list[float | None] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
-    def begin(self, total: int, settled: list[Any], hours: float | None = None) -> None:
+    def begin(
+        self, total: int, settled: list[Any], hours: float | None = None, workers: int = 1
+    ) -> None:
         self.total, self.resumed, self.hours = total, len(settled), hours
 
     def settled(self, trial: Any) -> None:

@@ -15,6 +15,7 @@ from search.spec.study_file import StudySpec
 from search.storage.open import open_record
 from search.trial.trial import Trial
 from search.views.progress_line import Stopper
+from search.workers import hire
 from tests.search import toy
 
 Study = Callable[..., StudySpec]
@@ -47,7 +48,7 @@ def run(spec: StudySpec, worker: toy.Toy) -> Any:
     """Run a whole study, but for its files, until it ends or is interrupted."""
     (spec.folder / "study.yaml").write_text(json.dumps(dict(spec.data)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(whole, "Worker", lambda *_: worker)
+        patch.setattr(hire, "Worker", lambda *_: worker)
         patch.setattr(results, "write", lambda *_: None)
         return whole.run(spec.folder, toy.Listener(), Stopper())
 

@@ -16,6 +16,7 @@ from search.scoring import intervals
 from search.spec.study_file import StudySpec
 from search.storage.open import open_record
 from search.storage.study_record import Record
+from search.workers import hire
 from tests.search import toy
 
 Study = Callable[..., StudySpec]
@@ -25,7 +26,7 @@ def run(spec: StudySpec, others: Any = (), listener: Any = None) -> Report:
     """Run a whole study, but for its model folder."""
     (spec.folder / "study.yaml").write_text(json.dumps(dict(spec.data)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(whole, "Worker", lambda *_: toy.Toy(spec))
+        patch.setattr(hire, "Worker", lambda *_: toy.Toy(spec))
         patch.setattr(results, "write", lambda *_: None)
         heard = listener or toy.Listener()
         found = whole.run(spec.folder, heard, toy.never, others=[str(x) for x in others])

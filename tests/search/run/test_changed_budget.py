@@ -20,6 +20,7 @@ from search.storage.locate import open_study
 from search.storage.open import open_record
 from search.storage.study_record import Record
 from search.trial.budget import Change, searched, since_best
+from search.workers import hire
 from tests.search import toy
 
 Study = Callable[..., StudySpec]
@@ -29,7 +30,7 @@ def run(spec: StudySpec, *, listener: Any = None, stop: Any = toy.never, **chang
     """Run a whole study, but for its model folder; return its report, None if it was stopped."""
     (spec.folder / "study.yaml").write_text(json.dumps(dict(spec.data)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(whole, "Worker", lambda *_: toy.Toy(spec))
+        patch.setattr(hire, "Worker", lambda *_: toy.Toy(spec))
         patch.setattr(results, "write", lambda *_: None)
         heard = listener or toy.Listener()
         return whole.run(spec.folder, heard, stop, Change.of(**change))

@@ -12,7 +12,7 @@ from search.run.study import run
 from search.spec import study_file
 from search.storage.locate import open_study
 from search.trial import routers
-from search.trial.settle import settle
+from search.trial.settle import Wanted, settle
 from search.trial.slopes import BACKWARD
 from search.trial.worker import Worker
 from tests.search.real import QUICKSTART, Quiet, run_whole, without_costs, worker_of
@@ -145,7 +145,7 @@ def test_mixture_that_was_trained_before_is_not_trained_again(finished, monkeypa
     monkeypatch.setattr(routers, "fit", lambda *_: pytest.fail("trains again"))
     first = trained_of(record)[0]
     asked = worker.builder.space.recipe(first.params)
-    trial = settle(worker, asked, number=99, earlier=record.trials, params=first.params)
+    trial = settle(worker, Wanted(asked, params=first.params), number=99, earlier=record.trials)
     assert (trial.same_as, trial.recipe) == (first.number, first.recipe)
     assert trial.value == first.value
     assert trial.fitted is None

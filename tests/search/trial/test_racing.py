@@ -18,7 +18,7 @@ from search.samplers.steps import Step
 from search.space.starting_points import defaults
 from search.storage.trial_codec import frozen, thawed, told
 from search.trial.racing import Judge, Race, Track, rivals, run
-from search.trial.settle import settle
+from search.trial.settle import Wanted, settle
 from search.trial.trial import Trial
 from search.trial.worker import Job
 from tests.search import toy
@@ -252,7 +252,7 @@ def test_neither_a_baseline_nor_the_mean_of_a_search_by_gradient_is_raced(raced:
     class Heard(toy.Toy):
         def run(self, job: Job) -> Any:
             jobs.append(job)
-            return super().run(replace(job, step=None))
+            return super().run(replace(job, learn=None, look=None))
 
     worker = Heard(bench.spec, tasks=[toy.Task("gain", 200, bounds=BOUNDS), toy.Task("loss", 200)])
     space = worker.builder.space
@@ -262,5 +262,10 @@ def test_neither_a_baseline_nor_the_mean_of_a_search_by_gradient_is_raced(raced:
         points, ({"step": learns}, {"step": mean}, {"baseline": "mine"}), strict=True
     ):
         number = len(record.trials)
-        settle(worker, space.recipe(point), number=number, earlier=record.trials, **known)
+        settle(
+            worker,
+            Wanted(space.recipe(point), **known),
+            number=number,
+            earlier=record.trials,
+        )
     assert [len(job.race.rivals) for job in jobs] == [1, 0, 0]

@@ -52,8 +52,8 @@ def test_training_repeats_to_the_bit(bench):
 def test_training_that_leads_nowhere_ends_at_the_start(bench, monkeypatch):
     real = routers.loss_of
 
-    def flat(tasks, live, places, *, backward=False):
-        loss = real(tasks, live, places, backward=backward)
+    def flat(tasks, live, places, *, of, backward=False):
+        loss = real(tasks, live, places, of=of, backward=backward)
         return loss if backward else 1.0
 
     monkeypatch.setattr(routers, "loss_of", flat)

@@ -29,7 +29,10 @@ def at(bench, point, **places):
     some = dict.fromkeys(bench.tasks.weights, (0, 1, 2, 3))
     bench.build(bench.builder.space.recipe(point))
     step = Step(point, **{"learn": some, "look": {}, "scored": False, **places})
-    return slopes.measured(bench.builder, bench.tasks, step)
+    parts = [slopes.learnt(bench.builder, bench.tasks, batch) for batch in step.batches()]
+    if step.look:
+        parts.insert(0, slopes.looked(bench.tasks, bench.builder.live, step.look))
+    return step.joined(parts)
 
 
 def test_slopes_by_knobs_are_those_of_finite_differences_of_the_loss(bench):

@@ -16,6 +16,7 @@ from search.report.summarize import summarize
 from search.run import study as whole
 from search.spec.study_file import StudySpec
 from search.trial.trial import Trial
+from search.workers import hire
 from tests.search import toy
 
 Study = Callable[..., StudySpec]
@@ -87,10 +88,12 @@ def test_a_run_says_what_must_be_known_before_its_first_trial(
         def notice(self, text: str) -> None:
             heard.append(text)
 
-        def begin(self, total: int, settled: list[Trial], hours: float | None = None) -> None:
+        def begin(
+            self, total: int, settled: list[Trial], hours: float | None = None, workers: int = 1
+        ) -> None:
             heard.append("begin")
 
-    monkeypatch.setattr(whole, "Worker", lambda *_: bench)
+    monkeypatch.setattr(hire, "Worker", lambda *_: bench)
     assert whole.run(spec.folder, Told(), lambda: True) is None
     assert heard == ["parents: mapped: they are points", "Public.", "begin"]
 

@@ -1,0 +1,143 @@
+"""The trials that are under way: begun in order, and settled in the order of their beginning.
+
+With k jobs at a time, trial n knows the trials 0 .. n - k, whoever was fast: so a study is the same
+for the same k, however often it was killed. Baselines and draws have such a window each; a step by
+gradient knows all before it, and so does the first draw. ``order: free`` settles whatever is done
+first instead, and lets the next trial know all that are settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from typing import Any
+
+from merge_core.errors import MergeError
+from search.spec.study_file import StudySpec
+from search.storage.study_record import Record
+from search.trial.progress import Phase, Progress
+from search.trial.settle import Underway, Wanted
+from search.trial.trial import Trial
+from search.trial.worker import Bench
+
+ALIKE = 8  # candidates of the search that fail for one reason, one after the other: an end
+DRAWN, STEP, BASELINE = "drawn", "step", "baseline"
+
+
+class Flight:
+    """Begins trials, and stores those that are settled.
+
+    Args:
+        spec: The study.
+        record: Where settled trials are stored.
+        bench: Does ``bench.count`` jobs at a time.
+        progress: Is told of every settled trial.
+
+    Attributes:
+        tickets: Number of a settled trial -> which it was of those that were begun here, as
+            ``begin`` returned it; trials of earlier runs have none.
+    """
+
+    def __init__(self, spec: StudySpec, record: Record, bench: Bench, progress: Progress) -> None:
+        self.record, self.bench, self._progress = record, bench, progress
+        self.tickets: dict[int, int] = {}
+        self._free = spec.search.order == "free"
+        self._distributions = bench.builder.space.distributions()
+        self._underway: dict[int, Underway] = {}  # by ticket, in the order of their beginning
+        self._counted, self._reasons = True, list[str]()
+
+    @property
+    def begun(self) -> int:
+        """Number of the next trial, were all under way settled; its ticket."""
+        return len(self.record.trials) + len(self._underway)
+
+    def waiting(self, known: Sequence[Trial]) -> int:
+        """Return how many searched trials are begun, or settled, beyond the known ones."""
+        later = self.record.trials[len(known) :]
+        flying = (underway.wanted.baseline is None for underway in self._underway.values())
+        return sum(trial.was_searched() for trial in later) + sum(flying)
+
+    def known(self, kind: str = DRAWN) -> Sequence[Trial]:
+        """Return the trials that the next one knows, and settle what must be for that."""
+        self._make_room()
+        trials = self.record.trials
+        if self._free:
+            return trials
+        window = 1 if kind == STEP else self.bench.count
+        others = (trial.number for trial in reversed(trials) if _was(trial) != kind)
+        start = next(others, -1) + 1
+        return trials[: max(self.begun - window + 1, start)]
+
+    def phase(self, name: Phase) -> None:
+        """Say which part of the search goes on."""
+        self._progress.phase(name)
+
+    def begin(self, wanted: Wanted, *, counted: bool = True) -> int:
+        """Begin a trial and return its ticket; in fixed order that is its number.
+
+        Args:
+            wanted: What is to become a trial.
+            counted: Whether ``progress`` was told to expect it.
+        """
+        known = self.known(_kind(wanted))
+        ticket = self.begun
+        self._counted = counted
+        self._underway[ticket] = Underway(self.bench, wanted, known)
+        return ticket
+
+    def land(self) -> None:
+        """Settle all that are under way."""
+        while self._underway:
+            self._settle(self._next())
+
+    def _make_room(self) -> None:
+        while len(self._underway) >= self.bench.count:
+            self._settle(self._next())
+
+    def _next(self) -> int:
+        """Return the ticket of the trial to settle next, and wait for it."""
+        if self._free:
+            pending = [f for x in self._underway.values() for f in x.futures]
+            while not any(underway.done() for underway in self._underway.values()):
+                pending = [*wait(pending, return_when=FIRST_COMPLETED).not_done]
+            return next(ticket for ticket, x in self._underway.items() if x.done())
+        return next(iter(self._underway))
+
+    def _settle(self, ticket: int) -> None:
+        trials, underway = self.record.trials, self._underway[ticket]
+        trial = underway.settled(len(trials), trials)
+        del self._underway[ticket]
+        self._keep_engine()
+        self.tickets[trial.number] = ticket
+        self.record.add(trial, self._distributions)
+        if self._counted:
+            self._progress.settled(trial)
+        if trial.was_searched():
+            self._check_alike(trial)
+
+    def _keep_engine(self) -> None:
+        about: Mapping[str, Any] = self.record.about or {}
+        known, seen = about.get("engine", {}), self.bench.seen
+        if seen.keys() - known.keys():
+            self.record.begin({**about, "engine": {**seen, **known}})
+
+    def _check_alike(self, trial: Trial) -> None:
+        """Stop where candidates of this run fail one after the other, all for the same reason."""
+        self._reasons = [*self._reasons, trial.reason][-ALIKE:]
+        if trial.reason and self._reasons == [trial.reason] * ALIKE:
+            raise MergeError(
+                f"the last {ALIKE} candidates failed for one reason: {trial.reason}; mend that, "
+                "or run again to go on"
+            )
+
+
+def _was(trial: Trial) -> str:
+    if trial.baseline is not None:
+        return BASELINE
+    return DRAWN if trial.gradient is None else STEP
+
+
+def _kind(wanted: Wanted) -> str:
+    if wanted.baseline is not None:
+        return BASELINE
+    return DRAWN if wanted.step is None else STEP

@@ -1,0 +1,42 @@
+"""What the command line has allowed, for workers in other processes: plugins, task code, keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evaluators import plugin_file
+from evaluators.harness import task_files
+from evaluators.jsonl import judge_key
+from search.samplers.plugin_file import READERS
+
+
+@dataclass(frozen=True)
+class Permissions:
+    """What one process may do beyond reading a study: plain values that travel.
+
+    Args:
+        plugins: The files of ``--plugin``: their paths and what they held when they were loaded.
+        trust_tasks: Whether task files may run code.
+        keys: The pairs of ``--send-key``, each ``NAME=host``.
+    """
+
+    plugins: tuple[tuple[str, bytes], ...] = ()
+    trust_tasks: bool = False
+    keys: tuple[str, ...] = ()
+
+    @classmethod
+    def here(cls) -> Permissions:
+        """Return what this process may do."""
+        return cls(plugin_file.loaded(), task_files.are_trusted(), judge_key.sent_keys())
+
+    def give(self) -> None:
+        """Let this process do the same, from now on.
+
+        Raises:
+            EvaluationError: A plugin file cannot be run here.
+        """
+        for path, content in self.plugins:
+            plugin_file.load_content(path, content, READERS)
+        if self.trust_tasks:
+            task_files.trust_tasks()
+        judge_key.send_keys(self.keys)
