@@ -29,6 +29,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
+from tests.servers import mariadb, postgres  # noqa: F401  # pytest finds fixtures here
+
 if TYPE_CHECKING:
     from torch import Tensor
 
