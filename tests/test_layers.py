@@ -36,6 +36,7 @@ MAY_IMPORT = {
 }
 ONE_FILE = {  # what one file alone may import
     "testing.py": {"pytest"},  # the test classes that plugin authors subclass
+    "proxy.py": {"grpc"},
     "process.py": {"vllm"},
     "weight_transfer.py": {"vllm"},
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from merge_core.errors import MergeError
@@ -10,6 +10,7 @@ from search.spec.changes import changed_paths
 from search.spec.storage_url import masked
 from search.spec.study_file import StudySpec
 from search.storage.open import open_record
+from search.storage.stored import to_stderr
 from search.storage.study_record import Record
 from search.trial.worker import Bench
 
@@ -23,8 +24,12 @@ PARTS = {  # of what all trials share -> the word for it
 }
 
 
-def open_for(spec: StudySpec) -> Record:
+def open_for(spec: StudySpec, notice: Callable[[str], None] = to_stderr) -> Record:
     """Open the study's record for writing, and make sure that it is this study's.
+
+    Args:
+        spec: The study.
+        notice: Is told when its storage is away, and what was mended in it.
 
     Raises:
         MergeError: The study began with another study file; the changed key paths are listed.
@@ -37,6 +42,7 @@ def open_for(spec: StudySpec) -> Record:
         objectives=objectives,
         unnamed=spec.unnamed,
         variables=spec.variables,
+        notice=notice,
     )
     about = record.about
     if about is not None:

@@ -77,7 +77,7 @@ def _run(
     staff: Staff,
 ) -> Report | None:
     progress.phase("opening")
-    record = open_for(spec)
+    record = open_for(spec, progress.notice)
     results.check_owner(spec.results, record.name)
     with record.writing(), hired(staff, spec, lambda: record.about) as bench:
         looks.note_others(record, spec, bench.tasks, others, progress)

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import quote, unquote
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote
 
-SQLITE = "sqlite:///"
+from merge_core.errors import hint
+
+SQLITE, JOURNAL, GRPC = "sqlite:///", "journal:///", "grpc://"
+PORT = 13000  # of Optuna's gRPC proxy, where none is said
 _ENV = re.compile(r"\$\{(\w+)\}")
 _URL = re.compile(r"[a-z][\w+.-]*://.+", re.IGNORECASE | re.DOTALL)
 _IN_MEMORY = re.compile(r"sqlite://(/?(\?.*)?|/(file:|:memory:).*)", re.DOTALL)
-_OPTIONS = re.compile(r"sqlite:///.*\?\w+=[^/]*", re.DOTALL)
+_OPTIONS = re.compile(r"(\w+:///.*)\?(\w+=[^/]*)", re.DOTALL)
+_GRPC = re.compile(r"grpc://(\[[\da-f:.]+\]|[^/@?#:\s\[\]]+)(?::(\d{1,5}))?/?", re.IGNORECASE)
 _PASSWORD = re.compile(r"(://[^:/@]*:)(.*)(@)", re.DOTALL)
 _OPTION = re.compile(r"([?&][^=&]*=)([^&]*)()")
+LEVELS = ("DEFERRED", "IMMEDIATE", "EXCLUSIVE")
+SQLITE_OPTIONS: dict[str, Callable[[str], Any]] = {  # of sqlite3.connect
+    "timeout": float,  # seconds that SQLite itself waits for a lock
+    "cached_statements": int,
+    "detect_types": int,
+    "isolation_level": {level: level for level in LEVELS}.__getitem__,
+}
 
 
 def filled(text: str) -> str:
@@ -45,6 +58,9 @@ def variables(text: str) -> tuple[str, ...]:
 def checked(url: str, *, hidden: bool = False) -> str:
     """Return a URL in its plain form; ``${NAME}`` in it is no variable any more.
 
+    ``sqlite:///path[?timeout=30]``, ``journal:///path``, ``grpc://host[:port]``, or what SQLAlchemy
+    takes.
+
     Raises:
         ValueError: It is none, or keeps nothing; what ``masked`` hides is not in it, and nothing
             at all of what is no URL and may be ``hidden``.
@@ -55,12 +71,51 @@ def checked(url: str, *, hidden: bool = False) -> str:
             f"expected a file that outlives the run, as in sqlite:///results/study.db, got {url}, "
             "which is kept in memory or is no plain path"
         )
-    if _OPTIONS.fullmatch(url):
-        raise ValueError(f"expected the path of a file, without options after it, got {url}")
     if not _URL.fullmatch(url):
         got = "another text" if hidden or "@" in url else repr(url)
         raise ValueError(f"expected a storage URL such as sqlite:///results/study.db, got {got}")
+    kind, _, rest = url.partition("://")
+    if kind in ("sqlite", "journal") and not rest.startswith("/"):
+        raise ValueError(f"expected three slashes before a path, {kind}:///{rest}, got {url}")
+    if kind == "journal" and (_OPTIONS.fullmatch(url) or url == JOURNAL):
+        raise ValueError(f"expected the path of a file, without options after it, got {url}")
+    if kind == "grpc":
+        grpc_address(url)
+    sqlite_options(url)
     return url
+
+
+def sqlite_options(url: str) -> dict[str, Any]:
+    """Return what a URL says to ``sqlite3.connect`` after the path: ``?timeout=30``.
+
+    Raises:
+        ValueError: SQLite has no such option, or it cannot have that value.
+    """
+    found = _OPTIONS.fullmatch(url) if url.startswith(SQLITE) else None
+    options: dict[str, Any] = {}
+    for name, text in parse_qsl(found[2] if found else "", keep_blank_values=True):
+        if name not in SQLITE_OPTIONS:
+            known = f"expected {', '.join(SQLITE_OPTIONS)}{hint(name, SQLITE_OPTIONS)}"
+            raise ValueError(f"SQLite has no option {name!r} here, {known}, got {url}")
+        try:
+            options[name] = SQLITE_OPTIONS[name](text)
+        except (KeyError, ValueError) as error:
+            wanted = "one of " + ", ".join(LEVELS) if "level" in name else "a number"
+            raise ValueError(f"option {name}: expected {wanted}, got {text!r}") from error
+    return options
+
+
+def grpc_address(url: str) -> tuple[str, int]:
+    """Return host and port of Optuna's gRPC proxy.
+
+    Raises:
+        ValueError: The URL says something else.
+    """
+    found = _GRPC.fullmatch(url)
+    port = int(found[2] or PORT) if found else 0
+    if not found or not 0 < port < 2**16:
+        raise ValueError(f"expected grpc://host:port of Optuna's proxy, got {masked(url)}")
+    return found[1], port
 
 
 def masked(text: str) -> str:
@@ -68,14 +123,14 @@ def masked(text: str) -> str:
 
     That is the password, and every option, which may be one; ``${NAME}`` stays.
     """
-    if text.startswith(SQLITE):
+    if text.startswith((SQLITE, JOURNAL)):
         return text
     return _OPTION.sub(_hidden, _PASSWORD.sub(_hidden, text))
 
 
 def secrets(url: str) -> list[str]:
     """Return what ``masked`` hides of a URL, as it is written and as it is meant."""
-    if url.startswith(SQLITE):
+    if url.startswith((SQLITE, JOURNAL)):
         return []
     found = [match[2] for rule in (_PASSWORD, _OPTION) for match in rule.finditer(url) if match[2]]
     return [*found, *map(unquote, found)]
@@ -88,11 +143,21 @@ def _hidden(found: re.Match[str]) -> str:
 
 def sqlite_file(url: str) -> Path | None:
     """Return the file of an SQLite database, or None for other storages."""
-    return Path(os.path.abspath(url.removeprefix(SQLITE))) if url.startswith(SQLITE) else None
+    return storage_file(url) if url.startswith(SQLITE) else None
+
+
+def storage_file(url: str) -> Path | None:
+    """Return the file that a storage is, SQLite's or a journal, or None for one on a server."""
+    kind = next((kind for kind in (SQLITE, JOURNAL) if url.startswith(kind)), None)
+    if kind is None:
+        return None
+    options = _OPTIONS.fullmatch(url) if kind == SQLITE else None
+    return Path(os.path.abspath((options[1] if options else url).removeprefix(kind)))
 
 
 def in_folder(url: str, folder: Path) -> str:
-    """Return a URL in which a relative SQLite path starts at a folder."""
-    if not url.startswith(SQLITE):
-        return url
-    return f"{SQLITE}{folder / url.removeprefix(SQLITE)}"
+    """Return a URL in which a relative path of a file starts at a folder."""
+    for kind in (SQLITE, JOURNAL):
+        if url.startswith(kind):
+            return f"{kind}{folder / url.removeprefix(kind)}"
+    return url

@@ -14,6 +14,8 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages import RDBStorage
 from sqlalchemy import Float, Integer, String, column, insert, table
 
+from merge_core.errors import MergeError
+
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from sqlalchemy.orm import Session
@@ -33,7 +35,9 @@ class BulkStorage(RDBStorage):
     The first trial with a name or a distribution is written and checked by Optuna. The parameters
     of one whose names all came before, with the very same distributions, are one statement, in the
     transaction that Optuna has begun for the rest. Where a later Optuna does not call the method
-    below, they are written as Optuna does.
+    below, they are written as Optuna does. A trial that has a number already is stored under that
+    one or, in the same transaction, not at all: Optuna tries again what failed, and a commit whose
+    answer was lost has not.
     """
 
     def __init__(self, *arguments: Any) -> None:
@@ -43,6 +47,16 @@ class BulkStorage(RDBStorage):
     def _get_prepared_new_trial(
         self, study_id: int, template_trial: FrozenTrial | None, session: Session
     ) -> Any:
+        trial = self._prepared(study_id, template_trial, session)
+        wanted = -1 if template_trial is None else template_trial.number
+        if wanted not in (-1, trial.number):
+            raise MergeError(
+                f"trial {wanted} cannot be stored: the study has {trial.number} trials, so another "
+                "process writes it, too. Stop that one and run again to go on"
+            )
+        return trial
+
+    def _prepared(self, study_id: int, template_trial: FrozenTrial | None, session: Session) -> Any:
         known = {} if template_trial is None else template_trial.distributions
         if template_trial is None or any(self._checked.get(n) != d for n, d in known.items()):
             made = super()._get_prepared_new_trial(study_id, template_trial, session)

@@ -1,31 +1,32 @@
-"""Where a study's database is opened."""
+"""Where a study's storage is opened, whichever of Optuna's kinds it is."""
 
 from __future__ import annotations
 
-import functools
 import os
-import re
-import sqlite3
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from evaluators.jsonl.judge_key import is_this_machine, may_go
 from merge_core.atomic_write import make_folder
 from merge_core.errors import MergeError, StorageError, UnknownNameError
-from search.spec.storage_url import SQLITE, checked, masked, secrets, sqlite_file
-from search.storage.stored import PATIENCE, said_by, told
+from search.spec.storage_url import (
+    GRPC,
+    JOURNAL,
+    checked,
+    grpc_address,
+    masked,
+    secrets,
+    sqlite_options,
+    storage_file,
+)
+from search.storage.servers import server_storage
+from search.storage.stored import Guard, to_stderr
 from search.storage.study_record import Record
 
 if TYPE_CHECKING:
     import optuna
 
 OPTIONS = ("sslmode", "connect_timeout", "charset", "application_name")  # that name no host
-PACKAGES = {  # driver -> what to install; two of them are extras of ours
-    "psycopg": "'mergetune[postgres]'",
-    "pymysql": "'mergetune[mysql]'",
-    "psycopg2": "psycopg2-binary",
-    "MySQLdb": "mysqlclient",
-}
 
 
 def open_record(
@@ -36,17 +37,19 @@ def open_record(
     objectives: int = 1,
     unnamed: bool = False,
     variables: Sequence[str] = (),
+    notice: Callable[[str], None] = to_stderr,
 ) -> Record:
     """Open a study.
 
     Args:
         url: Optuna storage URL.
-        name: Of the study; None takes the only one that mergetune wrote there.
-        create: Make storage and study if they do not exist.
+        name: Of the study; None takes the only one that is there.
+        create: Make storage and study if they do not exist, and wait for a storage that is away.
         objectives: How many a study has that is made.
         unnamed: ``name`` is only what the folder of the database is called now: where it holds
             one study, named after its folder too, it is that one.
         variables: Environment variables that a study file has put into ``url``.
+        notice: Is told when the storage is away, and what was mended in it.
 
     Raises:
         MergeError: The storage cannot be opened, or the user has not said that the variables'
@@ -57,26 +60,60 @@ def open_record(
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # warnings would stand beside our one line
     url = plain_url(checked, url)
-    shown = masked(url)
+    guard = Guard(masked(url), secrets(url), notice)
     _check_sent(url, variables)
     _check_file(url, create)
-    storage = _opened(url)  # once: it reads Optuna's migrations each time
-    with told(shown, "opened"):
-        names = optuna.get_all_study_names(storage)
-        load = functools.partial(optuna.load_study, storage=storage)
-        if unnamed and name not in names and len(names) == 1:
-            only = Record(load(study_name=names[0]), shown)
-            if only.about is not None and "name" not in only.about["study"]:
-                return only
-        if create and name not in names:
+
+    def opened() -> Record:
+        storage = _opened(url, guard, create)  # once: it reads Optuna's migrations each time
+        chosen = _chosen(storage, guard, name, create=create, unnamed=unnamed)
+        if chosen is None:
             ways = [optuna.study.StudyDirection.MAXIMIZE] * objectives
-            optuna.create_study(storage=storage, study_name=name, directions=ways)
-        elif name is None and len(names) == 1:
-            name = names[0]
-        elif name not in names:
-            wanted = f"no study {name!r}" if name else "no single study"
-            raise UnknownNameError(f"{shown} has {wanted}; it has {', '.join(names) or 'none'}")
-        return Record(load(study_name=name), shown)
+            study = optuna.create_study(
+                storage=storage, study_name=name, directions=ways, load_if_exists=True
+            )
+        else:
+            study = optuna.load_study(study_name=chosen, storage=storage)
+        return Record(study, guard.url, guard)
+
+    return guard.done("opened", opened, patient=create)
+
+
+def _chosen(
+    storage: optuna.storages.BaseStorage,
+    guard: Guard,
+    name: str | None,
+    *,
+    create: bool,
+    unnamed: bool,
+) -> str | None:
+    """Return the name of the study that is meant, or None where it is to be made."""
+    import optuna
+
+    if name is not None and _has(storage, name):
+        return name
+    names = optuna.get_all_study_names(storage)
+    if len(names) == 1 and (name is None or unnamed):
+        study = optuna.load_study(study_name=names[0], storage=storage)
+        about = None if name is None else Record(study, guard.url, guard).about
+        if name is None or (about is not None and "name" not in about["study"]):
+            return names[0]
+    if create and name is not None:
+        return None
+    held = f"it has {', '.join(sorted(names)) or 'none'}"
+    if name is None and names:
+        raise UnknownNameError(f"{guard.url} has several studies, {held}; say which: --name N")
+    wanted = "no study" if name is None else f"no study {name!r}; {held}"
+    raise UnknownNameError(f"{guard.url} has {wanted}")
+
+
+def _has(storage: optuna.storages.BaseStorage, name: str) -> bool:
+    """Return whether there is a study; to list them all would read all that they hold."""
+    try:
+        storage.get_study_id_from_name(name)
+    except KeyError:
+        return False
+    return True
 
 
 def plain_url(read: Callable[[str], str], url: str) -> str:
@@ -99,7 +136,7 @@ def _check_sent(url: str, variables: Sequence[str]) -> None:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
-    if not variables or sqlite_file(url) is not None:
+    if not variables or storage_file(url) is not None:
         return
     try:
         parsed = make_url(url)  # what a driver is given
@@ -124,55 +161,45 @@ def _check_sent(url: str, variables: Sequence[str]) -> None:
 
 
 def _check_file(url: str, create: bool) -> None:
-    file = sqlite_file(url)
+    file = storage_file(url)
     if file is None:
         return
     if create:
         make_folder(file.parent)
     elif not file.is_file():
-        raise UnknownNameError(f"{SQLITE}{file}: no such file; `mergetune run` the study first")
+        kind = url.partition(":///")[0]
+        raise UnknownNameError(f"{kind}:///{file}: no such file; `mergetune run` the study first")
 
 
-def _opened(url: str) -> optuna.storages.RDBStorage:
-    """Open a storage; what fails is one line, and in it nothing that ``masked`` hides."""
-    from sqlalchemy.exc import NoSuchModuleError
+def _opened(url: str, guard: Guard, writes: bool) -> optuna.storages.BaseStorage:
+    """Open a storage; what imports a heavy library is imported where it is needed."""
+    file = storage_file(url)
+    if url.startswith(JOURNAL):
+        from optuna.storages.journal import JournalStorage
 
-    shown = f"storage {masked(url)}"
+        from search.storage.journal import JournalFile
+
+        assert file is not None
+        journal = JournalFile(file, guard.told)
+        if writes:
+            journal.mend()
+        return JournalStorage(journal)
+    if url.startswith(GRPC):
+        return _proxy(url, guard)
+    if file is not None:
+        from search.storage.sqlite import SqliteStorage
+
+        return SqliteStorage(file, sqlite_options(url))
+    return server_storage(url)
+
+
+def _proxy(url: str, guard: Guard) -> optuna.storages.BaseStorage:
     try:
-        return _storage(url)
+        from search.storage.proxy import Proxy
     except ImportError as error:
-        driver = getattr(error.__cause__, "name", None) or "its driver"
         raise StorageError(
-            f"{shown}: the package of its driver is not here, no module {driver!r}; "
-            f"pip install {PACKAGES.get(driver, driver)}"
+            f"storage {guard.url}: the package of its driver is not here, no module "
+            f"{error.name!r}; pip install 'mergetune[grpc]'"
         ) from error
-    except NoSuchModuleError as error:
-        kind = url.partition("://")[0]
-        written = "postgresql" if kind.startswith("postgres") else "sqlite, postgresql, mysql, ..."
-        raise StorageError(
-            f"{shown}: no such kind of database, got {kind!r}; write {written}"
-        ) from error
-    except Exception as error:
-        said = _without_secrets(said_by(error), url)
-        raise StorageError(f"{shown}: cannot be opened: {said}") from None
-
-
-def _storage(url: str) -> optuna.storages.RDBStorage:
-    """Open a storage whose URL is taken as it is written.
-
-    SQLAlchemy would read options and codes in a path, and Optuna fills what stands in braces.
-    """
-    from search.storage.bulk import BulkStorage
-
-    file = sqlite_file(url)
-    if file is None:
-        return BulkStorage(re.sub("[{}]", lambda brace: brace[0] * 2, url))
-    connect = functools.partial(sqlite3.connect, file, timeout=PATIENCE, check_same_thread=False)
-    return BulkStorage(f"{SQLITE}any.db", {"creator": connect})
-
-
-def _without_secrets(said: object, url: str) -> str:
-    text = " ".join(str(said).split())
-    for secret in secrets(url):
-        text = text.replace(secret, "***")
-    return text
+    host, port = grpc_address(url)
+    return Proxy(host, port)

@@ -2,29 +2,94 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from merge_core.errors import MergeError, StorageError
+from search.storage.away import is_passing, said_by
 
 if TYPE_CHECKING:
     import optuna
 
 T = TypeVar("T")
-PATIENCE = 60.0  # seconds that SQLite waits for a lock, and that commits are tried again for
-PAUSE = 0.5  # seconds between two tries
-PASSING = ("database is locked", "database table is locked")  # SQLite's words
-ADVICE = {  # words of SQLite -> what to do
-    "is locked": f"another program has held it for {PATIENCE:.0f} s; end that and run again",
-    "is full": "make room and run again to go on",
-    "readonly": "make file and folder writable",
-    "unable to open": "it must be a file in a folder, both readable and writable",
-    "disk i/o error": "look after the disk, maybe it is full, and run again to go on",
-    "malformed": "the file is damaged; put a copy of it back, or delete it to start anew",
-    "not a database": "name another file",
-}
+PATIENCE = 300.0  # seconds for which a storage that is away is tried again
+PAUSE = 0.5  # seconds between the first two tries; then twice as many, up to
+LONGEST = 5.0
+
+
+def to_stderr(line: str) -> None:
+    """Tell what nobody else listens to."""
+    print(line, file=sys.stderr)
+
+
+class Guard:
+    """Does what a storage is asked for: again while it is away, and one line for what fails.
+
+    Args:
+        url: Of the storage, as it may be shown.
+        secrets: What no message may have, whatever a driver says.
+        notice: Is told that a storage is away, and that it is back.
+    """
+
+    def __init__(
+        self, url: str, secrets: Sequence[str] = (), notice: Callable[[str], None] = to_stderr
+    ) -> None:
+        self.url, self._secrets, self.notice = url, secrets, notice
+
+    def told(self, line: str) -> None:
+        """Tell something about the storage."""
+        self.notice(f"storage {self.url}: {line}")
+
+    def done(self, what: str, work: Callable[[], T], *, patient: bool = True) -> T:
+        """Return what ``work`` returns.
+
+        Args:
+            what: The storage cannot be, if it fails: ``opened``, ``read`` or ``written``.
+            work: Is done again; it must not matter that it was done before and seemed to fail.
+            patient: Wait for a storage that is away.
+
+        Raises:
+            StorageError: For every error but ours.
+        """
+        began, pause, said = time.monotonic(), PAUSE, ""
+        with self.failing(what):
+            while True:
+                try:
+                    found = work()
+                except Exception as error:
+                    over = time.monotonic() - began > PATIENCE
+                    if not patient or over or not is_passing(error):
+                        raise
+                    if not said:
+                        said = self._hidden(said_by(error))
+                        self.told(f"away (said {said}), trying again for {PATIENCE:.0f} s")
+                    time.sleep(pause)
+                    pause = min(2 * pause, LONGEST)
+                else:
+                    if said:
+                        self.told(f"back after {time.monotonic() - began:.0f} s")
+                    return found
+
+    @contextmanager
+    def failing(self, what: str) -> Iterator[None]:
+        """Make one line of whatever a storage raises, see ``done``."""
+        try:
+            yield
+        except MergeError:
+            raise
+        except Exception as error:
+            damaged = isinstance(error, (LookupError, ValueError, TypeError, AssertionError))
+            why = "what it holds is damaged: " if damaged else ""
+            line = f"storage {self.url}: cannot be {what}: {why}{said_by(error)}"
+            raise StorageError(self._hidden(line)) from None  # a driver's words may hold a password
+
+    def _hidden(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
 
 class Stored:
@@ -32,11 +97,11 @@ class Stored:
 
     Args:
         study: The stored Optuna study.
-        url: Of its storage, as it may be shown.
+        guard: Of its storage.
     """
 
-    def __init__(self, study: optuna.Study, url: str) -> None:
-        self._study, self._url = study, url
+    def __init__(self, study: optuna.Study, guard: Guard) -> None:
+        self._study, self.guard = study, guard
 
     @property
     def name(self) -> str:
@@ -61,6 +126,20 @@ class Stored:
         """Store an attribute of the study, in one commit."""
         self._done("written", lambda: self._study.set_user_attr(key, value))
 
+    def small(self, *, patient: bool = True) -> dict[str, Any]:
+        """Return Optuna's system attributes of the study: few and short, so read at little cost."""
+        storage, study = self._study._storage, self._study._study_id
+        return self.guard.done(
+            "read", lambda: storage.get_study_system_attrs(study), patient=patient
+        )
+
+    def set_small(self, key: str, value: Any, *, patient: bool = True) -> None:
+        """Store one of them, in one commit."""
+        storage, study = self._study._storage, self._study._study_id
+        self.guard.done(
+            "written", lambda: storage.set_study_system_attr(study, key, value), patient=patient
+        )
+
     def add(self, trial: optuna.trial.FrozenTrial, number: int) -> None:
         """Store a trial in one commit, and once where the answer to a commit was lost.
 
@@ -72,84 +151,50 @@ class Stored:
             MergeError: Another process has written the study, so the number is another's.
         """
         tried: list[bool] = []
+        trial.number = number  # `BulkStorage` stores it under no other
 
         def add() -> None:
-            if tried and len(self.trials()) == number + 1:
+            if tried and self._is_stored(trial):
                 return  # what seemed to fail had not
             self._check_count(number)
             tried.append(True)
-            self._study.add_trial(trial)
+            try:
+                self._study.add_trial(trial)
+            except MergeError:  # Optuna has tried again by itself what seemed to fail
+                if not self._is_stored(trial):
+                    raise
 
         self._done("written", add)
         self._check_count(number + 1)  # two that added at once have one number
+
+    def _is_stored(self, trial: optuna.trial.FrozenTrial) -> bool:
+        stored = self.trials()
+        if len(stored) != trial.number + 1:
+            return False
+        last = stored[-1]
+        return (last.state, last.params, last.values) == (trial.state, trial.params, trial.values)
 
     def _check_count(self, number: int) -> None:
         stored = len(self.trials())
         if stored != number:
             raise MergeError(
-                f"study {self.name!r} in {self._url} has {stored} trials where this run has stored "
-                f"{number}: another process writes it, too. Stop that one and run again to go on"
+                f"study {self.name!r} in {self.guard.url} has {stored} trials where this run has "
+                f"stored {number}: another process writes it, too. Stop that one and run again to "
+                "go on"
             )
 
+    def take(self) -> None:
+        """Make ready to write much."""
+        backend: Any = getattr(self._study._storage, "_backend", None)
+        if hasattr(backend, "taken"):
+            self._done("written", backend.taken)
+
+    def release(self) -> None:
+        """Leave the storage as whoever opens it next wants to find it, if that can be done."""
+        backend: Any = getattr(self._study._storage, "_backend", None)
+        if hasattr(backend, "released"):
+            with suppress(StorageError):  # SQLite's log stays beside the file, and loses nothing
+                self.guard.done("written", backend.released, patient=False)
+
     def _done(self, what: str, work: Callable[[], T]) -> T:
-        until = time.monotonic() + PATIENCE
-        with told(self._url, what):
-            while True:
-                try:
-                    return work()
-                except Exception as error:
-                    if not _is_passing(error) or time.monotonic() > until:
-                        raise
-                    time.sleep(PAUSE)
-
-
-@contextmanager
-def told(url: str, what: str) -> Iterator[None]:
-    """Make one line of whatever a storage raises.
-
-    Args:
-        url: Of the storage, as it may be shown.
-        what: It cannot be: ``opened``, ``read`` or ``written``.
-
-    Raises:
-        StorageError: For every error but ours.
-    """
-    try:
-        yield
-    except MergeError:
-        raise
-    except Exception as error:
-        damaged = isinstance(error, (LookupError, ValueError, TypeError, AssertionError))
-        why = "what it holds is damaged: " if damaged else ""
-        raise StorageError(f"storage {url}: cannot be {what}: {why}{said_by(error)}") from error
-
-
-def said_by(error: BaseException) -> str:
-    """Return what a driver says, and what to do about it."""
-    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-
-    cause = _of_database(error)
-    said = cause.orig if isinstance(cause, DBAPIError) else cause
-    text = " ".join(str(said).split())
-    if not isinstance(cause, SQLAlchemyError):
-        return f"{type(cause).__name__}: {text}"
-    advice = next((told for words, told in ADVICE.items() if words in text.lower()), "")
-    return f"{text}; {advice}" if advice else text
-
-
-def _of_database(error: BaseException) -> BaseException:
-    """Return SQLAlchemy's error inside one of Optuna's."""
-    from optuna.exceptions import StorageInternalError
-
-    inside = isinstance(error, StorageInternalError) and error.__cause__ is not None
-    return error.__cause__ if inside else error  # type: ignore[return-value]
-
-
-def _is_passing(error: BaseException) -> bool:
-    """Return whether the same may succeed in a moment: a lock, a connection that was lost."""
-    from sqlalchemy.exc import DBAPIError
-
-    cause = _of_database(error)
-    if not isinstance(cause, DBAPIError):
-        return False
-    return cause.connection_invalidated or str(cause.orig) in PASSING
+        return self.guard.done(what, work)

@@ -18,9 +18,9 @@ from pydantic import ConfigDict
 from merge_core.errors import Problems, StorageError, UnknownNameError
 from merge_core.validation import StrictModel, read
 from search.scoring.pools import NAMES
-from search.spec.storage_url import sqlite_file
+from search.spec.storage_url import storage_file
 from search.storage.lease import Lease
-from search.storage.stored import Stored
+from search.storage.stored import Guard, Stored
 from search.storage.trial_codec import attribute, frozen, thawed
 from search.trial.trial import Measurement, Trial
 
@@ -92,10 +92,11 @@ class Record:
     Args:
         study: The stored Optuna study.
         url: Of its storage, as it may be shown.
+        guard: Of its storage; None: one that knows no secrets.
     """
 
-    def __init__(self, study: optuna.Study, url: str) -> None:
-        self._stored = Stored(study, url)
+    def __init__(self, study: optuna.Study, url: str, guard: Guard | None = None) -> None:
+        self._stored = Stored(study, guard or Guard(url))
         self.url = url
         self._lease: Lease | None = None
         self._read()
@@ -127,12 +128,19 @@ class Record:
         Raises:
             MergeError: Another process writes it.
         """
-        with Lease(self._stored, f"study {self.name!r} in {self.url}") as self._lease:
-            self._read()
-            try:
-                yield
-            finally:
-                self._lease = None
+        held = False
+        try:
+            with Lease(self._stored, f"study {self.name!r} in {self.url}") as self._lease:
+                held = True
+                self._stored.take()
+                self._read()
+                try:
+                    yield
+                finally:
+                    self._lease = None
+        finally:
+            if held:
+                self._stored.release()
 
     @property
     def name(self) -> str:
@@ -160,7 +168,7 @@ class Record:
 
     def path_to(self, folder: Path) -> str:
         """Return a folder's path as the record stores it: from its database's folder, if any."""
-        file = sqlite_file(self.url)
+        file = storage_file(self.url)
         return (
             str(folder) if file is None else Path(os.path.relpath(folder, file.parent)).as_posix()
         )
@@ -168,7 +176,7 @@ class Record:
     def folder(self) -> Path:
         """Return the folder of the study file that the study began with."""
         assert self.about is not None
-        file = sqlite_file(self.url)
+        file = storage_file(self.url)
         here = file.parent if file else Path()
         return Path(os.path.normpath(here / self.about["folder"]))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from typing import Any
 
@@ -33,7 +34,14 @@ def stored(record: Record) -> optuna.Study:
 def held_by(record: Record, **changes: Any) -> None:
     """Store a lease of another process."""
     other = {"host": "elsewhere", "pid": 4711, "token": "x", "time": time.time() - 30, **changes}
-    stored(record).set_user_attr(WRITER, other)
+    study = stored(record)
+    study._storage.set_study_system_attr(study._study_id, WRITER, other)
+
+
+def lease_of(record: Record) -> Any:
+    """Return the stored lease."""
+    study = stored(record)
+    return study._storage.get_study_system_attrs(study._study_id).get(WRITER)
 
 
 def test_a_second_writer_is_refused_with_host_and_process_of_the_first(record: Record) -> None:
@@ -58,17 +66,44 @@ def test_a_lease_of_another_machine_holds_while_it_is_renewed(record: Record) ->
     "changes",
     [
         {"time": time.time() - 1000},
+        {"time": time.time() + 1000},  # by a clock that was wrong, its or ours
         {"host": socket.gethostname(), "pid": 2**22 + 1},  # no such process
         {"host": socket.gethostname(), "pid": os.getpid()},  # as in a container started anew
     ],
 )
 def test_a_lease_of_a_run_that_is_dead_is_taken_over(
-    record: Record, changes: dict[str, Any]
+    record: Record, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lease, "BEAT", 0.1)
     held_by(record, **changes)
     with record.writing():
         record.add(trial(0), {})
-    assert stored(record).user_attrs[WRITER] is None
+    assert lease_of(record) is None
+
+
+@pytest.mark.parametrize("wrong", [-100_000, 100_000])
+def test_a_lease_of_a_run_whose_clock_is_wrong_is_not_taken_over(
+    record: Record, wrong: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "BEAT", 1.0)
+    ended = threading.Event()
+
+    def renewed() -> None:
+        while not ended.wait(0.1):
+            held_by(record, time=time.time() + wrong)
+
+    held_by(record, time=time.time() + wrong)
+    other = threading.Thread(target=renewed)
+    other.start()
+    try:
+        when = "from now by its clock" if wrong > 0 else "ago"
+        with pytest.raises(
+            MergeError, match=rf"process 4711 on elsewhere, heard of (99999|10000.) s {when}"
+        ):
+            record.writing().__enter__()
+    finally:
+        ended.set()
+        other.join()
 
 
 def test_a_run_that_is_killed_bars_nobody_on_its_machine(record: Record) -> None:
@@ -77,7 +112,7 @@ def test_a_run_that_is_killed_bars_nobody_on_its_machine(record: Record) -> None
             toy.die()
 
     assert toy.end_of_child(killed) == -9
-    assert stored(record).user_attrs[WRITER]
+    assert lease_of(record)
     with record.writing():
         pass
 
@@ -87,9 +122,9 @@ def test_a_lease_is_renewed_as_long_as_it_is_held(
 ) -> None:
     monkeypatch.setattr(lease, "BEAT", 0.02)
     with record.writing():
-        first = stored(record).user_attrs[WRITER]["time"]
+        first = lease_of(record)["time"]
         until = time.monotonic() + 10
-        while stored(record).user_attrs[WRITER]["time"] == first:
+        while lease_of(record)["time"] == first:
             assert time.monotonic() < until
             time.sleep(0.05)
 
@@ -107,8 +142,8 @@ def test_who_lost_the_lease_writes_nothing_more(record: Record, write: str) -> N
         }
         with pytest.raises(MergeError, match=r"was taken over by process 4711 on elsewhere"):
             writes[write]()
-    assert stored(record).user_attrs[WRITER]["pid"] == 4711
-    assert (len(stored(record).trials), set(stored(record).user_attrs)) == (1, {WRITER})
+    assert lease_of(record)["pid"] == 4711
+    assert (len(stored(record).trials), set(stored(record).user_attrs)) == (1, set())
 
 
 def test_a_lease_that_another_wrote_over_at_the_same_moment_is_refused(

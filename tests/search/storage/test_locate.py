@@ -113,7 +113,7 @@ def test_a_study_that_may_be_another_one_is_not_gone_on_with(
 def test_a_folder_with_several_studies_says_nothing_of_its_old_name(study: Study) -> None:
     toy.searched(study(toy.STUDY, "first", trials=1), stop=iter([False, True]).__next__)
     spec = renamed(study, UNNAMED)
-    with pytest.raises(UnknownNameError, match="has no study 'second'; it has toy, first"):
+    with pytest.raises(UnknownNameError, match="has no study 'second'; it has first, toy"):
         open_study(str(spec.folder))
 
 

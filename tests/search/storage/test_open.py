@@ -9,12 +9,17 @@ from merge_core.errors import DocumentError, MergeError
 from search.run.check import check
 from search.run.resume import open_for
 from search.spec import study_file
-from search.storage import bulk
+from search.storage import bulk, stored
 from search.storage.locate import open_study
 from search.storage.open import open_record
 from tests.search import toy
 
 SECRET = "hunter2-SECRET"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_waited_for(monkeypatch):
+    monkeypatch.setattr(stored, "PATIENCE", -1)
 
 
 @pytest.mark.parametrize(
@@ -47,14 +52,21 @@ def one_line(url, **how):
     [
         ("postgresql+psycopg2", "psycopg2", "psycopg2-binary"),
         ("postgresql+psycopg", "psycopg", "'mergetune[postgres]'"),
+        ("postgres+psycopg", "psycopg", "'mergetune[postgres]'"),
+        ("postgresql", "psycopg", "'mergetune[postgres]'"),
+        ("postgres", "psycopg", "'mergetune[postgres]'"),
         ("mysql+pymysql", "pymysql", "'mergetune[mysql]'"),
-        ("mysql", "MySQLdb", "mysqlclient"),
+        ("mysql+mysqldb", "MySQLdb", "mysqlclient"),
+        ("mysql", "pymysql", "'mergetune[mysql]'"),
+        ("mariadb", "pymysql", "'mergetune[mysql]'"),
     ],
 )
 def test_driver_that_is_not_installed_is_named_with_its_package(
     scheme, module, package, monkeypatch
 ):
-    monkeypatch.setitem(sys.modules, module, None)
+    others = () if "+" in scheme else ("psycopg2", "MySQLdb")
+    for name in (module, *others):
+        monkeypatch.setitem(sys.modules, name, None)
     said = one_line(f"{scheme}://u:{SECRET}@127.0.0.1:1/x", name="s", create=True)
     assert said.startswith(f"storage {scheme}://u:***@127.0.0.1:1/x: ")
     assert said.endswith(f"no module {module!r}; pip install {package}")
@@ -97,7 +109,7 @@ def remote(tmp_path, monkeypatch):
     import optuna
 
     class Storage(optuna.storages.RDBStorage):
-        def __init__(self, url):
+        def __init__(self, url, how):
             super().__init__(f"sqlite:///{tmp_path / 'remote.db'}")
 
     monkeypatch.setattr(bulk, "BulkStorage", Storage)
@@ -192,17 +204,70 @@ def test_other_keys_do_not_take_variables(tmp_path, monkeypatch):
     assert toy.spec_of(text, tmp_path).name == "${NAME_OF_STUDY}"
 
 
-def test_the_old_name_of_postgresql_is_answered_with_the_new():
-    said = one_line(f"postgres://u:{SECRET}@h/db", name="s", create=True)
-    assert said.endswith("no such kind of database, got 'postgres'; write postgresql")
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        (
+            "postgressql://h/db",
+            "no such kind of database, got 'postgressql'; write one of sqlite, ",
+        ),
+        ("postgressql://h/db", "did you mean 'postgresql'?"),
+        ("postgresql://h:port/db", "expected a number as its port"),
+        ("mysql://h:port/db", "expected a number as its port"),
+        ("sqlite://results/x.db", "expected three slashes before a path, sqlite:///results/x.db"),
+        ("journal://x.log", "expected three slashes before a path, journal:///x.log"),
+        ("journal:///x.log?a=1", "expected the path of a file, without options after it"),
+        ("sqlite:///x.db?timeuot=30", "SQLite has no option 'timeuot' here, expected timeout, "),
+        ("sqlite:///x.db?timeuot=30", "did you mean 'timeout'?"),
+        ("sqlite:///x.db?timeout=soon", "option timeout: expected a number, got 'soon'"),
+        ("sqlite:///x.db?isolation_level=ANY", "expected one of DEFERRED, IMMEDIATE, EXCLUSIVE"),
+        (
+            f"grpc://u:{SECRET}@h:1",
+            "expected grpc://host:port of Optuna's proxy, got grpc://u:***@h:1",
+        ),
+        ("grpc://h:0", "expected grpc://host:port"),
+        ("grpc://h:1/db", "expected grpc://host:port"),
+    ],
+)
+def test_a_wrong_url_says_what_is_wrong(url, why, tmp_path):
+    assert why in one_line(url, name="s", create=True)
 
 
-@pytest.mark.parametrize("url", ["sqlite:///x.db?timeout=30", "sqlite:////a/b.db?a=1&b=2"])
-def test_options_after_the_path_of_a_file_are_refused(url, tmp_path):
-    said = one_line(url)
-    assert said == f"storage: expected the path of a file, without options after it, got {url}"
-    with pytest.raises(DocumentError, match="storage: expected the path of a file, without"):
-        toy.spec_of(toy.SHORT + f'storage: "{url}"\n', tmp_path)
+def test_a_wrong_url_is_refused_where_it_stands_in_a_study_file(tmp_path):
+    with pytest.raises(DocumentError, match=r"study\.yaml:\d+: storage: SQLite has no option 'a'"):
+        toy.spec_of(toy.SHORT + 'storage: "sqlite:///x.db?a=1"\n', tmp_path)
+
+
+@pytest.mark.parametrize("options", ["?timeout=30", "?timeout=0.5&isolation_level=IMMEDIATE"])
+@pytest.mark.parametrize("scheme", ["sqlite", "sqlite+pysqlite"])
+def test_options_of_sqlite_work_in_a_study_file_and_on_the_command_line(
+    scheme, options, tmp_path, monkeypatch
+):
+    text = toy.SHORT + f'storage: "{scheme}:///sub/x.db{options}"\n'
+    spec = toy.spec_of(text, tmp_path / "study")
+    record = toy.searched(spec)
+    connected = record._stored._study._storage._backend._options
+    assert connected["timeout"] == float(options.partition("=")[2].partition("&")[0])
+    (spec.folder / "study.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    for study in ("study", f"{scheme}:///study/sub/x.db{options}", "sqlite:///study/sub/x.db"):
+        assert open_study(study)[0].folder == spec.folder
+        assert open_study(study)[1].trials == record.trials
+
+
+def test_a_journal_is_found_as_an_sqlite_file_is(tmp_path, monkeypatch):
+    text = toy.SHORT + 'storage: "journal:///sub/x.log"\n'
+    spec = toy.spec_of(text, tmp_path / "study")
+    record = toy.searched(spec)
+    (spec.folder / "study.yaml").write_text(text)
+    assert [x.name for x in (spec.folder / "sub").iterdir()] == ["x.log"]
+    monkeypatch.chdir(tmp_path)
+    for study in ("study", "journal:///study/sub/x.log"):
+        assert open_study(study)[0].folder == spec.folder
+        assert open_study(study)[1].trials == record.trials
+    with pytest.raises(MergeError, match=rf"journal:///{tmp_path}/x\.log: no such file"):
+        open_study("journal:///x.log")
+    assert not (tmp_path / "x.log").exists()
 
 
 def test_a_relative_path_starts_at_the_study_file_and_on_the_command_line_here(

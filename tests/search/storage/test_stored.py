@@ -19,8 +19,8 @@ from search.report.select import choose
 from search.report.summarize import summarize
 from search.run.resume import open_for
 from search.spec.study_file import StudySpec
-from search.storage import open as opening
 from search.storage import stored
+from search.storage.lease import WRITER
 from search.storage.locate import open_study, winner
 from search.storage.open import open_record
 from tests.search import toy
@@ -112,7 +112,7 @@ def test_a_summary_without_a_winner_is_one_line_that_says_how_it_is_mended(
 @pytest.mark.parametrize("value", [1, "x", [], {}, {"host": "x"}])
 def test_a_lease_that_is_none_bars_nobody(spec: StudySpec, file: Path, value: Any) -> None:
     record = open_for(spec)
-    record._stored.set("writer", value)
+    record._stored.set_small(WRITER, value)
     with record.writing():
         pass
 
@@ -143,7 +143,8 @@ def locked(*_: object) -> Any:
 def test_a_commit_that_meets_a_lock_is_tried_again(
     spec: StudySpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = open_for(spec)
+    said: list[str] = []
+    record = open_for(spec, said.append)
     monkeypatch.setattr(stored, "PAUSE", 0)
     tries, real = iter([locked, locked]), record._stored._study.set_user_attr
     monkeypatch.setattr(
@@ -151,6 +152,7 @@ def test_a_commit_that_meets_a_lock_is_tried_again(
     )
     record._stored.set("key", 1)
     assert record._stored.attributes()["key"] == 1
+    assert [line.partition(": ")[2][:5] for line in said] == ["away ", "back "]
 
 
 def test_a_commit_whose_answer_was_lost_is_not_done_twice(
@@ -175,12 +177,19 @@ def test_a_lock_that_stays_is_one_line_that_says_so(
     tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(empty_database, tmp_path / "x.db")
-    for module in (opening, stored):
-        monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(stored, "PATIENCE", 0.2)
+    monkeypatch.setattr(stored, "PAUSE", 0.1)
     other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
     other.execute("begin exclusive")
-    with pytest.raises(StorageError, match=r"^storage sqlite.*x\.db: .*locked; another program"):
-        open_record(f"sqlite:///{tmp_path}/x.db", "x", create=True)
+    said: list[str] = []
+    url = f"sqlite:///{tmp_path}/x.db?timeout=0.05"
+    with pytest.raises(StorageError, match=r"^storage sqlite.*x\.db.*: .*locked; another program"):
+        open_record(url, "x", create=True, notice=said.append)
+    (line,) = said
+    assert line.startswith(f"storage {url}: away (said database is locked; another program")
+    with pytest.raises(StorageError, match="locked"):
+        open_record(url, "x", notice=said.append)  # a command that reads does not wait
+    assert len(said) == 1
     other.close()
 
 

@@ -1,0 +1,61 @@
+"""A study's SQLite file: it has a write-ahead log while a run writes it, and none afterwards.
+
+With the log a reader (a dashboard, ``mergetune trials``) never stops the writer, and a commit does
+not wait for the disk: a run that is killed loses nothing, a machine that loses its power the last
+trials. A file that is copied, or lies where nobody may write, must not need its log beside it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from search.spec.storage_url import SQLITE
+from search.storage.bulk import BulkStorage
+
+WAIT = 5.0  # seconds that SQLite itself waits for a lock; then it is tried again, with a notice
+
+
+class SqliteStorage(BulkStorage):
+    """A ``BulkStorage`` in a file whose path is taken as it is.
+
+    SQLAlchemy would read options and codes in a path, and Optuna fills what stands in braces.
+
+    Args:
+        file: The database.
+        options: Of ``sqlite3.connect``.
+    """
+
+    def __init__(self, file: Path, options: dict[str, Any]) -> None:
+        self._file, self._options, self._logs = file, options, False
+        super().__init__(f"{SQLITE}any.db", {"creator": self._connected})
+
+    def _connected(self) -> sqlite3.Connection:
+        options = {"timeout": WAIT, **self._options, "check_same_thread": False}
+        connection: sqlite3.Connection = sqlite3.connect(self._file, **options)
+        if self._logs:
+            try:
+                (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            except sqlite3.Error:
+                connection.close()
+                raise
+            if mode == "wal":  # a network's file system may have none
+                connection.execute("PRAGMA synchronous=NORMAL")
+        return connection
+
+    def taken(self) -> None:
+        """Begin a log, with the next connection."""
+        self._logs = True
+        self.engine.dispose()
+
+    def released(self) -> None:
+        """Write the log into the file and take it away, unless another process reads it now."""
+        self._logs = False
+        self.engine.dispose()
+        with closing(sqlite3.connect(self._file, timeout=0)) as connection:
+            try:
+                connection.execute("PRAGMA journal_mode=DELETE")
+            except sqlite3.OperationalError:  # it is read: whoever closes it last does the same
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
