@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
-from tests.servers import mariadb, postgres  # noqa: F401  # pytest finds fixtures here
+from tests.servers import grpc_proxy, mariadb, postgres  # noqa: F401  # pytest finds fixtures here
 
 if TYPE_CHECKING:
     from torch import Tensor

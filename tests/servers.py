@@ -12,10 +12,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
@@ -38,13 +40,17 @@ class Server(ABC):
 
     Args:
         folder: Its own; whoever runs it may write there.
-        account: The user of the machine that runs it where the tests are root's.
+        account: The user of the machine that runs it where the tests are root's; None: root.
     """
 
-    def __init__(self, folder: Path, account: str) -> None:
+    LAST = signal.SIGKILL  # with which nothing waits for it
+
+    def __init__(self, folder: Path, account: str | None) -> None:
         self.folder, self.port = folder, free_port()
+        # the signal comes when the thread ends that started it, so that must be one that stays
+        self._starter = ThreadPoolExecutor(1)
         self._as = ["setpriv", "--pdeathsig", "QUIT"]  # it ends when whoever runs the tests is dead
-        if os.getuid() == 0:
+        if account is not None and os.getuid() == 0:
             shutil.chown(folder, account)
             self._as += ["--reuid", account, "--regid", account, "--clear-groups"]
         self._process: subprocess.Popen[bytes] | None = None
@@ -80,7 +86,7 @@ class Server(ABC):
         while self._process is None or not self._answers():
             if self._process is None or self._process.poll() is not None:
                 # again, too: children of one that was killed hold its memory for a moment
-                self._process = self._begun()
+                self._process = self._starter.submit(self._begun).result()
             assert time.monotonic() < until, (self.folder / "log").read_text(errors="replace")
             time.sleep(0.1)
 
@@ -117,7 +123,9 @@ def postgres_programs() -> Path | None:
 
 
 class Postgres(Server):
-    """PostgreSQL."""
+    """PostgreSQL, which is several processes."""
+
+    LAST = signal.SIGQUIT
 
     def _prepare(self) -> None:
         programs = postgres_programs()
@@ -142,6 +150,17 @@ class Postgres(Server):
     def _create(self, database: str) -> None:
         who = ("-h", "127.0.0.1", "-p", str(self.port), "-U", USER)
         self._run(self._programs / "createdb", *who, database, PGPASSWORD=PASSWORD)
+
+    def dump(self, database: str) -> str:
+        """Return all that a database holds, as SQL."""
+        who = ("-h", "127.0.0.1", "-p", str(self.port), "-U", USER)
+        return subprocess.run(
+            [self._programs / "pg_dump", *who, database],
+            env={**os.environ, "PGPASSWORD": PASSWORD},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
 
     def url(self, database: str, dialect: str = "postgresql+psycopg") -> str:
         return f"{dialect}://{USER}:{QUOTED}@127.0.0.1:{self.port}/{database}"
@@ -176,7 +195,7 @@ class MariaDB(Server):
         return self._asked("SELECT 1") == 0
 
     def _create(self, database: str) -> None:
-        assert self._asked(f"CREATE DATABASE {database}") == 0
+        assert self._asked(f"CREATE DATABASE {database} CHARACTER SET utf8mb4") == 0
 
     def _asked(self, statement: str) -> int:
         who = ["-h", "127.0.0.1", "-P", str(self.port), "-u", USER, "-e", statement]
@@ -191,7 +210,37 @@ class MariaDB(Server):
         return f"{dialect}://{USER}:{QUOTED}@127.0.0.1:{self.port}/{database}"
 
 
-def running(kind: type[Server], account: str) -> Iterator[Server]:
+PROXY = """
+import sys, warnings
+import optuna
+warnings.simplefilter("ignore")
+optuna.storages.run_grpc_proxy_server(
+    optuna.storages.get_storage(sys.argv[1]), host="127.0.0.1", port=int(sys.argv[2])
+)
+"""
+
+
+class GrpcProxy(Server):
+    """Optuna's gRPC proxy over an SQLite file, in a process of its own."""
+
+    def _prepare(self) -> None:
+        self.file = self.folder / "behind.db"
+
+    def _command(self) -> list[str | Path]:
+        return [sys.executable, "-c", PROXY, f"sqlite:///{self.file}", str(self.port)]
+
+    def _answers(self) -> bool:
+        with socket.socket() as door:
+            return door.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def _create(self, database: str) -> None:
+        """There is one for all."""
+
+    def url(self, database: str = "") -> str:
+        return f"grpc://127.0.0.1:{self.port}"
+
+
+def running(kind: type[Server], account: str | None) -> Iterator[Server]:
     """Start a server, and stop it and take its folder away at the end."""
     folder = Path(tempfile.mkdtemp(prefix="mergetune-server-"))
     server = None
@@ -199,7 +248,7 @@ def running(kind: type[Server], account: str) -> Iterator[Server]:
         yield (server := kind(folder, account))
     finally:
         if server is not None:
-            server.stop(signal.SIGQUIT)
+            server.stop(server.LAST)
         shutil.rmtree(folder)
 
 
@@ -209,6 +258,12 @@ def postgres() -> Iterator[Server]:
     if postgres_programs() is None:
         pytest.skip("PostgreSQL is not here: install Debian's package postgresql")
     yield from running(Postgres, "postgres")
+
+
+@pytest.fixture
+def grpc_proxy() -> Iterator[Server]:
+    """Optuna's gRPC proxy, with one empty database."""
+    yield from running(GrpcProxy, None)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ a trial that is added whole that takes 40 ms, for 256 of them 160.
 from __future__ import annotations
 
 import copy
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json
@@ -43,6 +44,7 @@ class BulkStorage(RDBStorage):
     def __init__(self, *arguments: Any) -> None:
         self._checked: dict[str, BaseDistribution] = {}
         super().__init__(*arguments)
+        weakref.finalize(self, self.engine.dispose)  # else drivers warn of connections left open
 
     def _get_prepared_new_trial(
         self, study_id: int, template_trial: FrozenTrial | None, session: Session

@@ -11,6 +11,13 @@ from optuna.storages import GrpcStorageProxy
 from optuna.storages._grpc.auto_generated import api_pb2_grpc
 from optuna.storages._grpc.client import GrpcClientCache
 
+OPTIONS = (  # the first is Optuna's; the others find a proxy that is started again soon
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+)
 WAIT = 60.0  # seconds that an answer may take
 
 
@@ -28,7 +35,7 @@ class Proxy(GrpcStorageProxy):
             super().__init__(host=host, port=port)
 
     def _setup(self) -> None:
-        super()._setup()
+        self._channel = grpc.insecure_channel(f"{self._host}:{self._port}", options=OPTIONS)
         channel = grpc.intercept_channel(self._channel, _Deadline())
         self._stub = api_pb2_grpc.StorageServiceStub(channel)  # type: ignore[no-untyped-call]
         self._cache = GrpcClientCache(self._stub)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,37 @@ class SqliteStorage(BulkStorage):
     """
 
     def __init__(self, file: Path, options: dict[str, Any]) -> None:
-        self._file, self._options, self._logs = file, options, False
-        super().__init__(f"{SQLITE}any.db", {"creator": self._connected})
+        self._door = _Door(file, options)
+        super().__init__(f"{SQLITE}any.db", {"creator": self._door.connected})
 
-    def _connected(self) -> sqlite3.Connection:
-        options = {"timeout": WAIT, **self._options, "check_same_thread": False}
-        connection: sqlite3.Connection = sqlite3.connect(self._file, **options)
-        if self._logs:
+    def taken(self) -> None:
+        """Begin a log, with the next connection."""
+        self._door.logs = True
+        self.engine.dispose()
+
+    def released(self) -> None:
+        """Write the log into the file and take it away, unless another process reads it now."""
+        self._door.logs = False
+        self.engine.dispose()
+        with closing(sqlite3.connect(self._door.file, timeout=0)) as connection:
+            try:
+                connection.execute("PRAGMA journal_mode=DELETE")
+            except sqlite3.OperationalError:  # it is read just now: the log stays
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+@dataclass
+class _Door:
+    """Makes connections."""
+
+    file: Path
+    options: dict[str, Any]
+    logs: bool = False
+
+    def connected(self) -> sqlite3.Connection:
+        options = {"timeout": WAIT, **self.options, "check_same_thread": False}
+        connection: sqlite3.Connection = sqlite3.connect(self.file, **options)
+        if self.logs:
             try:
                 (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
             except sqlite3.Error:
@@ -44,18 +69,3 @@ class SqliteStorage(BulkStorage):
             if mode == "wal":  # a network's file system may have none
                 connection.execute("PRAGMA synchronous=NORMAL")
         return connection
-
-    def taken(self) -> None:
-        """Begin a log, with the next connection."""
-        self._logs = True
-        self.engine.dispose()
-
-    def released(self) -> None:
-        """Write the log into the file and take it away, unless another process reads it now."""
-        self._logs = False
-        self.engine.dispose()
-        with closing(sqlite3.connect(self._file, timeout=0)) as connection:
-            try:
-                connection.execute("PRAGMA journal_mode=DELETE")
-            except sqlite3.OperationalError:  # it is read: whoever closes it last does the same
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,7 +42,8 @@ def nothing_is_read_twice() -> Iterator[None]:
         return heads[scripts.dir]
 
     def connected(connection: Any, _: object) -> None:
-        connection.execute("PRAGMA synchronous = OFF")
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
 
     sqlalchemy.event.listen(sqlalchemy.Engine, "connect", connected)
     with pytest.MonkeyPatch.context() as patch:

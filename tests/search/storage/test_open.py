@@ -246,7 +246,7 @@ def test_options_of_sqlite_work_in_a_study_file_and_on_the_command_line(
     text = toy.SHORT + f'storage: "{scheme}:///sub/x.db{options}"\n'
     spec = toy.spec_of(text, tmp_path / "study")
     record = toy.searched(spec)
-    connected = record._stored._study._storage._backend._options
+    connected = record._stored._study._storage._backend._door.options
     assert connected["timeout"] == float(options.partition("=")[2].partition("&")[0])
     (spec.folder / "study.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
