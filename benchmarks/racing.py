@@ -123,7 +123,7 @@ def outcome(record: Record, worker: Worker, winner: int) -> dict[str, Any]:
         "search": trial.value,
         "report": tasks.value(scores, "report")[0],
         "scores": {task: [*values] for task, values in scores.items()},
-        "ids": tasks.about()["pools"]["report"],
+        "ids": tasks.item_ids()["report"],
     }
 
 

@@ -26,6 +26,7 @@ from search.report.summary import Candidate, Cost, Difference, Report, Scored, S
 from search.scoring.intervals import Estimate
 from search.space.space import Space
 from search.spec import study_file
+from search.storage.about import pools_of
 from search.storage.locate import open_study
 from search.storage.open import open_record
 from search.trial.trial import Measurement, Trial
@@ -111,19 +112,23 @@ def summary(done: list[Trial]) -> Report:
     )
 
 
-def about(data: dict[str, Any], items: int) -> dict[str, Any]:
-    """Return what all trials share."""
+def ids(items: int) -> dict[str, dict[str, list[str]]]:
+    """Return pool -> task -> the ids of its items."""
     pools = {"search": items // 2, "select": 100, "report": 500}
     return {
-        "format": 1,
+        pool: {t: [f"{t}-{pool}-{i}" for i in range(n)] for t in ("first", "second")}
+        for pool, n in pools.items()
+    }
+
+
+def about(data: dict[str, Any], items: int) -> dict[str, Any]:
+    """Return what all trials share."""
+    return {
         "study": data,
         "parents": {f"org/{name}": "0" * 64 for name in ("base", "one", "two")},
         "tasks": {"first": "made up", "second": "made up"},
         "score": {"aggregate": "mean", "entries": [{"name": "first"}, {"name": "second"}]},
-        "pools": {
-            pool: {t: [f"{t}-{pool}-{i}" for i in range(n)] for t in ("first", "second")}
-            for pool, n in pools.items()
-        },
+        "pools": pools_of(ids(items)),
         "baselines": {},
         "threads": 1,
         "versions": {"torch": "2"},
@@ -170,7 +175,7 @@ def make(folder: Path, count: int, layers: int, items: int) -> Path:
     tensors = [f"model.layers.{i}.{part}.weight" for i in range(layers) for part in PARTS]
     space = Space(spec.template, ["model.embed_tokens.weight", *tensors, "model.norm.weight"])
     record = open_record(spec.storage, spec.name, create=True)
-    record.begin(about(dict(spec.data), items))
+    record.begin(about(dict(spec.data), items), ids(items))
     for trial in trials(space, count, items):
         record.add(trial, space.distributions())
         if "select" in trial.measured:

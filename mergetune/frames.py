@@ -109,11 +109,10 @@ class Study:
 
     def _answers(self) -> Iterator[tuple[int, str, str, str, float]]:
         record = self._record
-        assert record.about is not None
         for pool in NAMES:
+            ids = record.item_ids(pool)
             for trial in record.trials:
                 measured = trial.measured.get(pool, Measurement())
                 for task, scores in measured.scores.items():
-                    items = record.about["pools"][pool][task]
-                    rows = zip(items, scores, strict=False)  # some have the first ones only
+                    rows = zip(ids[task], scores, strict=False)  # some have the first ones only
                     yield from ((trial.number, pool, task, *row) for row in rows)

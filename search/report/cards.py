@@ -138,7 +138,7 @@ def _model_index(study: str, scored: Scored, about: Mapping[str, Any]) -> list[d
                 task_name="Text Generation",
                 dataset_type=task,
                 dataset_name=task,
-                dataset_args={"items": len(items.get(task, ())), **shots},
+                dataset_args={"items": items.get(task, {}).get("items", 0), **shots},
                 metric_type=metric,
                 metric_name=f"{metric} (95 % interval {_number(x.low)} to {_number(x.high)})",
                 metric_value=x.mean,

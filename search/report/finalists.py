@@ -8,7 +8,8 @@ from merge_core.errors import MergeError
 from search.scoring.intervals import Z95
 from search.scoring.pareto import front, thinned
 from search.space.starting_points import mean_name
-from search.storage.study_record import Finalists, Record
+from search.storage.kept import Finalists
+from search.storage.study_record import Record
 from search.trial.budget import searched
 from search.trial.tasks import SEARCH, Tasks
 from search.trial.trial import Trial

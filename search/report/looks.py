@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from evaluators.clusters import content
 from search.report.measure import REPORT
 from search.spec.study_file import StudySpec
+from search.storage.kept import Look
 from search.storage.locate import open_from, open_study
-from search.storage.study_record import Look, Record
+from search.storage.study_record import Record
 from search.trial.progress import Progress
 from search.trial.tasks import Tasks
 
@@ -40,7 +41,7 @@ def note_others(
     opened = [open_study(name)[1] for name in others]
     if spec.search.prior is not None and record.about is None:
         opened.append(open_from(spec.search.prior, spec.folder)[1])
-    pool = tasks.about()["pools"][REPORT]
+    pool = tasks.item_ids()[REPORT]
     found = []
     for other in opened:
         seen = _seen_by(other, pool)
@@ -81,8 +82,7 @@ def said(looks: Sequence[Look], items: int) -> list[str]:
 
 def _seen_by(other: Record, pool: Pool) -> list[Look]:
     """Return the looks of another study at a pool's items."""
-    assert other.about is not None
-    theirs = _contents(other.about["pools"][REPORT])
+    theirs = _contents(other.item_ids(REPORT))
     shared = sum(content(id_) in theirs for ids in pool.values() for id_ in ids)
     if not shared:
         return []

@@ -29,7 +29,8 @@ from search.scoring.aggregate import LEVEL, Aggregate, Linear, Vectors
 from search.scoring.intervals import Estimate, combined
 from search.space.starting_points import BASE, UNIFORM
 from search.spec.study_file import StudySpec
-from search.storage.study_record import Look, Record
+from search.storage.kept import Look
+from search.storage.study_record import Record
 from search.trial.budget import End
 from search.trial.racing import track_of
 from search.trial.tasks import SEARCH, Tasks

@@ -124,7 +124,7 @@ def taken_over(spec: StudySpec, record: Record, bench: Bench) -> Prior:
         return _stored(record)
     other = _opened(spec.search.prior, spec.folder)
     now = bench.tasks.about()
-    _check_items(other, now["pools"])
+    _check_items(other, bench.tasks.item_ids())
     renamed = _renamed(other.about["parents"], bench)
     prior = Prior(
         other.record.name,
@@ -160,7 +160,7 @@ def _check_items(other: _Other, pools: Mapping[str, Mapping[str, Sequence[str]]]
     """Refuse items that the other study chose by where this one is to be measured afresh."""
     for theirs, ours in CHOSEN_BY.items():
         for pool in ours:
-            seen = other.about["pools"].get(theirs, {})
+            seen = other.record.item_ids(theirs)
             again = sum(len({*seen.get(task, ())} & {*ids}) for task, ids in pools[pool].items())
             if again:
                 raise MergeError(

@@ -9,6 +9,7 @@ from merge_core.errors import MergeError
 from search.spec.changes import changed_paths
 from search.spec.storage_url import masked
 from search.spec.study_file import StudySpec
+from search.storage.about import FORMAT
 from search.storage.open import open_record
 from search.storage.stored import to_stderr
 from search.storage.study_record import Record
@@ -64,7 +65,7 @@ def about_of(spec: StudySpec, bench: Bench) -> dict[str, Any]:
     """Return what all trials share, as it is stored when a study begins."""
     tasks, machine = bench.tasks.about(), dict(bench.facts())
     return {
-        "format": 1,
+        "format": FORMAT,
         "study": dict(spec.data),
         "parents": machine.pop("parents"),
         **tasks,
@@ -85,7 +86,7 @@ def begin_or_check(spec: StudySpec, record: Record, bench: Bench) -> list[str]:
     """
     about, now = record.about, about_of(spec, bench)
     if about is None:
-        record.begin({**now, "folder": record.path_to(spec.folder)})
+        record.begin({**now, "folder": record.path_to(spec.folder)}, worker.tasks.item_ids())
         return []
     folder = record.path_to(spec.folder)
     changed = bench.builder.changed_parents(about)
@@ -107,7 +108,7 @@ def begin_or_check(spec: StudySpec, record: Record, bench: Bench) -> list[str]:
                 f"the {what} of study {record.name!r} are not those it began with; "
                 f"{_advice(about, now)}"
             )
-    if about["folder"] != folder:  # the database, or the study file, lies elsewhere now
+    if about["folder"] != folder or about["format"] != FORMAT:  # it lies elsewhere now, or is older
         record.begin({**about, "folder": folder})
     return _told(about, now)
 
@@ -121,6 +122,11 @@ def _advice(about: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 def _told(about: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     notices = []
+    if about["format"] != FORMAT:
+        notices.append(
+            f"the study began in format {about['format']}: what is new is stored in format "
+            f"{FORMAT}, which earlier versions of mergetune do not read"
+        )
     if "behaviour" not in about:
         notices.append(
             "the study began with an earlier version, which noted neither configs nor tokenizer: "

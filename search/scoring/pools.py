@@ -16,11 +16,12 @@ for, the rest excepted, and fewer by less than one cluster.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
-from typing import NamedTuple
+from hashlib import blake2b, sha256
+from typing import Any, NamedTuple
 
 from evaluators.clusters import content
 from merge_core.errors import ParameterError
@@ -51,6 +52,15 @@ class Pool:
             ValueError: The pool was split from items that do not have that task.
         """
         return self.positions[self.tasks.index(task)]
+
+
+def described(ids: Sequence[str]) -> dict[str, Any]:
+    """Return what a study stores of a task's items in a pool beside their ids.
+
+    Returns:
+        ``items``: how many; ``digest``: SHA-256 of the ids, in the pool's order, as a JSON list.
+    """
+    return {"items": len(ids), "digest": sha256(json.dumps([*ids]).encode()).hexdigest()}
 
 
 class Sharing(NamedTuple):

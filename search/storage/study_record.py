@@ -13,13 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import ConfigDict
-
 from merge_core.errors import Problems, StorageError, UnknownNameError
 from merge_core.validation import StrictModel, read
 from search.scoring.pools import NAMES
 from search.spec.storage_url import storage_file
+from search.storage.about import ABOUT, FORMAT, ITEMS, format_of, read_about, read_ids
+from search.storage.attributes import Attributes
+from search.storage.kept import Finalists, Look, Looks
 from search.storage.lease import Lease
+from search.storage.packed import Ids, packed_ids
 from search.storage.stored import Guard, Stored
 from search.storage.trial_codec import attribute, frozen, thawed
 from search.trial.trial import Measurement, Trial
@@ -31,59 +33,6 @@ REPORT = NAMES[-1]  # finalists that do not win are measured on its first items 
 M = TypeVar("M", bound=StrictModel)
 SAMPLES = "samples"  # the study attribute with sample answers
 Samples = dict[str, dict[str, list[dict[str, str]]]]  # task -> "gained", "lost" -> their texts
-ABOUT = "mergetune"  # the study attribute that holds what all trials share
-
-
-class _About(StrictModel):
-    """What all trials share, as far as it must be there; the rest is compared as it is."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    study: dict[str, Any]
-    parents: dict[str, str]
-    tasks: dict[str, Any]
-    pools: dict[str, dict[str, list[str]]]
-    baselines: dict[str, Any]
-    threads: int
-    folder: str
-
-
-class Finalists(StrictModel):
-    """Who was to be scored on the select pool.
-
-    Args:
-        numbers: Of the trials, best search score first.
-        most: How many there might be.
-        after: How many trials there were.
-    """
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    numbers: list[int]
-    most: int
-    after: int
-
-
-class Look(StrictModel):
-    """A winner that was measured on a report pool.
-
-    Args:
-        study: Whose winner it was; "" for the study that stores it.
-        trial: Its number there.
-        weights_digest: Of it: the same weights are one look.
-        items: How many of these report items it was measured on.
-    """
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    study: str
-    trial: int
-    weights_digest: str
-    items: int
-
-
-class _Looks(StrictModel):
-    looks: list[Look]
 
 
 class Record:
@@ -99,26 +48,52 @@ class Record:
         self._stored = Stored(study, guard or Guard(url))
         self.url = url
         self._lease: Lease | None = None
+        self._attributes = Attributes(self._stored, self._damaged, self._check_lease)
+        self._about: dict[str, Any] | None = None
+        self._ids: Ids | None = None
         self._read()
 
     def _read(self) -> None:
-        attributes = self._stored.attributes()  # a storage is asked for all of them each time
+        self._attributes.read()
+        self._take_about()
         stored = self._stored.trials()
-        self.trials = [thawed(t, attributes) for t in stored]
+        self.trials = [thawed(t, self._attributes.values) for t in stored]
         self.distributions = {k: d for t in stored for k, d in t.distributions.items()}
-        pools = (self.about or {}).get("pools", {})
+        pools = (self._about or {}).get("pools", {})
         for trial in self.trials:
             self._check_lengths(trial, pools)
 
-    def _check_lengths(self, trial: Trial, pools: Mapping[str, Mapping[str, list[str]]]) -> None:
+    def _take_about(self) -> None:
+        """Check what all trials share, and keep it in the form of the newest format."""
+        found = self._attributes.values.get(ABOUT)
+        if format_of(found) > FORMAT:
+            raise StorageError(
+                f"study {self.name!r} in {self.url} has format {format_of(found)}, and this "
+                f"version of mergetune knows 1 to {FORMAT}; install the version that wrote it"
+            )
+        problems: Problems = []
+        self._about, self._ids = None, None
+        if found is not None:
+            self._about, self._ids = read_about(found, ABOUT, problems)
+        self._check(problems)
+
+    def _check(self, problems: Problems) -> None:
+        if problems:
+            raise self._damaged("; ".join(f"{path}: {rule}" for path, rule in problems))
+
+    def _damaged(self, why: str) -> StorageError:
+        return StorageError(f"study {self.name!r} in {self.url} is damaged: {why}")
+
+    def _check_lengths(self, trial: Trial, pools: Mapping[str, Mapping[str, Any]]) -> None:
         for pool, found in trial.measured.items():
             for task, scores in found.scores.items():
-                items = len(pools.get(pool, {}).get(task, scores))
+                known = pools.get(pool, {}).get(task)
+                items = len(scores) if known is None else known["items"]
                 whole = pool != REPORT and trial.state != "stopped"
                 if len(scores) > items or (whole and len(scores) < items):
-                    raise StorageError(
-                        f"study {self.name!r} in {self.url} is damaged: trial {trial.number} has "
-                        f"{len(scores)} scores of {items} items of {task} in the {pool} pool"
+                    raise self._damaged(
+                        f"trial {trial.number} has {len(scores)} scores of {items} items of "
+                        f"{task} in the {pool} pool"
                     )
 
     @contextmanager
@@ -156,14 +131,29 @@ class Record:
     def about(self) -> dict[str, Any] | None:
         """What was stored when the study began; None if it was killed before that.
 
-        Raises:
-            StorageError: It is damaged.
+        It is in the form of this version's format, but for ``format``, which is the stored one.
         """
-        found: dict[str, Any] | None = self._stored.attributes().get(ABOUT)
+        return self._about
+
+    def item_ids(self, pool: str) -> dict[str, tuple[str, ...]]:
+        """Return task -> the ids of its items in a pool, in the order of the scores.
+
+        Args:
+            pool: ``search``, ``select`` or ``report``; a study without it gives no task.
+
+        Raises:
+            StorageError: They are damaged.
+        """
+        if self._ids is None:
+            self._ids = self._stored_ids()
+        return {task: tuple(ids) for task, ids in self._ids.get(pool, {}).items()}
+
+    def _stored_ids(self) -> Ids:
+        if self._about is None:
+            return {}
         problems: Problems = []
-        if found is not None and read(_About, found, ABOUT, problems) is None:
-            why = "; ".join(f"{path}: {rule}" for path, rule in problems)
-            raise StorageError(f"study {self.name!r} in {self.url} is damaged: {why}")
+        found = read_ids(self._attributes.values.get(ITEMS), self._about, problems)
+        self._check(problems)
         return found
 
     def path_to(self, folder: Path) -> str:
@@ -180,20 +170,27 @@ class Record:
         here = file.parent if file else Path()
         return Path(os.path.normpath(here / self.about["folder"]))
 
-    def begin(self, about: Mapping[str, Any]) -> None:
-        """Store what all trials share, in one commit."""
-        self._check_lease()
-        self._stored.set(ABOUT, dict(about))
+    def begin(self, about: Mapping[str, Any], ids: Ids | None = None) -> None:
+        """Store what all trials share, in this version's format, in place of what was stored.
+
+        Args:
+            about: All but the ids of the items.
+            ids: Pool -> task -> ids, in the pool's order; None: those that the study has.
+        """
+        older = self._ids if format_of(self._attributes.values.get(ABOUT)) < FORMAT else None
+        if (ids := ids or older) is not None:  # before what counts them
+            self._attributes.set(ITEMS, packed_ids(ids))
+        self._attributes.set(ABOUT, {**about, "format": FORMAT})
+        self._take_about()
 
     @property
     def prior(self) -> Any:
         """What was taken over from another study, as it is stored, or None."""
-        return self._stored.attributes().get("prior")
+        return self._attributes.values.get("prior")
 
     def keep_prior(self, taken: Mapping[str, Any]) -> None:
         """Store what is taken over from another study, in one commit, before the study begins."""
-        self._check_lease()
-        self._stored.set("prior", dict(taken))
+        self._attributes.set("prior", dict(taken))
 
     @property
     def finalists(self) -> Finalists | None:
@@ -202,13 +199,12 @@ class Record:
         Raises:
             StorageError: What is stored of them is damaged.
         """
-        stored = self._stored.attributes().get("finalists")
+        stored = self._attributes.values.get("finalists")
         return None if stored is None else self._whole(Finalists, stored, "finalists")
 
     def keep_finalists(self, finalists: Finalists) -> None:
         """Store who is to be scored on the select pool, in one commit."""
-        self._check_lease()
-        self._stored.set("finalists", finalists.model_dump())
+        self._attributes.set("finalists", finalists.model_dump())
 
     @property
     def looks(self) -> tuple[Look, ...]:
@@ -217,21 +213,19 @@ class Record:
         Raises:
             StorageError: What is stored of them is damaged.
         """
-        stored = self._stored.attributes().get("looks", [])
-        return tuple(self._whole(_Looks, {"looks": stored}, "looks").looks)
+        stored = self._attributes.values.get("looks", [])
+        return tuple(self._whole(Looks, {"looks": stored}, "looks").looks)
 
     def keep_looks(self, looks: Sequence[Look]) -> None:
         """Store the winners that were measured on the report items, in one commit."""
-        self._check_lease()
         if tuple(looks) != self.looks:
-            self._stored.set("looks", [look.model_dump() for look in looks])
+            self._attributes.set("looks", [look.model_dump() for look in looks])
 
     def _whole(self, model: type[M], stored: Any, key: str) -> M:
         problems: Problems = []
         found = read(model, stored, key, problems)
-        if found is None or problems:
-            why = "; ".join(f"{path}: {rule}" for path, rule in problems)
-            raise StorageError(f"study {self.name!r} in {self.url} is damaged: {why}")
+        self._check(problems)
+        assert found is not None
         return found
 
     def add(self, trial: Trial, distributions: Mapping[str, Any]) -> None:
@@ -264,7 +258,7 @@ class Record:
     @property
     def summary(self) -> dict[str, Any] | None:
         """The finished study's summary, or None."""
-        found = self._stored.attributes().get("summary")
+        found = self._attributes.values.get("summary")
         return found if isinstance(found, dict) else None  # all else is as good as none
 
     @property
@@ -285,11 +279,10 @@ class Record:
 
     def keep_samples(self, winner: int, parent: int, samples: Samples) -> None:
         """Store the sample answers of two trials, in one commit, in place of other ones."""
-        self._check_lease()
-        self._stored.set(SAMPLES, {"winner": winner, "parent": parent, "tasks": samples})
+        self._attributes.set(SAMPLES, {"winner": winner, "parent": parent, "tasks": samples})
 
     def _stored_samples(self) -> dict[str, Any]:
-        found = self._stored.attributes().get(SAMPLES)
+        found = self._attributes.values.get(SAMPLES)
         if not isinstance(found, dict) or not isinstance(found.get("tasks"), dict):
             return {}  # all else is as good as none
         return found
@@ -300,17 +293,15 @@ class Record:
             for pool, found in trial.measured.items():
                 if found.error is not None:
                     self._store_measured(pool, trial.number, found)
-        self._check_lease()
         if self.summary != summary:
-            self._stored.set("summary", dict(summary))
+            self._attributes.set("summary", dict(summary))
 
     def _check_lease(self) -> None:
         if self._lease is not None:
             self._lease.check()
 
     def _store_measured(self, pool: str, number: int, found: Measurement) -> None:
-        self._check_lease()
-        self._stored.set(f"{pool}:{number}", attribute(found))
+        self._attributes.set(f"{pool}:{number}", attribute(found))
 
     def trial(self, number: int) -> Trial:
         """Return a trial by its number.

@@ -9,15 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict
 
-from merge_core.errors import MergeError, Problems
+from merge_core.errors import Problems, StorageError
 from merge_core.recipe import read as recipe_reader
-from merge_core.validation import Number, StrictModel, read
+from merge_core.validation import Number, StrictModel, read, read_by
 from search.samplers.steps import Measured
 from search.scoring.pools import NAMES
+from search.storage.chunks import cut, joined
+from search.storage.packed import packed_scores, read_scores
 from search.trial.trial import Fitted, Measurement, State, Trial
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ class _Measured(StrictModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    scores: dict[str, list[Number]]
+    scores: Annotated[dict[str, list[float]], read_by(read_scores)]
     seconds: dict[str, Number]
     error: str | None = None
 
@@ -103,14 +106,18 @@ def frozen(trial: Trial, distributions: Mapping[str, Any]) -> optuna.trial.Froze
         attributes["stderr"] = str(trial.stderr)  # JSON knows no such number
     if trial.values:
         attributes["value"] = trial.value
-    return optuna.trial.create_trial(
+    found = optuna.trial.create_trial(
         state=state,
         value=None if trial.values else trial.value,
         values=trial.values or None,
         params=dict(trial.params),
         distributions={name: distributions[name] for name in trial.params},
-        user_attrs=attributes,
+        user_attrs=cut(attributes),
     )
+    spent = timedelta(seconds=math.fsum(trial.search.seconds.values()))
+    assert found.datetime_complete is not None  # it is settled
+    found.datetime_start = found.datetime_complete - spent
+    return found
 
 
 def told(trial: Trial, distributions: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
@@ -127,21 +134,22 @@ def thawed(trial: optuna.trial.FrozenTrial, study: Mapping[str, Any]) -> Trial:
 
     Args:
         trial: As stored.
-        study: The study's attributes, with what was measured of it later.
+        study: The study's attributes, put together, with what was measured of it later.
 
     Raises:
-        MergeError: It was not written by mergetune, or is damaged.
+        StorageError: It was not written by mergetune, or is damaged.
     """
     problems: Problems = []
-    recipe = recipe_reader.parse(trial.user_attrs.get("recipe"), "recipe", problems)
-    found = read(_Attributes, trial.user_attrs, "", problems)
+    attributes = _whole(trial.user_attrs, problems)
+    recipe = recipe_reader.parse(attributes.get("recipe"), "recipe", problems)
+    found = read(_Attributes, attributes, "", problems)
     keys = {pool: f"{pool}:{trial.number}" for pool in NAMES[1:]}
     later = {p: read(_Measured, study[k], k, problems) for p, k in keys.items() if k in study}
     state = _STATES.get((trial.state.name, bool(trial.values)))
     if state is None:
         problems.append(("state", f"{trial.state.name.lower()}, with values {trial.values}"))
     if recipe is None or found is None or state is None or problems:
-        raise MergeError(
+        raise StorageError(
             f"trial {trial.number} was not written by mergetune, or is damaged: "
             + "; ".join(f"{path}: {rule}" for path, rule in problems)
         )
@@ -166,11 +174,19 @@ def thawed(trial: optuna.trial.FrozenTrial, study: Mapping[str, Any]) -> Trial:
     )
 
 
+def _whole(attributes: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
+    try:
+        return joined(attributes)
+    except ValueError as error:
+        name, _, rule = str(error).partition(": ")
+        problems.append((name, rule))
+        return {}
+
+
 def attribute(found: Measurement) -> dict[str, Any]:
     """Return a measurement as an attribute holds it."""
-    scores = {task: list(scores) for task, scores in found.scores.items()}
     error = {} if found.error is None else {"error": found.error}
-    return {"scores": scores, "seconds": dict(found.seconds), **error}
+    return {"scores": packed_scores(found.scores), "seconds": dict(found.seconds), **error}
 
 
 def _measurement(found: _Measured) -> Measurement:

@@ -15,7 +15,7 @@ from merge_core.errors import EvaluationError, ItemError, NoAnswersError
 from search.scoring import intervals, told
 from search.scoring.aggregate import Aggregate
 from search.scoring.objectives import Opened, open_evaluators, sharing
-from search.scoring.pools import NAMES, Pool
+from search.scoring.pools import NAMES, described
 from search.spec.study_file import StudySpec
 
 SEARCH = NAMES[0]
@@ -227,7 +227,10 @@ class Tasks:
             "tasks": {task: e.fingerprint() for task, e in self.evaluators.items()},
             **({"steering": steering} if steering else {}),
             "score": self.aggregate.plain(),
-            "pools": {name: self._ids(pool) for name, pool in self.pools.items()},
+            "pools": {
+                pool: {task: described(ids) for task, ids in tasks.items()}
+                for pool, tasks in self.item_ids().items()
+            },
             **self._about_clusters(),
         }
 
@@ -247,8 +250,12 @@ class Tasks:
         """Return how the tasks become one number on a pool."""
         return self.aggregate.on_search() if pool == SEARCH else self.aggregate
 
-    def _ids(self, pool: Pool) -> dict[str, list[str]]:
-        return {task: [e.items[i].id for i in pool.of(task)] for task, e in self.evaluators.items()}
+    def item_ids(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Return pool -> task -> the ids of its items, in the pool's order."""
+        return {
+            name: {t: tuple(e.items[i].id for i in pool.of(t)) for t, e in self.evaluators.items()}
+            for name, pool in self.pools.items()
+        }
 
 
 def _numbers(names: Sequence[str]) -> intervals.IntVector:

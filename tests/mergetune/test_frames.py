@@ -74,7 +74,7 @@ def test_who_was_measured_on_a_part_of_a_pool_has_rows_for_its_first_items(
     bench = toy.Toy(spec)
     measure(record, bench, REPORT, [3], toy.Listener(), part={"gain": (0, 2)})
     found = Study(spec.storage).answers.query("pool == 'report'")
-    assert found.item.tolist() == record.about["pools"]["report"]["gain"][:2]
+    assert found.item.tolist() == list(record.item_ids("report")["gain"][:2])
     model = bench.model(record.trial(3).recipe)
     assert found.score.tolist() == [
         bench.tasks.evaluators["gain"].score_one(model, item) for item in found.item

@@ -310,7 +310,7 @@ def in_memory(spec: StudySpec, bench: Toy | None = None, before: Sequence[Trial]
     bench = bench or Toy(spec)
     directions = ["maximize"] * bench.tasks.aggregate.objectives
     record = Record(optuna.create_study(study_name=spec.name, directions=directions), "memory")
-    record.begin({**about_of(spec, bench), "folder": "."})
+    record.begin({**about_of(spec, bench), "folder": "."}, bench.tasks.item_ids())
     for trial in before:
         record.add(trial, bench.builder.space.distributions())
     search(spec, record, bench, Listener(), never)

@@ -102,7 +102,7 @@ class Found:
     def items(self, pool: str) -> dict[str, int]:
         """Return how many items of each task a pool has; of the pools that are stored."""
         assert pool in NAMES
-        return {task: len(ids) for task, ids in self.about["pools"].get(pool, {}).items()}
+        return {task: x["items"] for task, x in self.about["pools"].get(pool, {}).items()}
 
     def states(self) -> dict[str, int]:
         """Return how many trials ended how; baselines are among them."""

@@ -48,7 +48,7 @@ def test_the_winners_report_scores_and_intervals_come_back_from_the_index(found:
         limits = {"level": 0.95, "low": expected.low, "high": expected.high}
         assert result.metric_args == limits
         assert f"{expected.low:.4f} to {expected.high:.4f}" in result.metric_name
-        items = record.about["pools"]["report"][result.dataset_name]
+        items = record.item_ids("report")[result.dataset_name]
         assert result.dataset_args == {"items": len(items)}
     assert {x.dataset_name for x in data.eval_results} == {"gain", "loss"}
 

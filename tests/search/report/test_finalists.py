@@ -16,7 +16,8 @@ from search.report.select import _weighed, choose
 from search.report.summarize import summarize
 from search.samplers.steps import Measured
 from search.spec.study_file import StudySpec
-from search.storage.study_record import Finalists, Record
+from search.storage.kept import Finalists
+from search.storage.study_record import Record
 from search.trial.trial import Measurement, Trial
 from tests.search import toy
 
@@ -115,7 +116,7 @@ def test_they_stay_the_same_until_more_is_searched(bench: toy.Toy) -> None:
 
 def test_what_is_stored_and_damaged_is_one_line(bench: toy.Toy) -> None:
     record = record_of(answered(bench, 0, [0, 1]))
-    record._stored.set("finalists", {"numbers": "all", "most": 8, "after": 1})
+    record._attributes.set("finalists", {"numbers": "all", "most": 8, "after": 1})
     with pytest.raises(StorageError, match=r"is damaged: finalists\.numbers: expected a list"):
         finalists(record, bench.tasks, 8)
 

@@ -139,6 +139,6 @@ def test_what_is_stored_and_damaged_is_one_line(study: Study) -> None:
     spec = study(toy.SHORT)
     run(spec)
     record = record_of(spec)
-    record._stored.set("looks", [{"study": 3}])
+    record._attributes.set("looks", [{"study": 3}])
     with pytest.raises(StorageError, match=r"is damaged: looks\.looks\[0\]\.study"):
         _ = record.looks

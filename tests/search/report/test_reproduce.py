@@ -140,7 +140,7 @@ def test_whatever_a_trial_raises_is_its_row_and_the_others_are_checked(
     score = toy.Task.score
 
     def gone(self: toy.Task, model: toy.Model, which: Any) -> Any:
-        if self.items[which[0]].id in record.about["pools"]["select"]["gain"]:
+        if self.items[which[0]].id in record.item_ids("select")["gain"]:
             raise ConnectionError("the judge is gone")
         return score(self, model, which)
 
@@ -157,7 +157,7 @@ def test_whatever_a_trial_raises_is_its_row_and_the_others_are_checked(
 def test_one_item_that_scores_otherwise_is_told_by_task_and_pool(
     record: Record, spec: StudySpec, pool: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    item, score = record.about["pools"][pool]["gain"][1], toy.Task.score_one
+    item, score = record.item_ids(pool)["gain"][1], toy.Task.score_one
     monkeypatch.setattr(
         toy.Task, "score_one", lambda *args: score(*args) + (1e-12 if args[2] == item else 0)
     )

@@ -496,7 +496,8 @@ def test_seconds_of_trials_and_measurements_are_added_up(
 
 
 def test_the_pools_have_no_item_in_common_and_are_stored(study: Study) -> None:
-    pools = toy.in_memory(study(trials=1)).about["pools"]
+    record = toy.in_memory(study(trials=1))
+    pools = {pool: record.item_ids(pool) for pool in ("search", "select", "report")}
     items = [item for pool in pools.values() for ids in pool.values() for item in ids]
     assert len(items) == len(set(items)) == 60
     assert [len(pool["gain"]) for pool in pools.values()] == [10, 10, 10]
@@ -506,7 +507,7 @@ def test_scores_are_those_of_the_pools_own_items_in_the_pools_order(study: Study
     spec = study(trials=1)
     bench, record = toy.Toy(spec), toy.in_memory(spec)
     found = select(record, bench, toy.Listener())
-    model, ids = bench.model(record.trial(found.winner).recipe), record.about["pools"]["select"]
+    model, ids = bench.model(record.trial(found.winner).recipe), record.item_ids("select")
     assert record.trial(found.winner).measured["select"].scores == {
         name: [task.score_one(model, item) for item in ids[name]]
         for name, task in bench.tasks.evaluators.items()

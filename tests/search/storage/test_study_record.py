@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 
 from merge_core.errors import MergeError, UnknownNameError
 from merge_core.recipe.schema import Conditional, Recipe, Source
+from search.storage.about import pools_of
 from search.storage.open import open_record
 from search.storage.study_record import Record
 from search.trial.trial import Measurement, Trial
@@ -58,10 +59,11 @@ BASELINE = Trial(1, "complete", RECIPE, baseline="parent:one", value=0.0, stderr
 FAILED = Trial(2, "failed", RECIPE, params=PARAMS, error="Traceback ...\nValueError: é\n")
 
 ABOUT = {
+    "format": 2,
     "study": {"a": [1, 2]},
     "parents": {"base": "00ff"},
     "tasks": {"a": "one"},
-    "pools": {"search": {"a": ["a-0"]}},
+    "pools": pools_of({"search": {"a": ["a-0"]}}),
     "baselines": {},
     "threads": 1,
     "folder": "..",
@@ -245,7 +247,7 @@ def test_what_all_trials_share_is_none_until_the_study_begins(record: Record) ->
     assert open_record(record.url).about is None
     record.begin({**ABOUT, "study": {"x": [1, None, 0.5]}, "of later versions": 1})
     found = {**ABOUT, "study": {"x": [1, None, 0.5]}, "of later versions": 1}
-    assert open_record(record.url).about == found
+    assert record.about == open_record(record.url).about == found
 
 
 def test_the_studys_folder_moves_with_its_database(tmp_path: Path, empty_database: Path) -> None:

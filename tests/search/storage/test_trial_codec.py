@@ -1,4 +1,4 @@
-"""The database's format: what studies of earlier versions hold is read, and written as it was."""
+"""The database's format: what studies of earlier versions hold is read; what is written now."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from search.cli import app
 from search.report.reproduce import reproduce
 from search.storage.locate import open_study
 from search.storage.open import open_record
+from search.storage.packed import packed_scores
 from search.storage.trial_codec import frozen
 from search.trial.trial import Measurement
 from tests.search import toy
@@ -57,6 +58,11 @@ POOLS = ("search", "select", "report")
 LATER = {"scores": {"gain": [0.5, 0.25]}, "seconds": {"build": 0.5, "model": 1.0}}
 
 
+def now(attributes: Any) -> Any:
+    """Return attributes as this version writes them."""
+    return {**attributes, "scores": packed_scores(attributes["scores"])}
+
+
 @pytest.fixture
 def old(tmp_path: Path, empty_database: Path) -> str:
     """The storage of a study that version 0.1.0 wrote."""
@@ -86,15 +92,15 @@ def test_trials_of_an_earlier_version_are_read(old: str) -> None:
     assert third.measured == {"search": Measurement({}, SECONDS)}
 
 
-def test_they_are_written_as_they_were(old: str, memory: Any) -> None:
+def test_they_are_written_in_the_format_of_now(old: str, memory: Any) -> None:
     record = open_record(old)
     for trial in record.trials:
         memory.add(trial, SPACE)
     memory.add_measured("select", 0, record.trials[0].measured["select"])
     study = memory._stored._study
     written = [json.dumps(trial.user_attrs) for trial in study.trials]
-    assert written == [json.dumps(x) for x in (BASELINE, REPEATED, FAILED)]
-    assert json.dumps(study.user_attrs) == json.dumps({"select:0": LATER})
+    assert written == [json.dumps(now(x)) for x in (BASELINE, REPEATED, FAILED)]
+    assert json.dumps(study.user_attrs) == json.dumps({"select:0": now(LATER)})
     assert [t.values for t in study.trials] == [[0.65], [0.65], None]
     assert study.trials[1].distributions == SPACE
 
@@ -110,7 +116,7 @@ def test_several_objectives_are_optunas_values_and_their_mean_an_attribute(
     (trial,) = open_record(url).trials
     assert (trial.value, trial.values) == (0.4, (0.1, 0.7))
     stored = frozen(trial, {})
-    assert (stored.values, stored.user_attrs) == ([0.1, 0.7], attributes)
+    assert (stored.values, stored.user_attrs) == ([0.1, 0.7], now(attributes))
 
 
 def test_a_study_of_an_earlier_version_is_shown_and_reproduced(old: str) -> None:

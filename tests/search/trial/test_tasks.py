@@ -133,7 +133,7 @@ def test_the_record_tells_clusters_and_the_notices_count_them(study: Study) -> N
     found = toy.Toy(study(), tasks=tasks).tasks
     about = found.about()
     assert about["clusters"]["by"] == {"gain": "passage"}
-    for pool, ids in about["pools"].items():
+    for pool, ids in found.item_ids().items():
         passage = [tasks[0].items[i].id for i in range(60)]
         order = [passage.index(id_) // 3 for id_ in ids["gain"]]
         numbers = about["clusters"][pool]["gain"]
