@@ -84,6 +84,7 @@ bench: .venv/ready-dev
 	$(BIN)/python benchmarks/gradient_step.py
 	$(BIN)/python benchmarks/gradient_memory.py
 	$(BIN)/python benchmarks/report_size.py
+	$(BIN)/python benchmarks/open_study.py
 
 clean:
 	rm -rf .venv .venv-vllm build *.egg-info

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict
@@ -90,8 +90,9 @@ def frozen(trial: Trial, distributions: Mapping[str, Any]) -> optuna.trial.Froze
     """
     import optuna
 
+    from search.storage.rows import Settled
+
     names = {state: name for (name, _), state in _STATES.items()}
-    state = optuna.trial.TrialState[names[trial.state]]
     attributes: dict[str, Any] = {
         "recipe": trial.recipe.plain(),
         "weights_digest": trial.weights_digest,
@@ -106,18 +107,28 @@ def frozen(trial: Trial, distributions: Mapping[str, Any]) -> optuna.trial.Froze
         attributes["stderr"] = str(trial.stderr)  # JSON knows no such number
     if trial.values:
         attributes["value"] = trial.value
-    found = optuna.trial.create_trial(
-        state=state,
-        value=None if trial.values else trial.value,
-        values=trial.values or None,
+    now = datetime.now()  # noqa: DTZ005 as Optuna has it
+    return Settled(
+        number=-1,
+        trial_id=-1,
+        state=optuna.trial.TrialState[names[trial.state]],
+        value=None,
+        values=_numbers(trial),
+        datetime_start=now - timedelta(seconds=math.fsum(trial.search.seconds.values())),
+        datetime_complete=now,
         params=dict(trial.params),
         distributions={name: distributions[name] for name in trial.params},
         user_attrs=cut(attributes),
+        system_attrs={},
+        intermediate_values={},
     )
-    spent = timedelta(seconds=math.fsum(trial.search.seconds.values()))
-    assert found.datetime_complete is not None  # it is settled
-    found.datetime_start = found.datetime_complete - spent
-    return found
+
+
+def _numbers(trial: Trial) -> list[float] | None:
+    """Return a trial's objectives as Optuna has them."""
+    if trial.values:
+        return list(trial.values)
+    return None if trial.value is None else [trial.value]
 
 
 def told(trial: Trial, distributions: Mapping[str, Any]) -> optuna.trial.FrozenTrial:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import event
 
 from search.storage.bulk import BulkStorage
@@ -18,6 +19,9 @@ SPACE = {
     "k": IntDistribution(1, 8, log=True),
     "m": CategoricalDistribution(("ties", 1, True, None)),
 }
+
+
+SAME = ("number", "state", "values", "params", "distributions", "user_attrs", "system_attrs")
 
 
 def whole(x: float, names: tuple[str, ...] = ("x", "k", "m")) -> FrozenTrial:
@@ -43,9 +47,50 @@ def test_trials_are_read_by_optuna_as_those_that_it_wrote_itself(tmp_path: Path)
         filled(kind(url))
     ours, theirs = (optuna.load_study(study_name="toy", storage=url).trials for url in urls)
     for one, other in zip(ours, theirs, strict=True):
-        for what in ("number", "state", "value", "params", "distributions", "user_attrs"):
+        for what in SAME:
             assert getattr(one, what) == getattr(other, what)
         assert [type(v) for v in one.params.values()] == [type(v) for v in other.params.values()]
+
+
+def odd() -> list[FrozenTrial]:
+    """Return trials of every state, with values and attributes that are written otherwise."""
+    state, several = TrialState, {"user_attrs": {"ä": [None, 1.5]}, "system_attrs": {"s": "t"}}
+    return [
+        create_trial(state=state.FAIL, **several),
+        create_trial(state=state.PRUNED),
+        create_trial(state=state.PRUNED, values=[math.inf, 0.1 + 0.2], **several),
+        create_trial(
+            values=[-math.inf, 5e-324], params={"x": 0.3}, distributions={"x": SPACE["x"]}
+        ),
+        create_trial(values=[0.0, 1.0], intermediate_values={3: 0.5}),
+    ]
+
+
+@pytest.mark.parametrize("steps", [False, True])
+def test_trials_of_every_kind_are_read_and_counted_by_both_alike(
+    tmp_path: Path, steps: bool
+) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    ours, theirs = BulkStorage(url), RDBStorage(url)
+    study = optuna.create_study(storage=ours, directions=["maximize", "minimize"])
+    for trial in odd()[: 5 if steps else 4]:
+        study.add_trial(trial)
+    optuna.create_study(storage=ours, study_name="another").add_trial(whole(0.5))
+    assert ours.count_trials(study._study_id) == len(study.trials)
+    found, expected = (storage.get_all_trials(study._study_id) for storage in (ours, theirs))
+    assert found == expected
+    for one, trial in zip(found, odd(), strict=False):
+        assert (one.state, one.values, one.params) == (trial.state, trial.values, trial.params)
+        assert (one.user_attrs, one.system_attrs) == (trial.user_attrs, trial.system_attrs)
+
+
+def test_a_trial_that_runs_is_read_by_both_alike(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(storage=url)
+    study.ask(SPACE)
+    ours, theirs = (kind(url).get_all_trials(1) for kind in (BulkStorage, RDBStorage))
+    assert ours == theirs
+    assert ours[0].datetime_complete is None
 
 
 def test_a_later_trial_takes_as_many_statements_whatever_number_of_knobs_it_has(
