@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from merge_core.errors import MergeError
-from search.spec.changes import changed_paths
+from search.spec.changes import MAY_CHANGE, Difference, changes
 from search.spec.storage_url import masked
 from search.spec.study_file import StudySpec
 from search.storage.about import FORMAT
@@ -33,7 +33,8 @@ def open_for(spec: StudySpec, notice: Callable[[str], None] = to_stderr) -> Reco
         notice: Is told when its storage is away, and what was mended in it.
 
     Raises:
-        MergeError: The study began with another study file; the changed key paths are listed.
+        MergeError: The study began with another study file, and what defines its scores is among
+            what changed; the key paths are listed.
     """
     objectives = len(spec.scores) if spec.aggregate == "apart" else 1
     record = open_record(
@@ -47,18 +48,22 @@ def open_for(spec: StudySpec, notice: Callable[[str], None] = to_stderr) -> Reco
     )
     about = record.about
     if about is not None:
-        stored = about["study"]
-        if "storage" in stored:  # written by an earlier version, maybe with its password
-            stored = {**stored, "storage": masked(stored["storage"])}
-        changed = changed_paths(stored, dict(spec.data))
+        changed = [str(found) for found in _changes(spec, about) if not found.may]
         if changed:
             raise MergeError(
                 f"study {record.name!r} in {record.url} began with another study file; changed: "
-                f"{', '.join(changed)}. Change it back, or start anew under another name or storage"
+                f"{'; '.join(changed)}. Change it back, or start anew under another name or storage"
             )
     elif record.trials or record.objectives != objectives:
         raise MergeError(f"study {record.name!r} in {record.url} was not written by mergetune")
     return record
+
+
+def _changes(spec: StudySpec, about: Mapping[str, Any]) -> list[Difference]:
+    stored = about["study"]
+    if "storage" in stored:  # written by an earlier version, maybe with its password
+        stored = {**stored, "storage": masked(stored["storage"])}
+    return changes(stored, dict(spec.data), about["threads"])
 
 
 def about_of(spec: StudySpec, bench: Bench) -> dict[str, Any]:
@@ -86,31 +91,58 @@ def begin_or_check(spec: StudySpec, record: Record, bench: Bench) -> list[str]:
     """
     about, now = record.about, about_of(spec, bench)
     if about is None:
-        record.begin({**now, "folder": record.path_to(spec.folder)}, worker.tasks.item_ids())
+        record.begin({**now, "folder": record.path_to(spec.folder)}, bench.tasks.item_ids())
         return []
-    folder = record.path_to(spec.folder)
-    changed = bench.builder.changed_parents(about)
-    if changed:
+    _check_same(about, now, bench, record.name)
+    notices = _moves(spec, record, about)
+    if notices or about["format"] != FORMAT:  # an older study's goes on in today's
+        folder = record.path_to(spec.folder)
+        record.begin({**about, "folder": folder, "study": dict(spec.data)})
+    return [*notices, *_told(about, now)]
+
+
+def _check_same(about: Mapping[str, Any], now: Mapping[str, Any], bench: Bench, name: str) -> None:
+    """Refuse other parents, other files that decide how candidates behave, other tasks."""
+    others = bench.builder.changed_parents(about)
+    if others:
         raise MergeError(
-            f"the weights of {', '.join(changed)} are not those that study {record.name!r} began "
-            f"with; put them back, or start a new study"
+            f"the weights of {', '.join(others)} are not those that study {name!r} began with; "
+            f"put them back, or start a new study"
         )
-    was, files = about.get("behaviour"), now["behaviour"]
-    changed = [] if was is None else [x for x in {**was, **files} if was.get(x) != files.get(x)]
-    if changed:
+    was = about.get("behaviour")
+    others = [] if was is None else _unlike(was, now["behaviour"])
+    if others:
         raise MergeError(
-            f"{', '.join(changed)} changed since study {record.name!r} began, and with it how its "
+            f"{', '.join(others)} changed since study {name!r} began, and with it how its "
             f"candidates answer; put it back, or start a new study"
         )
     for key, what in PARTS.items():
         if now.get(key) != about.get(key):
+            which = ", ".join(_unlike(about.get(key), now.get(key)))
             raise MergeError(
-                f"the {what} of study {record.name!r} are not those it began with; "
-                f"{_advice(about, now)}"
+                f"the {what} of study {name!r} are not those it began with"
+                f"{f' ({which})' if which else ''}; {_advice(about, now)}"
             )
-    if about["folder"] != folder or about["format"] != FORMAT:  # it lies elsewhere now, or is older
-        record.begin({**about, "folder": folder})
-    return _told(about, now)
+
+
+def _unlike(was: Any, now: Any) -> list[str]:
+    """Return the keys of two mappings whose values differ."""
+    was, now = ({} if found is None else found for found in (was, now))
+    if not (isinstance(was, Mapping) and isinstance(now, Mapping)):
+        return []
+    return [key for key in {**was, **now} if was.get(key) != now.get(key)]
+
+
+def _moves(spec: StudySpec, record: Record, about: Mapping[str, Any]) -> list[str]:
+    """Return what of a study file changed, and where it lies, a sentence for each."""
+    folder = record.path_to(spec.folder)
+    notices = [f"{found}: {MAY_CHANGE[found.path]}" for found in _changes(spec, about)]
+    if about["folder"] != folder:
+        notices.append(
+            f"folder was {about['folder']!r}, is {folder!r}: where the study file is, seen from "
+            "its database"
+        )
+    return notices
 
 
 def _advice(about: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from merge_core.errors import join
+from merge_core.errors import join, shown
 from search.spec.sections import Engine, Items, Search, told_race
 
 SECTIONS: dict[str, type[Items | Search | Engine]] = {
@@ -13,36 +14,79 @@ SECTIONS: dict[str, type[Items | Search | Engine]] = {
     "search": Search,
     "engine": Engine,
 }
-MAY_CHANGE = (  # in a study that has begun: what no score depends on, and no draw of a sampler
-    *("name", "storage"),  # by which it was found
-    *("search.trials", "search.hours", "search.patience", "search.target"),  # its length
-    "search.order",  # of those that are settled from now on
-    "search.finalists",  # chosen when the search is over
-    *("engine.cache", "engine.kernels"),  # the same bits, sooner or later
-)
+LENGTH = "how long the search is; settled trials stay"
+MAY_CHANGE = {  # in a study that has begun; path -> what it says, and what becomes of a change
+    "name": "how the study is called",
+    "storage": "where its database is",
+    **{f"search.{key}": LENGTH for key in ("trials", "hours", "patience", "target")},
+    "search.order": "in which order trials are settled from now on",
+    "search.finalists": "who is chosen among when the search is over",
+    "engine.cache": "what is kept, not what it is",
+    "engine.kernels": "how fast candidates are merged, with the same bits",
+}
+STAYS = {  # of the engine, and why
+    "engine.name": "other programs, other sums",
+    "engine.device": "other devices, other sums",
+    "engine.parents": "merges on a device and on the CPU round otherwise",
+    "engine.batch_size": "an item's neighbours in a batch decide its score's last bits",
+    "engine.threads": "they share out sums, so they decide last bits; the study's own number stays",
+    "engine.tensor_parallel_size": "devices share out sums, so they decide last bits",
+    "engine.gpu_memory_utilization": "where the cache is short, other batches",
+    "engine.max_model_len": "what is longer is cut, or cannot be scored",
+}
+WIDTH = 60  # characters of a value that are told
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A value of a study file that was another one when the study began, or last went on."""
+
+    path: str
+    was: Any
+    now: Any
+
+    @property
+    def may(self) -> bool:
+        """Whether a study that has begun may go on with it."""
+        return self.path in MAY_CHANGE
+
+    def __str__(self) -> str:
+        return f"{self.path} was {_said(self.was)}, is {_said(self.now)}"
+
+
+def changes(
+    old: Mapping[str, Any], new: Mapping[str, Any], threads: int | None = None
+) -> list[Difference]:
+    """Return where two studies' plain data differ, by key path.
+
+    A key that says its default is no other than one that is not there.
+
+    Args:
+        old: As the study began, or last went on.
+        new: As the study file says now.
+        threads: That the study began with, which it keeps where a file says nothing.
+    """
+    return _changed(_told(old, threads), _told(new, threads))
 
 
 def changed_paths(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return the key paths at which two studies' plain data differ, those that may change aside.
-
-    A key that says its default is no other than one that is not there.
-    """
-    return _changed(_told(old), _told(new))
+    """Return the key paths at which two studies' plain data differ, those that may change aside."""
+    return [found.path for found in changes(old, new) if not found.may]
 
 
-def _told(data: Mapping[str, Any]) -> dict[str, Any]:
+def _told(data: Mapping[str, Any], threads: int | None) -> dict[str, Any]:
     """Return a study's data with the defaults of its sections."""
     sections = {
         name: {**model().model_dump(), **(data.get(name) or {})} for name, model in SECTIONS.items()
     }
     sections["search"]["race"] = told_race(sections["search"]["race"])
+    if sections["engine"]["threads"] is None:
+        sections["engine"]["threads"] = threads
     return {"aggregate": "mean", **data, **sections}
 
 
-def _changed(old: Any, new: Any, path: str = "") -> list[str]:
-    """Return the key paths at which plain data differ."""
-    if path in MAY_CHANGE:
-        return []
+def _changed(old: Any, new: Any, path: str = "") -> list[Difference]:
+    """Return where plain data differ."""
     if isinstance(old, dict) or isinstance(new, dict):
         old, new = ({} if data is None else data for data in (old, new))
     if isinstance(old, dict) and isinstance(new, dict):
@@ -51,5 +95,15 @@ def _changed(old: Any, new: Any, path: str = "") -> list[str]:
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = [(join(path, i), a, b) for i, (a, b) in enumerate(zip(old, new, strict=True))]
     else:  # true is 1 to Python, not to a reader
-        return [] if old == new and isinstance(old, bool) == isinstance(new, bool) else [path]
+        same = old == new and isinstance(old, bool) == isinstance(new, bool)
+        return [] if same else [Difference(path, old, new)]
     return [found for where, a, b in pairs for found in _changed(a, b, where)]
+
+
+def _said(value: Any) -> str:
+    """Return a value in the file's words, cut where it is long."""
+    if isinstance(value, list) and not any(isinstance(x, list | dict) for x in value):
+        value = f"[{', '.join(map(shown, value))}]"
+    else:
+        value = "not set" if value is None else shown(value)
+    return value if len(value) <= WIDTH else f"{value[: WIDTH - 3]}..."

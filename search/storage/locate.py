@@ -19,6 +19,8 @@ def open_study(study: str) -> tuple[StudySpec, Record]:
     """Open a study that has begun, for reading.
 
     The database alone says what the study is; of a study file only name, storage and place count.
+    Its place does: models, tasks and questions are looked for beside the file that is named, and
+    only where none is, where it was when the study ran.
 
     Args:
         study: A study file, its folder, or an Optuna storage URL, in which ``${NAME}`` stands for
@@ -34,6 +36,7 @@ def open_study(study: str) -> tuple[StudySpec, Record]:
         record = open_record(
             spec.storage, spec.name, unnamed=spec.unnamed, variables=spec.variables
         )
+        return of_record(record, spec)
     return of_record(record)
 
 
@@ -49,8 +52,12 @@ def open_from(study: str, folder: Path) -> tuple[StudySpec, Record]:
     return of_record(open_record(url, variables=variables(study)))
 
 
-def of_record(record: Record) -> tuple[StudySpec, Record]:
+def of_record(record: Record, named: StudySpec | None = None) -> tuple[StudySpec, Record]:
     """Return a study as its record says, and the record.
+
+    Args:
+        record: The study's.
+        named: The study file that led to it, if one did: it says where the study lies.
 
     Raises:
         MergeError: It has not begun.
@@ -59,8 +66,10 @@ def of_record(record: Record) -> tuple[StudySpec, Record]:
     if about is None:
         raise MergeError(f"study {record.name!r} in {record.url} has not begun: run it first")
     document = Document(f"study {record.name!r} in {record.url}", about["study"], {})
-    stored = study_file.of_document(document, record.folder(), about["baselines"])
-    return stored, record
+    folder = record.folder() if named is None else named.folder
+    stored = study_file.of_document(document, folder, about["baselines"])
+    place = {} if named is None else {"results": named.results}
+    return stored.model_copy(update=place), record
 
 
 def winner(record: Record) -> tuple[Trial, dict[str, Any]]:

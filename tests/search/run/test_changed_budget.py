@@ -169,10 +169,13 @@ def test_a_summary_of_an_earlier_version_says_nothing_of_the_end(study: Study) -
     assert Report.from_json(summary).ended is None
 
 
+NAMED = r"changed: score\[1\]\.weight was 0\.5, is 0\.25; search\.seed was 3, is 4\. Change it back"
+
+
 def test_a_change_of_what_defines_scores_names_every_key_path(study: Study) -> None:
     run(study(trials=1))
     other = toy.STUDY.replace("weight: 0.5", "weight: 0.25").replace("seed: 3", "seed: 4")
-    with pytest.raises(MergeError, match=r"changed: score\[1\]\.weight, search\.seed\. Change it"):
+    with pytest.raises(MergeError, match=NAMED):
         open_for(study(other, trials=9, patience=1, target=2.0, finalists=1))
 
 
@@ -184,11 +187,41 @@ def test_a_database_that_is_moved_goes_on_and_finds_its_study_file(
     moved = tmp_path / "data" / "bases" / "moved.db"
     moved.parent.mkdir(parents=True)
     shutil.copy(spec.results / "study.db", moved)
-    again = study(toy.STUDY + f"storage: sqlite:///{moved}\n", trials=2)
-    run(again)
+    again, heard = study(toy.STUDY + f"storage: sqlite:///{moved}\n", trials=2), toy.Listener()
+    run(again, listener=heard)
     assert asked(again) == 2
     found, _ = open_study(f"sqlite:///{moved}")
     assert found.folder == spec.folder
+    assert f"storage was not set, is 'sqlite:///{moved}': where its database is"[:70] in "".join(
+        heard.notices
+    )
+    assert "folder was '..', is '../../study': where the study file is, seen from its database" in (
+        heard.notices
+    )
+
+
+def test_each_change_that_may_be_is_told_once(study: Study) -> None:
+    run(study(trials=1))
+    heard, again = toy.Listener(), toy.Listener()
+    longer = study(trials=2, patience=30, finalists=2)
+    run(longer, listener=heard)
+    told = [x for x in heard.notices if " was " in x]
+    assert told == [
+        "search.trials was 1, is 2: how long the search is; settled trials stay",
+        "search.patience was not set, is 30: how long the search is; settled trials stay",
+        "search.finalists was 3, is 2: who is chosen among when the search is over",
+    ]
+    run(longer, listener=again)
+    assert not [x for x in again.notices if " was " in x]
+    assert (record_of(longer).about or {})["study"] == longer.data
+
+
+def test_a_refused_change_leaves_what_is_stored(study: Study) -> None:
+    run(study(trials=1))
+    before = record_of(study()).about
+    with pytest.raises(MergeError, match=r"engine\.batch_size was 64, is 8"):
+        run(study(toy.STUDY + "engine: {batch_size: 8}\n", trials=9))
+    assert record_of(study()).about == before
 
 
 def test_later_pools_say_how_long_they_take_once_one_candidate_is_scored(study: Study) -> None:

@@ -383,7 +383,8 @@ def test_another_study_file_is_refused_with_the_changed_key_paths(study: Study) 
     changed = study(toy.STUDY.replace("high: 1.5, per", "high: 1.0, per"), seed=4)
     rule = (
         r"^study 'toy' in sqlite.*study\.db began with another study file; changed: "
-        r"recipe\.models\[0\]\.parameters\.weight\.high, search\.seed\. Change it back, or start"
+        r"recipe\.models\[0\]\.parameters\.weight\.high was 1\.5, is 1\.0; "
+        r"search\.seed was 3, is 4\. Change it back, or start"
     )
     with pytest.raises(MergeError, match=rule):
         open_for(changed)

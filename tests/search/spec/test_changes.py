@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from search.spec.changes import changed_paths
+from search.spec import sections
+from search.spec.changes import MAY_CHANGE, STAYS, changed_paths, changes
 from tests.search.spec.test_study_file import data_of
 
 
@@ -84,3 +85,30 @@ def test_a_search_section_with_nothing_but_its_length_may_come_and_go() -> None:
 
 def test_a_file_that_went_through_json_is_unchanged() -> None:
     assert changed_paths(json.loads(json.dumps(data_of())), data_of()) == []
+
+
+def test_a_difference_says_what_was_and_what_is() -> None:
+    new = data_of(name="toys", search={"trials": 9}, items={"search": 7}, engine={"threads": 2})
+    told = {found.path: str(found) for found in changes(data_of(), new)}
+    assert told["name"] == "name was 'toy', is 'toys'"
+    assert told["search.trials"] == "search.trials was 6, is 9"
+    assert told["engine.threads"] == "engine.threads was not set, is 2"
+    long = data_of(recipe={"merge_method": "linear", "models": ["x" * 99]})
+    (found,) = [x for x in changes(data_of(), long) if x.path == "recipe.models"]
+    assert str(found) == f"recipe.models was a list, is ['{'x' * 55}..."
+
+
+def test_every_key_of_the_engine_is_decided_with_a_reason() -> None:
+    decided = {**MAY_CHANGE, **STAYS}
+    assert {f"engine.{key}" for key in sections.Engine.declared()} == {
+        path for path in decided if path.startswith("engine.")
+    }
+    assert not MAY_CHANGE.keys() & STAYS.keys()
+    assert all(decided.values())
+
+
+def test_threads_that_a_file_leaves_to_the_study_are_the_studys_own() -> None:
+    said, silent = data_of(engine={"threads": 2}), data_of()
+    assert changes(silent, said, threads=2) == changes(said, silent, threads=2) == []
+    (found,) = changes(silent, said, threads=1)
+    assert (str(found), found.may) == ("engine.threads was 1, is 2", False)

@@ -72,6 +72,21 @@ def test_a_folder_that_moved_opens_in_its_new_place(begun: StudySpec, tmp_path: 
     assert len(record.trials) == 2
 
 
+def test_the_study_file_that_is_named_wins_over_the_stored_folder(
+    begun: StudySpec, tmp_path: Path
+) -> None:
+    """Its database stayed where it was, so what is stored leads to the old folder."""
+    copy = tmp_path / "elsewhere" / "copy.yaml"
+    copy.parent.mkdir()
+    copy.write_text(toy.STUDY + f"storage: {begun.storage}\n")
+    spec, record = open_study(str(copy))
+    assert len(record.trials) == 2
+    assert (spec.folder, spec.results) == (copy.parent, copy.parent / "results" / "copy")
+    assert spec.roots[0] == copy.parent
+    spec, _ = open_study(begun.storage)
+    assert spec.folder == begun.folder
+
+
 UNNAMED = toy.STUDY.replace("name: toy\n", "")
 SHARED = UNNAMED + "storage: 'sqlite:///../shared.db'\n"
 
