@@ -28,9 +28,6 @@ from merge_core.parents.protocol import Parent
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from mergetune import frames
 from mergetune.frames import Study
-from search.run import study as studies
-from search.trial.budget import Change
-from search.views.progress_line import ProgressLine, hush_libraries
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,9 +89,6 @@ def open_study(study: str | Path) -> Study:
     return Study(study)
 
 
-def run(study: str | Path, *, prior: Sequence[str | Path] = (), **budget: float | None) -> Study:
-    """Start or resume a study; ``budget``, ``prior``: as the options of ``mergetune run``."""
-    hush_libraries()
-    with ProgressLine() as progress:
-        studies.run(Path(study), progress, lambda: False, Change.of(**budget), [*map(str, prior)])
-    return Study(study)
+def run(study: str | Path, *, prior: Sequence[str | Path] = (), **options: Any) -> Study:
+    """Start or resume a study; ``options`` are those of ``mergetune run``, see ``frames.ran``."""
+    return frames.ran(Path(study), [*map(str, prior)], **options)

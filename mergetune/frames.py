@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluators.protocol import Evaluator, LiveModel, Suite
 from merge_core.errors import DocumentError, Problem, Problems
 from search.report.summary import Report
+from search.run import study as studies
 from search.scoring.pools import NAMES
 from search.spec.score import read_entry
 from search.storage.locate import open_study, winner
+from search.trial.budget import Change
 from search.trial.tasks import complete_scores
 from search.trial.trial import Measurement
+from search.views.progress_line import ProgressLine, hush_libraries
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +40,27 @@ def scored(
         found |= {(one.task, item.id): x for item, x in zip(items, scores, strict=True)}
     index = pd.MultiIndex.from_tuples(found, names=["task", "item"])
     return pd.Series(found.values(), index, "float64", "score")
+
+
+def ran(
+    study: Path, prior: Sequence[str], *, accept_environment: bool = False, **budget: float | None
+) -> Study:
+    """Start or resume a study.
+
+    Args:
+        study: Its file or its folder.
+        prior: Other studies that may have reported on the same items.
+        accept_environment: Go on with other libraries or on another device than before.
+        budget: ``trials``, ``more``, ``hours``; see ``search.trial.budget.Change``.
+
+    Raises:
+        MergeError: It cannot be run; what is settled stays stored.
+    """
+    hush_libraries()
+    change, accept = Change.of(**budget), accept_environment
+    with ProgressLine() as progress:
+        studies.run(study, progress, lambda: False, change, prior, accept=accept)
+    return Study(study)
 
 
 def _opened(entry: Mapping[str, Any], folder: Path, model: LiveModel) -> Evaluator | Suite:

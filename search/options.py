@@ -69,6 +69,13 @@ Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Build and score so many candidates at a time, each in a process."),
 ]
+AcceptEnvironment = Annotated[
+    bool,
+    typer.Option(
+        "--accept-environment",
+        help="Go on with other libraries, or on another device, than the study has run with.",
+    ),
+]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse what a recipe says in vain, which is a warning.")
 ]

@@ -10,6 +10,7 @@ import typer
 
 from merge_core.errors import ParameterError
 from search.options import (
+    AcceptEnvironment,
     DryRun,
     Hours,
     InAll,
@@ -37,6 +38,7 @@ def run(
     hours: Hours = None,
     prior: Priors = None,
     workers: Workers = None,
+    accept_environment: AcceptEnvironment = False,
     dry_run: DryRun = False,
     plugin: Plugins = None,
     trust_tasks: TrustTasks = False,
@@ -53,7 +55,15 @@ def run(
         answer(as_json, costs.plain(), lambda: tables.costs(costs))
         return
     with ProgressLine() as progress:
-        report = studies.run(study, progress, Stopper(), change, prior or (), Staff(workers))
+        report = studies.run(
+            study,
+            progress,
+            Stopper(),
+            change,
+            prior or (),
+            Staff(workers),
+            accept=accept_environment,
+        )
     if report is None:
         print("stopped; run it again to go on", file=sys.stderr)
         raise typer.Exit(1)

@@ -8,11 +8,11 @@ first instead, and lets the next trial know all that are settled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
-from typing import Any
 
 from merge_core.errors import MergeError
+from search.run.environment import keep_engine
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
 from search.trial.progress import Phase, Progress
@@ -45,6 +45,7 @@ class Flight:
         self._distributions = bench.builder.space.distributions()
         self._underway: dict[int, Underway] = {}  # by ticket, in the order of their beginning
         self._counted, self._reasons = True, list[str]()
+        self._engine: set[str] = set()  # what of it this run has stored
 
     @property
     def begun(self) -> int:
@@ -116,10 +117,11 @@ class Flight:
             self._check_alike(trial)
 
     def _keep_engine(self) -> None:
-        about: Mapping[str, Any] = self.record.about or {}
-        known, seen = about.get("engine", {}), self.bench.seen
-        if seen.keys() - known.keys():
-            self.record.begin({**about, "engine": {**seen, **known}})
+        seen = self.bench.seen
+        if seen.keys() - self._engine:
+            self._engine |= seen.keys()
+            for notice in keep_engine(self.record, seen):
+                self._progress.notice(notice)
 
     def _check_alike(self, trial: Trial) -> None:
         """Stop where candidates of this run fail one after the other, all for the same reason."""

@@ -40,6 +40,7 @@ def search(
     progress: Progress,
     stop: Callable[[], bool],
     change: Change = NO_CHANGE,
+    accept: bool = False,
 ) -> End | None:
     """Settle the trials that are still to be done.
 
@@ -50,17 +51,18 @@ def search(
         progress: Is told of every settled trial.
         stop: Asked before each trial is begun.
         change: What this run has instead of the study file's budget.
+        accept: Whether the environment may be another one than the study's.
 
     Returns:
         Which part of the budget ended the search; None if ``stop`` did.
 
     Raises:
-        MergeError: Parents or tasks are not those that the study began with, no parent works, or
+        MergeError: Parents, tasks or environment are others than before, no parent works, or
             several candidates failed alike.
         InterruptedStudyError: What failed was no candidate.
     """
     prior = taken_over(spec, record, bench)
-    for notice in (*begin_or_check(spec, record, bench), *prior.notices()):
+    for notice in (*begin_or_check(spec, record, bench, accept=accept), *prior.notices()):
         progress.notice(notice)
     if rule := untrainable(spec, bench.tasks):
         raise MergeError(f"recipe.moe.gate_mode: {rule}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from merge_core.errors import MergeError
+from search.run.environment import entered
 from search.spec.changes import MAY_CHANGE, Difference, changes
 from search.spec.storage_url import masked
 from search.spec.study_file import StudySpec
@@ -66,9 +67,18 @@ def _changes(spec: StudySpec, about: Mapping[str, Any]) -> list[Difference]:
     return changes(stored, dict(spec.data), about["threads"])
 
 
-def about_of(spec: StudySpec, bench: Bench) -> dict[str, Any]:
-    """Return what all trials share, as it is stored when a study begins."""
-    tasks, machine = bench.tasks.about(), dict(bench.facts())
+def about_of(
+    spec: StudySpec, bench: Bench, facts: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what all trials share, as it is stored when a study begins.
+
+    Args:
+        spec: The study.
+        bench: Has it open.
+        facts: Of the machine that does the jobs, if they are known.
+    """
+    tasks, machine = bench.tasks.about(), dict(facts or bench.facts())
+    machine.pop("environment")  # of a run, not of the study
     return {
         "format": FORMAT,
         "study": dict(spec.data),
@@ -80,25 +90,37 @@ def about_of(spec: StudySpec, bench: Bench) -> dict[str, Any]:
     }
 
 
-def begin_or_check(spec: StudySpec, record: Record, bench: Bench) -> list[str]:
-    """Store what all trials share, or compare it with what is stored.
+def begin_or_check(
+    spec: StudySpec, record: Record, bench: Bench, *, accept: bool = False
+) -> list[str]:
+    """Store what all trials share, or compare it with what is stored; and store the run.
+
+    Args:
+        spec: The study.
+        record: Where it is stored.
+        bench: Has it open; is told which engine its scores are to come from.
+        accept: Whether the environment may be another one than the study's.
 
     Returns:
-        Sentences on what is not compared, or may change a score without being refused.
+        Sentences on what changed and may, on what is not compared, or may change a score.
 
     Raises:
-        MergeError: Parents or tasks are not those that the study began with.
+        MergeError: Parents, tasks or environment are not those that the study began with.
     """
-    about, now = record.about, about_of(spec, bench)
+    facts = bench.facts()
+    about, now = record.about, about_of(spec, bench, facts)
+    folder, notices = record.path_to(spec.folder), []
     if about is None:
-        record.begin({**now, "folder": record.path_to(spec.folder)}, bench.tasks.item_ids())
-        return []
-    _check_same(about, now, bench, record.name)
-    notices = _moves(spec, record, about)
-    if notices or about["format"] != FORMAT:  # an older study's goes on in today's
-        folder = record.path_to(spec.folder)
+        record.begin({**now, "folder": folder}, bench.tasks.item_ids())
+    else:
+        _check_same(about, now, bench, record.name)
+        notices = _moves(spec, record, about)
+    here = entered(record, facts["environment"], accept=accept, workers=bench.count)
+    if about is not None and (notices or about["format"] != FORMAT):
         record.begin({**about, "folder": folder, "study": dict(spec.data)})
-    return [*notices, *_told(about, now)]
+    record.keep_run(here.run)
+    bench.expect(here.engine)
+    return [*notices, *_older(about or now), *here.notices]
 
 
 def _check_same(about: Mapping[str, Any], now: Mapping[str, Any], bench: Bench, name: str) -> None:
@@ -152,7 +174,8 @@ def _advice(about: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return "put them back, or start a new study"
 
 
-def _told(about: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _older(about: Mapping[str, Any]) -> list[str]:
+    """Say what becomes of a study that an earlier version has begun."""
     notices = []
     if about["format"] != FORMAT:
         notices.append(
@@ -163,12 +186,5 @@ def _told(about: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         notices.append(
             "the study began with an earlier version, which noted neither configs nor tokenizer: "
             "they are not compared"
-        )
-    was, versions = about.get("versions", {}), now["versions"]
-    other = [f"{x} {was[x]} (now {versions.get(x)})" for x in was if was[x] != versions.get(x)]
-    if other:
-        notices.append(
-            f"the study began with {', '.join(other)}: `mergetune reproduce` tells whether scores "
-            "are the same"
         )
     return notices

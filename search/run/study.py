@@ -37,6 +37,8 @@ def run(
     change: Change = NO_CHANGE,
     others: Sequence[str] = (),
     staff: Staff = ALONE,
+    *,
+    accept: bool = False,
 ) -> Report | None:
     """Start or resume a study and write its results.
 
@@ -48,6 +50,8 @@ def run(
         others: Other studies (files, folders, URLs) whose winners may have been measured on the
             same report items: each is a look at them.
         staff: Who builds and scores the candidates.
+        accept: Whether the environment (libraries, device, ...) may be another one than that of
+            earlier runs.
 
     Returns:
         What it found, or None if ``stop`` ended the run.
@@ -65,7 +69,7 @@ def run(
     except OSError as error:
         raise OutputError(f"{lock.lock_file}: cannot be written: {error.strerror}") from error
     with held, traceback_kept(spec.results):
-        return _run(spec, progress, stop, change, others, staff)
+        return _run(spec, progress, stop, change, others, staff, accept)
 
 
 def _run(
@@ -75,13 +79,14 @@ def _run(
     change: Change,
     others: Sequence[str],
     staff: Staff,
+    accept: bool,
 ) -> Report | None:
     progress.phase("opening")
     record = open_for(spec, progress.notice)
     results.check_owner(spec.results, record.name)
     with record.writing(), hired(staff, spec, lambda: record.about) as bench:
         looks.note_others(record, spec, bench.tasks, others, progress)
-        return _search_and_report(spec, record, bench, progress, stop, change)
+        return _search_and_report(spec, record, bench, progress, stop, change, accept)
 
 
 def _search_and_report(
@@ -91,6 +96,7 @@ def _search_and_report(
     progress: Progress,
     stop: Callable[[], bool],
     change: Change,
+    accept: bool,
 ) -> Report | None:
     builder, tasks = bench.builder, bench.tasks
     told = bench.told()
@@ -98,7 +104,7 @@ def _search_and_report(
     progress.notice(f"parents: {told['parents']}")
     for notice in (*spec.notices.lines(), *tasks.notices):
         progress.notice(notice)
-    end = search(spec, record, bench, progress, stop, change)
+    end = search(spec, record, bench, progress, stop, change, accept=accept)
     if end is None:
         return None
     progress.stage(f"computed once for all candidates: {bench.told()['once']}")

@@ -15,6 +15,7 @@ SECTIONS: dict[str, type[Items | Search | Engine]] = {
     "engine": Engine,
 }
 LENGTH = "how long the search is; settled trials stay"
+BY_MACHINE = "where it runs; what that comes to is compared with earlier runs"
 MAY_CHANGE = {  # in a study that has begun; path -> what it says, and what becomes of a change
     "name": "how the study is called",
     "storage": "where its database is",
@@ -23,15 +24,17 @@ MAY_CHANGE = {  # in a study that has begun; path -> what it says, and what beco
     "search.finalists": "who is chosen among when the search is over",
     "engine.cache": "what is kept, not what it is",
     "engine.kernels": "how fast candidates are merged, with the same bits",
+    # what these come to is part of the environment (search/trial/environment.py), which may stop a
+    # run: a device's name; merges on it (device, pinned) or on the CPU (mapped); vLLM's share
+    "engine.device": BY_MACHINE,
+    "engine.parents": BY_MACHINE,
+    "engine.gpu_memory_utilization": BY_MACHINE,
 }
 STAYS = {  # of the engine, and why
     "engine.name": "other programs, other sums",
-    "engine.device": "other devices, other sums",
-    "engine.parents": "merges on a device and on the CPU round otherwise",
     "engine.batch_size": "an item's neighbours in a batch decide its score's last bits",
     "engine.threads": "they share out sums, so they decide last bits; the study's own number stays",
     "engine.tensor_parallel_size": "devices share out sums, so they decide last bits",
-    "engine.gpu_memory_utilization": "where the cache is short, other batches",
     "engine.max_model_len": "what is longer is cut, or cannot be scored",
 }
 WIDTH = 60  # characters of a value that are told

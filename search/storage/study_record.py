@@ -22,6 +22,8 @@ from search.storage.attributes import Attributes
 from search.storage.kept import Finalists, Look, Looks
 from search.storage.lease import Lease
 from search.storage.packed import Ids, packed_ids
+from search.storage.runs import RUNS, stored_runs
+from search.storage.runs import attribute as runs_attribute
 from search.storage.stored import Guard, Stored
 from search.storage.trial_codec import attribute, frozen, thawed
 from search.trial.trial import Measurement, Trial
@@ -191,6 +193,22 @@ class Record:
     def keep_prior(self, taken: Mapping[str, Any]) -> None:
         """Store what is taken over from another study, in one commit, before the study begins."""
         self._attributes.set("prior", dict(taken))
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """The study's runs, oldest first, see ``runs.Run``; none of versions that kept none.
+
+        Raises:
+            StorageError: What is stored of them is damaged.
+        """
+        problems: Problems = []
+        found = stored_runs(self._attributes.values.get(RUNS, []), problems)
+        self._check(problems)
+        return found
+
+    def keep_run(self, run: Mapping[str, Any], *, again: bool = False) -> None:
+        """Store a run, in one commit; ``again``: more is known of the last one."""
+        self._attributes.set(RUNS, runs_attribute([*self.runs[: -1 if again else None], run]))
 
     @property
     def finalists(self) -> Finalists | None:

@@ -30,6 +30,7 @@ from search.spec.study_file import StudySpec
 from search.trial import router_file
 from search.trial.backends import Host, check_device, device_of, open_host
 from search.trial.behaviour import Watch, digests
+from search.trial.environment import environment_of
 from search.trial.trial import Fitted
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ if TYPE_CHECKING:
     from merge_core.kernels.gradients import Gradients
 
 Fit = Callable[["LiveModel", Mapping[str, Any]], Fitted]  # of a live mixture's routers
-LIBRARIES = ("mergetune", "torch", "transformers", "lm_eval", "optuna", "cmaes")
+LIBRARIES = (
+    *("mergetune", "torch", "transformers", "lm_eval", "optuna", "cmaes"),
+    *("numpy", "scipy"),
+)
 
 
 class _Opened(NamedTuple):
@@ -190,13 +194,19 @@ class Builder:
         return digests(self.parents, self._spec.template.base_or_first())
 
     def about(self) -> dict[str, Any]:
-        """Return what is stored of the parents and the machine when a study begins."""
+        """Return what is stored of the parents and the machine when a study begins.
+
+        And the ``environment``, which each run stores.
+        """
+        placed = self.placement.where
+        versions = {**{name: version(name) for name in LIBRARIES}, **self._host.versions}
         return {
             "parents": {name: parent.digest for name, parent in self.parents.items()},
             "behaviour": self.behaviour,
             "threads": self._threads,
-            "placement": self.placement.where,
-            "versions": {**{name: version(name) for name in LIBRARIES}, **self._host.versions},
+            "placement": placed,
+            "versions": versions,
+            "environment": environment_of(self._spec.engine, placed, self._threads, versions),
         }
 
     def changed_parents(self, about: Mapping[str, Any]) -> list[str]:

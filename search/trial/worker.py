@@ -185,6 +185,10 @@ class Bench(Protocol):
         """Return how far layers turn the residual stream, see ``Worker.angular``."""
         ...
 
+    def expect(self, engine: Mapping[str, Any]) -> None:
+        """Hear which engine scores are to come from; nothing: from whichever."""
+        ...
+
     def check_engine(self, result: Result) -> None:
         """Refuse scores by another engine than the study's, see ``Worker.check_engine``."""
         ...
@@ -316,6 +320,10 @@ class Worker:
         dense = {"experts"} if facts.get("experts") is None else set()
         return {key: x for key, x in facts.items() if key not in {*ELSEWHERE, *dense}}
 
+    def expect(self, engine: Mapping[str, Any]) -> None:
+        """Hear which engine scores are to come from; nothing: from whichever."""
+        self._began_with = engine
+
     def check_engine(self, result: Result) -> None:
         """Refuse scores by another engine than the study began with; ``seen`` is that of now.
 
@@ -329,7 +337,8 @@ class Worker:
             now = [f"{key} was {was[key]!r} and is {self.seen.get(key)!r}" for key in keys]
             raise MergeError(
                 f"the engine is not the one that the study began with: {', '.join(now)}; scores "
-                "of both are not mixed: go on where it began, or start a new study"
+                "of both are not mixed unasked: go on where it began, or take what is here with "
+                "--accept-environment"
             )
 
     def _scored(self, live: LiveModel, job: Job) -> Scores:

@@ -32,6 +32,10 @@ class Crew:
         """What the engine was whose scores were taken last."""
         return self._home.seen
 
+    def expect(self, engine: Mapping[str, Any]) -> None:
+        """Hear which engine scores are to come from; nothing: from whichever."""
+        self._home.expect(engine)
+
     def check_engine(self, result: Result) -> None:
         """Refuse scores by another engine than the study's; see ``Worker.check_engine``."""
         self._home.check_engine(result)

@@ -205,6 +205,7 @@ class ToyBuilder(Builder):
 
     def __init__(self, toy: Toy) -> None:
         self._toy, self._threads, self.parents = toy, 1, toy.parents
+        self._spec = toy.spec
         self.space = Space(toy.spec.template, TENSORS)
         self._host: Any = SimpleNamespace(versions={})
 
@@ -315,6 +316,11 @@ def in_memory(spec: StudySpec, bench: Toy | None = None, before: Sequence[Trial]
         record.add(trial, bench.builder.space.distributions())
     search(spec, record, bench, Listener(), never)
     return record
+
+
+def forget_runs(record: Record) -> None:
+    """Make a study one of an earlier version, which kept no runs."""
+    record._stored.set("runs", [])
 
 
 def kept(trials: Sequence[Trial]) -> list[Trial]:

@@ -431,11 +431,14 @@ def test_a_study_of_an_earlier_version_goes_on_and_says_what_is_not_compared(stu
     about.pop("behaviour")
     about.pop("engine")
     record.begin(about | {"versions": {**about["versions"], "torch": "2.1"}})
+    toy.forget_runs(record)
     heard = toy.Listener()
     longer = study(trials=2)
-    assert search(longer, open_for(longer), toy.Toy(longer), heard, toy.never)
+    with pytest.raises(MergeError, match=r"ran in another environment: torch was 2\.1, is "):
+        search(longer, open_for(longer), toy.Toy(longer), heard, toy.never)
+    assert search(longer, open_for(longer), toy.Toy(longer), heard, toy.never, accept=True)
     assert any("earlier version, which noted neither configs" in x for x in heard.notices)
-    assert any(x.startswith("the study began with torch 2.1 (now ") for x in heard.notices)
+    assert any(x.startswith("torch was 2.1, is ") for x in heard.notices)
     assert (open_for(longer).about or {})["engine"] == {"engine": "toy"}
 
 
