@@ -94,6 +94,12 @@ class Candidate(Merging):
         return self._live.model
 
     @property
+    def digests(self) -> Mapping[str, int]:
+        """Stored tensor of the model that was built last -> its ``weights_hash.tensor_digest``."""
+        steps = () if self._built is None else self._built.steps
+        return {step.tensor: self._live.digests[step.tensor] for step in steps}
+
+    @property
     def _live(self) -> _Live:
         assert self._models, "build first"
         return next(reversed(self._models.values()))

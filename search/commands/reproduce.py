@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from merge_core.errors import MergeError, UnknownNameError, hint
 from search.options import Json, Plugins, SendKeys, Study, TrustTasks
 from search.report import reproduce as reproduction
 from search.storage.locate import chosen, open_study
+from search.storage.study_record import Record
 from search.trial.worker import Worker
 from search.views import tables
 from search.views.answers import answer
 
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NAME=PATH",
+        help="Where a model of the study lies here, if not where it says; may be repeated.",
+    ),
+]
+
 
 def reproduce(
     study: Study,
-    trial: Annotated[str, typer.Option(help="A trial's number, best, or all.")] = "all",
+    trial: Annotated[
+        str, typer.Option(help="A trial's number, best, all, or sample:K: K of them by lot.")
+    ] = "all",
+    model: Models = None,
     plugin: Plugins = None,
     trust_tasks: TrustTasks = False,
     send_key: SendKeys = None,
@@ -25,11 +41,44 @@ def reproduce(
     """Rebuild trials from the database and compare weights and item scores."""
     spec, record = open_study(study)
     numbers = [t.number for t in chosen(record, trial)]
-    worker, rows = Worker(spec.data, spec.folder, record.about), []
+    places, rows = _places(model or (), record), []
+    worker = Worker(spec.data, spec.folder, record.about, places=places)
+    _check_places(places, record, worker)
     for row in reproduction.reproduce(record, worker, numbers):
         rows.append(row)
         if not as_json:
             tables.verdict(row)
-    answer(as_json, rows, lambda: None)  # else each is shown when it is known
+    answer(as_json, rows, lambda: tables.verdicts(rows))  # each was shown when it was known
     if any(row["verdict"] != "identical" for row in rows):
         raise typer.Exit(1)
+
+
+def _places(pairs: Sequence[str], record: Record) -> dict[str, str]:
+    """Return name of a model -> where it lies here; relative paths start here."""
+    known, found = (record.about or {})["parents"], {}
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        while equals and name not in known and "=" in path:  # names may have one, too
+            more, _, path = path.partition("=")
+            name = f"{name}={more}"
+        if not equals or not path:
+            raise MergeError(f"--model: expected NAME=PATH, got {pair!r}")
+        if name not in known:
+            raise UnknownNameError(
+                f"--model: the study has no model {name!r}; it has {', '.join(known)}"
+                f"{hint(name, known)}"
+            )
+        found[name] = str(Path(path).absolute()) if Path(path).exists() else path
+    return found
+
+
+def _check_places(places: Mapping[str, str], record: Record, worker: Worker) -> None:
+    """Refuse a model that is said to be one of the study's and is not."""
+    changed = worker.builder.changed_parents(record.about or {}) if places else []
+    for name in places:
+        if name in changed:
+            was, now = (record.about or {})["parents"][name], worker.builder.parents[name].digest
+            raise MergeError(
+                f"--model {name}={places[name]}: holds other weights than the study saw: SHA-256 "
+                f"{now[:16]}..., was {was[:16]}...; name the folder with those"
+            )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from merge_core.errors import MergeError
+from search.report.kept_model import other_tensors
 from search.storage.study_record import REPORT, Record
+from search.trial.environment import ENGINE, differences, made_in
 from search.trial.racing import Race
 from search.trial.tasks import SEARCH, Scores
 from search.trial.trial import Trial, kind_of
@@ -24,39 +28,110 @@ def reproduce(record: Record, worker: Worker, numbers: Sequence[int]) -> Iterato
         numbers: Trials to check.
 
     Yields:
-        ``number``, ``verdict``, and where it is not ``identical`` the ``reason`` and the
-        ``changed_parents``.
+        ``number`` and ``verdict``; and where that is not ``identical``
+
+        - ``reason``, in words;
+        - ``scores``: of each ``pool`` and ``task`` with items that score otherwise how many
+          (``differ`` of ``items``), by how much at most (``most``), and in the ``mean`` of these;
+          all three null where some have no score any more;
+        - ``values``: pool -> ``was``, ``is`` and ``moved`` of the number that the tasks make there;
+          none of a trial that was stopped, whose value is an estimate by other trials;
+        - ``tensors`` that differ, where the weights do and those of then are kept, see
+          ``kept_model``; else null, as a record has one digest for all of them;
+        - ``changed_parents`` of the trial: those whose files hold other weights now;
+        - ``changed_tasks``, whose questions, items or scoring are others, and ``changed_files``:
+          configs and tokenizer files; they decide scores beside the weights;
+        - ``environment``: ``key``, ``was`` and ``is`` of what is another one than in the run that
+          made the trial.
 
     Raises:
         UnknownNameError: The study has no such trial.
     """
-    assert record.about is not None
-    changed = worker.builder.changed_parents(record.about)
-    for trial in [record.trial(number) for number in numbers]:
-        verdict, reason = _checked(worker, trial)
-        row: dict[str, Any] = {"number": trial.number, "verdict": verdict}
-        if verdict != "identical":
-            used = [name for name in changed if name in trial.recipe.references()]
-            row |= {"reason": reason, "changed_parents": used}
-        yield row
+    trials = [record.trial(number) for number in numbers]
+    causes = _Causes(record, worker)
+    for trial in trials:
+        found = _checked(worker, trial)
+        row: dict[str, Any] = {"number": trial.number, "verdict": found.verdict}
+        yield row if found.verdict == "identical" else row | found.plain() | causes.of(trial, found)
 
 
-def _checked(worker: Worker, trial: Trial) -> tuple[Verdict, str]:
+@dataclass
+class _Found:
+    """What came of one trial; scores that differ are collected pool by pool."""
+
+    verdict: Verdict = "identical"
+    reasons: list[str] = field(default_factory=list)
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    values: dict[str, dict[str, float]] = field(default_factory=dict)
+    tensors: list[str] | None = None
+    engine: Mapping[str, Any] = field(default_factory=dict)
+
+    def differs(self, verdict: Verdict, reason: str) -> None:
+        """Add a reason; weights that differ are a worse one than scores."""
+        self.verdict = "weights differ" if self.verdict == "weights differ" else verdict
+        self.reasons.append(reason)
+
+    def plain(self) -> dict[str, Any]:
+        """Return what a row says of it."""
+        more = {"tensors": self.tensors} if self.verdict == "weights differ" else {}
+        reason = "; ".join(self.reasons)
+        return {"reason": reason, "scores": self.scores, "values": self.values, **more}
+
+
+class _Causes:
+    """What may be the cause of differences: all that is another one than when the study ran."""
+
+    def __init__(self, record: Record, worker: Worker) -> None:
+        assert record.about is not None
+        self._about, self._runs = record.about, record.runs
+        self._facts, tasks = worker.builder.about(), worker.tasks.about()
+        self._parents = worker.builder.changed_parents(self._about)
+        pools = _unlike(self._about["pools"], tasks["pools"])
+        items = [
+            x for pool in pools for x in _unlike(self._about["pools"][pool], tasks["pools"][pool])
+        ]
+        others = [x for key in ("tasks", "steering") for x in self._others(key, tasks)]
+        self._tasks = [*dict.fromkeys([*others, *items])]
+        self._files = self._others("behaviour", self._facts)
+
+    def of(self, trial: Trial, found: _Found) -> dict[str, Any]:
+        """Return them for one trial."""
+        was = made_in(self._about, self._runs, trial.number)
+        now = {**self._facts["environment"], ENGINE: found.engine}
+        return {
+            "changed_parents": [x for x in self._parents if x in trial.recipe.references()],
+            "changed_tasks": self._tasks,
+            "changed_files": self._files,
+            "environment": [one.plain() for one in differences(was, now)],
+        }
+
+    def _others(self, key: str, now: Mapping[str, Any]) -> list[str]:
+        return _unlike(self._about.get(key), now.get(key, {}))
+
+
+def _unlike(was: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:
+    """Return the keys whose values differ; none where nothing was noted."""
+    return [] if was is None else [key for key in {**was, **now} if was.get(key) != now.get(key)]
+
+
+def _checked(worker: Worker, trial: Trial) -> _Found:
+    found = _Found()
     if trial.state == "failed":
-        return _failed_again(worker, trial, SEARCH, trial.error)
-    for pool, found in trial.measured.items():
-        if found.error is not None:
-            verdict, reason = _failed_again(worker, trial, pool, found.error)
+        _fail_again(worker, trial, SEARCH, trial.error, found)
+        return found
+    for pool, measured in trial.measured.items():
+        if measured.error is not None:
+            _fail_again(worker, trial, pool, measured.error, found)
         else:
-            verdict, reason = _scored_again(worker, trial, pool, found.scores)
-        if reason:
-            return verdict, reason
-    return "identical", ""
+            _score_again(worker, trial, pool, measured.scores, found)
+        if found.verdict == "weights differ":  # other pools say nothing of the trial's
+            break
+    return found
 
 
-def _scored_again(
-    worker: Worker, trial: Trial, pool: str, scores: Mapping[str, Sequence[float]]
-) -> tuple[Verdict, str]:
+def _score_again(
+    worker: Worker, trial: Trial, pool: str, scores: Mapping[str, Sequence[float]], found: _Found
+) -> None:
     known = frozenset() if scores else frozenset([trial.weights_digest])  # a step without scores
     looks = worker.track.looks_at(scores) if worker.track and scores and pool == SEARCH else None
     race = Race(looks=looks)
@@ -67,33 +142,73 @@ def _scored_again(
     result = worker.run(job)
     digest, failure = result.weights_digest, result.failure
     if failure is not None and not digest:
-        return "weights differ", f"cannot be built any more: {failure.reason}"
-    if digest != trial.weights_digest:
-        return "weights differ", f"weights digest is {digest}, was {trial.weights_digest}"
-    if failure is not None:
-        return "scores differ", f"the {pool} pool cannot be scored any more: {failure.reason}"
-    kept = {task: x for task, x in scores.items() if task not in worker.tasks.measured(pool)}
-    return "scores differ", _difference(kept, result.scores or {}, pool)
+        found.differs("weights differ", f"cannot be built any more: {failure.reason}")
+    elif digest != trial.weights_digest:
+        found.tensors = other_tensors(worker, trial)
+        found.differs("weights differ", _of_weights(digest, trial, found.tensors))
+    elif failure is not None:
+        reason = f"the {pool} pool cannot be scored any more: {failure.reason}"
+        found.differs("scores differ", reason)
+    else:
+        found.engine = worker.engine if result.scores else found.engine
+        _compare(worker, trial, pool, scores, result.scores or {}, found)
 
 
-def _difference(old: Mapping[str, Sequence[float]], new: Scores, pool: str) -> str:
-    for task, scores in old.items():
-        again = new.get(task, [])
-        differ = sum(a != b for a, b in zip(scores, again, strict=False))
-        if differ or len(again) != len(scores):
-            return f"{task}: {differ} of {len(scores)} items of the {pool} pool score otherwise"
-    return ""
+def _of_weights(digest: str, trial: Trial, tensors: Sequence[str] | None) -> str:
+    said = f"weights digest is {digest}, was {trial.weights_digest}"
+    return said if tensors is None else f"{said}: {len(tensors)} tensors: {', '.join(tensors)}"
 
 
-def _failed_again(
-    worker: Worker, trial: Trial, pool: str, error: str | None
-) -> tuple[Verdict, str]:
+def _compare(
+    worker: Worker,
+    trial: Trial,
+    pool: str,
+    old: Mapping[str, Sequence[float]],
+    new: Scores,
+    found: _Found,
+) -> None:
+    """Add what of a pool's scores differs, and how far the value there moves by it."""
+    same = [task for task in old if task not in worker.tasks.measured(pool)]
+    rows = [_row(pool, task, old[task], new.get(task, [])) for task in same]
+    differ = [(task, row) for task, row in zip(same, rows, strict=True) if row["differ"] != 0]
+    for task, row in differ:
+        found.scores.append(row)
+        found.differs("scores differ", f"{task}: {_said(row)}")
+    whole = pool != SEARCH or trial.state == "complete"
+    if differ and whole and all(row["differ"] for _, row in differ):
+        again = {**old, **{task: new[task] for task in same}}
+        was, now = (worker.tasks.value({**scores}, pool)[0] for scores in (old, again))
+        found.values[pool] = {"was": was, "is": now, "moved": now - was}
+        found.reasons[-1] += f"; the value there moves by {now - was:+.2g}"
+
+
+def _row(
+    pool: str, task: str, old: Sequence[float], new: Sequence[float]
+) -> dict[str, str | float | None]:
+    """Return what differs in the scores of a task; nothing can be counted of other items."""
+    row: dict[str, Any] = {"pool": pool, "task": task, "items": len(old)}
+    if len(old) != len(new) or not all(map(math.isfinite, new)):
+        return row | {"differ": None, "most": None, "mean": None}
+    moves = [abs(a - b) for a, b in zip(old, new, strict=True) if a != b]
+    most, mean = (max(moves), sum(moves) / len(moves)) if moves else (0.0, 0.0)
+    return row | {"differ": len(moves), "most": most, "mean": mean}
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    items = f"{row['items']} items of the {row['pool']} pool"
+    if row["differ"] is None:
+        return f"not all of the {items} have a score any more"
+    by = f"by {row['most']:.2g} at most, {row['mean']:.2g} in the mean"
+    return f"{row['differ']} of {items} score otherwise, {by}"
+
+
+def _fail_again(worker: Worker, trial: Trial, pool: str, error: str | None, found: _Found) -> None:
     """A trial that failed is reproduced if it fails with the same kind of error."""
     kind, again = kind_of(error), _fails_with(worker, trial, pool)
     if again is None:
-        return "scores differ", f"failed with {kind} when the study ran, works now"
-    same = again == kind
-    return ("identical", "") if same else ("scores differ", f"failed with {again}, was {kind}")
+        found.differs("scores differ", f"failed with {kind} when the study ran, works now")
+    elif again != kind:
+        found.differs("scores differ", f"failed with {again}, was {kind}")
 
 
 def _fails_with(worker: Worker, trial: Trial, pool: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from search.spec.study_file import StudySpec
 from search.storage.open import open_record, plain_url
 from search.storage.study_record import Record
 from search.trial.trial import Trial
+
+SAMPLE = "sample:"  # before the number of trials that are drawn
 
 
 def open_study(study: str) -> tuple[StudySpec, Record]:
@@ -91,7 +94,10 @@ def winner(record: Record) -> tuple[Trial, dict[str, Any]]:
 
 
 def chosen(record: Record, which: str, *, several: bool = True) -> list[Trial]:
-    """Return the trials that ``--trial`` names: a number, ``best``, or ``all``.
+    """Return the trials that ``--trial`` names: a number, ``best``, ``all``, or ``sample:K``.
+
+    A sample is drawn by the study's seed, so it is the same wherever it is drawn, and a larger one
+    has the smaller one in it. The winner, or so far the best trial, is always in it.
 
     Raises:
         UnknownNameError: It names no trial.
@@ -101,7 +107,25 @@ def chosen(record: Record, which: str, *, several: bool = True) -> list[Trial]:
         return list(record.trials)
     if which == "best":
         return [winner(record)[0]]
+    if several and which.startswith(SAMPLE):
+        return _sample(record, which.removeprefix(SAMPLE))
     if not which.isdecimal():
-        words = "a number, best or all" if several else "a number or best"
+        words = "a number, best, all or sample:K" if several else "a number or best"
         raise UnknownNameError(f"--trial: expected {words}, got {which!r}")
     return [record.trial(int(which))]
+
+
+def _sample(record: Record, size: str) -> list[Trial]:
+    if not size.isdecimal() or int(size) < 1:
+        raise UnknownNameError(f"--trial: expected sample:K with K of at least 1, got {size!r}")
+    about = record.about or {"study": {}}
+    seed = (about["study"].get("search") or {}).get("seed", 0)
+    done = [trial for trial in record.trials if trial.value is not None]
+    best = max(done, key=lambda trial: trial.value or 0.0, default=None)
+    first = best if record.summary is None else winner(record)[0]
+
+    def lot(trial: Trial) -> bytes:
+        return blake2b(f"{seed}:{trial.number}".encode()).digest()
+
+    drawn = sorted(record.trials, key=lambda trial: (trial is not first, lot(trial)))
+    return sorted(drawn[: int(size)], key=lambda trial: trial.number)

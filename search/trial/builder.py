@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from merge_core.errors import CheckpointError, MergeError
 from merge_core.merge.nested import plan
 from merge_core.mixture.gates import GATES, Gates
+from merge_core.output.live_model import Candidate
 from merge_core.output.router_file import write_routers
 from merge_core.parents import ties
 from merge_core.parents.locate import locate
@@ -58,6 +59,7 @@ class Builder:
         spec: The study.
         about: What was stored when it began, if it has begun.
         threads: Of the CPU, for a study that begins and whose file does not say.
+        places: Reference of a model -> where it lies here, if not where the study says.
 
     Raises:
         MergeError: By what asks for a parent, where one cannot be opened.
@@ -68,15 +70,18 @@ class Builder:
         spec: StudySpec,
         about: Mapping[str, Any] | None = None,
         threads: int | None = None,
+        *,
+        places: Mapping[str, str] | None = None,
     ) -> None:
         self._spec, self._about = spec, about
+        self._places: Mapping[str, str] = places or {}
         self._threads = _set_threads(about["threads"] if about else spec.engine.threads or threads)
 
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer of all candidates."""
-        main = locate(self._spec.template.base_or_first(), self._spec.roots)
-        return open_tokenizer(main.model.folder)
+        main = self._spec.template.base_or_first()
+        return open_tokenizer(locate(self._places.get(main, main), self._spec.roots).model.folder)
 
     @property
     def parents(self) -> Mapping[str, Parent]:
@@ -107,6 +112,12 @@ class Builder:
         live = self._host.live
         assert live is not None, "build first"
         return live
+
+    @property
+    def tensor_digests(self) -> Mapping[str, int]:
+        """Tensor of the candidate that was built last -> its digest; nothing before vLLM."""
+        source = self._host.source
+        return source.digests if isinstance(source, Candidate) else {}
 
     @property
     def kernels(self) -> str:
@@ -222,7 +233,9 @@ class Builder:
         spec, store = self._spec, Store()
         extra = [name for recipe in spec.recipes.values() for name in recipe.references()]
         names = tuple(dict.fromkeys([*spec.template.references(), *extra]))
-        parents = open_parents(names, spec.roots, store.open)
+        where = {name: self._places.get(name, name) for name in names}
+        opened = open_parents(tuple(dict.fromkeys(where.values())), spec.roots, store.open)
+        parents = {name: opened[place] for name, place in where.items()}
         for parent in parents.values():
             check_causal(parent)
         entries = sum(math.prod(x.shape) for x in self._main(parents).tensors.values())

@@ -205,6 +205,7 @@ class Worker:
         about: What was stored when the study began, if it has begun.
         threads: Of the CPU, for a study that begins and whose file does not say.
         builds: Whether it will build candidates, so that the device must be there.
+        places: Reference of a model -> where it lies here, if not where the study says.
 
     Raises:
         MergeError: The device is not there, a task cannot be opened, or the pools cannot be filled.
@@ -221,12 +222,13 @@ class Worker:
         *,
         threads: int | None = None,
         builds: bool = True,
+        places: Mapping[str, str] | None = None,
     ) -> None:
         stored = None if about is None else about["baselines"]
         self.spec = study_file.of_document(Document("study", study, {}), folder, stored)
         if builds:
             check_device(self.spec.engine)
-        self.builder = Builder(self.spec, about, threads)
+        self.builder = Builder(self.spec, about, threads, places=places)
         self.tasks = open_tasks(self.spec, self.builder.tokenizer)
         self.track = racing.track_of(self.spec, self.tasks, about)
         self._live: tuple[Recipe, str] | None = None

@@ -92,9 +92,20 @@ def cache(found: Cache, *, cleared: bool) -> None:
 def verdict(row: Mapping[str, Any]) -> None:
     """Print whether a trial was reproduced, and if not, why."""
     why = f": {row['reason']}" if row.get("reason") else ""
-    changed = ", ".join(row.get("changed_parents", []))
-    parents = f"; changed parents: {changed}" if changed else ""
-    print(f"trial {row['number']}: {row['verdict']}{why}{parents}")
+    causes = {
+        f"changed {kind}": row.get(f"changed_{kind}", []) for kind in ("parents", "tasks", "files")
+    }
+    causes["environment"] = [
+        f"{x['key']} was {x['was']}, is {x['is']}" for x in row.get("environment", ())
+    ]
+    told = "".join(f"; {kind}: {', '.join(found)}" for kind, found in causes.items() if found)
+    print(f"trial {row['number']}: {row['verdict']}{why}{told}")
+
+
+def verdicts(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print how many trials were reproduced."""
+    same = sum(row["verdict"] == "identical" for row in rows)
+    print(f"{same} of {len(rows)} trials identical")
 
 
 def trials(spec: StudySpec, record: Record) -> None:

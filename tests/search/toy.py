@@ -202,6 +202,7 @@ class ToyBuilder(Builder):
     placement = Placement("mapped", "they are points", 0)
     parents: Any = None
     behaviour: Any = {"org/base/config.json": "00ff"}  # noqa: RUF012
+    tensor_digests: Any = {}  # noqa: RUF012
 
     def __init__(self, toy: Toy) -> None:
         self._toy, self._threads, self.parents = toy, 1, toy.parents

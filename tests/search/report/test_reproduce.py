@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,13 +15,24 @@ from search.report.measure import measure
 from search.report.reproduce import reproduce
 from search.report.select import select
 from search.run.loop import search
+from search.run.resume import open_for
 from search.spec.study_file import StudySpec
 from search.storage.open import open_record
 from search.storage.study_record import Record
+from search.trial import builder
 from search.trial.trial import Measurement
 from tests.search import toy
 
 Study = Callable[..., StudySpec]
+NOTHING: dict[str, Any] = {  # keys of a row that is not identical
+    "scores": [],
+    "values": {},
+    "environment": [],
+    "changed_parents": [],
+    "changed_tasks": [],
+    "changed_files": [],
+}
+NEAR = {key: pytest.approx(1e-12, rel=1e-3) for key in ("most", "mean")}
 MOVED = {**toy.PARENTS, "org/two": (0.0, 1.25)}
 
 
@@ -94,6 +106,7 @@ def test_a_changed_parent_is_named_by_the_trials_that_it_went_into(
         toy.Toy(spec, parents=MOVED).build(record.trials[2].recipe),
     )
     assert found[2]["reason"] == f"weights digest is {now}, was {was}"
+    assert found[2]["tensors"] is None, "the record has one digest for all of them"
 
 
 def test_only_the_changed_parents_that_went_into_a_trial_are_named(
@@ -121,6 +134,8 @@ def test_a_candidate_that_cannot_be_built_any_more_differs_and_the_others_are_ch
         "number": 5,
         "verdict": "weights differ",
         "reason": "cannot be built any more: a.weight: 3 entries",
+        **NOTHING,
+        "tensors": None,
         "changed_parents": ["org/two"],
     }
     assert found[1] == {"number": 0, "verdict": "identical"}
@@ -134,7 +149,8 @@ def test_whatever_a_trial_raises_is_its_row_and_the_others_are_checked(
         "number": 5,
         "verdict": "weights differ",
         "reason": "cannot be built any more: MemoryError: no luck",
-        "changed_parents": [],
+        **NOTHING,
+        "tensors": None,
     }
     assert found[1] == {"number": 0, "verdict": "identical"}
     score = toy.Task.score
@@ -161,14 +177,105 @@ def test_one_item_that_scores_otherwise_is_told_by_task_and_pool(
     monkeypatch.setattr(
         toy.Task, "score_one", lambda *args: score(*args) + (1e-12 if args[2] == item else 0)
     )
-    assert rows(record, toy.Toy(spec), 1) == [
-        {
-            "number": 1,
-            "verdict": "scores differ",
-            "reason": f"gain: 1 of 5 items of the {pool} pool score otherwise",
-            "changed_parents": [],
-        }
+    (row,) = rows(record, toy.Toy(spec), 1)
+    assert row == {
+        **NOTHING,
+        "number": 1,
+        "verdict": "scores differ",
+        "reason": f"gain: 1 of 5 items of the {pool} pool score otherwise, by 1e-12 at most, "
+        "1e-12 in the mean; the value there moves by +2e-13",
+        "scores": [{"pool": pool, "task": "gain", "items": 5, "differ": 1, **NEAR}],
+        "values": {pool: row["values"][pool]},
+    }
+    value = row["values"][pool]
+    assert value["moved"] == value["is"] - value["was"] == pytest.approx(2e-13, rel=1e-2)
+
+
+def test_all_pools_and_tasks_that_differ_are_counted(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, score = study(trials=1), toy.Task.score_one
+    record = toy.in_memory(spec)
+    select(record, toy.Toy(spec), toy.Listener())
+    (number,) = list(toy.measured(record, "select"))[:1]
+    monkeypatch.setattr(toy.Task, "score_one", lambda *args: score(*args) + 0.5)
+    (row,) = rows(record, toy.Toy(spec), number)
+    counted = [(x["pool"], x["task"], x["differ"], x["items"]) for x in row["scores"]]
+    assert counted == [
+        (pool, task, 10, 10) for pool in ("search", "select") for task in ("gain", "loss")
     ]
+    # gain counts 2/3, and loss, of which less is better, 1/3
+    assert {k: round(x["moved"], 9) for k, x in row["values"].items()} == {
+        "search": round(0.5 / 3, 9),
+        "select": round(0.5 / 3, 9),
+    }
+
+
+def test_scores_that_are_no_numbers_any_more_are_told_without_a_count(
+    record: Record, spec: StudySpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = toy.Toy.score
+    monkeypatch.setattr(
+        toy.Toy, "score", lambda *a: {"gain": [float("nan"), *score(*a)["gain"][1:]]}
+    )
+    (row,) = rows(record, toy.Toy(spec), 3)
+    assert row["verdict"] == "scores differ"
+    assert "not all of the 5 items of the search pool have a score any more" in row["reason"]
+    json.dumps(row, allow_nan=False)
+
+
+def test_what_of_the_environment_differs_from_the_run_that_made_the_trial_is_told(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs with two versions of torch; scores move with a third."""
+    torchs = {"now": "2.1"}
+    monkeypatch.setattr(
+        builder, "version", lambda name: torchs["now"] if name == "torch" else "1.0"
+    )
+    spec = study(toy.SHORT, trials=1)
+    toy.searched(spec)
+    torchs["now"], longer = "2.2", study(toy.SHORT, trials=2)
+    record = open_for(longer)
+    search(longer, record, toy.Toy(longer), toy.Listener(), toy.never, accept=True)
+    assert {row["verdict"] for row in rows(record, toy.Toy(longer))} == {"identical"}
+    torchs["now"] = "2.3"
+    score = toy.Task.score_one
+    monkeypatch.setattr(toy.Task, "score_one", lambda *args: score(*args) + 1e-9)
+    found = rows(record, toy.Toy(longer), 0, 5, 6)
+    assert [row["environment"] for row in found] == [
+        [{"key": "torch", "was": was, "is": "2.3"}] for was in ("2.1", "2.1", "2.2")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "was", "now"), [("dtype", "float32", "bfloat16"), ("batch_size", 16, 8)]
+)
+def test_another_live_engine_is_told_beside_scores_that_differ(
+    study: Study, monkeypatch: pytest.MonkeyPatch, key: str, was: Any, now: Any
+) -> None:
+    facts: dict[str, Any] = {"engine": "toy", key: was}
+    monkeypatch.setattr(toy.Toy, "engine", property(lambda _: dict(facts)))
+    spec = study(toy.SHORT)
+    record = toy.in_memory(spec)
+    facts[key] = now
+    assert rows(record, toy.Toy(spec), 2) == [{"number": 2, "verdict": "identical"}]
+    score = toy.Task.score_one
+    monkeypatch.setattr(toy.Task, "score_one", lambda *args: score(*args) + 1e-9)
+    (row,) = rows(record, toy.Toy(spec), 2)
+    assert row["environment"] == [{"key": key, "was": was, "is": now}]
+
+
+def test_a_task_that_was_edited_and_a_file_that_changed_are_named(
+    record: Record, spec: StudySpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toy.Task, "fingerprint", lambda self: f"toy {self.task} 2")
+    monkeypatch.setattr(toy.ToyBuilder, "behaviour", {"org/base/config.json": "ff"})
+    assert rows(record, toy.Toy(spec), 2) == [{"number": 2, "verdict": "identical"}]
+    score = toy.Task.score_one
+    monkeypatch.setattr(toy.Task, "score_one", lambda *args: score(*args) + 1)
+    (row,) = rows(record, toy.Toy(spec), 2)
+    assert row["changed_tasks"] == ["gain"]
+    assert row["changed_files"] == ["org/base/config.json"]
 
 
 def test_a_task_with_fewer_items_does_not_pass_for_the_same(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -179,13 +180,30 @@ def test_trials_are_chosen_by_number_best_or_all(
     assert [trial.number for trial in chosen(finished, which)] == numbers
 
 
+def test_a_sample_is_drawn_by_the_seed_and_has_the_winner_and_all_smaller_ones_in_it(
+    finished: Record, study: Study
+) -> None:
+    samples = [{t.number for t in chosen(finished, f"sample:{k}")} for k in range(1, 13)]
+    assert samples[0] == {winner(finished)[0].number}
+    assert [len(x) for x in samples] == [*range(1, 12), 11]
+    assert all(small <= large for small, large in itertools.pairwise(samples))
+    assert samples[2] == {t.number for t in chosen(finished, "sample:3")}
+    spec = study(seed=8)
+    finished.begin({**about_of(spec, toy.Toy(spec)), "folder": "."})
+    others = {t.number for k in (3, 4, 5) for t in chosen(finished, f"sample:{k}")}
+    assert others != samples[4]
+
+
 @pytest.mark.parametrize(
     ("which", "several", "rule"),
     [
-        ("worst", True, "^--trial: expected a number, best or all, got 'worst'"),
-        ("-1", True, "^--trial: expected a number, best or all, got '-1'"),
-        ("", True, "^--trial: expected a number, best or all, got ''"),
+        ("worst", True, "^--trial: expected a number, best, all or sample:K, got 'worst'"),
+        ("-1", True, "^--trial: expected a number, best, all or sample:K, got '-1'"),
+        ("", True, "^--trial: expected a number, best, all or sample:K, got ''"),
         ("all", False, "^--trial: expected a number or best, got 'all'"),
+        ("sample:0", True, "^--trial: expected sample:K with K of at least 1, got '0'"),
+        ("sample:x", True, "^--trial: expected sample:K with K of at least 1, got 'x'"),
+        ("sample:2", False, "^--trial: expected a number or best, got 'sample:2'"),
         ("11", True, "has no trial 11; it has 0 to 10"),
     ],
 )
