@@ -11,11 +11,13 @@ import typer
 from merge_core.errors import MergeError, UnknownNameError, hint
 from search.options import Json, Plugins, SendKeys, Study, TrustTasks
 from search.report import reproduce as reproduction
+from search.run.search_again import search_again
 from search.storage.locate import chosen, open_study
 from search.storage.study_record import Record
 from search.trial.worker import Worker
 from search.views import tables
 from search.views.answers import answer
+from search.views.progress_line import ProgressLine
 
 Models = Annotated[
     list[str] | None,
@@ -30,8 +32,13 @@ Models = Annotated[
 def reproduce(
     study: Study,
     trial: Annotated[
-        str, typer.Option(help="A trial's number, best, all, or sample:K: K of them by lot.")
-    ] = "all",
+        str | None,
+        typer.Option(help="A trial's number, best, all (if not given), sample:K: K by lot."),
+    ] = None,
+    again: Annotated[
+        bool,
+        typer.Option("--search", help="Search again from the seed and compare trial by trial."),
+    ] = False,
     model: Models = None,
     plugin: Plugins = None,
     trust_tasks: TrustTasks = False,
@@ -39,16 +46,27 @@ def reproduce(
     as_json: Json = False,
 ) -> None:
     """Rebuild trials from the database and compare weights and item scores."""
+    if again and trial is not None:
+        raise typer.BadParameter(
+            "cannot go with --trial; it compares all trials", param_hint="--search"
+        )
     spec, record = open_study(study)
-    numbers = [t.number for t in chosen(record, trial)]
-    places, rows = _places(model or (), record), []
+    numbers = [t.number for t in chosen(record, trial or "all")]
+    places = _places(model or (), record)
     worker = Worker(spec.data, spec.folder, record.about, places=places)
     _check_places(places, record, worker)
-    for row in reproduction.reproduce(record, worker, numbers):
-        rows.append(row)
-        if not as_json:
-            tables.verdict(row)
-    answer(as_json, rows, lambda: tables.verdicts(rows))  # each was shown when it was known
+    if again:
+        with ProgressLine() as progress:
+            found = search_again(spec, record, worker, progress)
+        answer(as_json, found, lambda: tables.searched_again(found))
+        rows = [found]
+    else:
+        rows = []
+        for row in reproduction.reproduce(record, worker, numbers):
+            rows.append(row)
+            if not as_json:
+                tables.verdict(row)
+        answer(as_json, rows, lambda: tables.verdicts(rows))  # each was shown when it was known
     if any(row["verdict"] != "identical" for row in rows):
         raise typer.Exit(1)
 

@@ -69,7 +69,7 @@ def changes(
         new: As the study file says now.
         threads: That the study began with, which it keeps where a file says nothing.
     """
-    return _changed(_told(old, threads), _told(new, threads))
+    return unlike(_told(old, threads), _told(new, threads))
 
 
 def changed_paths(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -88,8 +88,8 @@ def _told(data: Mapping[str, Any], threads: int | None) -> dict[str, Any]:
     return {"aggregate": "mean", **data, **sections}
 
 
-def _changed(old: Any, new: Any, path: str = "") -> list[Difference]:
-    """Return where plain data differ."""
+def unlike(old: Any, new: Any, path: str = "") -> list[Difference]:
+    """Return where plain data differ, by key path."""
     if isinstance(old, dict) or isinstance(new, dict):
         old, new = ({} if data is None else data for data in (old, new))
     if isinstance(old, dict) and isinstance(new, dict):
@@ -100,7 +100,7 @@ def _changed(old: Any, new: Any, path: str = "") -> list[Difference]:
     else:  # true is 1 to Python, not to a reader
         same = old == new and isinstance(old, bool) == isinstance(new, bool)
         return [] if same else [Difference(path, old, new)]
-    return [found for where, a, b in pairs for found in _changed(a, b, where)]
+    return [found for where, a, b in pairs for found in unlike(a, b, where)]
 
 
 def _said(value: Any) -> str:

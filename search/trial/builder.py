@@ -75,6 +75,7 @@ class Builder:
     ) -> None:
         self._spec, self._about = spec, about
         self._places: Mapping[str, str] = places or {}
+        self.results = spec.results  # where routers go that are trained
         self._threads = _set_threads(about["threads"] if about else spec.engine.threads or threads)
 
     @cached_property
@@ -164,7 +165,7 @@ class Builder:
     def with_routers(self, recipe: Recipe, fit: Fit) -> tuple[Recipe, Fitted]:
         """Return a mixture with routers that are trained, and what that was.
 
-        They go to ``results/gates``, to a file named by what it holds.
+        They go to ``gates`` in the folder ``results``, to a file named by what it holds.
 
         Args:
             recipe: Asks for training, see ``router_file.asks``.
@@ -180,7 +181,7 @@ class Builder:
         assert isinstance(gates, Gates)
         with self._host.learnable(gates.names) as routers:
             fitted = fit(self.live, routers)
-            file = write_routers(routers, self._spec.results / router_file.FOLDER)
+            file = write_routers(routers, self.results / router_file.FOLDER)
         return router_file.with_file(recipe, os.path.relpath(file, self._spec.folder)), fitted
 
     def slopes(self) -> AbstractContextManager[Mapping[str, Gradients]]:

@@ -108,6 +108,13 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> None:
     print(f"{same} of {len(rows)} trials identical")
 
 
+def searched_again(found: Mapping[str, Any]) -> None:
+    """Print whether a search that was done again had the same trials."""
+    print(f"{found['same']} of {found['trials']} trials are the same, in order")
+    if found["first"] is not None:
+        verdict({**found, **found["first"]})
+
+
 def trials(spec: StudySpec, record: Record) -> None:
     """Print a study's trials; with several objectives, which of them no other beats."""
     whole = [t for t in record.trials if t.state == "complete"]

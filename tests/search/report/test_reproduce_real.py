@@ -90,3 +90,17 @@ def test_an_edited_task_is_named_and_how_far_it_moves_the_value(mergetune: Call,
     assert "scores differ: quickstart_add: " in out
     assert "changed tasks: quickstart_add" in out
     assert out.endswith("0 of 1 trials identical\n")
+
+
+def test_a_real_search_done_again_has_the_same_trials(mergetune: Call, zoo: Path) -> None:
+    code, out, _ = mergetune("reproduce", zoo / "small", "--search", "--json")
+    found = json.loads(out)
+    assert (code, found["verdict"], found["first"]) == (0, "identical", None)
+    assert found["same"] == found["trials"] == len(open_study(str(zoo / "small"))[1].trials)
+    scaled(zoo / "models" / "sort", "model.norm.weight")
+    code, out, _ = mergetune("reproduce", zoo / "small", "--search")
+    assert code == 1
+    assert "2 of " in out
+    assert "trial 2: weights differ: digest is " in out
+    code, _, err = mergetune("reproduce", zoo / "small", "--search", "--trial", "1")
+    assert (code, "cannot go with --trial" in err) == (2, True)
