@@ -86,9 +86,10 @@ class _Causes:
         self._about, self._runs = record.about, record.runs
         self._facts, tasks = worker.builder.about(), worker.tasks.about()
         self._parents = worker.builder.changed_parents(self._about)
-        pools = _unlike(self._about["pools"], tasks["pools"])
         items = [
-            x for pool in pools for x in _unlike(self._about["pools"][pool], tasks["pools"][pool])
+            task
+            for pool, was in self._about["pools"].items()
+            for task in _unlike(was, tasks["pools"].get(pool, {}))
         ]
         others = [x for key in ("tasks", "steering") for x in self._others(key, tasks)]
         self._tasks = [*dict.fromkeys([*others, *items])]
