@@ -29,7 +29,7 @@ class Entered:
 
     Args:
         run: Its entry in the record.
-        engine: Facts of the live engine that its scores must have; empty: whatever they are.
+        engine: Facts of the live engine that its scores must have; empty: those of the first.
         notices: What differs from the last run, in sentences.
     """
 

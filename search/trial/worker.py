@@ -323,11 +323,13 @@ class Worker:
         return {key: x for key, x in facts.items() if key not in {*ELSEWHERE, *dense}}
 
     def expect(self, engine: Mapping[str, Any]) -> None:
-        """Hear which engine scores are to come from; nothing: from whichever."""
+        """Hear which engine scores are to come from; nothing: from the first that there is."""
         self._began_with = engine
 
     def check_engine(self, result: Result) -> None:
-        """Refuse scores by another engine than the study began with; ``seen`` is that of now.
+        """Refuse scores by another engine than the study's; ``seen`` is that of now.
+
+        All scores of a run come from one engine, also where nothing was known of it before.
 
         Raises:
             MergeError: It is another.
@@ -338,10 +340,11 @@ class Worker:
         if keys:
             now = [f"{key} was {was[key]!r} and is {self.seen.get(key)!r}" for key in keys]
             raise MergeError(
-                f"the engine is not the one that the study began with: {', '.join(now)}; scores "
-                "of both are not mixed unasked: go on where it began, or take what is here with "
+                f"the engine is not the one that the study has run with: {', '.join(now)}; scores "
+                "of both are not mixed unasked: go on where it ran, or take what is here with "
                 "--accept-environment"
             )
+        self._began_with = {**self.seen, **was}
 
     def _scored(self, live: LiveModel, job: Job) -> Scores:
         if self.track is None or job.pool != SEARCH or job.blocks is not None:

@@ -24,7 +24,7 @@ Study = Callable[..., StudySpec]
 class Elsewhere(toy.Toy):
     """A worker with another live engine."""
 
-    facts_now: dict[str, Any] = {"engine": "toy", "dtype": "bfloat16"}  # noqa: RUF012
+    facts_now: Any = {"engine": "toy", "dtype": "bfloat16"}  # noqa: RUF012
 
     @property
     def engine(self) -> dict[str, Any]:
@@ -150,6 +150,16 @@ def test_another_live_engine_is_refused_until_it_is_accepted_and_then_stored(stu
     Elsewhere.facts_now = {"engine": "toy", "dtype": "float16"}
     with pytest.raises(MergeError, match="dtype was 'bfloat16' and is 'float16'"):
         go_on(study(trials=4), Elsewhere(study()))
+
+
+@pytest.mark.parametrize("accept", [False, True])
+def test_all_scores_of_a_run_come_from_one_engine(study: Study, accept: bool) -> None:
+    """Also of the first run, and of one that accepts another engine: that is one, too."""
+    facts = iter([{"engine": "toy", "dtype": "float32"}] * 4)
+    Elsewhere.facts_now = property(lambda _: next(facts, {"engine": "toy", "dtype": "bfloat16"}))
+    with pytest.raises(MergeError, match="dtype was 'float32' and is 'bfloat16'"):
+        go_on(study(trials=1), Elsewhere(study()), accept=accept)
+    assert len(record_of(study()).trials) == 4
 
 
 def test_a_study_of_an_earlier_version_began_in_the_environment_that_it_noted(

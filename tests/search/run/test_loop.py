@@ -442,14 +442,17 @@ def test_a_study_of_an_earlier_version_goes_on_and_says_what_is_not_compared(stu
     assert (open_for(longer).about or {})["engine"] == {"engine": "toy"}
 
 
+FLASH = {"engine": "toy", "attention": "flash"}
+
+
 def test_scores_by_another_engine_are_refused_and_not_stored(study: Study) -> None:
     spec = study(trials=1)
     record = toy.searched(spec)
     assert (record.about or {})["engine"] == {"engine": "toy"}
     longer = study(trials=3)
     bench = toy.Toy(longer)
-    bench._began_with = {"engine": "toy", "device": "cuda"}
-    rule = r"^the engine is not the one that the study began with: device was 'cuda' and is None;"
+    record.keep_run({**record.runs[-1], "environment": {"engine": FLASH}}, again=True)
+    rule = r"^the engine is not the one that the study has run with: attention was .flash. and is N"
     with pytest.raises(MergeError, match=rule):
         toy.searched(longer, bench)
     assert len(open_for(spec).trials) == len(record.trials)
