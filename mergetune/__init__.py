@@ -84,9 +84,9 @@ def score(
     return frames.scored(model, evaluator, Path(folder), limit)
 
 
-def open_study(study: str | Path) -> Study:
+def open_study(study: str | Path, name: str | None = None) -> Study:
     """Open a study that has begun: a study file, its folder, or a storage URL."""
-    return Study(study)
+    return Study(study, name)
 
 
 def run(study: str | Path, *, prior: Sequence[str | Path] = (), **options: Any) -> Study:

@@ -17,6 +17,7 @@ from search.trial.budget import Change
 from search.trial.tasks import complete_scores
 from search.trial.trial import Measurement
 from search.views.progress_line import ProgressLine, hush_libraries
+from search.workers.hire import Staff
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,13 +44,21 @@ def scored(
 
 
 def ran(
-    study: Path, prior: Sequence[str], *, accept_environment: bool = False, **budget: float | None
+    study: Path,
+    prior: Sequence[str],
+    *,
+    name: str | None = None,
+    workers: int | None = None,
+    accept_environment: bool = False,
+    **budget: float | None,
 ) -> Study:
     """Start or resume a study.
 
     Args:
         study: Its file or its folder.
         prior: Other studies that may have reported on the same items.
+        name: Of the study, instead of the study file's.
+        workers: How many candidates are built and scored at a time.
         accept_environment: Go on with other libraries or on another device than before.
         budget: ``trials``, ``more``, ``hours``; see ``search.trial.budget.Change``.
 
@@ -59,8 +68,10 @@ def ran(
     hush_libraries()
     change, accept = Change.of(**budget), accept_environment
     with ProgressLine() as progress:
-        studies.run(study, progress, lambda: False, change, prior, accept=accept)
-    return Study(study)
+        studies.run(
+            study, progress, lambda: False, change, prior, Staff(workers), accept=accept, name=name
+        )
+    return Study(study, name)
 
 
 def _opened(entry: Mapping[str, Any], folder: Path, model: LiveModel) -> Evaluator | Suite:
@@ -78,13 +89,14 @@ class Study:
 
     Args:
         study: A study file, its folder, or an Optuna storage URL.
+        name: Which one, where the storage holds several.
 
     Raises:
         MergeError: There is no such study, or it has not begun.
     """
 
-    def __init__(self, study: str | Path) -> None:
-        spec, self._record = open_study(str(study))
+    def __init__(self, study: str | Path, name: str | None = None) -> None:
+        spec, self._record = open_study(str(study), name)
         self.name, self.folder = self._record.name, spec.folder
 
     @property

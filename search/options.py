@@ -13,6 +13,20 @@ from evaluators.jsonl.judge_key import send_keys
 from search.samplers.plugin_file import READERS
 
 Study = Annotated[str, typer.Argument(help="A study file, its folder, or a storage URL.")]
+
+
+def _named(name: str | None) -> str | None:
+    if name is not None and not name.strip():
+        raise typer.BadParameter("expected the name of a study, got none")
+    return name
+
+
+Name = Annotated[
+    str | None,
+    typer.Option(
+        "--name", metavar="N", callback=_named, help="Which study, where a storage holds several."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if mergetune wrote it.")]
 

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from merge_core.errors import ParameterError
-from search.options import Json, Plugins, SendKeys, Study
+from search.options import Json, Name, Plugins, SendKeys, Study
 from search.report import pages
 from search.report.files import check_owner
 from search.report.page.found import Found
 from search.spec import study_file
-from search.spec.storage_url import masked, sqlite_file
+from search.spec.storage_url import storage_file
 from search.storage.locate import open_study
 from search.views.answers import answer
 
@@ -31,13 +31,14 @@ def report(
     study: Study,
     out: Folder = None,
     price: Price = None,
+    name: Name = None,
     plugin: Plugins = None,
     send_key: SendKeys = None,
     as_json: Json = False,
 ) -> None:
     """Write a study's report: report.html to look at, report.md for model cards."""
-    _, record = open_study(study)
-    folder = _folder(study) if out is None else out
+    _, record = open_study(study, name)
+    folder = _folder(study, record.url) if out is None else out
     check_owner(folder, record.name)
     written = pages.write(folder, Found.of(record, study, price))
     data = {"study": record.name, "files": [str(file) for file in written]}
@@ -49,7 +50,7 @@ def _say(written: list[Path]) -> None:
         print(f"{file}: written")
 
 
-def _folder(study: str) -> Path:
+def _folder(study: str, url: str) -> Path:
     """Return where a study's results are: beside its database, or its study file.
 
     Raises:
@@ -57,7 +58,7 @@ def _folder(study: str) -> Path:
     """
     if "://" not in study or Path(study).exists():
         return study_file.read(Path(study)).results
-    file = sqlite_file(study)
+    file = storage_file(url)
     if file is None:
-        raise ParameterError(f"{masked(study)}: a storage that is no file here; say --out FOLDER")
+        raise ParameterError(f"{url}: a storage that is no file here; say --out FOLDER")
     return file.parent

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from merge_core.errors import MergeError, UnknownNameError, hint
-from search.options import Json, Plugins, SendKeys, Study, TrustTasks
+from search.options import Json, Name, Plugins, SendKeys, Study, TrustTasks
 from search.report import reproduce as reproduction
 from search.run.search_again import search_again
 from search.storage.locate import chosen, open_study
@@ -40,6 +40,7 @@ def reproduce(
         typer.Option("--search", help="Search again from the seed and compare trial by trial."),
     ] = False,
     model: Models = None,
+    name: Name = None,
     plugin: Plugins = None,
     trust_tasks: TrustTasks = False,
     send_key: SendKeys = None,
@@ -50,7 +51,7 @@ def reproduce(
         raise typer.BadParameter(
             "cannot go with --trial; it compares all trials", param_hint="--search"
         )
-    spec, record = open_study(study)
+    spec, record = open_study(study, name)
     numbers = [t.number for t in chosen(record, trial or "all")]
     places = _places(model or (), record)
     worker = Worker(spec.data, spec.folder, record.about, places=places)

@@ -16,6 +16,7 @@ from search.options import (
     InAll,
     Json,
     More,
+    Name,
     Plugins,
     Priors,
     SendKeys,
@@ -39,6 +40,7 @@ def run(
     prior: Priors = None,
     workers: Workers = None,
     accept_environment: AcceptEnvironment = False,
+    name: Name = None,
     dry_run: DryRun = False,
     plugin: Plugins = None,
     trust_tasks: TrustTasks = False,
@@ -63,6 +65,7 @@ def run(
             prior or (),
             Staff(workers),
             accept=accept_environment,
+            name=name,
         )
     if report is None:
         print("stopped; run it again to go on", file=sys.stderr)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from search.options import Json, Out, Overwrite, Plugins, SendKeys, Study
+from search.options import Json, Name, Out, Overwrite, Plugins, SendKeys, Study
 from search.report import files
 from search.report.cards import card_result
 from search.report.summary import Report
@@ -18,20 +18,28 @@ from search.views.answers import answer
 
 
 def trials(
-    study: Study, plugin: Plugins = None, send_key: SendKeys = None, as_json: Json = False
+    study: Study,
+    name: Name = None,
+    plugin: Plugins = None,
+    send_key: SendKeys = None,
+    as_json: Json = False,
 ) -> None:
     """List a study's trials."""
-    spec, record = open_study(study)
+    spec, record = open_study(study, name)
     best = front({t.number: t.values for t in record.trials if t.values})
     rows = [t.row() | ({"front": t.number in best} if best else {}) for t in record.trials]
     answer(as_json, rows, lambda: tables.trials(spec, record))
 
 
 def best(
-    study: Study, plugin: Plugins = None, send_key: SendKeys = None, as_json: Json = False
+    study: Study,
+    name: Name = None,
+    plugin: Plugins = None,
+    send_key: SendKeys = None,
+    as_json: Json = False,
 ) -> None:
     """Show a finished study's report and its winning recipe."""
-    _, record = open_study(study)
+    _, record = open_study(study, name)
     trial, summary = winner(record)
     data = summary["winner"] | {"recipe": trial.recipe.plain()}
     answer(as_json, data, lambda: tables.report(Report.from_json(summary)))
@@ -44,12 +52,13 @@ def export(
     out: Out,
     trial: Annotated[str, typer.Option(help="A trial's number, or best.")] = "best",
     overwrite: Overwrite = False,
+    name: Name = None,
     plugin: Plugins = None,
     send_key: SendKeys = None,
     as_json: Json = False,
 ) -> None:
     """Write the model folder of one trial."""
-    spec, record = open_study(study)
+    spec, record = open_study(study, name)
     (one,) = chosen(record, trial, several=False)
     result = card_result(record, one)
     builder = Builder(spec, record.about)

@@ -39,6 +39,7 @@ def run(
     staff: Staff = ALONE,
     *,
     accept: bool = False,
+    name: str | None = None,
 ) -> Report | None:
     """Start or resume a study and write its results.
 
@@ -52,6 +53,7 @@ def run(
         staff: Who builds and scores the candidates.
         accept: Whether the environment (libraries, device, ...) may be another one than that of
             earlier runs.
+        name: Of the study, instead of the study file's.
 
     Returns:
         What it found, or None if ``stop`` ended the run.
@@ -59,7 +61,7 @@ def run(
     Raises:
         MergeError: The study cannot be run; what is settled stays stored.
     """
-    spec = study_file.read(path)
+    spec = study_file.read(path).called(name)
     make_folder(spec.results)
     lock = FileLock(spec.results / ".writer.lock")
     try:

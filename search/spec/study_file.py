@@ -25,7 +25,7 @@ from search.spec.recipe_template import Template
 from search.spec.recipe_template import parse as parse_template
 from search.spec.score import Kind, Scores, refusal
 from search.spec.sections import START, Engine, Items, Search
-from search.spec.storage_url import filled, in_folder, masked, variables
+from search.spec.storage_url import filled, in_folder, masked, storage_file, variables
 
 FILE = "study.yaml"
 # names in the report, and what others there begin with
@@ -144,11 +144,18 @@ class StudySpec(StudyFile):
     data: Mapping[str, Any]
     notices: Notices = Field(exclude=True)
 
+    def called(self, name: str | None) -> StudySpec:
+        """Return the study under another name, unless that is None."""
+        if name is None:
+            return self
+        return self.model_copy(update={"name": name, "data": {**self.data, "name": name}})
+
     @property
     def unnamed(self) -> bool:
         """Whether only the folder gives its name, and its database lies in there."""
-        database = Path(os.path.normpath(self.storage.removeprefix("sqlite:///")))
-        return "name" not in self.data and self.folder in database.parents
+        file = storage_file(self.storage)
+        inside = file is not None and Path(os.path.abspath(self.folder)) in file.parents
+        return "name" not in self.data and inside
 
     @property
     def recipes(self) -> dict[str, Recipe]:

@@ -18,7 +18,7 @@ from search.trial.trial import Trial
 SAMPLE = "sample:"  # before the number of trials that are drawn
 
 
-def open_study(study: str) -> tuple[StudySpec, Record]:
+def open_study(study: str, name: str | None = None) -> tuple[StudySpec, Record]:
     """Open a study that has begun, for reading.
 
     The database alone says what the study is; of a study file only name, storage and place count.
@@ -28,14 +28,15 @@ def open_study(study: str) -> tuple[StudySpec, Record]:
     Args:
         study: A study file, its folder, or an Optuna storage URL, in which ``${NAME}`` stands for
             an environment variable.
+        name: Which one, where the storage holds several; None: the study file's, or the only one.
 
     Raises:
         MergeError: There is no such study, or it has not begun.
     """
     if "://" in study and not Path(study).exists():
-        record = open_record(plain_url(filled, study))
+        record = open_record(plain_url(filled, study), name)
     else:
-        spec = study_file.read(Path(study))
+        spec = study_file.read(Path(study)).called(name)
         record = open_record(
             spec.storage, spec.name, unnamed=spec.unnamed, variables=spec.variables
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -131,6 +132,46 @@ def test_a_folder_with_several_studies_says_nothing_of_its_old_name(study: Study
     spec = renamed(study, UNNAMED)
     with pytest.raises(UnknownNameError, match="has no study 'second'; it has first, toy"):
         open_study(str(spec.folder))
+
+
+@pytest.fixture
+def two(study: Study, tmp_path: Path) -> StudySpec:
+    """Two studies, toy and other, in one database; the study file's is toy."""
+    for name, stop in (("toy", [False, False, True]), ("other", [False, True])):
+        spec = study(toy.STUDY.replace("name: toy", f"name: {name}"))
+        toy.searched(spec, stop=iter(stop).__next__)
+    spec.folder.joinpath("study.yaml").write_text(toy.STUDY)
+    return spec
+
+
+def test_a_name_chooses_where_a_storage_holds_several_studies(
+    two: StudySpec, mergetune: Any
+) -> None:
+    for where in (str(two.folder), two.storage):
+        _, record = open_study(where, "other")
+        assert (record.name, len(record.trials)) == ("other", 1)
+    assert open_study(str(two.folder))[1].name == "toy"
+    with pytest.raises(UnknownNameError, match=r"has several studies, it has other, toy; say whic"):
+        open_study(two.storage)
+    with pytest.raises(UnknownNameError, match=r"has no study 'oter'; it has other, toy$"):
+        open_study(two.storage, "oter")
+    code, out, _ = mergetune("trials", two.storage, "--name", "other", "--json")
+    assert (code, len(json.loads(out))) == (0, 1)
+    for command in ("trials", "best", "report", "reproduce"):
+        code, _, err = mergetune(command, two.storage)
+        assert code == 1
+        assert "has several studies, it has other, toy; say which: --name N" in err
+        assert mergetune(command, two.storage, "--name", " ")[0] == 2
+
+
+def test_a_run_under_another_name_is_another_study(study: Study, tmp_path: Path) -> None:
+    spec = study(toy.STUDY, trials=1)
+    toy.searched(spec, stop=iter([False, True]).__next__)
+    other = spec.called("other")
+    assert (open_for(other).name, open_for(other).trials) == ("other", [])
+    toy.searched(other, stop=iter([False, True]).__next__)
+    assert open_study(spec.storage, "other")[0].name == "other"
+    assert open_for(spec).trials
 
 
 def test_a_study_that_was_never_run_says_so(study: Study, tmp_path: Path) -> None:
