@@ -47,6 +47,8 @@ class TaskFacts:
         bounds: Least and largest score that there can be by the metric's definition; None where
             that is not known.
         binary: Whether a score is 0 or 1 by the metric's definition.
+        source: The public data set that the items come from, by its name on the hub or its
+            address; "": they are the user's own; None: that is not known.
 
     Raises:
         EvaluationError: They contradict each other, or one is out of its range.
@@ -67,6 +69,7 @@ class TaskFacts:
     exact: bool = False
     bounds: tuple[float, float] | None = None
     binary: bool = False
+    source: str | None = None
 
     def __post_init__(self) -> None:
         self._refuse_twins("items", [item.id for item in self.items])

@@ -131,6 +131,7 @@ class Evaluator(ABC):
     exact: bool = _fact("exact")
     bounds: tuple[float, float] | None = _fact("bounds")
     binary: bool = _fact("binary")
+    source: str | None = _fact("source")
     cluster_ids: tuple[str, ...] = _fact("cluster_ids")
 
     def __init__(self, facts: TaskFacts) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from evaluators.earlier_plugins import as_evaluator, as_model, option
 from evaluators.protocol import Evaluator, Suite, Tokenizer
@@ -30,6 +30,20 @@ EVALUATORS = Registry(
 )
 
 
+class Input(NamedTuple):
+    """A file of the user's that a score entry reads.
+
+    Args:
+        key: The option that leads to it.
+        file: Where it is.
+        data: Whether items come from it; else it says how they are asked.
+    """
+
+    key: str
+    file: Path
+    data: bool = True
+
+
 @dataclass(frozen=True)
 class EvaluatorPlugin:
     """A declaration: its module imports neither torch nor the library that does the work.
@@ -37,13 +51,14 @@ class EvaluatorPlugin:
     ``options`` is the keys that a score entry may have, each with its meaning as ``description``;
     ``open`` takes an object of it, the study file's folder (which relative paths start from) and
     the tokenizer of the models, prepares the items, and returns the evaluator, or several as a
-    suite.
+    suite. ``reads``: the files that ``open`` would read; by default those that options name.
     """
 
     name: str
     meaning: str
     options: type[StrictModel]
     open: Callable[[Any, Path, Tokenizer], Evaluator | Suite]
+    reads: Callable[[Any, Path], Sequence[Input]] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", as_model(self.options))
@@ -64,6 +79,28 @@ class EvaluatorPlugin:
                     "evaluators.protocol.Evaluator"
                 )
         return found
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Option that names files -> what it names: ``a file`` or ``a folder``."""
+        kinds = {key: kind_of(field) for key, field in self.options.model_fields.items()}
+        return {key: kind for key, kind in kinds.items() if kind in ("a file", "a folder")}
+
+    def inputs(self, options: Any, folder: Path) -> list[Input]:
+        """Return the user's files that a score entry reads.
+
+        Args:
+            options: An object of ``options``.
+            folder: Where relative paths start.
+
+        Raises:
+            EvaluationError: One is not there.
+        """
+        if self.reads is not None:
+            return list(self.reads(options, folder))
+        found = [(key, getattr(options, key)) for key in self.paths]
+        places = [(key, folder / str(value)) for key, value in found if value is not None]
+        return [Input(key, file) for key, place in places for file in _files_at(place)]
 
     def problems(self, values: Mapping[str, object]) -> tuple[Problem, ...]:
         """Return what is wrong with a score entry, one problem per key; ``path`` is the bare key.
@@ -94,3 +131,11 @@ class EvaluatorPlugin:
                 for name, field in self.options.model_fields.items()
             ],
         }
+
+
+def _files_at(place: Path) -> list[Path]:
+    """Return a file, or the files that lie in a folder."""
+    found = [place] if place.is_file() else sorted(x for x in place.glob("*") if x.is_file())
+    if not found:
+        raise EvaluationError(f"{place}: no such file; put it there")
+    return found

@@ -85,7 +85,7 @@ def score(
 
 
 def open_study(study: str | Path, name: str | None = None) -> Study:
-    """Open a study that has begun: a study file, its folder, or a storage URL."""
+    """Open a study that has begun: a file, its folder, a bundle (.zip), or a storage URL."""
     return Study(study, name)
 
 

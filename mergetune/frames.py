@@ -12,10 +12,11 @@ from search.report.summary import Report
 from search.run import study as studies
 from search.scoring.pools import NAMES
 from search.spec.score import read_entry
-from search.storage.locate import open_study, winner
+from search.storage.locate import in_place, open_study, winner
 from search.trial.budget import Change
 from search.trial.tasks import complete_scores
 from search.trial.trial import Measurement
+from search.views.answers import note
 from search.views.progress_line import ProgressLine, hush_libraries
 from search.workers.hire import Staff
 
@@ -55,7 +56,7 @@ def ran(
     """Start or resume a study.
 
     Args:
-        study: Its file or its folder.
+        study: Its file, its folder, or a bundle, which is unpacked beside itself.
         prior: Other studies that may have reported on the same items.
         name: Of the study, instead of the study file's.
         workers: How many candidates are built and scored at a time.
@@ -66,6 +67,7 @@ def ran(
         MergeError: It cannot be run; what is settled stays stored.
     """
     hush_libraries()
+    study = Path(in_place(str(study), note))
     change, accept = Change.of(**budget), accept_environment
     with ProgressLine() as progress:
         studies.run(
@@ -88,7 +90,7 @@ class Study:
     ``name`` is its name, ``folder`` where the relative model paths of its recipes start.
 
     Args:
-        study: A study file, its folder, or an Optuna storage URL.
+        study: A study file, its folder, a bundle (.zip), or an Optuna storage URL.
         name: Which one, where the storage holds several.
 
     Raises:

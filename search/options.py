@@ -12,7 +12,9 @@ from evaluators.harness import task_files
 from evaluators.jsonl.judge_key import send_keys
 from search.samplers.plugin_file import READERS
 
-Study = Annotated[str, typer.Argument(help="A study file, its folder, or a storage URL.")]
+Study = Annotated[
+    str, typer.Argument(help="A study file, its folder, a bundle (.zip), or a storage URL.")
+]
 
 
 def _named(name: str | None) -> str | None:

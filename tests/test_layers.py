@@ -139,7 +139,7 @@ FLOORS = {
     ),
     "search": (
         *({"samplers"}, {"spec"}, {"space", "scoring"}, {"trial"}, {"storage", "workers"}),
-        *({"report"}, {"run"}, {"draft"}, {"views"}, {"options"}, {"commands"}, {"cli"}),
+        *({"report"}, {"run", "bundle"}, {"draft"}, {"views"}, {"options"}, {"commands"}, {"cli"}),
     ),
 }
 HEAVY = {"torch", "transformers", "lm_eval", "optuna", "datasets", "vllm"}  # seconds to import

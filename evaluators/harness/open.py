@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from evaluators.chat_prompts import end_of_turn, end_token
 from evaluators.harness.groups import shares_of
+from evaluators.harness.inputs import inputs_of
 from evaluators.harness.options import LmEvalOptions
 from evaluators.harness.requests import Prepared, prepare
 from evaluators.harness.targets import Ending
@@ -59,4 +60,5 @@ EVALUATOR = EvaluatorPlugin(
     meaning="tasks and groups of lm-evaluation-harness, whatever their output type",
     options=LmEvalOptions,
     open=open_task,
+    reads=inputs_of,
 )

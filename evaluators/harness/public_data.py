@@ -16,7 +16,7 @@ def notice_of(task: Task) -> str:
 
     Public is what the hub or an address has; files and code of the user's own are not.
     """
-    dataset = _public(task)
+    dataset = public_source(task)
     if not dataset:
         return ""
     split = task.config.test_split if task.has_test_docs() else task.config.validation_split
@@ -28,8 +28,8 @@ def notice_of(task: Task) -> str:
     )
 
 
-def _public(task: Task) -> str:
-    """Return the name of a dataset that is not the user's own, or nothing."""
+def public_source(task: Task) -> str:
+    """Return the name or address of a dataset that is not the user's own, or nothing."""
     named = task.config.dataset_path or getattr(task, "DATASET_PATH", None)
     if not named or task.config.custom_dataset is not None:
         return ""

@@ -31,7 +31,7 @@ from evaluators.engines.stopping import most_tokens
 from evaluators.harness.answers import answers_of
 from evaluators.harness.fingerprint import fingerprint_of
 from evaluators.harness.metrics import Reduction, chance, graded, metrics_of, reduction
-from evaluators.harness.public_data import notice_of
+from evaluators.harness.public_data import notice_of, public_source
 from evaluators.harness.refusals import ANSWERABLE
 from evaluators.harness.requests import Prepared
 from evaluators.harness.score_range import Range, range_of
@@ -203,6 +203,7 @@ def _facts(prepared: Prepared, by: Reduction, scores: Range, cluster: str | None
         notice=notice_of(prepared.task),
         bounds=scores.bounds,
         binary=scores.binary,
+        source=public_source(prepared.task),
         **facts_of(_clusters(prepared, documents, cluster)),
     )
 

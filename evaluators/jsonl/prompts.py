@@ -68,6 +68,7 @@ class Prompts:
             unit=unit,
             items=items_of(self.task, contents),
             documents=tuple(item.id for item in items_of("", contents)),
+            source="",
             **facts_of(self.clusters),
             **more,
         )

@@ -80,6 +80,7 @@ class BitsPerByte(Evaluator):
                 higher_is_better=False,
                 items=items_of(file.stem, self._texts),
                 documents=tuple(item.id for item in items_of("", self._texts)),
+                source="",
                 **facts_of(clusters_in(file, options.cluster)),
             )
         )

@@ -14,6 +14,7 @@ from search.report.files import check_owner
 from search.report.page.found import Found
 from search.spec import study_file
 from search.spec.storage_url import storage_file
+from search.storage.archive import is_bundle
 from search.storage.locate import open_study
 from search.views.answers import answer
 
@@ -54,8 +55,10 @@ def _folder(study: str, url: str) -> Path:
     """Return where a study's results are: beside its database, or its study file.
 
     Raises:
-        ParameterError: It is on a server, and nothing here belongs to it.
+        ParameterError: It is on a server, or in a bundle, and nothing here belongs to it.
     """
+    if is_bundle(study):
+        raise ParameterError(f"{study}: a bundle, which has its report in it; say --out FOLDER")
     if "://" not in study or Path(study).exists():
         return study_file.read(Path(study)).results
     file = storage_file(url)

@@ -12,11 +12,11 @@ from merge_core.errors import MergeError, UnknownNameError, hint
 from search.options import Json, Name, Plugins, SendKeys, Study, TrustTasks
 from search.report import reproduce as reproduction
 from search.run.search_again import search_again
-from search.storage.locate import chosen, open_study
+from search.storage.locate import chosen, in_place, open_study
 from search.storage.study_record import Record
 from search.trial.worker import Worker
 from search.views import tables
-from search.views.answers import answer
+from search.views.answers import answer, note
 from search.views.progress_line import ProgressLine
 
 Models = Annotated[
@@ -51,7 +51,7 @@ def reproduce(
         raise typer.BadParameter(
             "cannot go with --trial; it compares all trials", param_hint="--search"
         )
-    spec, record = open_study(study, name)
+    spec, record = open_study(in_place(study, note), name)
     numbers = [t.number for t in chosen(record, trial or "all")]
     places = _places(model or (), record)
     worker = Worker(spec.data, spec.folder, record.about, places=places)

@@ -25,15 +25,16 @@ from search.options import (
 )
 from search.run import dry_run as dry_runs
 from search.run import study as studies
+from search.storage.locate import in_place
 from search.trial.budget import Change
 from search.views import tables
-from search.views.answers import answer
+from search.views.answers import answer, note
 from search.views.progress_line import ProgressLine, Stopper
 from search.workers.hire import Staff
 
 
 def run(
-    study: Annotated[Path, typer.Argument(help="A study file or its folder.")],
+    study: Annotated[Path, typer.Argument(help="A study file, its folder, or a bundle.")],
     trials: InAll = None,
     more: More = None,
     hours: Hours = None,
@@ -52,6 +53,7 @@ def run(
         change = Change.of(trials=trials, more=more, hours=hours)
     except ParameterError as error:
         raise typer.BadParameter(str(error)) from error
+    study = Path(in_place(str(study), note))
     if dry_run:
         costs = dry_runs.dry_run(study, change)
         answer(as_json, costs.plain(), lambda: tables.costs(costs))

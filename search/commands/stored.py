@@ -11,10 +11,10 @@ from search.report import files
 from search.report.cards import card_result
 from search.report.summary import Report
 from search.scoring.pareto import front
-from search.storage.locate import chosen, open_study, winner
+from search.storage.locate import chosen, in_place, open_study, winner
 from search.trial.builder import Builder
 from search.views import tables
-from search.views.answers import answer
+from search.views.answers import answer, note
 
 
 def trials(
@@ -58,7 +58,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write the model folder of one trial."""
-    spec, record = open_study(study, name)
+    spec, record = open_study(in_place(study, note), name)
     (one,) = chosen(record, trial, several=False)
     result = card_result(record, one)
     builder = Builder(spec, record.about)

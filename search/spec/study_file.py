@@ -28,6 +28,7 @@ from search.spec.sections import START, Engine, Items, Search
 from search.spec.storage_url import filled, in_folder, masked, storage_file, variables
 
 FILE = "study.yaml"
+BUNDLE = "manifest.json"  # lies beside the study file of a bundle that is unpacked
 # names in the report, and what others there begin with
 OURS = (
     *("base", "uniform", "defaults", "winner"),
@@ -170,8 +171,12 @@ class StudySpec(StudyFile):
 
     @property
     def roots(self) -> tuple[Path, ...]:
-        """Where relative model references are tried from."""
-        return (self.folder, Path.cwd())
+        """Where relative model references are tried from.
+
+        A bundle names models as the study did, and holds none: they are looked for where it lies.
+        """
+        beside = [self.folder.parent] if (self.folder / BUNDLE).is_file() else []
+        return (self.folder, *beside, Path.cwd())
 
 
 def read(path: Path) -> StudySpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 from merge_core.errors import MergeError, StorageError, UnknownNameError
 from merge_core.recipe.yaml_document import Document
 from search.spec import study_file
+from search.spec.inside import broken_by
 from search.spec.storage_url import filled, in_folder, variables
 from search.spec.study_file import StudySpec
+from search.storage import archive
 from search.storage.open import open_record, plain_url
 from search.storage.study_record import Record
 from search.trial.trial import Trial
@@ -26,13 +29,15 @@ def open_study(study: str, name: str | None = None) -> tuple[StudySpec, Record]:
     only where none is, where it was when the study ran.
 
     Args:
-        study: A study file, its folder, or an Optuna storage URL, in which ``${NAME}`` stands for
-            an environment variable.
+        study: A study file, its folder, a bundle (.zip), or an Optuna storage URL, in which
+            ``${NAME}`` stands for an environment variable.
         name: Which one, where the storage holds several; None: the study file's, or the only one.
 
     Raises:
         MergeError: There is no such study, or it has not begun.
     """
+    if archive.is_bundle(study):
+        return _of_bundle(Path(study))
     if "://" in study and not Path(study).exists():
         record = open_record(plain_url(filled, study), name)
     else:
@@ -54,6 +59,41 @@ def open_from(study: str, folder: Path) -> tuple[StudySpec, Record]:
         return open_study(str(folder / study))
     url = in_folder(plain_url(filled, study), folder)
     return of_record(open_record(url, variables=variables(study)))
+
+
+def in_place(study: str, tell: Callable[[str], None]) -> str:
+    """Return a STUDY whose files are on this disk: a bundle is unpacked beside itself.
+
+    Args:
+        study: As for ``open_study``.
+        tell: Is told where a bundle is unpacked.
+
+    Raises:
+        MergeError: The bundle is damaged, names files outside, or something else is where it goes.
+    """
+    if not archive.is_bundle(study):
+        return study
+    bundle = Path(study)
+    if not archive.beside(bundle).exists():
+        _of_bundle(bundle)  # refused before anything is written beside it
+    folder, new = archive.place(bundle)
+    tell(f"{bundle}: {'is unpacked' if new else 'was unpacked before, and goes on'} in {folder}")
+    return str(folder)
+
+
+def _of_bundle(bundle: Path) -> tuple[StudySpec, Record]:
+    record, file = archive.opened(bundle)
+    about = record.about
+    if about is not None:
+        if about["folder"] != "." or file != about["study"]:
+            rule: str | None = "its study file is not that of its database"
+        elif file.get("storage") != f"sqlite:///{archive.DATABASE}":
+            rule = f"its storage is not its {archive.DATABASE}"
+        else:
+            rule = broken_by(file)
+        if rule is not None:
+            raise StorageError(f"{bundle}: is no bundle, or is damaged: {rule}")
+    return of_record(record)
 
 
 def of_record(record: Record, named: StudySpec | None = None) -> tuple[StudySpec, Record]:

@@ -125,6 +125,11 @@ class Record:
         return self._stored.name
 
     @property
+    def stored(self) -> Stored:
+        """The study as its storage holds it."""
+        return self._stored
+
+    @property
     def objectives(self) -> int:
         """How many numbers of a trial are maximized; 0 where one is minimized."""
         return self._stored.objectives

@@ -17,6 +17,11 @@ def warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr)
 
 
+def note(line: str) -> None:
+    """Print what a user should know and need not do anything about."""
+    print(line, file=sys.stderr)
+
+
 def answer(as_json: bool, data: Any, show: Callable[[], None]) -> None:
     """Print data as JSON, or call what shows it."""
     if as_json:

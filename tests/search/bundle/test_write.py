@@ -1,0 +1,282 @@
+"""A study as one file: what is in it, what never is, and that it is the study."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import sqlite3
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from merge_core.errors import MergeError, OutputExistsError, ParameterError
+from search.bundle.portable import Portable, renamed, without_places
+from search.bundle.texts import allowed_by, licence_of
+from search.bundle.write import write
+from search.run.resume import about_of, open_for
+from search.spec.study_file import StudySpec
+from search.storage.locate import open_study
+from search.storage.open import open_record
+from tests.search import toy
+
+Study = Callable[..., StudySpec]
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> StudySpec:
+    """A toy study with its file, searched to the end; leave it as it is."""
+    spec = toy.spec_of(toy.STUDY, tmp_path_factory.mktemp("toy"))
+    spec.folder.joinpath("study.yaml").write_text(toy.STUDY)
+    toy.searched(spec)
+    return spec
+
+
+def bundled(spec: StudySpec, out: Path, **how: Any) -> dict[str, bytes]:
+    """Bundle a toy study, whose tasks cannot be opened; return name -> bytes."""
+    write(str(spec.folder), out, texts=False, **how)
+    with zipfile.ZipFile(out) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_a_bundle_is_the_study_trial_by_trial(searched: StudySpec, tmp_path: Path) -> None:
+    bundled(searched, out := tmp_path / "toy.zip")
+    spec, record = open_study(str(out))
+    _, before = open_study(str(searched.folder))
+    assert record.trials == before.trials
+    assert record.distributions == before.distributions
+    assert spec.template == searched.template
+    assert record.name == before.name
+
+
+def test_the_manifest_has_the_digest_of_every_file_and_of_every_parent(
+    searched: StudySpec, tmp_path: Path
+) -> None:
+    files = bundled(searched, tmp_path / "toy.zip")
+    manifest = json.loads(files.pop("manifest.json"))
+    assert {name: x["sha256"] for name, x in manifest["files"].items()} == {
+        name: hashlib.sha256(data).hexdigest() for name, data in files.items()
+    }
+    assert {*manifest["parents"]} == {*toy.PARENTS}
+    assert (manifest["format"], manifest["study"]) == (1, "toy")
+
+
+def test_the_same_study_gives_the_same_bytes(searched: StudySpec, tmp_path: Path) -> None:
+    for name in ("one.zip", "two.zip"):
+        bundled(searched, tmp_path / name)
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+
+
+def test_items_have_their_ids_and_without_texts_the_manifest_says_why(
+    searched: StudySpec, tmp_path: Path
+) -> None:
+    files = bundled(searched, tmp_path / "toy.zip")
+    rows = [json.loads(line) for line in gzip.decompress(files["items.jsonl.gz"]).splitlines()]
+    assert len(rows) == 60
+    assert {*rows[0]} == {"task", "pool", "id"}
+    told = json.loads(files["manifest.json"])["texts"]["gain"]
+    assert told["texts"] == 0
+    assert told["why"] == "texts were not asked for (--no-texts)"
+
+
+def test_a_study_that_another_process_runs_is_bundled_as_it_stands(
+    study: Study, tmp_path: Path
+) -> None:
+    spec = study()
+    spec.folder.joinpath("study.yaml").write_text(toy.STUDY)
+    answers = iter([False, False, True])
+    record = toy.searched(spec, stop=lambda: next(answers))
+    with record.writing():  # a lease is held
+        bundled(spec, out := tmp_path / "toy.zip")
+    _, found = open_study(str(out))
+    assert len(found.trials) == 2
+    assert found.stored.small() == {}
+    with found.writing():  # so nobody has to wait for that process
+        pass
+
+
+@pytest.mark.slow
+def test_absolute_paths_of_models_files_and_errors_are_not_in_a_bundle(
+    study: Study, tmp_path: Path
+) -> None:
+    there = str(tmp_path / "models" / "one")
+    text = toy.STUDY.replace("org/one", there)
+    mine = tmp_path / "elsewhere" / "mine.yaml"
+    mine.parent.mkdir()
+    mine.write_text(
+        f"{{merge_method: linear, models: [{{model: {there}, parameters: {{weight: 1}}}}]}}"
+    )
+    text += f"baselines: {{mine: {mine}}}\nengine: {{cache: {tmp_path / 'cache'}}}\n"
+    spec = study(text)
+    spec.folder.joinpath("study.yaml").write_text(text)
+    points = {name.replace("org/one", there): point for name, point in toy.PARENTS.items()}
+
+    class Failing(toy.Toy):
+        def build(self, recipe: Any) -> str:
+            if len(self.built) == 9:
+                raise MemoryError(f"no room in {tmp_path}/a b/c.safetensors")
+            return super().build(recipe)
+
+    toy.searched(spec, Failing(spec, parents=points))
+    files = bundled(spec, out := tmp_path / "toy.zip")
+    for name, data in files.items():
+        plain = gzip.decompress(data) if name.endswith(".gz") else data
+        assert str(tmp_path).encode() not in plain, name
+    _, record = open_study(str(out))
+    assert "parent:../models/one" in [t.baseline for t in record.trials]
+    failed = [t for t in record.trials if t.state == "failed"]
+    assert "MemoryError" in failed[0].reason
+    assert json.loads(files["manifest.json"])["parents"].keys() == {
+        "org/base",
+        "../models/one",
+        "org/two",
+    }
+    assert b"baseline-1.yaml" in files["study.yaml"]
+
+
+def test_a_bundle_goes_on_where_its_study_was(searched: StudySpec, tmp_path: Path) -> None:
+    bundled(searched, tmp_path / "toy.zip")
+    with zipfile.ZipFile(tmp_path / "toy.zip") as archive:
+        archive.extractall(tmp_path / "toy")
+    again = toy.spec_of((tmp_path / "toy" / "study.yaml").read_text(), tmp_path / "toy", trials=8)
+    record = toy.searched(again)
+    assert len(record.trials) == len(open_study(str(searched.folder))[1].trials) + 2
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ('  File "/home/me/my code/search/worker.py", line 3', '  File ".../worker.py", line 3'),
+        ("CheckpointError: /data/models/x: no such file", "CheckpointError: .../x: no such file"),
+        ("see https://host/a/b, or ./a/b and a/b/c", "see https://host/a/b, or ./a/b and a/b/c"),
+        ("'/a b/c d.txt' is gone", "'.../c d.txt' is gone"),
+        ("1/2 of items", "1/2 of items"),
+    ],
+)
+def test_of_an_absolute_path_in_an_error_the_last_name_is_left(text: str, plain: str) -> None:
+    assert without_places(text) == plain
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [
+        ("/data/models/m", "../../data/models/m"),
+        ("/data/models/m@v1+/data/lora", "../../data/models/m@v1+../../data/lora"),
+        ("org/name", "org/name"),
+        ("models/m", "models/m"),
+        ("/home", "../../home"),
+    ],
+)
+def test_a_model_gets_its_path_from_the_study_files_folder_and_keeps_its_last_name(
+    reference: str, name: str
+) -> None:
+    assert renamed([reference], Path("/home/study")).get(reference, reference) == name
+
+
+def test_a_name_that_begins_like_a_models_is_another_ones() -> None:
+    change = Portable({}, {"/data/m": "../m"}, {}, ())
+    found = change.plain({"parent:/data/m": ["/data/m", "/data/m2", "/data/m/config.json"]})
+    assert found == {"parent:../m": ["../m", "/data/m2", "../m/config.json"]}
+
+
+def test_out_must_end_in_zip_and_what_is_there_stays(searched: StudySpec, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match=r"ends in \.zip"):
+        write(str(searched.folder), tmp_path / "toy.tar", texts=False)
+    out = tmp_path / "toy.zip"
+    out.write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(OutputExistsError):
+            write(str(searched.folder), out, texts=False, overwrite=overwrite)
+    assert out.read_text() == "mine"
+    out.unlink()
+    bundled(searched, out)
+    bundled(searched, out, overwrite=True)
+
+
+def test_texts_of_a_public_data_set_go_along_by_its_licence_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    cards = {"a/free": "cc-by-4.0", "a/share": "cc-by-sa-4.0", "a/none": None}
+    for name, licence in cards.items():
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        head = f"---\nlicense: {licence}\n---\n" if licence else "no head"
+        (folder / "README.md").write_text(head)
+
+    def found(source: str, file: str, *, repo_type: str) -> str | None:
+        assert repo_type == "dataset"
+        return str(tmp_path / source / file) if source in cards else None
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", found)
+    allowed = {x: allowed_by(x)[0] for x in ("", None, "a/free", "a/share", "a/none", "a/gone")}
+    assert [source for source, yes in allowed.items() if yes] == ["", "a/free"]
+    assert "cc-by-sa-4.0" in allowed_by("a/share")[1]
+    assert "states no licence" in allowed_by("a/gone")[1]
+
+
+def test_an_address_has_no_card_in_the_cache() -> None:
+    assert licence_of("https://host/data.jsonl") is None
+
+
+def test_texts_whose_tasks_cannot_be_opened_are_an_error_that_says_what_to_do(
+    searched: StudySpec, tmp_path: Path
+) -> None:
+    with pytest.raises(MergeError, match="--no-texts"):
+        write(str(searched.folder), tmp_path / "toy.zip")
+    assert not (tmp_path / "toy.zip").exists()
+
+
+def test_a_password_in_a_stored_study_file_is_not_in_a_bundle(study: Study, tmp_path: Path) -> None:
+    spec = study()
+    record = open_for(spec)
+    about = about_of(spec, toy.Toy(spec))
+    about["study"] = {**about["study"], "storage": "postgresql://me:secret@host/db"}
+    with record.writing():
+        record.begin({**about, "folder": ".."})
+    write(spec.storage, out := tmp_path / "toy.zip", texts=False)
+    with zipfile.ZipFile(out) as archive:
+        assert not [n for n in archive.namelist() if b"secret" in archive.read(n)]
+        assert not [n for n in archive.namelist() if b"postgresql" in archive.read(n)]
+
+
+def test_the_database_of_a_bundle_is_an_optuna_study(searched: StudySpec, tmp_path: Path) -> None:
+    files = bundled(searched, tmp_path / "toy.zip")
+    (tmp_path / "it.db").write_bytes(files["study.db"])
+    study = optuna.load_study(study_name="toy", storage=f"sqlite:///{tmp_path / 'it.db'}")
+    assert study.best_value == max(t.value or 0 for t in open_record(searched.storage).trials)
+    connection = sqlite3.connect(tmp_path / "it.db")
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
+def test_sample_answers_of_tasks_without_texts_stay_at_home() -> None:
+    change = Portable({}, {}, {}, {"hub"})
+    said = {"winner": 1, "parent": 2, "tasks": {"own": {"gained": []}, "hub": {"gained": []}}}
+    found = change.attributes({"samples": said, "runs": [{"host": "box", "pid": 3, "time": 1}]})
+    assert found["samples"]["tasks"] == {"own": {"gained": []}}
+    assert found["runs"] == [{"host": "", "pid": 3, "time": 1}]
+
+
+def test_the_digest_of_a_renamed_winner_is_that_of_its_recipe(study: Study, tmp_path: Path) -> None:
+    text = toy.SHORT.replace("org/one", str(tmp_path / "one"))
+    spec = study(text)
+    spec.folder.joinpath("study.yaml").write_text(text)
+    points = {n.replace("org/one", str(tmp_path / "one")): p for n, p in toy.PARENTS.items()}
+    record = toy.searched(spec, toy.Toy(spec, parents=points))
+    digest = record.trial(5).recipe.digest()
+    with record.writing():
+        record.keep_samples(5, 1, {})
+        record._stored.set("noted", {"recipe_digest": digest})
+    bundled(spec, out := tmp_path / "toy.zip")
+    _, found = open_study(str(out))
+    now = found.trial(5).recipe.digest()
+    assert now != digest
+    assert found.stored.attributes()["noted"] == {"recipe_digest": now}
+    assert replace(found.trial(5), recipe=record.trial(5).recipe) == record.trial(5)
