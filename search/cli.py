@@ -14,6 +14,7 @@ from merge_core.atomic_write import write_whole
 from merge_core.errors import MergeError
 from merge_core.inspect import report as inspection
 from search.commands.bundle import bundle
+from search.commands.compare import compare
 from search.commands.report import report
 from search.commands.reproduce import reproduce
 from search.commands.run import run
@@ -164,7 +165,7 @@ def import_mergekit(
     _written(made, as_json)
 
 
-for command in (run, trials, best, report, export, reproduce, bundle):
+for command in (run, trials, best, report, export, reproduce, bundle, compare):
     app.command()(command)
 
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from merge_core.errors import ParameterError
 from merge_core.recipe.model_reference import Reference, parse
-from search.storage.study_record import ABOUT, SAMPLES
+from search.storage.about import ABOUT
+from search.storage.study_record import SAMPLES
 from search.storage.trial_codec import OPTIONAL
 
 if TYPE_CHECKING:

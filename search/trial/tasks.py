@@ -17,6 +17,7 @@ from search.scoring.aggregate import Aggregate
 from search.scoring.objectives import Opened, open_evaluators, sharing
 from search.scoring.pools import NAMES, described
 from search.spec.study_file import StudySpec
+from search.trial.facts import Facts
 
 SEARCH = NAMES[0]
 Scores = dict[str, list[float]]  # task -> one score per item
@@ -230,6 +231,10 @@ class Tasks:
             "pools": {
                 pool: {task: described(ids) for task, ids in tasks.items()}
                 for pool, tasks in self.item_ids().items()
+            },
+            "facts": {
+                task: Facts.of(e, self.pools[NAMES[-1]].of(task)).plain()
+                for task, e in self.evaluators.items()
             },
             **self._about_clusters(),
         }

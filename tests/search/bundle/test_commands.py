@@ -113,3 +113,18 @@ def test_a_task_file_with_an_absolute_path_is_named(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("add.jsonl", str(tasks / "add.jsonl")))
     with pytest.raises(MergeError, match=r"add\.yaml:\d+: names a file by an absolute path"):
         write(str(study), tmp_path / "small.zip")
+
+
+def test_a_bundle_is_compared_with_the_study_that_went_on(
+    mergetune: Command, moved: Path, bundle: Path
+) -> None:
+    code, out, _ = mergetune("compare", bundle, bundle.parent / "study", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["items"] == 20
+    assert found["difference"]["estimate"] == 0
+    assert found["sentences"][0] == "Both winners have the same weights."
+    code, out, _ = mergetune("compare", bundle, bundle.parent / "study")
+    assert code == 0
+    assert "better by" in out
+    assert "No difference between the winners" in out
