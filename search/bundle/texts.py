@@ -46,12 +46,6 @@ class Texts:
         return frozenset(task for task, said in self.told.items() if not said["texts"])
 
 
-def ids_of(record: Record, pool: str) -> dict[str, tuple[str, ...]]:
-    """Return task -> the ids of its items in a pool, in the order of the scores."""
-    pools = (record.about or {}).get("pools", {})
-    return {task: tuple(ids) for task, ids in pools.get(pool, {}).items()}
-
-
 def texts_of(record: Record, spec: Any, *, wanted: bool) -> Texts:
     """Return the items of a study that has begun.
 
@@ -74,7 +68,7 @@ def texts_of(record: Record, spec: Any, *, wanted: bool) -> Texts:
             ) from error
         said = {task: _said(evaluator) for task, evaluator in tasks.evaluators.items()}
     rows, told = [], {}
-    pools = {pool: ids_of(record, pool) for pool in NAMES}
+    pools = {pool: record.item_ids(pool) for pool in NAMES}
     for task in dict.fromkeys(task for by in pools.values() for task in by):
         known, why = said.get(task, ({}, NOT_ASKED))
         here = [(pool, id_) for pool in NAMES for id_ in pools[pool].get(task, ())]

@@ -100,7 +100,7 @@ class _Study:
         self.trial, self.summary = winner(record)
         assert record.about is not None
         self.about: Mapping[str, Any] = record.about
-        self.ids = {pool: ids_of(record, pool) for pool in NAMES}
+        self.ids = {pool: record.item_ids(pool) for pool in NAMES}
         scores = self.trial.measured[REPORT].scores
         self.places = {
             task: {id_: i for i, id_ in enumerate(ids[: len(scores.get(task, ()))])}
@@ -123,12 +123,6 @@ class _Study:
         if len(numbers) != len(self.ids[REPORT][task]):
             raise StorageError(f"study {self.name!r} is damaged: {task} has other clusters")
         return [numbers[self.places[task][id_]] for id_ in ids]
-
-
-def ids_of(record: Record, pool: str) -> dict[str, tuple[str, ...]]:
-    """Return task -> the ids of its items in a pool, in the order of the scores."""
-    pools = (record.about or {}).get("pools", {})
-    return {task: tuple(ids) for task, ids in pools.get(pool, {}).items()}
 
 
 def compare(a: Record, b: Record, names: tuple[str, str]) -> Comparison:
