@@ -1,4 +1,7 @@
-"""The command line: parse, call one function, print, exit (0 done, 1 our error, 2 bad usage)."""
+"""The command line: parse, call one function, print, exit.
+
+Exit codes: 0 done, 1 our error or a search that was asked to end, 2 bad usage, 130 stopped at once.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +60,7 @@ from search.views.answers import warn as _warn
 from search.views.answers import written as _written
 from search.views.inspections import Shown
 from search.views.progress_line import hush_libraries
+from search.views.stopping import end_in_order
 from search.views.terminal import printable_output
 
 app = typer.Typer(
@@ -66,21 +70,25 @@ app = typer.Typer(
     help="Searches merge recipes for language models.",
 )
 HERE = Path("study.yaml")
+STOPPED = 130  # as shells have it of Ctrl-C
 
 
 @printable_output()
 def main() -> None:
     """Run the command line; our own errors are one line each, without a traceback."""
     hush_libraries()
+    end_in_order()
     try:
         with traceback_kept():
             app(prog_name="mergetune")
     except MergeError as error:
         print(f"mergetune: {error}" if "\n" not in str(error) else str(error), file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("mergetune: stopped; settled trials are stored", file=sys.stderr)
-        sys.exit(1)
+    except (KeyboardInterrupt, SystemExit) as ended:  # typer makes an exit of the former
+        if getattr(ended, "code", STOPPED) != STOPPED:
+            raise
+        print("mergetune: stopped at once; what is settled is stored", file=sys.stderr)
+        sys.exit(STOPPED)
 
 
 @app.command()

@@ -29,7 +29,8 @@ from search.storage.locate import in_place
 from search.trial.budget import Change
 from search.views import tables
 from search.views.answers import answer, note
-from search.views.progress_line import ProgressLine, Stopper
+from search.views.progress_line import ProgressLine
+from search.views.stopping import Stopper
 from search.workers.hire import Staff
 
 

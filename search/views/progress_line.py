@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import time
 from dataclasses import replace
-from types import FrameType
 
 from rich.control import Control
 from rich.live import Live
@@ -23,24 +21,6 @@ from search.views.terminal import ERR, duration
 PAUSE = 10  # seconds between two lines where none can be rewritten
 PER_SECOND = 2  # times that the panel is drawn anew
 SEARCHING: tuple[Phase, ...] = ("baselines", "gradient", "drawing")
-
-
-class Stopper:
-    """The first Ctrl-C ends after the running trial; the second ends at once."""
-
-    def __init__(self) -> None:
-        self._asked = False
-        signal.signal(signal.SIGINT, self._ask)
-
-    def __call__(self) -> bool:
-        """Return whether the user wants to stop."""
-        return self._asked
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
-        ERR.print("stopping after this trial; Ctrl-C again stops at once", soft_wrap=True)
 
 
 class ProgressLine:

@@ -91,13 +91,15 @@ def mergetune(
 
     def call(*arguments: object) -> tuple[Any, str, str]:
         monkeypatch.setattr(sys, "argv", ["mergetune", *map(str, arguments)])
-        before = signal.getsignal(signal.SIGINT)
+        heard = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.getsignal(number) for number in heard}
         code: Any = 0
         try:
             cli.main()
         except SystemExit as ended:
             code = ended.code or 0
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         return (code, *capsys.readouterr())
 
     return call

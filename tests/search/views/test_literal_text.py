@@ -193,7 +193,8 @@ SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "live_panel.panel": show_panel,
 }
 PRINT_NOTHING = {
-    "progress_line.Stopper",  # one sentence of ours
+    "stopping.Stopper",  # sentences of ours
+    "stopping.end_in_order",
     "progress_line.hush_libraries",
     "live_panel.Standing",
     "live_panel.one_line",

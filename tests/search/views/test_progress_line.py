@@ -7,14 +7,12 @@ import os
 import pty
 import re
 import select
-import signal
 import struct
 import subprocess
 import sys
 import termios
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +23,7 @@ from merge_core.recipe.schema import Recipe
 from search.trial.trial import Measurement, Trial
 from search.views import progress_line
 from search.views.live_panel import LINES, Standing, panel
-from search.views.progress_line import ProgressLine, Stopper
+from search.views.progress_line import ProgressLine
 
 
 def trial(number: int, value: float | None = 0.5, took: float = 0.1, **facts: Any) -> Trial:
@@ -228,24 +226,6 @@ def plain(renderable: Any) -> str:
     return capture.get()
 
 
-@pytest.fixture
-def interrupts() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interrupts")
-def test_first_interrupt_asks_to_stop_and_the_second_stops_at_once(said: io.StringIO) -> None:
-    stop = Stopper()
-    assert not stop()
-    signal.raise_signal(signal.SIGINT)
-    assert stop()
-    assert said.getvalue() == "stopping after this trial; Ctrl-C again stops at once\n"
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
-
-
 def screen(text: str) -> list[str]:
     """Return the lines that a terminal shows after ``text``: moves up, back and deletions."""
     lines, at = [""], 0
@@ -263,7 +243,8 @@ def screen(text: str) -> list[str]:
 
 CHILD = """
 import sys, time
-from search.views.progress_line import ProgressLine, Stopper
+from search.views.progress_line import ProgressLine
+from search.views.stopping import Stopper
 from search.views.terminal import printable_output
 from search.trial.trial import Measurement, Trial
 from merge_core.recipe.schema import Recipe

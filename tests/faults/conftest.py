@@ -1,0 +1,41 @@
+"""Toy studies on databases that are copied, and what an unbroken run of one leaves."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.same import End, end_of
+from tests.faults.whole import TEXT, run
+from tests.search import toy
+from tests.search.conftest import (  # noqa: F401
+    empty_database,
+    nothing_is_read_twice,
+    study,
+)
+
+HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Let a test's process hear signals otherwise."""
+    before = [signal.getsignal(number) for number in HEARD]
+    yield
+    for number, handler in zip(HEARD, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> End:
+    """Return what an unbroken run of the toy study leaves."""
+    spec = toy.spec_of(TEXT, tmp_path_factory.mktemp("unbroken"))
+    assert run(spec) is not None
+    end = end_of(spec.storage)
+    pools = ["search", "select", "report"]
+    counts = [sum(pool in t["measured"] for t in end.trials) for pool in pools]
+    assert (len(end.trials), counts[1] >= 3, counts[2] >= 4) == (18, True, True)
+    assert end.rest["samples"]
+    return end
