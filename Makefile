@@ -4,7 +4,7 @@
 # make test-vllm    set up .venv-vllm with vLLM for CPUs and run the evaluators' tests against it
 # make fuzz         13,000 spoilt files of strangers (ARGS="--help")
 # make sweep        live = exported for every model class that can be made tiny (ARGS="--only Qwen2")
-# make soak         a study killed 100 times, on full disks and doubled, ends as an unbroken one (ARGS="--kills 9")
+# make soak         studies killed 40 times, on full disks and doubled, end as unbroken ones (ARGS="--kills 100 --storage sqlite")
 # make zoo          train the quickstart's models anew            make bench   print the benchmarks' ratios
 PYTHON ?= python3
 VLLM_PYTHON ?= $(PYTHON)
@@ -69,7 +69,7 @@ sweep: .venv/ready-dev
 	$(BIN)/python -W ignore -m tests.sweep $(ARGS)
 
 soak: .venv/ready-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.soak $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.soak $(ARGS)
 
 zoo: .venv/ready
 	$(BIN)/python studies/quickstart/train.py

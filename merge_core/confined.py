@@ -43,13 +43,24 @@ class _Process:
 
     def ask(self, kind: str, *arguments: Any) -> dict[str, Any]:
         with self._lock:
+            request = pickle.dumps((kind, arguments))
             try:
-                line = self._exchange(pickle.dumps((kind, arguments)))
+                line = self._exchange(request)
+                if not line and self._was_killed():
+                    line = self._exchange(request)
             except BaseException:  # also Ctrl-C: an answer may be on its way that nobody reads
                 self.stop()
                 raise
             answer: dict[str, Any] = json.loads(line) if line else {"error": self._why_ended()}
         return answer
+
+    def _was_killed(self) -> bool:
+        """Return whether somebody else killed it, as the kernel does for want of memory."""
+        assert self._running is not None
+        if self._running.wait() != -signal.SIGKILL:
+            return False
+        self.stop()
+        return True
 
     def stop(self) -> None:
         if self._running is not None and self._owner == os.getpid():
@@ -66,7 +77,8 @@ class _Process:
             process.stdin.flush()
         except BrokenPipeError:
             return b""
-        return process.stdout.readline()
+        line = process.stdout.readline()
+        return line if line.endswith(b"\n") else b""  # else it ended while it answered
 
     def _why_ended(self) -> str:
         assert self._running is not None

@@ -93,6 +93,18 @@ def test_process_sees_no_keys_and_goes_on_after_an_interruption(
         process.stop()
 
 
+def test_process_that_somebody_kills_is_started_again_and_asked_once_more() -> None:
+    process = confined._Process()
+    try:
+        process._started().kill()
+        assert process.ask("text", "b", {}) == {"result": "b"}
+        process._exchange = lambda _: (process._started().kill(), b"")[1]  # type: ignore[method-assign]
+        answer = process.ask("text", "b", {})
+        assert answer == {"error": "the process for it ended (status -9)"}
+    finally:
+        process.stop()
+
+
 def test_templates_are_filled_where_the_system_bounds_all_memory() -> None:
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**34, 2**34));"
