@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ from tests.search.conftest import (  # noqa: F401
     nothing_is_read_twice,
     study,
 )
+from tests.search.real import run_whole, write_study
 
 HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -39,3 +42,30 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> End:
     assert (len(end.trials), counts[1] >= 3, counts[2] >= 4) == (18, True, True)
     assert end.rest["samples"]
     return end
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a real study that has ended; copy it."""
+    made = write_study(tmp_path_factory.mktemp("finished") / "small")
+    run_whole(made)
+    return made.parent
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Return what makes a folder that is a disk of its own, of so many bytes."""
+    mounted: list[Path] = []
+
+    def get(size: int) -> Path:
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("no small disk can be mounted here: run the tests as root, on Linux")
+        mounted.append(folder)
+        return folder
+
+    yield get
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", folder], check=True)
