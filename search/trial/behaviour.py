@@ -44,6 +44,14 @@ class _State(NamedTuple):
     inode: int
     size: int
     mtime: int  # ns
+    about: tuple[int, ...]  # rights, owner, links: what else moves ctime
+    ctime: int  # ns; no program can put it back
+
+    def holds_what(self, was: _State) -> bool:
+        """Return whether a file holds what it held, as far as can be told without reading it."""
+        if self[:3] != was[:3]:
+            return False
+        return self.ctime == was.ctime or self.about != was.about
 
 
 class Watch:
@@ -66,12 +74,18 @@ class Watch:
         Raises:
             CheckpointError: One was.
         """
-        changed = [file for file, state in self._seen.items() if _state(file) != state]
+        now = {file: _state(file) for file in self._seen}
+        changed = [file for file, was in self._seen.items() if not _is_same(was, now[file])]
         if changed:
             raise CheckpointError(
                 f"{min(changed)}: was changed while the study ran, so it is not the model that was "
                 "opened; put back what it was, if it is another one now"
             )
+        self._seen = now
+
+
+def _is_same(was: _State | None, now: _State | None) -> bool:
+    return was is now if was is None or now is None else now.holds_what(was)
 
 
 def _state(file: Path) -> _State | None:
@@ -79,4 +93,5 @@ def _state(file: Path) -> _State | None:
         found = file.stat()
     except OSError:  # it is gone, or cannot be reached
         return None
-    return _State(found.st_ino, found.st_size, found.st_mtime_ns)
+    about = (found.st_mode, found.st_uid, found.st_gid, found.st_nlink)
+    return _State(found.st_ino, found.st_size, found.st_mtime_ns, about, found.st_ctime_ns)

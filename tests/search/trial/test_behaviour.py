@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,6 +82,13 @@ def written_over(file: Path) -> None:
         stream.write(first)  # the same bytes, as far as anybody can know before reading all
 
 
+def written_over_in_secret(file: Path) -> None:
+    state = file.stat()
+    written_over(file)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert file.stat()[:9] == state[:9], "size and time are as they were"
+
+
 def renamed_onto(file: Path) -> None:
     state = file.stat()
     shutil.copy(file, file.with_suffix(".new"))
@@ -88,7 +96,9 @@ def renamed_onto(file: Path) -> None:
     file.with_suffix(".new").replace(file)
 
 
-@pytest.mark.parametrize("change", [written_over, renamed_onto, Path.unlink])
+@pytest.mark.parametrize(
+    "change", [written_over, written_over_in_secret, renamed_onto, Path.unlink]
+)
 @pytest.mark.parametrize(
     "file", ["one/model.safetensors", "base/tokenizer.json", "base/config.json"]
 )
@@ -102,6 +112,20 @@ def test_a_file_that_is_another_one_now_is_named(
     watch.check()
     change(folder / file)
     with pytest.raises(CheckpointError, match=f"{file}: was changed while the study ran"):
+        watch.check()
+
+
+def test_a_file_that_gets_other_rights_or_another_link_is_the_same(own_family: Family) -> None:
+    folder = own_family()
+    file = folder / "one/model.safetensors"
+    watch = Watch(open_parents(("base", "one"), (folder,)).values())
+    file.chmod(0o640)
+    watch.check()
+    (folder / "backup").hardlink_to(file)
+    watch.check()
+    time.sleep(0.02)  # the system's clock for files moves in steps
+    written_over_in_secret(file)
+    with pytest.raises(CheckpointError, match="was changed while the study ran"):
         watch.check()
 
 
