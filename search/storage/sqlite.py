@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import event
+
+from merge_core.errors import StorageError
 from search.spec.storage_url import SQLITE
 from search.storage.bulk import BulkStorage
 
@@ -32,6 +35,8 @@ class SqliteStorage(BulkStorage):
     def __init__(self, file: Path, options: dict[str, Any]) -> None:
         self._door = _Door(file, options)
         super().__init__(f"{SQLITE}any.db", {"creator": self._door.connected})
+        self._door.known = file.stat().st_ino
+        event.listen(self.engine, "begin", self._door.check)
 
     def taken(self) -> None:
         """Begin a log, with the next connection."""
@@ -42,6 +47,7 @@ class SqliteStorage(BulkStorage):
         """Write the log into the file and take it away, unless another process reads it now."""
         self._door.logs = False
         self.engine.dispose()
+        self._door.check()
         with closing(sqlite3.connect(self._door.file, timeout=0)) as connection:
             try:
                 connection.execute("PRAGMA journal_mode=DELETE")
@@ -56,6 +62,24 @@ class _Door:
     file: Path
     options: dict[str, Any]
     logs: bool = False
+    known: int = 0  # the file's number, once it is there
+
+    def check(self, _: object = None) -> None:
+        """Refuse to use a file that has its name no more: what is written there is lost.
+
+        Raises:
+            StorageError: It was removed, or another one has its name.
+        """
+        try:
+            found = self.file.stat().st_ino
+        except OSError:
+            found = None
+        if found != self.known:
+            what = "removed" if found is None else "replaced by another file"
+            raise StorageError(
+                f"{SQLITE}{self.file}: was {what} while it was used; what was stored until then "
+                "is in the one that was there: put it back and run again to go on"
+            )
 
     def connected(self) -> sqlite3.Connection:
         options = {"timeout": WAIT, **self.options, "check_same_thread": False}

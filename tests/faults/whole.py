@@ -63,7 +63,8 @@ def run(
 ) -> Report | None:
     """Run a whole study, but for its model folder."""
     spec.folder.mkdir(parents=True, exist_ok=True)
-    (spec.folder / "study.yaml").write_text(json.dumps(dict(spec.data)))
+    place = {"storage": spec.storage} if "storage" in spec.data else {}  # with its password
+    (spec.folder / "study.yaml").write_text(json.dumps({**spec.data, **place}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hire, "Worker", lambda *_: bench or Toy(spec))
         patch.setattr(results, "write", lambda *_: None)
