@@ -6,8 +6,10 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy
 
 from tests.faults.same import End, end_of
 from tests.faults.whole import TEXT, run
@@ -69,3 +71,18 @@ def disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
     yield get
     for folder in mounted:
         subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def closed() -> Iterator[None]:
+    """Close what runs have opened on a server: a process that ends does."""
+    opened: list[Any] = []
+
+    def connected(connection: Any, _: object) -> None:
+        opened.append(connection)
+
+    sqlalchemy.event.listen(sqlalchemy.pool.Pool, "connect", connected)
+    yield
+    sqlalchemy.event.remove(sqlalchemy.pool.Pool, "connect", connected)
+    for connection in opened:
+        connection.close()

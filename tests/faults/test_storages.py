@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -23,7 +23,7 @@ from search.storage import stored
 from search.storage.open import open_record
 from tests.faults.children import child, ended
 from tests.faults.same import End, assert_same, assert_settled, end_of
-from tests.faults.whole import TEXT, Toy, run
+from tests.faults.whole import TEXT, Toy, run, stored_in
 from tests.search import toy
 from tests.servers import Server
 
@@ -41,11 +41,6 @@ def at(number: int, work: Callable[[], object]) -> Callable[[str], None]:
     return before
 
 
-def stored_in(url: str, folder: Path) -> StudySpec:
-    """Return the toy study, in another storage."""
-    return toy.spec_of(f"{TEXT}storage: '{url}'\n", folder)
-
-
 def settled(spec: StudySpec) -> End:
     return end_of(open_record(spec.storage, spec.name))
 
@@ -55,21 +50,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs wait for no storage for long."""
     monkeypatch.setattr(stored, "PATIENCE", 1.0)
     monkeypatch.setattr("search.storage.sqlite.WAIT", 0.1)
-
-
-@pytest.fixture
-def closed() -> Iterator[None]:
-    """Close what runs have opened on a server: a process that ends does."""
-    opened: list[Any] = []
-
-    def connected(connection: Any, _: object) -> None:
-        opened.append(connection)
-
-    sqlalchemy.event.listen(sqlalchemy.pool.Pool, "connect", connected)
-    yield
-    sqlalchemy.event.remove(sqlalchemy.pool.Pool, "connect", connected)
-    for connection in opened:
-        connection.close()
 
 
 class Holder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,11 @@ from tests.search import toy
 
 # nine baselines, two generations, their mean
 TEXT = toy.SHORT.replace("sampler: tpe", "sampler: cma-es").replace("trials: 4", "trials: 12")
+
+
+def stored_in(url: str, folder: Path) -> StudySpec:
+    """Return the toy study, in another storage."""
+    return toy.spec_of(f"{TEXT}storage: '{url}'\n", folder)
 
 
 class Task(toy.Task):
