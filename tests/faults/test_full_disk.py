@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from merge_core.errors import MergeError, MergeWarning
 from merge_core.merge.cache_folder import CacheFolder
 from search.report import files
+from search.run import unforeseen
 from search.spec.study_file import StudySpec
 from search.storage.locate import open_study, winner
 from search.storage.open import open_record
@@ -128,12 +130,17 @@ def test_a_cache_whose_disk_becomes_full_is_told_once_and_changes_nothing(
 
 
 def test_a_traceback_that_finds_no_room_is_told_in_the_line_that_names_what_broke(
-    study: Study, disk: Disk
+    study: Study, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(pool: str) -> None:
-        fill(spec.results, 0)
         raise ZeroDivisionError("a bug of a plugin")
 
+    def meets_a_full_disk(*said: Any) -> Path:
+        fill(spec.results, 0)
+        return kept(*said)
+
+    kept = unforeseen._kept
+    monkeypatch.setattr(unforeseen, "_kept", meets_a_full_disk)
     spec = study(TEXT, folder=str(disk(MB)))
     with pytest.raises(MergeError) as told:
         run(spec, Toy(spec, broken))

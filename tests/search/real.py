@@ -8,6 +8,7 @@ from pathlib import Path
 
 from search.run.study import run
 from search.trial.worker import Worker
+from search.workers.hire import Staff
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "studies" / "quickstart"
 STUDY = """
@@ -83,8 +84,7 @@ def worker_of(spec, record):
 
 def run_whole(study, workers=1):
     """Run a study to its end and return its summary."""
-    assert workers == 1
-    report = run(study, Quiet(), lambda: False)
+    report = run(study, Quiet(), lambda: False, staff=Staff(workers))
     return None if report is None else report.to_json()
 
 
