@@ -75,7 +75,7 @@ def summarize(
             for number, shrunken in selection.shrunken.items()
         ],
         race=_race(record, spec, tasks),
-        cost=_cost(record.trials, tasks),
+        cost=_cost(record, tasks),
     )
 
 
@@ -222,7 +222,8 @@ def _difference(tasks: Tasks, winner: Trial, rival: Trial, looks: int) -> Differ
     return found.model_copy(update={"entries": each or None, "items_needed": needed})
 
 
-def _cost(trials: Sequence[Trial], tasks: Tasks) -> Cost:
+def _cost(record: Record, tasks: Tasks) -> Cost:
+    trials, last = record.trials, record.runs[-1] if record.runs else {}
     later = [(p, t) for p in (SELECT, REPORT) for t in trials if p in t.measured]
     fresh = {(p, t.weights_digest): t.measured[p] for p, t in later}.values()  # equal weights once
     scored = sum(t.cost for t in trials)
@@ -236,4 +237,6 @@ def _cost(trials: Sequence[Trial], tasks: Tasks) -> Cost:
             for key in ("build", "model", "gradient", "other")
             if key != "gradient" or any(key in x for x in spent)
         },
+        workers=last["workers"] if last.get("busy") is not None else None,
+        busy=last.get("busy"),
     )

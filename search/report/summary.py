@@ -128,11 +128,21 @@ class Looks(_Part):
 
 
 class Cost(_Part):
-    """Items scored, items had nothing been reused nor stopped, seconds by what they were for."""
+    """What a study cost.
+
+    Args:
+        items_scored: Evaluations of an item.
+        items_full: What they were, had nothing been reused nor stopped.
+        seconds: What they were for -> seconds of work, of all workers together.
+        workers: How many the last run had, where it had several.
+        busy: Share of the time that they were at work, in [0, 1].
+    """
 
     items_scored: int
     items_full: int
     seconds: dict[str, float]
+    workers: int | None = None
+    busy: float | None = None
 
 
 class Race(_Part):

@@ -15,6 +15,7 @@ from merge_core.errors import MergeError
 from search.run.environment import keep_engine
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
+from search.trial.known import Known
 from search.trial.progress import Phase, Progress
 from search.trial.settle import Underway, Wanted
 from search.trial.trial import Trial
@@ -45,6 +46,10 @@ class Flight:
         self._distributions = bench.builder.space.distributions()
         self._underway: dict[int, Underway] = {}  # by ticket, in the order of their beginning
         self._counted, self._reasons = True, list[str]()
+        self._known, self._settled = Known(), Known()
+        self._last: dict[str, int] = {}  # kind -> number of the last settled trial of it
+        for trial in record.trials:
+            self._note(trial)
         self._engine: set[str] = set()  # what of it this run has stored
 
     @property
@@ -61,13 +66,12 @@ class Flight:
     def known(self, kind: str = DRAWN) -> Sequence[Trial]:
         """Return the trials that the next one knows, and settle what must be for that."""
         self._make_room()
-        trials = self.record.trials
-        if self._free:
-            return trials
-        window = 1 if kind == STEP else self.bench.count
-        others = (trial.number for trial in reversed(trials) if _was(trial) != kind)
-        start = next(others, -1) + 1
-        return trials[: max(self.begun - window + 1, start)]
+        trials, window = self.record.trials, 1 if kind == STEP else self.bench.count
+        start = max((last for other, last in self._last.items() if other != kind), default=-1) + 1
+        count = len(trials) if self._free else max(self.begun - window + 1, start)
+        for trial in trials[len(self._known.trials) : count]:
+            self._known.add(trial)
+        return self._known.trials
 
     def phase(self, name: Phase) -> None:
         """Say which part of the search goes on."""
@@ -80,10 +84,10 @@ class Flight:
             wanted: What is to become a trial.
             counted: Whether ``progress`` was told to expect it.
         """
-        known = self.known(_kind(wanted))
+        self.known(_kind(wanted))
         ticket = self.begun
         self._counted = counted
-        self._underway[ticket] = Underway(self.bench, wanted, known)
+        self._underway[ticket] = Underway(self.bench, wanted, self._known)
         return ticket
 
     def land(self) -> None:
@@ -105,16 +109,20 @@ class Flight:
         return next(iter(self._underway))
 
     def _settle(self, ticket: int) -> None:
-        trials, underway = self.record.trials, self._underway[ticket]
-        trial = underway.settled(len(trials), trials)
+        trial = self._underway[ticket].settled(len(self.record.trials), self._settled)
         del self._underway[ticket]
         self._keep_engine()
         self.tickets[trial.number] = ticket
         self.record.add(trial, self._distributions)
+        self._note(trial)
         if self._counted:
             self._progress.settled(trial)
         if trial.was_searched():
             self._check_alike(trial)
+
+    def _note(self, trial: Trial) -> None:
+        self._settled.add(trial)
+        self._last[_was(trial)] = trial.number
 
     def _keep_engine(self) -> None:
         seen = self.bench.seen

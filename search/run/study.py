@@ -115,8 +115,8 @@ def _search_and_report(
         keep_samples(record, bench, chosen, progress, stop)
     except StopRequested:
         return None
+    _keep_use(record, bench, progress)
     report = summarize(record, spec, tasks, chosen, end)
-    _tell_use(bench, progress)
     progress.phase("writing")
     record.keep_looks(looks.looks_of(record, chosen.winner, len(tasks.pools[REPORT])))
     record.finish(report.to_json())
@@ -126,6 +126,11 @@ def _search_and_report(
     return report
 
 
-def _tell_use(bench: Bench, progress: Progress) -> None:
-    if bench.utilisation is not None:
-        progress.notice(f"{bench.count} workers were at work {bench.utilisation:.0%} of the time")
+def _keep_use(record: Record, bench: Bench, progress: Progress) -> None:
+    """Store, and say, how much of the time several workers were at work."""
+    if bench.utilisation is None:
+        return
+    busy = round(bench.utilisation, 3)
+    progress.notice(f"{bench.count} workers were at work {busy:.0%} of the time")
+    if record.runs:
+        record.keep_run({**record.runs[-1], "busy": busy}, again=True)

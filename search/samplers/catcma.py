@@ -21,7 +21,7 @@ from search.samplers.cma import SIGMA_AT_START, SIGMA_IN_MIDDLE
 from search.samplers.coordinates import Coordinates, Free
 from search.samplers.cube import Vector
 from search.samplers.registry import Space, Start
-from search.samplers.replay import LOCK, Replay, losses, searched
+from search.samplers.replay import LOCK, Replay, Told
 from search.samplers.whole_points import WholePoints, one_objective
 
 TRIES = 6400  # numbers that may be drawn to find a point inside the box, before it is clipped
@@ -50,7 +50,6 @@ class CatCmaSampler(WholePoints):
     """
 
     def __init__(self, space: Space, start: Start, seed: int, sigma: float | None = None) -> None:
-        self._names = space.keys()
         super().__init__("catcma", {name: d for name, d in space.items() if not d.single()})
         if not self._free:
             raise ParameterError("catcma needs a knob with more than one value, got none")
@@ -59,6 +58,7 @@ class CatCmaSampler(WholePoints):
         mean = self._coordinates.cube.start(start)
         sigma = sigma or (SIGMA_AT_START if start else SIGMA_IN_MIDDLE)
         self._replay = _replay(free, tuple(mean.tolist()), sigma)
+        self._told = _told(free, frozenset(space))
         self._seed = seed
 
     def sample_relative(
@@ -84,9 +84,13 @@ class CatCmaSampler(WholePoints):
             return None if mean is None else self._coordinates.values(mean)
 
     def _caught_up(self, study: Study) -> _Run:
-        trials = searched(study, self._names, all_of_them=False)
-        points = self._coordinates.points([t.params for t in trials])
-        return self._replay.caught_up(points, losses(study, trials))
+        return self._replay.caught_up(*self._told.of(study))
+
+
+@lru_cache(maxsize=4)
+def _told(free: Free, names: frozenset[str]) -> Told:
+    coordinates = Coordinates(free)
+    return Told(names, False, lambda trials: coordinates.points([t.params for t in trials]))
 
 
 @lru_cache(maxsize=4)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache, partial
-from operator import itemgetter
 from typing import Any
 
 import cmaes
@@ -23,7 +22,7 @@ from optuna.trial import FrozenTrial
 from merge_core.errors import ParameterError
 from search.samplers.cube import Cube, Number, Vector
 from search.samplers.registry import Space, Start
-from search.samplers.replay import LOCK, Replay, losses, searched
+from search.samplers.replay import LOCK, Replay, Told
 from search.samplers.whole_points import WholePoints, one_objective
 
 SIGMA_AT_START = 0.1  # of a knob's range, around a recipe that is known to be good
@@ -53,13 +52,13 @@ class CmaSampler(WholePoints):
     """
 
     def __init__(self, space: Space, start: Start, seed: int, sigma: float | None = None) -> None:
-        self._names = space.keys()
         free = _numbers({name: d for name, d in space.items() if not d.single()})
         super().__init__("cma-es", free)
         self._cube = Cube(free)
         mean = self._cube.start(start)
         sigma = sigma or (SIGMA_AT_START if start else SIGMA_IN_MIDDLE)
         self._replay = _replay(tuple(free.items()), tuple(mean.tolist()), sigma)
+        self._told = _told(tuple(free.items()), frozenset(space))
         self._seed = seed
 
     def sample_relative(
@@ -85,10 +84,7 @@ class CmaSampler(WholePoints):
             return None if mean is None else self._cube.values(mean)
 
     def _caught_up(self, study: Study) -> _Run:
-        trials = searched(study, self._names, all_of_them=True)
-        row = itemgetter(*self._cube.names)
-        points = self._cube.points([row(t.params) for t in trials])
-        return self._replay.caught_up(points, losses(study, trials))
+        return self._replay.caught_up(*self._told.of(study))
 
 
 def _numbers(space: Mapping[str, BaseDistribution]) -> dict[str, Number]:
@@ -101,6 +97,16 @@ def _numbers(space: Mapping[str, BaseDistribution]) -> dict[str, Number]:
     if not space:
         raise ParameterError("cma-es needs a knob with more than one value, got none")
     return found
+
+
+@lru_cache(maxsize=4)
+def _told(space: tuple[tuple[str, Number], ...], names: frozenset[str]) -> Told:
+    cube = Cube(dict(space))
+
+    def points(trials: list[FrozenTrial]) -> Vector:
+        return cube.points([[trial.params[name] for name in cube.names] for trial in trials])
+
+    return Told(names, True, points)
 
 
 @lru_cache(maxsize=4)

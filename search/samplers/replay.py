@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection
 from hashlib import blake2b
+from operator import is_
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -56,10 +57,51 @@ def searched(study: Study, names: Collection[str], all_of_them: bool) -> list[Fr
     """
     wanted = frozenset(names)
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    told = [t for t in complete if t.params and searched_itself(t)]
-    if all_of_them:
-        told = [t for t in told if t.params.keys() == wanted]
-    return sorted((t for t in told if t.params.keys() <= wanted), key=lambda t: t.number)
+    found = [trial for trial in complete if _is_drawn(trial, wanted, all_of_them)]
+    return sorted(found, key=lambda trial: trial.number)
+
+
+def _is_drawn(trial: FrozenTrial, wanted: frozenset[str], all_of_them: bool) -> bool:
+    if not trial.params or not searched_itself(trial):
+        return False
+    return trial.params.keys() == wanted if all_of_them else trial.params.keys() <= wanted
+
+
+class Told:
+    """The trials that ``searched`` finds, as points and losses; of a study that grows, read once.
+
+    Args:
+        names, all_of_them: See ``searched``.
+        points: Makes (n, d) points of trials.
+    """
+
+    def __init__(
+        self,
+        names: Collection[str],
+        all_of_them: bool,
+        points: Callable[[list[FrozenTrial]], Vector],
+    ) -> None:
+        self._wanted, self._all_of_them, self._points_of = frozenset(names), all_of_them, points
+        self._points, self._losses = np.empty((0, 0)), np.empty(0)
+        self._read: list[FrozenTrial] = []
+
+    def of(self, study: Study) -> tuple[Vector, Vector]:
+        """Return (n, d) points and (n,) losses, which are to be minimised, by number."""
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if len(complete) < len(self._read) or not all(map(is_, self._read, complete)):
+            self._forget()
+        new = complete[len(self._read) :]
+        drawn = [t for t in new if _is_drawn(t, self._wanted, self._all_of_them)]
+        self._read += new
+        if drawn:
+            points = self._points_of(drawn)
+            self._points = np.concatenate([self._points, points]) if len(self._points) else points
+            self._losses = np.concatenate([self._losses, losses(study, drawn)])
+        return self._points, self._losses
+
+    def _forget(self) -> None:
+        self._read = []
+        self._points, self._losses = np.empty((0, 0)), np.empty(0)
 
 
 def searched_itself(trial: FrozenTrial) -> bool:

@@ -20,6 +20,7 @@ class Run(StrictModel):
         time: When it began, UTC.
         host: Where.
         workers: Candidates that were in flight.
+        busy: Share of the time that several workers were at work, in [0, 1], once that is known.
         trials: How many there were when it began.
         environment: See ``search/trial/environment.py``; or the number of the run that had it, too.
     """
@@ -29,6 +30,7 @@ class Run(StrictModel):
     time: str
     host: str
     workers: int = 1
+    busy: float | None = None
     trials: int
     environment: dict[str, Any] | int
 

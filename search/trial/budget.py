@@ -145,8 +145,9 @@ def seconds_left(
         workers: How many are done at a time.
     """
     left = planned * median([seconds(t) for t in trials[-RECENT:]] or [0.0]) / workers
-    spent = hours_of(trials, workers)
-    return left if hours is None else min(left, max(0.0, (hours - spent) * 3600))
+    if hours is None:
+        return left
+    return min(left, max(0.0, (hours - hours_of(trials, workers)) * 3600))
 
 
 def since_best(trials: Sequence[Trial]) -> int:

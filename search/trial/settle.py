@@ -17,8 +17,8 @@ from merge_core.errors import MergeError, NonFiniteError
 from merge_core.recipe.schema import Recipe
 from search.samplers.steps import Measured, Step
 from search.trial import racing
+from search.trial.known import Known
 from search.trial.racing import Race
-from search.trial.router_file import asks, without_file
 from search.trial.tasks import SEARCH, Scores
 from search.trial.trial import Measurement, Trial
 from search.trial.worker import Bench, InterruptedStudyError, Job, Result
@@ -56,13 +56,15 @@ class Underway:
     Args:
         bench: Builds and scores.
         wanted: What is to become a trial.
-        known: The trials that were settled when it was begun, the first ones of the study.
+        known: The trials that it knows, the first ones of the study.
     """
 
-    def __init__(self, bench: Bench, wanted: Wanted, known: Sequence[Trial]) -> None:
+    def __init__(self, bench: Bench, wanted: Wanted, known: Known) -> None:
         begun = time.perf_counter()
-        self.wanted, self._bench, self._known = wanted, bench, tuple(known)
-        self._same = _twin(_finished(known, wanted), wanted)
+        self.wanted, self._bench, self._known = wanted, bench, [*known.trials]
+        self._same: Trial | None = None
+        if wanted.step is None:  # a step is measured all the same
+            self._same = known.with_recipe(wanted.recipe, raced=wanted.raced)
         jobs = [] if self._same is not None else _jobs(bench, wanted, known)
         self._own = time.perf_counter() - begun
         self.futures = [bench.submit(job) for job in jobs]
@@ -71,7 +73,7 @@ class Underway:
         """Return whether all that it waits for is there."""
         return all(future.done() for future in self.futures)
 
-    def settled(self, number: int, earlier: Sequence[Trial]) -> Trial:
+    def settled(self, number: int, earlier: Known) -> Trial:
         """Wait for what is under way, and return the trial.
 
         Args:
@@ -89,8 +91,7 @@ class Underway:
         if result.failure is not None and not result.failure.candidate:
             raise InterruptedStudyError(f"trial {number}", result.failure)
         if same is None:
-            done, digest = _finished(earlier, wanted), result.weights_digest
-            same = next((t for t in done if t.weights_digest == digest), None)
+            same = earlier.with_weights(result.weights_digest, raced=wanted.raced)
         found = _valued(self._bench, result, same, self._known)
         if wanted.step is not None:
             found["gradient"] = result.gradient or Measured({}, mean=wanted.step.mean)
@@ -110,35 +111,20 @@ class Underway:
 
 def settle(bench: Bench, wanted: Wanted, *, number: int, earlier: Sequence[Trial]) -> Trial:
     """Build and score one recipe on the search pool, see ``Underway``."""
-    return Underway(bench, wanted, earlier).settled(number, earlier)
-
-
-def _finished(trials: Sequence[Trial], wanted: Wanted) -> list[Trial]:
-    """Return the trials whose scores a recipe may take over."""
-    states = ("complete", "stopped") if wanted.raced else ("complete",)
-    return [trial for trial in trials if trial.state in states]
-
-
-def _twin(done: Sequence[Trial], wanted: Wanted) -> Trial | None:
-    """Return the trial that had the very recipe; a step is measured all the same."""
-    if wanted.step is not None:
-        return None
-    trained = asks(wanted.recipe)
-    was = (without_file(trial.recipe) if trained else trial.recipe for trial in done)
-    return next((t for t, its in zip(done, was, strict=True) if its == wanted.recipe), None)
+    known = Known(earlier)
+    return Underway(bench, wanted, known).settled(number, known)
 
 
 def _of(trial: Trial) -> Result:
     return Result(trial.weights_digest, recipe=trial.recipe)
 
 
-def _jobs(bench: Bench, wanted: Wanted, known: Sequence[Trial]) -> list[Job]:
+def _jobs(bench: Bench, wanted: Wanted, known: Known) -> list[Job]:
     """Return what is to be done: the scores first, then each part of a step."""
-    done, step = _finished(known, wanted), wanted.step
-    rivals = racing.rivals(known) if wanted.raced and bench.track else []
+    step, rivals = wanted.step, known.rivals() if wanted.raced and bench.track else []
     race = Race(tuple(trial.search.scores for trial in rivals))
-    digests = frozenset(trial.weights_digest for trial in done)
-    scores = Job(wanted.recipe, SEARCH, known=digests, first=not done, race=race)
+    digests, first = known.digests(raced=wanted.raced), not known.any_complete()
+    scores = Job(wanted.recipe, SEARCH, known=digests, first=first, race=race)
     if step is None:
         return [scores]
     looks = [Job(wanted.recipe, SEARCH, scored=False, look=step.look)] if step.look else []

@@ -25,6 +25,7 @@ from search.workers.opening import Opening
 from search.workers.protocol import MOST_DEATHS, WorkerDiedError
 
 _SPAWN = multiprocessing.get_context("spawn")
+END = signal.SIGUSR1  # from the coordinator alone
 AT_REST = 0.5  # seconds that a process takes to end which has nothing to do
 PATIENCE = 5.0  # that it then has to end what it does, before it is killed
 
@@ -171,7 +172,8 @@ class _Process:
         """End the process, whatever it does; one that waits for a call ends by itself."""
         self._pipe.close()
         self._process.join(AT_REST)
-        self._process.terminate()
+        if self._process.is_alive() and self._process.pid is not None:
+            os.kill(self._process.pid, END)
         self._process.join(PATIENCE)
         if self._process.is_alive():
             self._process.kill()
@@ -194,9 +196,9 @@ class _Process:
 
 def _work(pipe: Connection, opening: Opening) -> None:
     """Open a study and serve calls, in a process of its own, until the coordinator ends."""
-    for ours in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all: it decides
-        signal.signal(ours, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what libraries hold is given back
+    for ours in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):  # said to a whole group:
+        signal.signal(ours, signal.SIG_IGN)  # the coordinator decides what becomes of that
+    signal.signal(END, lambda *_: sys.exit(1))  # what libraries hold is given back
     threading.Thread(target=_end_with_parent, daemon=True).start()
     worker = _answer(pipe, opening.open, keep=True)
     while worker is not None:

@@ -58,6 +58,8 @@ def _items(found: Found) -> list[tuple[str, str]]:
     race = found.report.race
     if race is not None:
         rows.append(("of these saved by races", count(race.items_saved)))
+    if cost.workers is not None and cost.busy is not None:
+        rows.append(("workers", f"{cost.workers}, at work {percent(cost.busy)} of the time"))
     return [row for row in rows if row[1]]
 
 
