@@ -84,7 +84,7 @@ class _Causes:
     def __init__(self, record: Record, worker: Worker) -> None:
         assert record.about is not None
         self._about, self._runs = record.about, record.runs
-        self._facts, tasks = worker.builder.about(), worker.tasks.about()
+        self._facts, tasks = worker.facts(), worker.tasks.about()
         self._parents = worker.builder.changed_parents(self._about)
         items = [
             task
@@ -151,7 +151,7 @@ def _score_again(
         reason = f"the {pool} pool cannot be scored any more: {failure.reason}"
         found.differs("scores differ", reason)
     else:
-        found.engine = worker.engine if result.scores else found.engine
+        found.engine = result.engine or found.engine
         _compare(worker, trial, pool, scores, result.scores or {}, found)
 
 

@@ -101,7 +101,7 @@ class _Again:
         if record.prior is not None:
             self._here.keep_prior(record.prior)
         place = self._here.path_to(spec.folder)
-        self._here.begin({**about_of(spec, worker), "folder": place})
+        self._here.begin({**about_of(spec, worker), "folder": place}, worker.tasks.item_ids())
         worker.builder.results = folder  # for routers that are trained
         self._same, self._first = 0, ""
 
@@ -112,7 +112,7 @@ class _Again:
         more = (most if part.searched is None else part.searched) - searched(trials)
         if more < 1 or len(trials) >= part.trials or self._first:
             return
-        self._worker.count = part.workers  # one after the other, each knowing what it knew
+        self._worker.count = part.workers  # one after the other, with as many in flight
         begun = itertools.count(len(trials) + 1)
 
         def ends() -> bool:  # is asked before each trial is begun

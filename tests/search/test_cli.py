@@ -10,6 +10,7 @@ import pytest
 
 from evaluators.harness import task_files
 from search import cli
+from search.commands import reproduce, stored
 from search.samplers.registry import SAMPLERS
 from search.storage.locate import open_study
 from tests.search.real import QUICKSTART, run_whole, write_study
@@ -335,7 +336,9 @@ def test_what_nobody_foresaw_is_one_line_in_every_command(mergetune, study, monk
     def broken(*_, **__):
         raise ZeroDivisionError("a bug\nof ours")
 
-    for module, name in ((cli, "open_study"), (cli.checks, "check"), (cli.api, "merge")):
+    for module in (stored, reproduce):
+        monkeypatch.setattr(module, "open_study", broken)
+    for module, name in ((cli.checks, "check"), (cli.api, "merge")):
         monkeypatch.setattr(module, name, broken)
     names = ("trials", "best", "check", "reproduce", "export", "merge")
     for command in names:

@@ -321,7 +321,7 @@ def in_memory(spec: StudySpec, bench: Toy | None = None, before: Sequence[Trial]
 
 def forget_runs(record: Record) -> None:
     """Make a study one of an earlier version, which kept no runs."""
-    record._stored.set("runs", [])
+    record._attributes.set("runs", [])
 
 
 def kept(trials: Sequence[Trial]) -> list[Trial]:

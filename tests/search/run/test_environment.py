@@ -208,6 +208,6 @@ def test_torchs_words_on_matrix_products_become_names_and_versions() -> None:
 )
 def test_damaged_runs_are_named(study: Study, stored: Any, rule: str) -> None:
     record = toy.searched(study(trials=1))
-    record._stored.set("runs", stored)
+    record._attributes.set("runs", stored)
     with pytest.raises(StorageError, match=rule):
         record.runs  # noqa: B018

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from merge_core.errors import MergeError
 from search.run.loop import search
 from search.run.resume import open_for
 from search.run.search_again import search_again
@@ -26,8 +27,10 @@ def again(spec: StudySpec, bench: toy.Toy | None = None) -> dict[str, Any]:
     return search_again(spec, record, bench or toy.Toy(spec), toy.Listener())
 
 
-def run(spec: StudySpec, change: Change, stop: Any = toy.never) -> None:
-    search(spec, open_for(spec), toy.Toy(spec), toy.Listener(), stop, change)
+def run(spec: StudySpec, change: Change, stop: Any = toy.never, workers: int = 1) -> None:
+    bench = toy.Toy(spec)
+    bench.count = workers
+    search(spec, open_for(spec), bench, toy.Listener(), stop, change)
 
 
 @pytest.mark.parametrize("text", [toy.STUDY, CMA, toy.SHORT])
@@ -57,6 +60,28 @@ def test_a_study_that_was_stopped_and_had_several_budgets_is_searched_again_in_i
     assert [t.baseline for t in record.trials if t.is_mean()] == ["mean:7", "mean:10"]
     assert not record.trials[-1].is_mean()
     assert again(spec) == {**SAME, "trials": len(record.trials), "same": len(record.trials)}
+
+
+def test_as_many_are_in_flight_as_each_run_had(study: Study) -> None:
+    """The second run goes on with another number, where the first was stopped."""
+    text, answers = CMA.replace("trials: 6", "trials: 14"), iter([False] * 15)
+    spec = study(text)
+    run(spec, Change(trials=14), lambda: next(answers, True), workers=3)
+    run(spec, Change(trials=14), workers=2)
+    record = open_record(spec.storage)
+    assert [(run["trials"], run["workers"]) for run in record.runs] == [(0, 3), (15, 2)]
+    assert again(spec) == {**SAME, "trials": len(record.trials), "same": len(record.trials)}
+    alone = study(text, "alone")
+    run(alone, Change(trials=14))
+    params = [[t.params for t in open_record(x.storage).trials] for x in (spec, alone)]
+    assert params[0] != params[1], "or the number says nothing"
+
+
+def test_a_study_in_free_order_is_not_searched_again(study: Study) -> None:
+    spec = study(toy.STUDY.replace("race: off", "race: off, order: free"), trials=1)
+    toy.searched(spec)
+    with pytest.raises(MergeError, match=r"^--search: the study has `search.order: free`, so"):
+        again(spec)
 
 
 def test_the_first_trial_that_scores_otherwise_ends_it_and_is_told(
