@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from search.storage.locate import open_study
+from search.trial import builder
 from tests.search.real import QUICKSTART, run_whole, write_study
 
 pytestmark = pytest.mark.slow
@@ -104,3 +105,18 @@ def test_a_real_search_done_again_has_the_same_trials(mergetune: Call, zoo: Path
     assert "trial 2: weights differ: digest is " in out
     code, _, err = mergetune("reproduce", zoo / "small", "--search", "--trial", "1")
     assert (code, "cannot go with --trial" in err) == (2, True)
+
+
+def test_a_run_with_another_torch_stops_in_one_line_until_it_is_accepted(
+    mergetune: Call, zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builder.version
+    monkeypatch.setattr(builder, "version", lambda name: "9" if name == "torch" else real(name))
+    code, _, err = mergetune("run", zoo / "small", "--more", 1)
+    assert (code, err.count("ran in another environment: torch was ")) == (1, 1)
+    assert err.endswith("is 9. Scores of both are not mixed unasked: go on where it ran, or take "
+                        "what is here with --accept-environment\n")  # fmt: skip
+    code, _, err = mergetune("run", zoo / "small", "--more", 1, "--accept-environment")
+    assert (code, "is 9: --accept-environment takes it" in err) == (0, True)
+    _, record = open_study(str(zoo / "small"))
+    assert [run["environment"]["torch"] == "9" for run in record.runs] == [False, True]
