@@ -9,6 +9,7 @@ refused, where peft warns.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from hashlib import sha256
@@ -67,10 +68,17 @@ class Adapted(Changed):
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the parent's digest, the adapter's tensors and how they are applied, hex."""
-        own = content_digest((key, self._file.tensor(key)) for key in sorted(self._stored))
+        named = ((key, self._file.tensor(key)) for key in sorted(self._stored))
+        own = content_digest(named, self._sums)
         how = {name: asdict(change) for name, change in self._changes.items()}
         parts = [self._parent.digest, own, json.dumps(how, sort_keys=True)]
         return sha256("\x1f".join(parts).encode()).hexdigest()
+
+    @property
+    def sums(self) -> Mapping[str, int]:
+        """Those of the parent and, by their names in its file, of the adapter; see ``Parent``."""
+        assert self.digest, "which fills them"
+        return {**self._parent.sums, **self._sums}
 
     def _read(self, key: str) -> Tensor:
         found: Tensor = self._file.tensor(key).float()

@@ -45,7 +45,18 @@ class Parent(ABC):
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all weights by name, hex; the same however they are spread over files."""
-        return content_digest((name, self.tensor(name)) for name in sorted(self.tensors))
+        named = ((name, self.tensor(name)) for name in sorted(self.tensors))
+        return content_digest(named, self._sums)
+
+    @property
+    def sums(self) -> Mapping[str, int]:
+        """Tensor -> a number that tells whether it is another one, see ``content_digest``."""
+        assert self.digest, "which fills them"
+        return self._sums
+
+    @cached_property
+    def _sums(self) -> dict[str, int]:
+        return {}
 
     @cached_property
     def apart(self) -> frozenset[str]:
@@ -85,6 +96,11 @@ class Changed(Parent):
         self.folder, self.config = parent.folder, parent.config
         self.architecture, self.tensors = parent.architecture, parent.tensors
         self.left_out = parent.left_out
+
+    @property
+    def sums(self) -> Mapping[str, int]:
+        """Those of the parent as stored, see ``Parent``."""
+        return self._parent.sums
 
     def makes(self, name: str) -> bool:
         """See ``Parent``."""

@@ -38,7 +38,8 @@ def reproduce(record: Record, worker: Worker, numbers: Sequence[int]) -> Iterato
           none of a trial that was stopped, whose value is an estimate by other trials;
         - ``tensors`` that differ, where the weights do and those of then are kept, see
           ``kept_model``; else null, as a record has one digest for all of them;
-        - ``changed_parents`` of the trial: those whose files hold other weights now;
+        - ``changed_parents`` of the trial: those whose files hold other weights now, and in
+          ``changed_tensors`` parent -> those that differ, where the record has sums of them;
         - ``changed_tasks``, whose questions, items or scoring are others, and ``changed_files``:
           configs and tokenizer files; they decide scores beside the weights;
         - ``environment``: ``key``, ``was`` and ``is`` of what is another one than in the run that
@@ -85,7 +86,11 @@ class _Causes:
         assert record.about is not None
         self._about, self._runs = record.about, record.runs
         self._facts, tasks = worker.facts(), worker.tasks.about()
-        self._parents = worker.builder.changed_parents(self._about)
+        sums, now = record.tensor_sums, self._facts["tensors"]
+        self._parents = {
+            name: _unlike(sums.get(name), now[name])
+            for name in worker.builder.changed_parents(self._about)
+        }
         items = [
             task
             for pool, was in self._about["pools"].items()
@@ -99,8 +104,10 @@ class _Causes:
         """Return them for one trial."""
         was = made_in(self._about, self._runs, trial.number)
         now = {**self._facts["environment"], ENGINE: found.engine}
+        parents = [x for x in self._parents if x in trial.recipe.references()]
         return {
-            "changed_parents": [x for x in self._parents if x in trial.recipe.references()],
+            "changed_parents": parents,
+            "changed_tensors": {x: self._parents[x] for x in parents if self._parents[x]},
             "changed_tasks": self._tasks,
             "changed_files": self._files,
             "environment": [one.plain() for one in differences(was, now)],

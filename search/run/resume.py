@@ -79,6 +79,7 @@ def about_of(
     """
     tasks, machine = bench.tasks.about(), dict(facts or bench.facts())
     machine.pop("environment")  # of a run, not of the study
+    machine.pop("tensors")  # which are stored apart
     return {
         "format": FORMAT,
         "study": dict(spec.data),
@@ -111,7 +112,7 @@ def begin_or_check(
     about, now = record.about, about_of(spec, bench, facts)
     folder, notices = record.path_to(spec.folder), []
     if about is None:
-        record.begin({**now, "folder": folder}, bench.tasks.item_ids())
+        record.begin({**now, "folder": folder}, bench.tasks.item_ids(), facts["tensors"])
     else:
         _check_same(about, now, bench, record.name)
         notices = _moves(spec, record, about)

@@ -41,7 +41,7 @@ class _Runs(StrictModel):
 
 def stored_runs(stored: Any, problems: Problems) -> list[dict[str, Any]]:
     """Return the runs of the attribute, each with its whole environment; add what is wrong."""
-    found = read(_Runs, {RUNS: stored}, "", problems)
+    found = read(_Runs, {RUNS: [] if stored is None else stored}, "", problems)
     runs = [] if found is None else [run.model_dump() for run in found.runs]
     for i, run in enumerate(runs):
         at = run["environment"]

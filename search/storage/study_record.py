@@ -7,7 +7,7 @@ and any Optuna tool can open the database. How a trial is written: ``trial_codec
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from search.storage.packed import Ids, packed_ids
 from search.storage.runs import RUNS, stored_runs
 from search.storage.runs import attribute as runs_attribute
 from search.storage.stored import Guard, Stored
+from search.storage.tensor_sums import TENSORS, Sums, packed_sums, unpacked_sums
 from search.storage.trial_codec import attribute, frozen, thawed
 from search.trial.trial import Measurement, Trial
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 REPORT = NAMES[-1]  # finalists that do not win are measured on its first items only
 M = TypeVar("M", bound=StrictModel)
+T = TypeVar("T")
 SAMPLES = "samples"  # the study attribute with sample answers
 Samples = dict[str, dict[str, list[dict[str, str]]]]  # task -> "gained", "lost" -> their texts
 
@@ -177,13 +179,18 @@ class Record:
         here = file.parent if file else Path()
         return Path(os.path.normpath(here / self.about["folder"]))
 
-    def begin(self, about: Mapping[str, Any], ids: Ids | None = None) -> None:
+    def begin(
+        self, about: Mapping[str, Any], ids: Ids | None = None, sums: Sums | None = None
+    ) -> None:
         """Store what all trials share, in this version's format, in place of what was stored.
 
         Args:
             about: All but the ids of the items.
             ids: Pool -> task -> ids, in the pool's order; None: those that the study has.
+            sums: Of the parents' tensors; None: those that the study has.
         """
+        if sums is not None:
+            self._attributes.set(TENSORS, packed_sums(sums))
         older = self._ids if format_of(self._attributes.values.get(ABOUT)) < FORMAT else None
         if (ids := ids or older) is not None:  # before what counts them
             self._attributes.set(ITEMS, packed_ids(ids))
@@ -200,16 +207,14 @@ class Record:
         self._attributes.set("prior", dict(taken))
 
     @property
-    def runs(self) -> list[dict[str, Any]]:
-        """The study's runs, oldest first, see ``runs.Run``; none of versions that kept none.
+    def tensor_sums(self) -> Sums:
+        """Sums of the parents' tensors as the study began; none of versions that kept none."""
+        return self._by(unpacked_sums, TENSORS)
 
-        Raises:
-            StorageError: What is stored of them is damaged.
-        """
-        problems: Problems = []
-        found = stored_runs(self._attributes.values.get(RUNS, []), problems)
-        self._check(problems)
-        return found
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """The study's runs, oldest first, see ``runs.Run``; none of versions that kept none."""
+        return self._by(stored_runs, RUNS)
 
     def keep_run(self, run: Mapping[str, Any], *, again: bool = False) -> None:
         """Store a run, in one commit; ``again``: more is known of the last one."""
@@ -243,6 +248,12 @@ class Record:
         """Store the winners that were measured on the report items, in one commit."""
         if tuple(looks) != self.looks:
             self._attributes.set("looks", [look.model_dump() for look in looks])
+
+    def _by(self, reader: Callable[[Any, Problems], T], key: str) -> T:
+        problems: Problems = []
+        found = reader(self._attributes.values.get(key), problems)
+        self._check(problems)
+        return found
 
     def _whole(self, model: type[M], stored: Any, key: str) -> M:
         problems: Problems = []

@@ -208,12 +208,13 @@ class Builder:
     def about(self) -> dict[str, Any]:
         """Return what is stored of the parents and the machine when a study begins.
 
-        And the ``environment``, which each run stores.
+        And the ``environment``, which each run stores, and sums of the parents' ``tensors``.
         """
         placed = self.placement.where
         versions = {**{name: version(name) for name in LIBRARIES}, **self._host.versions}
         return {
             "parents": {name: parent.digest for name, parent in self.parents.items()},
+            "tensors": {name: parent.sums for name, parent in self.parents.items()},
             "behaviour": self.behaviour,
             "threads": self._threads,
             "placement": placed,

@@ -95,6 +95,10 @@ def verdict(row: Mapping[str, Any]) -> None:
     causes = {
         f"changed {kind}": row.get(f"changed_{kind}", []) for kind in ("parents", "tasks", "files")
     }
+    causes |= {
+        f"tensors of {parent}": tensors
+        for parent, tensors in row.get("changed_tensors", {}).items()
+    }
     causes["environment"] = [
         f"{x['key']} was {x['was']}, is {x['is']}" for x in row.get("environment", ())
     ]

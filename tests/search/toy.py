@@ -125,6 +125,10 @@ class Parent:
     def digest(self) -> str:
         return blake2b(struct.pack("2d", *self.point)).hexdigest()
 
+    @property
+    def sums(self) -> dict[str, int]:
+        return {"x": hash(self.point[0]), "y": hash(self.point[1])}
+
 
 class Task(Evaluator):
     """``gain`` is better the higher it is, ``loss`` the lower; otherwise they are alike."""
@@ -312,7 +316,8 @@ def in_memory(spec: StudySpec, bench: Toy | None = None, before: Sequence[Trial]
     bench = bench or Toy(spec)
     directions = ["maximize"] * bench.tasks.aggregate.objectives
     record = Record(optuna.create_study(study_name=spec.name, directions=directions), "memory")
-    record.begin({**about_of(spec, bench), "folder": "."}, bench.tasks.item_ids())
+    about, sums = {**about_of(spec, bench), "folder": "."}, bench.facts()["tensors"]
+    record.begin(about, bench.tasks.item_ids(), sums)
     for trial in before:
         record.add(trial, bench.builder.space.distributions())
     search(spec, record, bench, Listener(), never)

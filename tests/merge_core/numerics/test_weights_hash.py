@@ -194,6 +194,20 @@ def test_content_digest_is_the_sha256_of_names_types_shapes_and_bytes():
     assert content_digest([("w", tensor)]) == hashlib.sha256(text).hexdigest()
 
 
+def test_sums_tell_which_tensors_differ_and_change_no_digest():
+    pairs = {"a": torch.arange(9, dtype=torch.bfloat16), "b": torch.ones(3, 3), "c": torch.ones(9)}
+    before, after = {}, {}
+    digest = content_digest(pairs.items(), before)
+    assert digest == content_digest(pairs.items())
+    assert before.keys() == pairs.keys()
+    assert all(0 <= x < 2**64 for x in before.values())
+    assert before["b"] != before["c"], "the same bytes in another shape"
+    pairs["a"] = pairs["a"].clone()
+    pairs["a"][8] = 1.0  # beyond the last whole word
+    content_digest(pairs.items(), after)
+    assert [name for name in pairs if before[name] != after[name]] == ["a"]
+
+
 def test_content_digest_depends_on_the_order_given():
     pairs = [("v", torch.zeros(2)), ("w", torch.ones(2))]
     assert content_digest(pairs) != content_digest(pairs[::-1])

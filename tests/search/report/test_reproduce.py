@@ -31,6 +31,7 @@ NOTHING: dict[str, Any] = {  # keys of a row that is not identical
     "changed_parents": [],
     "changed_tasks": [],
     "changed_files": [],
+    "changed_tensors": {},
 }
 NEAR = {key: pytest.approx(1e-12, rel=1e-3) for key in ("most", "mean")}
 MOVED = {**toy.PARENTS, "org/two": (0.0, 1.25)}
@@ -107,6 +108,7 @@ def test_a_changed_parent_is_named_by_the_trials_that_it_went_into(
     )
     assert found[2]["reason"] == f"weights digest is {now}, was {was}"
     assert found[2]["tensors"] is None, "the record has one digest for all of them"
+    assert found[2]["changed_tensors"] == {"org/two": ["y"]}
 
 
 def test_only_the_changed_parents_that_went_into_a_trial_are_named(
@@ -137,6 +139,7 @@ def test_a_candidate_that_cannot_be_built_any_more_differs_and_the_others_are_ch
         **NOTHING,
         "tensors": None,
         "changed_parents": ["org/two"],
+        "changed_tensors": {"org/two": ["y"]},
     }
     assert found[1] == {"number": 0, "verdict": "identical"}
 

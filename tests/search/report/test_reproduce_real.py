@@ -77,6 +77,7 @@ def test_a_changed_parent_and_the_tensors_that_it_changes_are_named(
     code, found = rows(mergetune, zoo / "small", "--trial", "best")
     assert (code, found[0]["verdict"]) == (1, "weights differ")
     assert found[0]["changed_parents"] == ["../models/sort"]
+    assert found[0]["changed_tensors"] == {"../models/sort": ["model.norm.weight"]}
     assert found[0]["tensors"] == ["model.norm.weight"], "the winner's model of then is kept"
     shutil.rmtree(zoo / "small" / "results" / "best-model")
     code, found = rows(mergetune, zoo / "small", "--trial", "best")
