@@ -220,6 +220,14 @@ def test_digest_follows_the_parent_the_tensors_and_the_scales(bases, tmp_path):
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
 
 
+def test_sums_tell_apart_the_parents_tensors_and_the_adapters(bases, tmp_path):
+    case = small(bases, tmp_path)
+    before = opened(case).sums
+    base = Checkpoint(at(bases["llama"], "base"))
+    assert before.items() >= base.sums.items()
+    assert before.keys() - base.sums.keys() == set(opened(case)._stored)
+
+
 def test_digest_does_not_follow_what_decides_nothing(bases, tmp_path):
     case = small(bases, tmp_path)
     digest = opened(case).digest
