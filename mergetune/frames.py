@@ -53,7 +53,7 @@ def ran(
     accept_environment: bool = False,
     **budget: float | None,
 ) -> Study:
-    """Start or resume a study.
+    """Start or resume a study; a ``MergeError`` says why it cannot be run, see ``study.run``.
 
     Args:
         study: Its file, its folder, or a bundle, which is unpacked beside itself.
@@ -62,9 +62,6 @@ def ran(
         workers: How many candidates are built and scored at a time.
         accept_environment: Go on with other libraries or on another device than before.
         budget: ``trials``, ``more``, ``hours``; see ``search.trial.budget.Change``.
-
-    Raises:
-        MergeError: It cannot be run; what is settled stays stored.
     """
     hush_libraries()
     study = Path(in_place(str(study), note))

@@ -11,10 +11,11 @@ from statistics import median
 from merge_core.errors import MergeError, NonFiniteError
 from search.scoring.pools import NAMES
 from search.storage.study_record import Record
+from search.trial.failure import InterruptedStudyError
 from search.trial.progress import Progress, StopRequested
 from search.trial.tasks import Blocks, Tasks
 from search.trial.trial import Measurement, Trial
-from search.trial.worker import Bench, InterruptedStudyError, Job, Result
+from search.trial.worker import Bench, Job, Result
 
 SELECT, REPORT = NAMES[1:]
 LEAST = 2  # items of a task in a part of a pool: one says nothing of its spread
@@ -61,7 +62,7 @@ def measure(
     places = part or whole(bench.tasks, pool)
     done = [trial for trial in record.trials if _reaches(trial, pool, places)]
     known = {trial.weights_digest: trial.measured[pool] for trial in done}
-    trials = [record.trial(number) for number in dict.fromkeys(numbers)]
+    trials = map(record.trial, dict.fromkeys(numbers))
     todo = [trial for trial in trials if not _reaches(trial, pool, places)]
     spent: list[float] = []
     fresh = list(dict.fromkeys(t.weights_digest for t in todo if t.weights_digest not in known))
@@ -80,9 +81,8 @@ def measure(
                 running[next_one] = _begun(firsts[next_one], bench, pool, part)
             known[digest] = _measured(bench, pool, trial, running.pop(digest).result())
             spent.append(sum(known[digest].seconds.values()))
-        found = known[digest]
-        record.add_measured(pool, trial.number, found)
-        if found.error is not None:
+        record.add_measured(pool, trial.number, known[digest])
+        if known[digest].error is not None:
             progress.notice(drop_notice(record.trial(trial.number)))
 
 

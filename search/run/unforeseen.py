@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from merge_core.errors import MergeError
-from search.trial.worker import InterruptedStudyError
+from search.trial.failure import InterruptedStudyError
 
 TRACEBACK = "traceback.txt"  # in the results folder: of the latest run that broke
 

@@ -17,11 +17,12 @@ from merge_core.errors import MergeError, NonFiniteError
 from merge_core.recipe.schema import Recipe
 from search.samplers.steps import Measured, Step
 from search.trial import racing
+from search.trial.failure import InterruptedStudyError
 from search.trial.known import Known
 from search.trial.racing import Race
 from search.trial.tasks import SEARCH, Scores
 from search.trial.trial import Measurement, Trial
-from search.trial.worker import Bench, InterruptedStudyError, Job, Result
+from search.trial.worker import Bench, Job, Result
 
 
 @dataclass(frozen=True)

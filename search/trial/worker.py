@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from evaluators.answer import Answer
 from evaluators.protocol import LiveModel
-from merge_core.errors import CandidateError, MergeError
+from merge_core.errors import MergeError
 from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import Document
 from search.samplers.steps import Batch, Measured, Places
@@ -22,6 +21,7 @@ from search.spec.study_file import StudySpec
 from search.trial import racing, router_file, routers, slopes
 from search.trial.backends import check_device
 from search.trial.builder import LIBRARIES, Builder
+from search.trial.failure import Failure
 from search.trial.layer_distances import measured_on
 from search.trial.racing import NOBODY, Race, Track
 from search.trial.tasks import SEARCH, Blocks, Scores, Tasks, open_tasks
@@ -66,46 +66,6 @@ class Job:
     def wants_scores(self, digest: str) -> bool:
         """Return whether weights are to be scored."""
         return self.scored and digest not in self.known and self.expected in (None, digest)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What a job raised.
-
-    Args:
-        candidate: Whether it is the candidate's own fault, so that another one may do: weights or
-            answers that are not finite, an item that it cannot take, too little memory for it. All
-            else (a service that is down, a full disk, a driver, a plugin) may be over next time.
-        kind: Name of its class.
-        reason: What a list has room for.
-        text: What is shown where nothing else is: a traceback, unless the user can mend it.
-        traceback: Also where the user can mend it.
-    """
-
-    candidate: bool
-    kind: str
-    reason: str
-    text: str
-    traceback: str
-
-    @classmethod
-    def of(cls, error: Exception) -> Failure:
-        """Keep an error that is being handled."""
-        kind, text, trace = type(error).__name__, str(error), traceback.format_exc()
-        own = _is_the_candidates(error)
-        if isinstance(error, MergeError):
-            return cls(own, kind, text, text, trace)
-        first = next(iter(text.splitlines()), "")
-        return cls(own, kind, f"{kind}: {first}", trace, trace)
-
-
-class InterruptedStudyError(MergeError):
-    """A run cannot go on, and no candidate is to blame; ``traceback`` says where it broke."""
-
-    def __init__(self, what: str, failure: Failure) -> None:
-        rest = "nothing of it is stored; mend that and run again to go on"
-        super().__init__(f"{what}: {failure.reason}; {rest}")
-        self.traceback = failure.traceback
 
 
 @dataclass(frozen=True)
@@ -372,16 +332,6 @@ class Worker:
             self._live = None
             self._live = recipe, self.builder.build(recipe)
         return self._live[1]
-
-
-def _is_the_candidates(error: BaseException) -> bool:
-    import torch
-
-    if isinstance(error, (CandidateError, MemoryError, torch.OutOfMemoryError)):
-        return True
-    if isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error):
-        return True  # torch has no class of its own for a host without memory
-    return error.__cause__ is not None and _is_the_candidates(error.__cause__)
 
 
 def _timed(spent: dict[str, float], name: str, work: Callable[[], T]) -> T:

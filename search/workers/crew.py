@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from search.trial.worker import Failure, Job, Result, Worker
+from search.trial.failure import Failure
+from search.trial.worker import Job, Result, Worker
 from search.workers.protocol import WorkerDiedError, Workers
 
 

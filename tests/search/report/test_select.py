@@ -23,9 +23,9 @@ from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
 from search.storage.trial_codec import thawed
 from search.trial import worker
+from search.trial.failure import InterruptedStudyError
 from search.trial.progress import StopRequested
 from search.trial.trial import Measurement, Trial
-from search.trial.worker import InterruptedStudyError
 from search.views import tables
 from tests.search import toy
 

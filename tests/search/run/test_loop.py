@@ -26,8 +26,8 @@ from search.spec.study_file import StudySpec
 from search.storage.open import open_record
 from search.storage.study_record import Record
 from search.trial import settle
+from search.trial.failure import InterruptedStudyError
 from search.trial.trial import Trial
-from search.trial.worker import InterruptedStudyError
 from search.workers import hire
 from tests.search import toy
 

@@ -10,7 +10,7 @@ import pytest
 
 from merge_core.errors import MergeError, NonFiniteError
 from search.run import study as studies
-from search.trial.worker import Failure, InterruptedStudyError
+from search.trial.failure import Failure, InterruptedStudyError
 from tests.search import toy
 
 

@@ -12,9 +12,9 @@ import torch
 from merge_core.errors import EvaluationError, ItemError, NonFiniteError
 from merge_core.recipe.schema import Recipe, Source
 from search.trial import settle as settling
+from search.trial.failure import InterruptedStudyError
 from search.trial.settle import Wanted, settle
 from search.trial.trial import Trial
-from search.trial.worker import InterruptedStudyError
 from tests.search import toy
 
 SPEC = toy.spec_of(toy.STUDY, Path("/nowhere"))

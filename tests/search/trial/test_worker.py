@@ -16,7 +16,8 @@ import pytest
 from merge_core.errors import EvaluationError, NonFiniteError
 from merge_core.recipe.schema import Recipe, Source
 from search.spec import study_file
-from search.trial.worker import Failure, Job, Result, Worker
+from search.trial.failure import Failure
+from search.trial.worker import Job, Result, Worker
 from tests.search import toy
 from tests.search.real import write_study
 
