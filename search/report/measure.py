@@ -60,11 +60,9 @@ def measure(
         StopRequested: ``stop`` said so, between two candidates.
     """
     places = part or whole(bench.tasks, pool)
-    done = [trial for trial in record.trials if _reaches(trial, pool, places)]
-    known = {trial.weights_digest: trial.measured[pool] for trial in done}
-    trials = map(record.trial, dict.fromkeys(numbers))
+    known = {t.weights_digest: t.measured[pool] for t in record.trials if _reaches(t, pool, places)}
+    spent, trials = list[float](), map(record.trial, dict.fromkeys(numbers))
     todo = [trial for trial in trials if not _reaches(trial, pool, places)]
-    spent: list[float] = []
     fresh = list(dict.fromkeys(t.weights_digest for t in todo if t.weights_digest not in known))
     firsts = {trial.weights_digest: trial for trial in reversed(todo)}
     waiting, running = deque(fresh), dict[str, Future[Result]]()
