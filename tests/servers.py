@@ -184,7 +184,7 @@ class MariaDB(Server):
             *("/usr/sbin/mariadbd", "--no-defaults", f"--datadir={self.folder / 'data'}"),
             *(f"--socket={self.folder / 'socket'}", f"--pid-file={self.folder / 'pid'}"),
             *(f"--port={self.port}", "--bind-address=127.0.0.1", "--skip-name-resolve"),
-            *(f"--init-file={self.folder / 'first.sql'}", "--innodb-flush-log-at-trx-commit=2"),
+            *(f"--init-file={self.folder / 'first.sql'}", "--innodb-flush-method=nosync"),
             *("--innodb-buffer-pool-size=16M", "--innodb-log-file-size=16M"),
         ]
 
