@@ -101,6 +101,11 @@ class Server(ABC):
             self._process.wait(PATIENCE)
             self._process = None
 
+    def send(self, what: signal.Signals) -> None:
+        """Send it a signal, such as SIGSTOP: it hangs until SIGCONT."""
+        assert self._process is not None
+        self._process.send_signal(what)
+
     def restart(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop it and start it again, at the same port with the same databases."""
         self.stop(how)

@@ -22,6 +22,7 @@ from search.run.loop import search
 from search.run.resume import open_for
 from search.run.unforeseen import traceback_kept
 from search.spec import study_file
+from search.spec.storage_url import secrets
 from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
 from search.trial.budget import NO_CHANGE, Change
@@ -70,7 +71,7 @@ def run(
         raise MergeError(f"{spec.results}: another run of this study is writing there") from error
     except OSError as error:
         raise OutputError(f"{lock.lock_file}: cannot be written: {error.strerror}") from error
-    with held, traceback_kept(spec.results):
+    with held, traceback_kept(spec.results, secrets(spec.storage)):
         return _run(spec, progress, stop, change, others, staff, accept)
 
 

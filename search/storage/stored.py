@@ -83,8 +83,9 @@ class Guard:
         except Exception as error:
             damaged = isinstance(error, (LookupError, ValueError, TypeError, AssertionError))
             why = "what it holds is damaged: " if damaged else ""
-            line = f"storage {self.url}: cannot be {what}: {why}{said_by(error)}"
-            raise StorageError(self._hidden(line)) from None  # a driver's words may hold a password
+            said = self._hidden(said_by(error))  # a driver's words may hold a password
+            line = f"storage {self.url}: cannot be {what}: {why}{said}"
+            raise StorageError(line) from None
 
     def _hidden(self, text: str) -> str:
         for secret in self._secrets:

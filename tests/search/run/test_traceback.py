@@ -74,3 +74,15 @@ def test_a_run_that_broke_bars_no_other_run_of_the_same_process(
 ) -> None:
     kept = [run(ValueError("one")), run(ValueError("two"))]
     assert [line[:15] for line in kept] == ["ValueError: one", "ValueError: two"]
+
+
+def test_the_password_of_a_storage_is_neither_in_the_line_nor_in_the_file(
+    run: Callable[[Exception], str], tmp_path: Path
+) -> None:
+    secret = "hunter2-SECRET"
+    (tmp_path / "study.yaml").write_text(
+        f"{toy.STUDY}storage: 'postgresql://me:{secret}@localhost/db?sslkey=other-{secret}'\n"
+    )
+    said = run(KeyError(f"postgresql://me:{secret}@localhost"))
+    assert said.startswith("KeyError: 'postgresql://me:***@localhost' (traceback: ")
+    assert secret not in (tmp_path / "results" / "traceback.txt").read_text()
