@@ -31,11 +31,21 @@ class BulkStorage(RDBStorage):
     methods below, they are written, and read, as Optuna does. A trial that has a number already is
     stored under that one or, in the same transaction, not at all: Optuna tries again what failed,
     and a commit whose answer was lost has not.
+
+    Args:
+        url: As SQLAlchemy reads it; what stands in braces is Optuna's to fill.
+        how: What SQLAlchemy's engine is made with.
+        create: Make Optuna's tables where there are none.
     """
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, url: str, how: dict[str, Any] | None = None, *, create: bool = True) -> None:
         self._checked: dict[str, BaseDistribution] = {}
-        super().__init__(*arguments)
+        try:
+            super().__init__(url, how, skip_table_creation=not create)
+        except Exception:
+            if "engine" in self.__dict__:
+                self.engine.dispose()
+            raise
         weakref.finalize(self, self.engine.dispose)  # else drivers warn of connections left open
 
     def count_trials(self, study_id: int) -> int:

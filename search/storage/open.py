@@ -19,6 +19,7 @@ from search.spec.storage_url import (
     sqlite_options,
     storage_file,
 )
+from search.storage.away import said_by
 from search.storage.servers import server_storage
 from search.storage.stored import Guard, to_stderr
 from search.storage.study_record import Record
@@ -171,7 +172,21 @@ def _check_file(url: str, create: bool) -> None:
         raise UnknownNameError(f"{kind}:///{file}: no such file; `mergetune run` the study first")
 
 
-def _opened(url: str, guard: Guard, writes: bool) -> optuna.storages.BaseStorage:
+def _opened(url: str, guard: Guard, create: bool) -> optuna.storages.BaseStorage:
+    """Open a storage; in a database that is only read, nothing is made."""
+    try:
+        return _storage(url, guard, create)
+    except StorageError:
+        raise
+    except Exception as error:
+        if create or "version_info" not in said_by(error):  # the first of Optuna's tables it reads
+            raise
+        raise UnknownNameError(
+            f"{guard.url}: holds no studies; `mergetune run` the study first"
+        ) from None
+
+
+def _storage(url: str, guard: Guard, create: bool) -> optuna.storages.BaseStorage:
     """Open a storage; what imports a heavy library is imported where it is needed."""
     file = storage_file(url)
     if url.startswith(JOURNAL):
@@ -181,7 +196,7 @@ def _opened(url: str, guard: Guard, writes: bool) -> optuna.storages.BaseStorage
 
         assert file is not None
         journal = JournalFile(file, guard.told)
-        if writes:
+        if create:
             journal.mend()
         return JournalStorage(journal)
     if url.startswith(GRPC):
@@ -189,8 +204,8 @@ def _opened(url: str, guard: Guard, writes: bool) -> optuna.storages.BaseStorage
     if file is not None:
         from search.storage.sqlite import SqliteStorage
 
-        return SqliteStorage(file, sqlite_options(url))
-    return server_storage(url)
+        return SqliteStorage(file, sqlite_options(url), create=create)
+    return server_storage(url, create=create)
 
 
 def _proxy(url: str, guard: Guard) -> optuna.storages.BaseStorage:

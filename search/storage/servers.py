@@ -30,8 +30,8 @@ PATIENT = {
 }
 
 
-def server_storage(url: str) -> BulkStorage:
-    """Open a database on a server.
+def server_storage(url: str, *, create: bool) -> BulkStorage:
+    """Open a database on a server; ``create`` makes Optuna's tables where there are none.
 
     Raises:
         StorageError: There is no such kind of database, or no driver for it.
@@ -54,7 +54,8 @@ def server_storage(url: str) -> BulkStorage:
     try:
         said = {key: value for key, value in PATIENT.get(kind, {}).items() if key not in query}
         how: dict[str, Any] = {"pool_pre_ping": True, "connect_args": said}
-        return BulkStorage(re.sub("[{}]", lambda brace: brace[0] * 2, plain), how)
+        escaped = re.sub("[{}]", lambda brace: brace[0] * 2, plain)
+        return BulkStorage(escaped, how, create=create)
     except NoSuchModuleError as error:
         written = url.partition("://")[0]
         known = f"write one of {', '.join(KINDS)}{hint(written.partition('+')[0], KINDS)}"

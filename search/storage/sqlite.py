@@ -8,6 +8,7 @@ trials. A file that is copied, or lies where nobody may write, must not need its
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from sqlalchemy import event
 from merge_core.errors import StorageError
 from search.spec.storage_url import SQLITE
 from search.storage.bulk import BulkStorage
+from search.storage.file_systems import network_of
 
 WAIT = 5.0  # seconds that SQLite itself waits for a lock; then it is tried again, with a notice
 
@@ -30,16 +32,20 @@ class SqliteStorage(BulkStorage):
     Args:
         file: The database.
         options: Of ``sqlite3.connect``.
+        create: Make Optuna's tables where there are none.
     """
 
-    def __init__(self, file: Path, options: dict[str, Any]) -> None:
+    def __init__(self, file: Path, options: dict[str, Any], *, create: bool) -> None:
         self._door = _Door(file, options)
-        super().__init__(f"{SQLITE}any.db", {"creator": self._door.connected})
+        super().__init__(f"{SQLITE}any.db", {"creator": self._door.connected}, create=create)
         self._door.known = file.stat().st_ino
         event.listen(self.engine, "begin", self._door.check)
 
-    def taken(self) -> None:
-        """Begin a log, with the next connection."""
+    def taken(self, told: Callable[[str], None]) -> None:
+        """Begin a log, with the next connection, where the machine's own disk has it."""
+        if kind := network_of(self._door.file):
+            told(f"lies on a network ({kind}), so it has no write-ahead log, and writing is slower")
+            return
         self._door.logs = True
         self.engine.dispose()
 

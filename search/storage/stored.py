@@ -189,7 +189,7 @@ class Stored:
         """Make ready to write much."""
         backend: Any = getattr(self._study._storage, "_backend", None)
         if hasattr(backend, "taken"):
-            self._done("written", backend.taken)
+            self._done("written", lambda: backend.taken(self.guard.told))
 
     def release(self) -> None:
         """Leave the storage as whoever opens it next wants to find it, if that can be done."""

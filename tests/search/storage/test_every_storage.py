@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, inspect
 from sqlalchemy.orm import Session
 
-from merge_core.errors import MergeError, StorageError
+from merge_core.errors import MergeError, StorageError, UnknownNameError
 from merge_core.recipe.schema import Recipe, Source
 from search.report.select import choose
 from search.report.summarize import summarize
@@ -334,6 +335,16 @@ def test_a_proxy_that_does_not_answer_is_not_waited_for_for_ever(
         grpc_proxy.send(signal.SIGCONT)
     monkeypatch.undo()
     assert record._stored.attributes() == {}
+
+
+@pytest.mark.parametrize("kind", ["postgres", "mariadb"])
+def test_who_reads_makes_no_tables(kind: str, place: Place) -> None:
+    url = place(kind)
+    with pytest.raises(UnknownNameError, match=r": holds no studies; `mergetune run` the study"):
+        open_record(url)
+    engine = create_engine(url)
+    assert inspect(engine).get_table_names() == []
+    engine.dispose()
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg2"])

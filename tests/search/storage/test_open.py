@@ -109,7 +109,7 @@ def remote(tmp_path, monkeypatch):
     import optuna
 
     class Storage(optuna.storages.RDBStorage):
-        def __init__(self, url, how):
+        def __init__(self, url, how, *, create):
             super().__init__(f"sqlite:///{tmp_path / 'remote.db'}")
 
     monkeypatch.setattr(bulk, "BulkStorage", Storage)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from merge_core.errors import UnknownNameError
 from merge_core.recipe.schema import Recipe, Source
-from search.storage import stored
+from search.storage import sqlite, stored
+from search.storage.file_systems import network_of
 from search.storage.open import open_record
 from search.storage.study_record import Record
 from search.trial.trial import Trial
@@ -107,3 +109,52 @@ def test_a_file_that_another_program_locks_for_a_while_is_waited_for_with_a_noti
     freed.join()
     assert [line.partition("study.db?timeout=0.05: ")[2][:5] for line in said] == ["away ", "back "]
     assert len(open_record(record.url, "toy").trials) == 1
+
+
+MOUNTS = """/dev/sda1 / ext4 rw 0 0
+server:/home /home nfs4 rw 0 0
+/dev/sdb1 /home/me/scratch\\040disk xfs rw 0 0
+fast@o2ib:/work /work lustre rw 0 0
+tmpfs /work2 tmpfs rw 0 0
+broken
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("/data/study.db", ""),
+        ("/home/me/results/study.db", "nfs4"),
+        ("/home/me/scratch disk/study.db", ""),
+        ("/work/study.db", "lustre"),
+        ("/work2/study.db", ""),
+    ],
+)
+def test_a_networks_file_system_is_known(file: str, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "mounts").write_text(MOUNTS)
+    assert network_of(Path(file), tmp_path / "mounts") == kind
+    assert network_of(Path(file), tmp_path / "none") == ""
+
+
+def test_a_file_on_a_network_has_no_log_and_that_is_told(
+    record: Record, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "network_of", lambda _: "nfs4")
+    said: list[str] = []
+    with (remote := open_record(record.url, "toy", create=True, notice=said.append)).writing():
+        remote.add(trial(0), {})
+        assert mode(file) == "delete"
+    assert said == [f"storage {record.url}: {NO_LOG}"]
+
+
+NO_LOG = "lies on a network (nfs4), so it has no write-ahead log, and writing is slower"
+
+
+def test_a_database_of_something_else_is_not_written_by_who_reads_it(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "other.db") as connection:
+        connection.execute("CREATE TABLE mine (x)")
+    connection.close()
+    before = (tmp_path / "other.db").read_bytes()
+    with pytest.raises(UnknownNameError, match=r"other\.db: holds no studies; `mergetune run` the"):
+        open_record(f"sqlite:///{tmp_path}/other.db")
+    assert (tmp_path / "other.db").read_bytes() == before
