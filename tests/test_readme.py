@@ -14,7 +14,14 @@ from search.spec.study_file import StudyFile
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "dev/LOG.md")
+DOCUMENTS = (
+    "README.md",
+    "STUDIES.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "dev/LOG.md",
+)
 
 
 def test_every_command_of_the_readme_exists():
