@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from merge_core.errors import ParameterError
 from merge_core.recipe.model_reference import Reference, parse
-from search.storage.about import ABOUT
+from search.storage.about import ABOUT, ITEMS
 from search.storage.study_record import SAMPLES
 from search.storage.trial_codec import OPTIONAL
 
@@ -93,6 +93,8 @@ class Portable:
         for key, value in found.items():
             if key == ABOUT:
                 made[key] = {**self.plain(value), "study": self._study, "folder": HERE}
+            elif key == ITEMS:
+                made[key] = value  # packed
             elif key == SAMPLES:
                 made[key] = self._heard(value)
             elif key == "summary":

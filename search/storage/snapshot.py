@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from merge_core.errors import StorageError
+from search.storage.chunks import cut, joined
 from search.storage.stored import Guard
 from search.storage.study_record import Record
 
@@ -31,7 +33,7 @@ class Change(Protocol):
 
 @dataclass(frozen=True)
 class Contents:
-    """A study as its storage holds it.
+    """A study as its storage holds it, with what was cut put together.
 
     The attributes are read first: what was measured of a trial later stands there, so a study that
     runs meanwhile has at most more trials than these know of, as one that was killed.
@@ -50,8 +52,13 @@ class Contents:
             StorageError: It cannot be read.
         """
         stored = record.stored
-        attributes = stored.attributes()
-        return cls(record.name, record.objectives, attributes, tuple(stored.trials()))
+        try:
+            attributes = joined(stored.attributes())
+            trials = tuple(_with(x, joined(x.user_attrs)) for x in stored.trials())
+        except ValueError as error:
+            where = f"study {record.name!r} in {record.url}"
+            raise StorageError(f"{where} is damaged: {error}") from error
+        return cls(record.name, record.objectives, attributes, trials)
 
 
 def write(contents: Contents, file: Path, change: Change) -> None:
@@ -73,8 +80,8 @@ def write(contents: Contents, file: Path, change: Change) -> None:
         ways = [optuna.study.StudyDirection.MAXIMIZE] * contents.objectives
         study = optuna.create_study(storage=storage, study_name=contents.name, directions=ways)
         found = change.attributes({k: x for k, x in contents.attributes.items() if k != WRITER})
-        for key in sorted(found):
-            study.set_user_attr(key, found[key])
+        for key, value in cut({key: found[key] for key in sorted(found)}).items():
+            study.set_user_attr(key, value)
         for trial in contents.trials:
             study.add_trial(_in_order(change.trial(trial)))
         storage.engine.dispose()
@@ -83,9 +90,14 @@ def write(contents: Contents, file: Path, change: Change) -> None:
 
 def _in_order(trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
     """Return a trial whose attributes stand in an order that no storage decides."""
-    made = copy.copy(trial)
-    made.user_attrs = dict(sorted(trial.user_attrs.items()))
+    made = _with(trial, cut(dict(sorted(trial.user_attrs.items()))))
     made.system_attrs = dict(sorted(trial.system_attrs.items()))
+    return made
+
+
+def _with(trial: optuna.trial.FrozenTrial, attributes: dict[str, Any]) -> optuna.trial.FrozenTrial:
+    made = copy.copy(trial)
+    made.user_attrs = attributes
     return made
 
 

@@ -21,8 +21,10 @@ from search.bundle.texts import allowed_by, licence_of
 from search.bundle.write import write
 from search.run.resume import about_of, open_for
 from search.spec.study_file import StudySpec
+from search.storage import chunks
 from search.storage.locate import open_study
 from search.storage.open import open_record
+from search.trial.trial import Measurement
 from tests.search import toy
 
 Study = Callable[..., StudySpec]
@@ -52,6 +54,26 @@ def test_a_bundle_is_the_study_trial_by_trial(searched: StudySpec, tmp_path: Pat
     assert record.distributions == before.distributions
     assert spec.template == searched.template
     assert record.name == before.name
+
+
+def test_what_is_cut_in_the_storage_is_whole_in_a_bundle_and_names_no_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "MOST", 200)  # nearly everything is
+    spec = toy.spec_of(toy.SHORT, tmp_path / "long")
+    spec.folder.mkdir(exist_ok=True)
+    spec.folder.joinpath("study.yaml").write_text(toy.SHORT)
+    record = toy.searched(spec)
+    failed = replace(record.trials[0], number=len(record.trials), state="failed", value=None)
+    path = f"{tmp_path}/secret/file.py"
+    record.add(
+        replace(failed, error=f"File {path!r}\n" * 20, measured={"search": Measurement()}), {}
+    )
+    bundled(spec, out := tmp_path / "toy.zip")
+    _, again = open_study(str(out))
+    assert again.trials[:-1] == record.trials[:-1]
+    assert str(tmp_path) not in (again.trials[-1].error or str(tmp_path))
+    assert all(again.item_ids(pool) == record.item_ids(pool) for pool in ("search", "report"))
 
 
 def test_the_manifest_has_the_digest_of_every_file_and_of_every_parent(
@@ -236,10 +258,10 @@ def test_texts_whose_tasks_cannot_be_opened_are_an_error_that_says_what_to_do(
 def test_a_password_in_a_stored_study_file_is_not_in_a_bundle(study: Study, tmp_path: Path) -> None:
     spec = study()
     record = open_for(spec)
-    about = about_of(spec, toy.Toy(spec))
+    about = about_of(spec, bench := toy.Toy(spec))
     about["study"] = {**about["study"], "storage": "postgresql://me:secret@host/db"}
     with record.writing():
-        record.begin({**about, "folder": ".."})
+        record.begin({**about, "folder": ".."}, bench.tasks.item_ids())
     write(spec.storage, out := tmp_path / "toy.zip", texts=False)
     with zipfile.ZipFile(out) as archive:
         assert not [n for n in archive.namelist() if b"secret" in archive.read(n)]
