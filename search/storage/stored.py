@@ -157,7 +157,7 @@ class Stored:
         def add() -> None:
             if tried and self._is_stored(trial):
                 return  # what seemed to fail had not
-            self._check_count(number)
+            self.check_count(number)
             tried.append(True)
             try:
                 self._study.add_trial(trial)
@@ -167,7 +167,7 @@ class Stored:
 
         self._done("written", add)
         if self._counting is None:  # else two that add at once are told apart in the transaction
-            self._check_count(number + 1)
+            self.check_count(number + 1)
 
     def _is_stored(self, trial: optuna.trial.FrozenTrial) -> bool:
         stored = self.trials()
@@ -176,7 +176,15 @@ class Stored:
         last = stored[-1]
         return (last.state, last.params, last.values) == (trial.state, trial.params, trial.values)
 
-    def _check_count(self, number: int) -> None:
+    def check_count(self, number: int) -> None:
+        """Refuse to go on where another process has written the study.
+
+        Args:
+            number: Of the trials that this process knows of.
+
+        Raises:
+            MergeError: There are more, or fewer.
+        """
         stored = self._count()
         if stored != number:
             raise MergeError(

@@ -52,7 +52,7 @@ class Record:
         self._stored = Stored(study, guard or Guard(url))
         self.url = url
         self._lease: Lease | None = None
-        self._attributes = Attributes(self._stored, self._damaged, self._check_lease)
+        self._attributes = Attributes(self._stored, self._damaged, self._check_alone)
         self._about: dict[str, Any] | None = None
         self._ids: Ids | None = None
         self._read()
@@ -329,6 +329,12 @@ class Record:
                     self._store_measured(pool, trial.number, found)
         if self.summary != summary:
             self._attributes.set("summary", dict(summary))
+
+    def _check_alone(self) -> None:
+        """Refuse to write where another process does: it has the lease, or has added a trial."""
+        self._check_lease()
+        if self._lease is not None:
+            self._stored.check_count(len(self.trials))
 
     def _check_lease(self) -> None:
         if self._lease is not None:

@@ -146,6 +146,23 @@ def test_who_lost_the_lease_writes_nothing_more(record: Record, write: str) -> N
     assert (len(stored(record).trials), set(stored(record).user_attrs)) == (1, set())
 
 
+@pytest.mark.parametrize("write", ["scores", "about", "summary"])
+def test_a_trial_that_another_added_without_a_lease_is_noticed_before_every_write(
+    record: Record, write: str
+) -> None:
+    with record.writing():
+        record.add(trial(0), {})
+        stored(record).add_trial(optuna.trial.create_trial(value=0.5))
+        writes = {
+            "scores": lambda: record.add_measured("select", 0, Measurement({"a": [0.5]})),
+            "about": lambda: record.begin({"format": 1}),
+            "summary": lambda: record.finish({"format": 1}),
+        }
+        with pytest.raises(MergeError, match="has 2 trials where this run has stored 1: another"):
+            writes[write]()
+    assert set(stored(record).user_attrs) == set()
+
+
 def test_a_lease_that_another_wrote_over_at_the_same_moment_is_refused(
     record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
