@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +115,17 @@ def test_what_is_long_or_is_no_ascii_comes_back(kind: str, place: Place) -> None
     record = open_record(place(kind), "Große 学 🙂 %20 {0}", create=True)
     text = "é🙂\\%{}'\"\n" * 1000
     record._stored.set("long", text)
+    stream = random.Random(0)
+    graded = Measurement({"t": [stream.gauss(0, 1) for _ in range(20_000)]}, {"build": 1.0})
+    record.add(replace(TRIAL, measured={"search": graded}, error=text * 9), {})
+    record.add_measured("select", 0, graded)
+    for value in (text * 5, text * 9):
+        record.finish({"text": value})
     again = open_record(record._stored.guard.url.replace("***", QUOTED), record.name)
     assert again._stored.attributes()["long"] == text
+    assert again.trials == record.trials
+    assert again._stored.trials()[0].duration == timedelta(seconds=1)
+    assert again.summary == {"text": text * 9}
 
 
 def lose_an_answer(kind: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
