@@ -23,6 +23,7 @@ from search.storage import stored
 from search.storage.lease import WRITER
 from search.storage.locate import open_study, winner
 from search.storage.open import open_record
+from search.storage.packed import packed_scores
 from tests.search import toy
 
 Change = Callable[[sqlite3.Connection], object]
@@ -74,6 +75,9 @@ DAMAGED = [
     *[("trial", "weights_digest", x) for x in (None, 1, [], {}, "{broken")],
     *[("trial", key, x) for key in ("stderr",) for x in ("text", [], "{broken")],
     ("trial", "scores", {"gain": [0.5]}),
+    ("trial", "scores", packed_scores({"gain": [0.5] * 4})),
+    ("trial", "scores", {"items": {"gain": 5}, "float64": "eNpjYAACAAAFAAE"}),
+    ("trial", "scores", {"chunks": 2, "digest": "00ff"}),
     ("trial", "scores", {"gain": [0.5, 0.5, 0.5, 0.5, "x"]}),
     *[("study", key, x) for key in ("mergetune", "select:1") for x in KINDS],
     ("study", "summary", "{broken"),
