@@ -26,6 +26,7 @@ from search.storage.locate import open_study
 from search.storage.open import open_record
 from search.trial.trial import Measurement
 from tests.search import toy
+from tests.servers import Server
 
 Study = Callable[..., StudySpec]
 
@@ -302,3 +303,21 @@ def test_the_digest_of_a_renamed_winner_is_that_of_its_recipe(study: Study, tmp_
     assert now != digest
     assert found.stored.attributes()["noted"] == {"recipe_digest": now}
     assert replace(found.trial(5), recipe=record.trial(5).recipe) == record.trial(5)
+
+
+@pytest.mark.slow
+def test_a_study_on_a_server_is_a_file_without_its_password(
+    postgres: Server, tmp_path: Path
+) -> None:
+    url = postgres.database()
+    spec = toy.spec_of(f"{toy.STUDY}storage: {url}\n", tmp_path / "study")
+    answers = iter([False, False, True])
+    record = toy.searched(spec, stop=lambda: next(answers))
+    write(url, out := tmp_path / "toy.zip", texts=False)
+    assert open_study(str(out))[1].trials == record.trials
+    with zipfile.ZipFile(out) as archive:
+        for name in archive.namelist():
+            data = archive.read(name)
+            assert b"SECRET" not in data, name
+            assert b"postgresql" not in data, name
+            assert str(tmp_path).encode() not in data, name

@@ -67,8 +67,7 @@ def compared(a: Record, b: Record) -> Comparison:
 
 
 def ids(record: Record, task: str, *pools: str) -> list[str]:
-    assert record.about is not None
-    return [id_ for pool in pools for id_ in record.about["pools"][pool][task]]
+    return [id_ for pool in pools for id_ in record.item_ids(pool)[task]]
 
 
 def report_scores(record: Record, task: str) -> dict[str, float]:
