@@ -58,7 +58,14 @@ class Bundled:
         return {"out": str(self.out), "bytes": self.out.stat().st_size, **self.manifest}
 
 
-def write(study: str, out: Path, *, overwrite: bool = False, texts: bool = True) -> Bundled:
+def write(
+    study: str,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    texts: bool = True,
+    name: str | None = None,
+) -> Bundled:
     """Write a study's bundle.
 
     Args:
@@ -66,6 +73,7 @@ def write(study: str, out: Path, *, overwrite: bool = False, texts: bool = True)
         out: The file to make, ``....zip``.
         overwrite: Replace a bundle that is there.
         texts: Whether texts of items, and the files that they come from, go along.
+        name: Of the study, where its storage holds several.
 
     Raises:
         MergeError: The study has not begun, or what it needs cannot be read.
@@ -73,7 +81,7 @@ def write(study: str, out: Path, *, overwrite: bool = False, texts: bool = True)
         OutputError: The bundle cannot be written.
     """
     _check_place(out, overwrite=overwrite)
-    spec, record = open_study(study)
+    spec, record = open_study(study, name)
     contents = snapshot.Contents.of(record)
     items = texts_of(record, spec, wanted=texts)
     inputs = inputs_of(spec, record.name, texts=texts)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from search.bundle import write as bundles
-from search.options import Json, Plugins, SendKeys, Study, TrustTasks
+from search.options import Json, Name, Plugins, SendKeys, Study, TrustTasks
 from search.views.answers import answer
 
 Zip = Annotated[Path, typer.Argument(metavar="OUT.zip", help="The file to make.")]
@@ -24,13 +24,14 @@ def bundle(
     out: Zip,
     overwrite: Replace = False,
     no_texts: NoTexts = False,
+    name: Name = None,
     plugin: Plugins = None,
     trust_tasks: TrustTasks = False,
     send_key: SendKeys = None,
     as_json: Json = False,
 ) -> None:
     """Put a study into one file: database, study file, tasks, items, report; no weights."""
-    made = bundles.write(study, out, overwrite=overwrite, texts=not no_texts)
+    made = bundles.write(study, out, overwrite=overwrite, texts=not no_texts, name=name)
     answer(as_json, made.plain(), lambda: _show(made))
 
 

@@ -67,8 +67,12 @@ def is_bundle(study: str | Path) -> bool:
     return text.endswith(ENDING) and "://" not in text and not Path(text).is_dir()
 
 
-def opened(bundle: Path) -> tuple[Record, Any]:
+def opened(bundle: Path, name: str | None = None) -> tuple[Record, Any]:
     """Open a bundle's study for reading; it lies in a folder that goes with the record.
+
+    Args:
+        bundle: The file.
+        name: Of its study, if it must have one.
 
     Returns:
         The record, and what the study file says.
@@ -79,7 +83,7 @@ def opened(bundle: Path) -> tuple[Record, Any]:
     folder = Path(tempfile.mkdtemp(prefix="mergetune-bundle-"))
     try:
         unpack(bundle, folder)
-        record, said = _opened(bundle, folder)
+        record, said = _opened(bundle, folder, name)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -87,9 +91,9 @@ def opened(bundle: Path) -> tuple[Record, Any]:
     return record, said
 
 
-def _opened(bundle: Path, folder: Path) -> tuple[Record, Any]:
+def _opened(bundle: Path, folder: Path, name: str | None) -> tuple[Record, Any]:
     try:
-        record = open_record(f"sqlite:///{folder / DATABASE}")
+        record = open_record(f"sqlite:///{folder / DATABASE}", name)
         return record, read_document(folder / STUDY).data
     except MergeError as error:
         why = str(error).partition("\n")[0].replace(f"{folder}/", "")

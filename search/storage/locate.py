@@ -37,7 +37,7 @@ def open_study(study: str, name: str | None = None) -> tuple[StudySpec, Record]:
         MergeError: There is no such study, or it has not begun.
     """
     if archive.is_bundle(study):
-        return _of_bundle(Path(study))
+        return _of_bundle(Path(study), name)
     if "://" in study and not Path(study).exists():
         record = open_record(plain_url(filled, study), name)
     else:
@@ -81,8 +81,8 @@ def in_place(study: str, tell: Callable[[str], None]) -> str:
     return str(folder)
 
 
-def _of_bundle(bundle: Path) -> tuple[StudySpec, Record]:
-    record, file = archive.opened(bundle)
+def _of_bundle(bundle: Path, name: str | None = None) -> tuple[StudySpec, Record]:
+    record, file = archive.opened(bundle, name)
     about = record.about
     if about is not None:
         if about["folder"] != "." or file != about["study"]:

@@ -305,6 +305,35 @@ def test_the_digest_of_a_renamed_winner_is_that_of_its_recipe(study: Study, tmp_
     assert replace(found.trial(5), recipe=record.trial(5).recipe) == record.trial(5)
 
 
+def test_a_name_says_which_study_of_a_storage_is_bundled(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        text = toy.STUDY.replace("name: toy", f"name: {name}")
+        text += f"storage: sqlite:///{tmp_path / 'both.db'}\n"
+        answers = iter([False, False, True])
+        toy.searched(toy.spec_of(text, tmp_path / name), stop=lambda answers=answers: next(answers))
+    url, out = f"sqlite:///{tmp_path / 'both.db'}", tmp_path / "two.zip"
+    write(url, out, texts=False, name="two")
+    assert open_study(str(out))[1].name == "two"
+    assert open_study(str(out), "two")[1].name == "two"
+    with pytest.raises(MergeError, match="no study 'one'"):
+        open_study(str(out), "one")
+
+
+def test_a_study_in_a_journal_is_a_bundle_like_any_other(tmp_path: Path) -> None:
+    made = []
+    for kind in ("sqlite", "journal"):
+        folder = tmp_path / kind
+        spec = toy.spec_of(f"{toy.STUDY}storage: {kind}:///{folder / 'study.x'}\n", folder)
+        folder.mkdir()
+        (folder / "study.yaml").write_text(f"{toy.STUDY}storage: {kind}:///study.x\n")
+        answers = iter([False, False, True])
+        toy.searched(spec, stop=lambda answers=answers: next(answers))
+        write(str(folder), folder / "toy.zip", texts=False)
+        made.append(open_study(str(folder / "toy.zip"))[1])
+    assert toy.kept(made[0].trials) == toy.kept(made[1].trials)
+    assert made[0].item_ids("report") == made[1].item_ids("report")
+
+
 @pytest.mark.slow
 def test_a_study_on_a_server_is_a_file_without_its_password(
     postgres: Server, tmp_path: Path
