@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ ITEMS, RECIPES = "items.jsonl.gz", "recipes"
 OURS = {STUDY, DATABASE, MANIFEST, ITEMS, RECIPES, "results", "summary.json", "report.html"}
 OURS |= {"report.md", f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal"}
 OUTSIDE = "files"  # the folder of what is outside of the study's own
+ANOTHER = "another-study"  # in place of a prior's place; what was taken over is in the database
 STORAGE = f"sqlite:///{DATABASE}"
 
 
@@ -41,12 +42,13 @@ class Inputs:
     outside: dict[str, str] = field(default_factory=dict)
 
 
-def inputs_of(spec: StudySpec, name: str, *, texts: bool) -> Inputs:
+def inputs_of(spec: StudySpec, name: str, recipes: Iterable[Recipe], *, texts: bool) -> Inputs:
     """Return what goes along with a study.
 
     Args:
         spec: The study as it is stored.
         name: Of the study.
+        recipes: Of its trials; the routers that were trained for them are nowhere else.
         texts: Whether files that items come from go along.
 
     Raises:
@@ -55,6 +57,7 @@ def inputs_of(spec: StudySpec, name: str, *, texts: bool) -> Inputs:
     found = Inputs({"name": name, **copy.deepcopy(dict(spec.data)), "storage": STORAGE})
     found.data["name"] = name
     _score(spec, found, texts)
+    _routers(spec, found, recipes)
     _recipes(spec, found)
     _search(found)
     return found
@@ -68,6 +71,11 @@ def _score(spec: StudySpec, found: Inputs, texts: bool) -> None:
         places = {key: _place(value, found) for key, value in named.items()}
         for one in score.plugin.inputs(score.options, spec.folder):
             here = _inside(one, roots[one.key], places[one.key], spec.folder)
+            if Path(here).parts[0] in OURS:
+                raise MergeError(
+                    f"{one.file}: is called as a file of the bundle's own is, {here}; give it "
+                    "another name, or put it into a folder"
+                )
             if one.data and not texts:
                 found.left[here] = "holds texts of items, and these were not asked for"
             else:
@@ -96,6 +104,16 @@ def _inside(one: Input, root: Path, place: str, folder: Path) -> str:
         f"{one.file}: is needed by what {one.key} names, and outside of it; a bundle has files in "
         "or below that folder only, so move it there"
     )
+
+
+def _routers(spec: StudySpec, found: Inputs, recipes: Iterable[Recipe]) -> None:
+    for gates in {recipe.moe.gates for recipe in recipes if recipe.moe} - {None}:
+        assert gates is not None
+        file, name = spec.folder / gates, Path(gates).as_posix()
+        if leads_out(name) or not file.is_file():
+            found.left[Path(name).name] = "routers of a trial, not inside the study's folder"
+        else:
+            found.files[name] = file
 
 
 def _recipes(spec: StudySpec, found: Inputs) -> None:
@@ -129,7 +147,8 @@ def _search(found: Inputs) -> None:
         engine.pop("cache", None)
     if isinstance(search, dict) and isinstance(search.get("prior"), str):
         prior = search["prior"]
-        search["prior"] = Path(prior).name if "://" not in prior else "another-study"
+        name = Path(prior).name
+        search["prior"] = ANOTHER if "://" in prior or leads_out(name) or not name else name
 
 
 def absolute_paths(data: Any, path: str = "") -> Iterator[tuple[str, str]]:

@@ -11,7 +11,8 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from io import BytesIO
@@ -21,7 +22,7 @@ from typing import Any
 import yaml
 
 from merge_core.atomic_write import make_whole
-from merge_core.errors import MergeError, OutputExistsError, ParameterError
+from merge_core.errors import MergeError, OutputError, OutputExistsError, ParameterError
 from merge_core.json_text import json_text
 from merge_core.recipe.schema import Recipe
 from search.bundle.inputs import ITEMS, RECIPES, Inputs, absolute_paths, inputs_of, recipe_files
@@ -32,7 +33,7 @@ from search.report.files import SUMMARY
 from search.report.page.found import Found
 from search.spec.study_file import StudySpec
 from search.storage import snapshot
-from search.storage.archive import DATABASE, ENDING, FORMAT, MANIFEST, STUDY, holds_manifest
+from search.storage.archive import DATABASE, ENDING, FORMAT, MANIFEST, STUDY, check, holds_manifest
 from search.storage.locate import open_study
 from search.storage.open import open_record
 from search.storage.study_record import Record
@@ -84,7 +85,7 @@ def write(
     spec, record = open_study(study, name)
     contents = snapshot.Contents.of(record)
     items = texts_of(record, spec, wanted=texts)
-    inputs = inputs_of(spec, record.name, texts=texts)
+    inputs = inputs_of(spec, record.name, (t.recipe for t in record.trials), texts=texts)
     change = _change(spec, record, inputs, items)
     inputs.data = change.plain(inputs.data)
     found = next(absolute_paths(inputs.data), None)
@@ -93,18 +94,31 @@ def write(
             f"{found[0]}: names {found[1]}, which is on this machine only; write it relative to "
             "the study file"
         )
-    with tempfile.TemporaryDirectory(prefix="mergetune-bundle-") as temporary:
-        folder = Path(temporary) / "bundle"
-        folder.mkdir()
-        portable = change.with_study(inputs.data)
+    portable = change.with_study(inputs.data)
+    with _built(out) as (folder, beside):
         snapshot.write(contents, folder / DATABASE, portable)
         _write_inputs(folder, spec, inputs, portable)
         _write_items(folder / ITEMS, items.rows)
-        _write_results(folder, Path(temporary) / DATABASE)
+        _write_results(folder, beside / DATABASE)
         manifest = _manifest(folder, record, portable, inputs, items)
         (folder / MANIFEST).write_text(json_text(manifest) + "\n", encoding="utf-8")
         make_whole(out, lambda part: _zip(folder, part))
     return Bundled(out, manifest)
+
+
+@contextmanager
+def _built(out: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield an empty folder for what goes in, and the one above it; both go."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="mergetune-bundle-") as temporary:
+            folder = Path(temporary) / "bundle"
+            folder.mkdir()
+            yield folder, Path(temporary)
+    except OSError as error:
+        if isinstance(error, MergeError):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        raise OutputError(f"{out}: cannot be written: {error.strerror}{where}") from error
 
 
 def _check_place(out: Path, *, overwrite: bool) -> None:
@@ -209,9 +223,11 @@ def _manifest(
 
 
 def _zip(folder: Path, out: Path) -> None:
+    """Write the bundle; what nobody could open is refused by whoever writes it."""
     with zipfile.ZipFile(out, "w") as archive:
         for file in sorted(file for file in folder.rglob("*") if file.is_file()):
             entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), LONG_AGO)
             entry.compress_type, entry.create_system = zipfile.ZIP_DEFLATED, 3  # Unix
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, file.read_bytes(), compresslevel=9)
+    check(out)

@@ -154,6 +154,16 @@ def unpack(bundle: Path, folder: Path) -> None:
         _write(folder / MANIFEST, [_text_of(archive, bundle)])
 
 
+def check(bundle: Path) -> None:
+    """Refuse a bundle that could not be opened, as far as its list of files says.
+
+    Raises:
+        StorageError: It could not.
+    """
+    with _archive(bundle) as archive:
+        _manifest(archive, bundle)
+
+
 @contextmanager
 def _archive(bundle: Path) -> Iterator[zipfile.ZipFile]:
     """Open a zip file whose entries are what a bundle's may be."""

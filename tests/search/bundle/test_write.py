@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
@@ -15,13 +16,16 @@ from typing import Any
 import optuna
 import pytest
 
-from merge_core.errors import MergeError, OutputExistsError, ParameterError
+from merge_core.errors import MergeError, OutputError, OutputExistsError, ParameterError
+from merge_core.recipe import read as recipe_reader
+from search.bundle.inputs import inputs_of
 from search.bundle.portable import Portable, renamed, without_places
 from search.bundle.texts import allowed_by, licence_of
 from search.bundle.write import write
 from search.run.resume import about_of, open_for
+from search.spec.inside import leads_out
 from search.spec.study_file import StudySpec
-from search.storage import chunks
+from search.storage import archive, chunks
 from search.storage.locate import open_study
 from search.storage.open import open_record
 from search.trial.trial import Measurement
@@ -43,8 +47,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> StudySpec:
 def bundled(spec: StudySpec, out: Path, **how: Any) -> dict[str, bytes]:
     """Bundle a toy study, whose tasks cannot be opened; return name -> bytes."""
     write(str(spec.folder), out, texts=False, **how)
-    with zipfile.ZipFile(out) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(out) as source:
+        return {name: source.read(name) for name in source.namelist()}
 
 
 def test_a_bundle_is_the_study_trial_by_trial(searched: StudySpec, tmp_path: Path) -> None:
@@ -164,8 +168,8 @@ def test_absolute_paths_of_models_files_and_errors_are_not_in_a_bundle(
 
 def test_a_bundle_goes_on_where_its_study_was(searched: StudySpec, tmp_path: Path) -> None:
     bundled(searched, tmp_path / "toy.zip")
-    with zipfile.ZipFile(tmp_path / "toy.zip") as archive:
-        archive.extractall(tmp_path / "toy")
+    with zipfile.ZipFile(tmp_path / "toy.zip") as source:
+        source.extractall(tmp_path / "toy")
     again = toy.spec_of((tmp_path / "toy" / "study.yaml").read_text(), tmp_path / "toy", trials=8)
     record = toy.searched(again)
     assert len(record.trials) == len(open_study(str(searched.folder))[1].trials) + 2
@@ -264,9 +268,9 @@ def test_a_password_in_a_stored_study_file_is_not_in_a_bundle(study: Study, tmp_
     with record.writing():
         record.begin({**about, "folder": ".."}, bench.tasks.item_ids())
     write(spec.storage, out := tmp_path / "toy.zip", texts=False)
-    with zipfile.ZipFile(out) as archive:
-        assert not [n for n in archive.namelist() if b"secret" in archive.read(n)]
-        assert not [n for n in archive.namelist() if b"postgresql" in archive.read(n)]
+    with zipfile.ZipFile(out) as source:
+        assert not [n for n in source.namelist() if b"secret" in source.read(n)]
+        assert not [n for n in source.namelist() if b"postgresql" in source.read(n)]
 
 
 def test_the_database_of_a_bundle_is_an_optuna_study(searched: StudySpec, tmp_path: Path) -> None:
@@ -344,9 +348,81 @@ def test_a_study_on_a_server_is_a_file_without_its_password(
     record = toy.searched(spec, stop=lambda: next(answers))
     write(url, out := tmp_path / "toy.zip", texts=False)
     assert open_study(str(out))[1].trials == record.trials
-    with zipfile.ZipFile(out) as archive:
-        for name in archive.namelist():
-            data = archive.read(name)
+    with zipfile.ZipFile(out) as source:
+        for name in source.namelist():
+            data = source.read(name)
             assert b"SECRET" not in data, name
             assert b"postgresql" not in data, name
             assert str(tmp_path).encode() not in data, name
+
+
+def test_files_that_are_called_as_the_bundles_own_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    folder.mkdir()
+    rows = "".join(f'{{"q": "{i}?", "answer": "{i}"}}\n' for i in range(9))
+    (folder / "summary.json").write_text(rows)
+    (folder / "own.jsonl").write_text(rows)
+    for file, refused in (("summary.json", False), ("../study/own.jsonl", False), (".", True)):
+        entry = {"evaluator": "exact_match", "file": file, "prompt": "{{ q }}"}
+        text = f"{toy.STUDY.partition('score:')[0]}score:\n  - {json.dumps(entry)}\n"
+        spec = toy.spec_of(text, folder)
+        if refused:
+            with pytest.raises(MergeError, match=r"is called as a file of the bundle's own"):
+                inputs_of(spec, "toy", [], texts=True)
+        else:
+            found = inputs_of(spec, "toy", [], texts=True)
+            name = f"files/1/{Path(file).name}"
+            assert found.files == {name: folder / file}
+            assert found.data["score"][0]["file"] == name
+
+
+def test_routers_that_were_trained_go_along(tmp_path: Path) -> None:
+    spec = toy.spec_of(toy.STUDY, tmp_path)
+    (tmp_path / "results" / "gates").mkdir(parents=True)
+    (tmp_path / "results" / "gates" / "ab.safetensors").write_bytes(b"routers")
+    experts = [{"source_model": "org/one"}, {"source_model": "org/two"}]
+    moe = {"gate_mode": "trained", "experts": experts}
+    recipes = []
+    for gates in ("results/gates/ab.safetensors", "results/gates/gone.safetensors"):
+        plain = {
+            "merge_method": "linear",
+            "models": [{"model": "org/one", "parameters": {"weight": 1}}],
+        }
+        problems: list[Any] = []
+        made = recipe_reader.parse({**plain, "moe": {**moe, "gates": gates}}, "recipe", problems)
+        assert made is not None, problems
+        recipes.append(made)
+    found = inputs_of(spec, "toy", recipes, texts=True)
+    assert [*found.files] == ["results/gates/ab.safetensors"]
+    assert [*found.left] == ["gone.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "prior", ["../..", "postgresql://me:pw@host/db", "/data/other", "../other"]
+)
+def test_where_a_prior_lies_is_not_said(tmp_path: Path, prior: str) -> None:
+    spec = toy.spec_of(toy.STUDY, tmp_path, prior=prior)
+    said = inputs_of(spec, "toy", [], texts=True).data["search"]["prior"]
+    assert said in ("another-study", "other")
+    assert not leads_out(said)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    searched: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/x")
+
+    monkeypatch.setattr("search.bundle.write.shutil.copyfile", full)
+    with pytest.raises(OutputError, match="cannot be written: No space left on device"):
+        write(str(searched.folder), tmp_path / "toy.zip", texts=False)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_nobody_could_open_is_refused_when_it_is_written(
+    searched: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "MOST_BYTES", 1000)
+    with pytest.raises(MergeError, match="expected at most 1000 bytes"):
+        write(str(searched.folder), tmp_path / "toy.zip", texts=False)
+    assert not [*tmp_path.iterdir()]
