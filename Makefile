@@ -5,6 +5,7 @@
 # make fuzz         13,000 spoilt files of strangers (ARGS="--help")
 # make sweep        live = exported for every model class that can be made tiny (ARGS="--only Qwen2")
 # make soak         studies killed 40 times, on full disks and doubled, end as unbroken ones (ARGS="--kills 100 --storage sqlite")
+# make saved        run the quickstart's study anew for studies/quickstart/saved, which every machine repeats
 # make zoo          train the quickstart's models anew            make bench   print the benchmarks' ratios
 PYTHON ?= python3
 VLLM_PYTHON ?= $(PYTHON)
@@ -14,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist wo
 export HF_HUB_OFFLINE ?= 1
 export HF_DATASETS_OFFLINE ?= 1
 
-.PHONY: quickstart quickstart-moe test test-vllm check lint fast fuzz sweep soak zoo bench clean
+.PHONY: quickstart quickstart-moe saved test test-vllm check lint fast fuzz sweep soak zoo bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed" if sys.version_info < (3, 10) else 0)'
@@ -70,6 +71,9 @@ sweep: .venv/ready-dev
 
 soak: .venv/ready-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.soak $(ARGS)
+
+saved: .venv/ready
+	$(BIN)/python studies/quickstart/save.py
 
 zoo: .venv/ready
 	$(BIN)/python studies/quickstart/train.py
