@@ -64,12 +64,10 @@ def ran(
         budget: ``trials``, ``more``, ``hours``; see ``search.trial.budget.Change``.
     """
     hush_libraries()
-    study = Path(in_place(str(study), note))
-    change, accept = Change.of(**budget), accept_environment
+    study, change = Path(in_place(str(study), note)), Change.of(**budget)
+    how: dict[str, Any] = {"accept": accept_environment, "name": name}
     with ProgressLine() as progress:
-        studies.run(
-            study, progress, lambda: False, change, prior, Staff(workers), accept=accept, name=name
-        )
+        studies.run(study, progress, lambda: False, change, prior, Staff(workers), **how)
     return Study(study, name)
 
 
@@ -112,8 +110,7 @@ class Study:
         """One row a score: ``trial``, ``pool``, ``task``, ``item`` and ``score``, as stored."""
         import pandas as pd
 
-        columns = ["trial", "pool", "task", "item", "score"]
-        return pd.DataFrame(list(self._answers()), columns=columns)
+        return pd.DataFrame([*self._answers()], columns=["trial", "pool", "task", "item", "score"])
 
     @property
     def report(self) -> pd.DataFrame:

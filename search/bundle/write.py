@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,8 +22,16 @@ from typing import Any
 import yaml
 
 from merge_core.atomic_write import make_whole
-from merge_core.errors import MergeError, OutputError, OutputExistsError, ParameterError
+from merge_core.errors import (
+    MergeError,
+    OutputError,
+    OutputExistsError,
+    ParameterError,
+    Problems,
+    StorageError,
+)
 from merge_core.json_text import json_text
+from merge_core.recipe import read as recipe_reader
 from merge_core.recipe.schema import Recipe
 from search.bundle.inputs import ITEMS, RECIPES, Inputs, absolute_paths, inputs_of, recipe_files
 from search.bundle.portable import Portable, renamed
@@ -85,8 +93,9 @@ def write(
     spec, record = open_study(study, name)
     contents = snapshot.Contents.of(record)
     items = texts_of(record, spec, wanted=texts)
-    inputs = inputs_of(spec, record.name, (t.recipe for t in record.trials), texts=texts)
-    change = _change(spec, record, inputs, items)
+    recipes = _recipes_of(contents)
+    inputs = inputs_of(spec, record.name, recipes, texts=texts)
+    change = _change(spec, record, recipes, inputs, items)
     inputs.data = change.plain(inputs.data)
     found = next(absolute_paths(inputs.data), None)
     if found is not None:
@@ -132,18 +141,32 @@ def _check_place(out: Path, *, overwrite: bool) -> None:
         raise OutputExistsError(f"{out}: is not replaced, since mergetune did not write it")
 
 
-def _change(spec: StudySpec, record: Record, inputs: Inputs, items: Texts) -> Portable:
+def _recipes_of(contents: snapshot.Contents) -> list[Recipe]:
+    """Return the recipes of all trials, also of those that were settled a moment ago."""
+    problems: Problems = []
+    found = [
+        recipe_reader.parse(trial.user_attrs.get("recipe"), f"trial {trial.number}", problems)
+        for trial in contents.trials
+    ]
+    if problems:
+        raise StorageError("; ".join(f"{path}: {rule}" for path, rule in problems))
+    return [recipe for recipe in found if recipe is not None]
+
+
+def _change(
+    spec: StudySpec, record: Record, recipes: Sequence[Recipe], inputs: Inputs, items: Texts
+) -> Portable:
     """Return what changes names; the study's data are still those of this machine."""
-    recipes = [*spec.recipes.values(), *(trial.recipe for trial in record.trials)]
-    used = {name for recipe in recipes for name in recipe.references()}
+    every = [*spec.recipes.values(), *recipes]
+    used = {name for recipe in every for name in recipe.references()}
     about = record.about or {}
     names = renamed(sorted({*spec.template.references(), *about["parents"], *used}), spec.folder)
     digests = {}
     if names:
         whole = {name: names.get(name, name) for name in used}
-        for trial in record.trials:
-            mine = {name: whole[name] for name in trial.recipe.references()}
-            digests[trial.recipe.digest()] = trial.recipe.with_references(mine).digest()
+        for recipe in recipes:
+            mine = {name: whole[name] for name in recipe.references()}
+            digests[recipe.digest()] = recipe.with_references(mine).digest()
     return Portable(inputs.data, names, {**inputs.renamed, **digests}, items.silent)
 
 

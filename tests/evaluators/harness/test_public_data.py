@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from evaluators.harness.public_data import notice_of
+from evaluators.harness.public_data import notice_of, public_source
 
 
 @pytest.fixture
@@ -12,7 +12,8 @@ def loaded(standard):
 
 
 def test_a_task_of_ones_own_files_owes_nobody_a_word(standard):
-    assert standard.open("choice").notice == ""
+    task = standard.open("choice")
+    assert (task.notice, task.source) == ("", "")
 
 
 def test_a_data_set_of_the_hub_is_named_with_its_split(loaded):
@@ -20,6 +21,7 @@ def test_a_data_set_of_the_hub_is_named_with_its_split(loaded):
     said = notice_of(loaded)
     assert "all of the test split of the public benchmark org/quiz: the winner's score" in said
     assert said.count(".") == 1  # one sentence
+    assert public_source(loaded) == "org/quiz"
 
 
 def test_without_a_test_split_the_validation_split_is_named(loaded, monkeypatch):
