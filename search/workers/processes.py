@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import threading
-import time
-import traceback
 from collections.abc import Callable
-from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
-from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any
 
-from merge_core.errors import MergeError
+from search.workers.answers import Answer
 from search.workers.opening import Opening
-from search.workers.protocol import MOST_DEATHS, WorkerDiedError
+from search.workers.pool import Died, Pool
 
 _SPAWN = multiprocessing.get_context("spawn")
 END = signal.SIGUSR1  # from the coordinator alone
@@ -30,17 +27,7 @@ AT_REST = 0.5  # seconds that a process takes to end which has nothing to do
 PATIENCE = 5.0  # that it then has to end what it does, before it is killed
 
 
-class _Call(NamedTuple):
-    method: str
-    arguments: tuple[Any, ...]
-    answer: Future[Any]
-
-
-class _RemoteTraceback(Exception):
-    """Where in another process an error was raised."""
-
-
-class Processes:
+class Processes(Pool):
     """``count`` processes of this machine; see ``protocol.Workers``.
 
     Args:
@@ -49,93 +36,11 @@ class Processes:
     """
 
     def __init__(self, count: int, opening: Callable[[int], Opening]) -> None:
-        self.count, self.busy = count, 0.0
-        self._opening, self._lock = opening, threading.Lock()
-        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
-        self._processes: list[_Process | None] = [None] * count
-        self._closed = False
-        for number in range(count):
-            threading.Thread(target=self._serve, args=(number,), daemon=True).start()
-
-    def call(self, method: str, *arguments: Any) -> Future[Any]:
-        """Queue a call; see ``protocol.Workers``."""
-        answer: Future[Any] = Future()
-        self._calls.put(_Call(method, arguments, answer))
-        return answer
-
-    def close(self) -> None:
-        """End all processes."""
-        with self._lock:
-            self._closed = True
-            running = [process for process in self._processes if process is not None]
-        ends = [threading.Thread(target=process.end) for process in running]
-        for end in ends:
-            end.start()
-        for end in ends:
-            end.join()
-        for _ in range(self.count):
-            self._calls.put(None)
-
-    def _serve(self, number: int) -> None:
-        """Give one process its calls, one after the other, until all is closed."""
-        while (call := self._calls.get()) is not None and not self._closed:
-            if not call.answer.set_running_or_notify_cancel():
-                continue
-            try:
-                answer = self._answered(number, call)
-            except BaseException as error:
-                if self._closed:
-                    return
-                call.answer.set_exception(error)
-            else:
-                call.answer.set_result(answer)
-
-    def _answered(self, number: int, call: _Call) -> Any:
-        died: list[_Died] = []
-        while len(died) < MOST_DEATHS and not self._closed:
-            process = self._running(number)
-            try:
-                process.wait_until_open()
-                begun = time.perf_counter()
-                try:
-                    return process.ask(call.method, call.arguments)
-                finally:
-                    self._count(time.perf_counter() - begun)
-            except _Died as death:
-                died.append(death)
-                self._processes[number] = None
-        raise WorkerDiedError(
-            f"{len(died)} worker processes ended one after the other {died[-1].when}: {died[-1]}"
-        )
-
-    def _running(self, number: int) -> _Process:
-        process = self._processes[number]
-        if process is None:
-            process = _Process(self._opening(number))
-            with self._lock:
-                self._processes[number] = process
-            if self._closed:
-                process.end()
-        return process
-
-    def _count(self, seconds: float) -> None:
-        with self._lock:
-            self.busy += seconds
-
-
-class _Died(Exception):
-    """A process ended; ``when`` it did in words."""
-
-    def __init__(self, code: int | None, when: str) -> None:
-        killed = code is not None and code < 0
-        name = signal.Signals(-code).name if killed and code is not None else ""
-        hint = ", as where memory runs out" if name == "SIGKILL" else ""
-        super().__init__(f"by {name}{hint}" if killed else f"with exit code {code}")
-        self.when = when
+        super().__init__(count, lambda number: _Process(opening(number)))
 
 
 class _Process:
-    """One process, and the coordinator's end of its pipe."""
+    """One process, and the coordinator's end of its pipe; see ``pool.Running``."""
 
     def __init__(self, opening: Opening) -> None:
         self._pipe, other = _SPAWN.Pipe()
@@ -145,28 +50,18 @@ class _Process:
         self._open = False
 
     def wait_until_open(self) -> None:
-        """Wait until the study is open there.
-
-        Raises:
-            MergeError: It cannot be opened.
-            _Died: The process ended.
-        """
+        """See ``pool.Running``."""
         if not self._open:
-            self._received("while they opened the study")
+            self._received(opening=True)
             self._open = True
 
     def ask(self, method: str, arguments: tuple[Any, ...]) -> Any:
-        """Return what a method of the worker there returns, or raise what it raises.
-
-        Raises:
-            _Died: The process ended.
-        """
-        when = "at the same job"
+        """See ``pool.Running``."""
         try:
             self._pipe.send((method, arguments))
         except OSError as error:
-            raise self._died(when) from error
-        return self._received(when)
+            raise self._died() from error
+        return self._received()
 
     def end(self) -> None:
         """End the process, whatever it does; one that waits for a call ends by itself."""
@@ -179,19 +74,25 @@ class _Process:
             self._process.kill()
             self._process.join()
 
-    def _received(self, when: str) -> Any:
+    def _received(self, *, opening: bool = False) -> Any:
         try:
-            raised, value, where = self._pipe.recv()
+            answer: Answer = self._pipe.recv()
         except (EOFError, OSError) as error:
-            raise self._died(when) from error
-        if raised:
-            raise value from _RemoteTraceback(where)
-        return value
+            raise self._died(opening=opening) from error
+        return answer.given()
 
-    def _died(self, when: str) -> _Died:
+    def _died(self, *, opening: bool = False) -> Died:
         self._process.join(PATIENCE)
         self.end()
-        return _Died(self._process.exitcode, when)
+        return Died(_how(self._process.exitcode), opening=opening)
+
+
+def _how(code: int | None) -> str:
+    """Return how a process ended, in words."""
+    if code is None or code >= 0:
+        return f"with exit code {code}"
+    name = signal.Signals(-code).name
+    return f"by {name}{', as where memory runs out' if name == 'SIGKILL' else ''}"
 
 
 def _work(pipe: Connection, opening: Opening) -> None:
@@ -200,34 +101,21 @@ def _work(pipe: Connection, opening: Opening) -> None:
         signal.signal(ours, signal.SIG_IGN)  # the coordinator decides what becomes of that
     signal.signal(END, lambda *_: sys.exit(1))  # what libraries hold is given back
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    worker = _answer(pipe, opening.open, keep=True)
-    while worker is not None:
+    # a vLLM of several GPUs has processes of its own, which daemons may not have
+    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
+    opened = Answer.of(opening.open)
+    pipe.send(replace(opened, value=None))  # the worker stays here
+    while opened.error is None:
         try:
             method, arguments = pipe.recv()
         except (EOFError, OSError):
             return
-        _answer(pipe, lambda m=method, a=arguments: getattr(worker, m)(*a))  # type: ignore[misc]
+        answer = Answer.of(partial(_asked, opened.value, method, arguments))
+        pipe.send(answer)
 
 
-def _answer(pipe: Connection, work: Callable[[], Any], *, keep: bool = False) -> Any:
-    """Send what ``work`` returns or raises; what is to be kept here is not sent."""
-    try:
-        found = work()
-    except Exception as error:
-        pipe.send((True, _portable(error), traceback.format_exc()))
-        return None
-    pipe.send((False, None if keep else found, ""))
-    return found
-
-
-def _portable(error: Exception) -> Exception:
-    """Return an error that another process can read, with the same words."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        kind = "" if isinstance(error, MergeError) else f"{type(error).__name__}: "
-        return MergeError(f"{kind}{error}")
-    return error
+def _asked(worker: Any, method: str, arguments: tuple[Any, ...]) -> Any:
+    return getattr(worker, method)(*arguments)
 
 
 def _end_with_parent() -> None:

@@ -73,7 +73,7 @@ def test_a_worker_that_dies_is_replaced_and_its_call_done_again(
 def test_a_call_that_kills_every_worker_is_given_up_and_the_others_go_on(two: Processes) -> None:
     others = [two.call("double", x) for x in range(3)]
     with pytest.raises(
-        WorkerDiedError, match=f"{MOST_DEATHS} worker .*at the same job: by SIGKILL"
+        WorkerDiedError, match=f"{MOST_DEATHS} workers .*at the same job: by SIGKILL"
     ):
         two.call("die").result()
     assert [other.result() for other in others] == [0, 2, 4]
