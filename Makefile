@@ -50,7 +50,8 @@ test: .venv/ready-dev
 
 test-vllm: .venv-vllm/ready
 	.venv-vllm/bin/python -m pytest --engine vllm tests/evaluators --ignore tests/evaluators/engines/hf
-	.venv-vllm/bin/python -m pytest --engine vllm tests/search/run/test_vllm_study.py
+	.venv-vllm/bin/python -m pytest --engine vllm tests/search/run/test_vllm_study.py \
+	  tests/search/workers/test_vllm_workers.py
 
 check: .venv/ready-dev
 	$(MAKE) --no-print-directory --jobs 2 --output-sync lint fast

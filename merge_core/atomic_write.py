@@ -60,13 +60,20 @@ def fill_whole(target: Path, fill: Callable[[Path], None], *, overwrite: bool = 
         OutputExistsError: ``target`` is taken.
         OutputError: It cannot be written.
     """
+    with filling(target, overwrite=overwrite) as part:
+        fill(part)
+
+
+@contextmanager
+def filling(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield the hidden folder that becomes ``target`` in the end; see :func:`fill_whole`."""
     target = Path(os.path.realpath(target))
     with _told(target):
         part = _prepared(target)
         taken = _is_taken(target, overwrite)
         part.mkdir()
         try:
-            fill(part)
+            yield part
             _synced_all(part)
             if taken:
                 _exchange(part, target)

@@ -92,6 +92,13 @@ AcceptEnvironment = Annotated[
         help="Go on with other libraries, or on another device, than the study has run with.",
     ),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Workers are actors of a Ray cluster; `local`: its own."),
+]
+RayCpus = Annotated[
+    float | None, typer.Option(min=0.01, help="CPUs of the cluster that each worker takes.")
+]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse what a recipe says in vain, which is a warning.")
 ]

@@ -38,6 +38,7 @@ ONE_FILE = {  # what one file alone may import
     "testing.py": {"pytest"},  # the test classes that plugin authors subclass
     "proxy.py": {"grpc"},
     "process.py": {"vllm"},
+    "on_ray.py": {"ray"},
     "weight_transfer.py": {"vllm"},
 }
 
@@ -142,7 +143,15 @@ FLOORS = {
         *({"report"}, {"run", "bundle"}, {"draft"}, {"views"}, {"options"}, {"commands"}, {"cli"}),
     ),
 }
-HEAVY = {"torch", "transformers", "lm_eval", "optuna", "datasets", "vllm"}  # seconds to import
+HEAVY = {
+    "torch",
+    "transformers",
+    "lm_eval",
+    "optuna",
+    "datasets",
+    "vllm",
+    "ray",
+}  # seconds to import
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,11 @@ def sent_keys() -> tuple[str, ...]:
     return tuple(sorted(f"{name}={host}" for name, host in hosts))
 
 
+def is_key(variable: str) -> bool:
+    """Return whether a variable may hold a judge's key, by its name."""
+    return _KEY_NAME.fullmatch(variable) is not None
+
+
 def may_go(variable: str, host: str) -> bool:
     """Return whether the user has said that a variable's value may go to a host."""
     return (variable, host.lower()) in _sent
@@ -107,7 +112,7 @@ def key_for(variable: str | None, base_url: str) -> str:
     """
     if variable is None:
         return ""
-    if not _KEY_NAME.fullmatch(variable):
+    if not is_key(variable):
         raise ParameterError(f"api_key_env must be a name that ends in API_KEY, got {variable!r}")
     host = urlsplit(base_url).hostname or ""
     if not is_local(base_url):

@@ -19,6 +19,8 @@ from search.options import (
     Name,
     Plugins,
     Priors,
+    Ray,
+    RayCpus,
     SendKeys,
     TrustTasks,
     Workers,
@@ -41,6 +43,8 @@ def run(
     hours: Hours = None,
     prior: Priors = None,
     workers: Workers = None,
+    ray: Ray = None,
+    ray_cpus: RayCpus = None,
     accept_environment: AcceptEnvironment = False,
     name: Name = None,
     dry_run: DryRun = False,
@@ -52,6 +56,7 @@ def run(
     """Start a study, or resume it, and report its winner; the budget given here is this run's."""
     try:
         change = Change.of(trials=trials, more=more, hours=hours)
+        staff = Staff(workers, ray, ray_cpus)
     except ParameterError as error:
         raise typer.BadParameter(str(error)) from error
     study = Path(in_place(str(study), note))
@@ -66,7 +71,7 @@ def run(
             Stopper(),
             change,
             prior or (),
-            Staff(workers),
+            staff,
             accept=accept_environment,
             name=name,
         )

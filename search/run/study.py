@@ -87,7 +87,7 @@ def _run(
     progress.phase("opening")
     record = open_for(spec, progress.notice)
     results.check_owner(spec.results, record.name)
-    with record.writing(), hired(staff, spec, lambda: record.about) as bench:
+    with record.writing(), hired(staff, spec, lambda: record.about, progress.notice) as bench:
         looks.note_others(record, spec, bench.tasks, others, progress)
         return _search_and_report(spec, record, bench, progress, stop, change, accept)
 

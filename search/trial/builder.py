@@ -151,8 +151,10 @@ class Builder:
             CheckpointError: There is no such file, or it is damaged.
         """
         gates = None if recipe.moe is None else recipe.moe.gates
-        more = [] if gates is None or gates in self.parents else [gates]
-        return {**self.parents, **open_parents(more, self._spec.roots)}
+        if gates is None or gates in self.parents:
+            return self.parents
+        place = self._places.get(gates, gates)
+        return {**self.parents, gates: open_parents([place], self._spec.roots)[place]}
 
     def build(self, recipe: Recipe) -> str:
         """Build a recipe into the live candidate and return its weights digest.
@@ -210,17 +212,25 @@ class Builder:
 
         And the ``environment``, which each run stores, and sums of the parents' ``tensors``.
         """
-        placed = self.placement.where
-        versions = {**{name: version(name) for name in LIBRARIES}, **self._host.versions}
         return {
             "parents": {name: parent.digest for name, parent in self.parents.items()},
             "tensors": {name: parent.sums for name, parent in self.parents.items()},
             "behaviour": self.behaviour,
             "threads": self._threads,
-            "placement": placed,
-            "versions": versions,
-            "environment": environment_of(self._spec.engine, placed, self._threads, versions),
+            "placement": self.placement.where,
+            "versions": self._versions,
+            "environment": self.environment,
         }
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What is known of this process before a candidate is scored."""
+        placed = self.placement.where
+        return environment_of(self._spec.engine, placed, self._threads, self._versions)
+
+    @property
+    def _versions(self) -> dict[str, str]:
+        return {**{name: version(name) for name in LIBRARIES}, **self._host.versions}
 
     def changed_parents(self, about: Mapping[str, Any]) -> list[str]:
         """Return the parents whose weights are not those that the study saw."""

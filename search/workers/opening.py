@@ -24,6 +24,7 @@ class Opening:
         threads: Of the CPU, for a study that begins and whose file does not say.
         environment: Variables to set before any library is imported, such as which GPUs are seen.
         directory: The working directory, where references to models may start, too.
+        places: Reference of a model -> one that leads to it on this machine, if it lies elsewhere.
     """
 
     study: Mapping[str, Any]
@@ -33,6 +34,7 @@ class Opening:
     threads: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     directory: str = ""
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def open(self) -> Worker:
         """Open the study in this process.
@@ -43,5 +45,8 @@ class Opening:
         os.environ.update(self.environment)  # torch, which a worker imports, looks at it
         if self.directory:
             os.chdir(self.directory)
+        Path(self.folder).mkdir(parents=True, exist_ok=True)  # another machine may have none
         self.permissions.give()
-        return Worker(self.study, Path(self.folder), self.about, threads=self.threads)
+        return Worker(
+            self.study, Path(self.folder), self.about, threads=self.threads, places=self.places
+        )
