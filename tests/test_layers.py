@@ -143,15 +143,8 @@ FLOORS = {
         *({"report"}, {"run", "bundle"}, {"draft"}, {"views"}, {"options"}, {"commands"}, {"cli"}),
     ),
 }
-HEAVY = {
-    "torch",
-    "transformers",
-    "lm_eval",
-    "optuna",
-    "datasets",
-    "vllm",
-    "ray",
-}  # seconds to import
+# seconds to import
+HEAVY = {"torch", "transformers", "lm_eval", "optuna", "datasets", "vllm", "ray"}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 from merge_core.atomic_write import make_whole
 from merge_core.recipe.schema import Recipe
 from search.trial.router_file import FOLDER
+from search.workers.cargo import RESULTS
 
 
 def files_of(values: Iterable[Any], folder: Path) -> dict[str, bytes]:
@@ -24,8 +25,14 @@ def files_of(values: Iterable[Any], folder: Path) -> dict[str, bytes]:
     """
     recipes = [getattr(value, "recipe", None) for value in values]
     found = {x.moe.gates for x in recipes if isinstance(x, Recipe) and x.moe and x.moe.gates}
-    trained = [name for name in found if Path(name).parent.name == FOLDER]
+    trained = [name for name in found if _is_ours(Path(name))]
     return {name: (folder / name).read_bytes() for name in trained if (folder / name).is_file()}
+
+
+def _is_ours(name: Path) -> bool:
+    """Return whether a name is of a file that a worker has made, in the folder of results."""
+    inside = name.parts[0] == RESULTS and ".." not in name.parts
+    return inside and name.parent.name == FOLDER
 
 
 def keep(files: Mapping[str, bytes], folder: Path) -> None:

@@ -61,8 +61,8 @@ class Cluster:
     """A connection to a cluster; one for a process at a time.
 
     Args:
-        address: As Ray takes it (``auto``, ``HOST:PORT``, ``ray://HOST:PORT``), or ``local``: a
-            cluster of this machine alone, which ends with this process.
+        address: ``auto`` or ``HOST:PORT`` of a cluster that this machine is part of, or ``local``:
+            one of this machine alone, which ends with this process.
         cpus: How many a local cluster has at least; more than there are means that they are shared.
 
     Raises:
@@ -117,11 +117,14 @@ def _check_reached(address: str) -> None:
     Raises:
         ParameterError: There is nobody, or it is none.
     """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
     if address == "auto":
         return
-    if not colon or not port.isdecimal():
-        raise ParameterError(f"--ray: expected local, auto or HOST:PORT, got {address!r}")
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:
+        raise ParameterError(
+            "--ray: expected local, or auto or HOST:PORT of a cluster that this machine is part of "
+            f"(`ray start --address HOST:PORT --num-cpus 0` joins one), got {address!r}"
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
     except (OSError, OverflowError) as error:

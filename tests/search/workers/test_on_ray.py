@@ -75,7 +75,8 @@ def machines(study):
     """The address of a cluster of two machines of one core, and the process of the second."""
     from ray.cluster_utils import Cluster
 
-    few = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+    few = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
+    few |= {"num_cpus": 1, "num_gpus": 2}  # it is said to have them, and nobody uses them
     cluster = Cluster(initialize_head=True, head_node_args=few)
     second = start_machine(cluster.address, Path(study[0].folder).parent)
     yield cluster.address, second
@@ -87,9 +88,21 @@ def machines(study):
 def test_a_cluster_without_room_is_told_in_one_line(machines, tmp_path):
     text = write_study(tmp_path).read_text().replace("device: cpu", "device: cuda")
     (tmp_path / "study.yaml").write_text(text)
-    words = r"--ray: each worker takes 1 GPU and 1 CPU, got 3 workers and a cluster with room for 0"
+    words = r"--ray: each worker takes 1 GPU and 1 CPU, got 3 workers and a cluster with room for 1"
     with pytest.raises(ParameterError, match=words):
         run(tmp_path, Quiet(), lambda: False, staff=Staff(3, ray=machines[0]))
+
+
+def test_a_machine_has_room_for_as_many_as_its_gpus_and_cpus_allow(machines):
+    from search.workers.on_ray import Cluster, Needs
+
+    cluster = Cluster(machines[0])
+    try:
+        assert cluster.gpus == 2
+        found = [cluster.room(Needs(*needs)) for needs in ((0.5, 1), (0.25, 2), (1, 1), (1, 3))]
+    finally:
+        cluster.close()
+    assert found == [2, 1, 1, 0]
 
 
 def test_machines_that_would_give_other_scores_are_refused(study, machines):
@@ -148,8 +161,8 @@ def kill(actor):
     ("address", "words"),
     [
         ("127.0.0.1:1", "--ray 127.0.0.1:1: no cluster is to be reached there: Connection refused"),
-        ("ray://127.0.0.1:1", "--ray ray://127.0.0.1:1: no cluster is to be reached there"),
-        ("nearby", "--ray: expected local, auto or HOST:PORT, got 'nearby'"),
+        ("ray://127.0.0.1:1", "--ray: expected local, or auto or HOST:PORT of a cluster that this"),
+        ("nearby", "--ray: expected local, or auto or HOST:PORT of a cluster that this machine"),
     ],
 )
 def test_a_cluster_that_is_not_there_is_told_in_one_line(address, words):
