@@ -25,6 +25,8 @@ _SPAWN = multiprocessing.get_context("spawn")
 END = signal.SIGUSR1  # from the coordinator alone
 AT_REST = 0.5  # seconds that a process takes to end which has nothing to do
 PATIENCE = 5.0  # that it then has to end what it does, before it is killed
+# Terminals, schedulers and `timeout` send these to all processes: only the coordinator decides.
+TO_ALL = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 
 
 class Processes(Pool):
@@ -43,6 +45,7 @@ class _Process:
     """One process, and the coordinator's end of its pipe; see ``pool.Running``."""
 
     def __init__(self, opening: Opening) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, TO_ALL)  # so the process hears none, at first
         self._pipe, other = _SPAWN.Pipe()
         self._process = _SPAWN.Process(target=_work, args=(other, opening), daemon=True)
         self._process.start()
@@ -97,8 +100,9 @@ def _how(code: int | None) -> str:
 
 def _work(pipe: Connection, opening: Opening) -> None:
     """Open a study and serve calls, in a process of its own, until the coordinator ends."""
-    for ours in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):  # said to a whole group:
-        signal.signal(ours, signal.SIG_IGN)  # the coordinator decides what becomes of that
+    for ours in TO_ALL:
+        signal.signal(ours, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TO_ALL)
     signal.signal(END, lambda *_: sys.exit(1))  # what libraries hold is given back
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # a vLLM of several GPUs has processes of its own, which daemons may not have

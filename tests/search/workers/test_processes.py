@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -50,6 +51,30 @@ def test_calls_are_answered_by_both_and_their_time_is_counted(two: Processes) ->
     assert 0.6 <= two.busy - before < 6
     answers = [two.call("variable", "MINE") for _ in range(8)]
     assert {answer.result() for answer in answers} <= {"0", "1"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_is_said_to_all_processes_is_the_coordinators_to_decide(number: int) -> None:
+    others = {*multiprocessing.active_children()}
+    workers = Processes(1, lambda _: Fake())  # type: ignore[arg-type,return-value]
+    try:
+        first = workers.call("pid")
+        until = time.monotonic() + 30
+        while not (new := {*multiprocessing.active_children()} - others):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        (child,) = new
+        os.kill(child.pid or 0, number)  # while it starts
+        assert first.result() == child.pid
+        busy = workers.call("double", 4, 0.5)
+        time.sleep(0.2)
+        os.kill(child.pid or 0, number)
+        assert busy.result() == 8
+        assert workers.call("pid").result() == child.pid
+    finally:
+        workers.close()
+    assert gone(child.pid or 0)
 
 
 @pytest.mark.slow
