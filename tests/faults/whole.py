@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from evaluators.answer import Answer
+from merge_core.recipe.yaml_document import Document
 from search.report import files as results
 from search.report.summary import Report
 from search.run import study as whole
-from search.spec.study_file import StudySpec
-from search.workers import hire
+from search.spec.study_file import StudySpec, of_document
+from search.workers import hire, processes
 from tests.search import toy
 
 # nine baselines, two generations, their mean
 TEXT = toy.SHORT.replace("sampler: tpe", "sampler: cma-es").replace("trials: 4", "trials: 12")
+WARM = multiprocessing.get_context("forkserver")
+WARM.set_forkserver_preload(["tests.faults.whole"])
 
 
 def stored_in(url: str, folder: Path) -> StudySpec:
@@ -61,17 +66,34 @@ class Toy(toy.Toy):
         return super()._asked(*job)
 
 
+@dataclass(frozen=True)
+class Opening:
+    """Opens a toy in a worker's process; see ``search.workers.opening``."""
+
+    study: Mapping[str, Any]
+    folder: str
+
+    def open(self) -> Toy:
+        return Toy(of_document(Document("study", dict(self.study), {}), Path(self.folder)))
+
+
 def run(
     spec: StudySpec,
     bench: Toy | None = None,
     stop: Callable[[], bool] = toy.never,
     heard: toy.Listener | None = None,
+    workers: int = 1,
 ) -> Report | None:
-    """Run a whole study, but for its model folder."""
+    """Run a whole study, but for its model folder.
+
+    Workers are copies of a process that has everything imported, so they start at once.
+    """
     spec.folder.mkdir(parents=True, exist_ok=True)
     place = {"storage": spec.storage} if "storage" in spec.data else {}  # with its password
     (spec.folder / "study.yaml").write_text(json.dumps({**spec.data, **place}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hire, "Worker", lambda *_: bench or Toy(spec))
+        patch.setattr(hire, "Worker", lambda *_, **__: bench or Toy(spec))
+        patch.setattr(hire, "Opening", lambda study, folder, **_: Opening(study, folder))
+        patch.setattr(processes, "_SPAWN", WARM)
         patch.setattr(results, "write", lambda *_: None)
-        return whole.run(spec.folder, heard or toy.Listener(), stop)
+        return whole.run(spec.folder, heard or toy.Listener(), stop, staff=hire.Staff(workers))
