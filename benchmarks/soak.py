@@ -13,6 +13,7 @@ import argparse
 import json
 import random
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -21,19 +22,23 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from merge_core.errors import MergeError
 from search.report import files
 from search.storage.locate import open_study, winner
 from search.trial.builder import Builder
+from search.workers import processes
 from tests.faults.children import (
     BROKEN,
     REFUSED,
+    begun_workers,
     child,
     ended,
     kill_all,
     kill_one,
     started_by,
+    workers_begin_in,
 )
 from tests.faults.same import End, assert_same, assert_settled, end_of
 from tests.search.real import run_whole, without_costs, write_study
@@ -94,11 +99,14 @@ class Breaker:
         units, settled = settled_of(self.unbroken), 0
         while (left := self.asked.kills - self.counts["kills"]) > 0:
             full = self._draw.random() < (self.asked.full - self.counts["full"]) / left
+            ended = self.counts["ended"]
             self._break_one(full)
             now = self._checked()
-            goal = (units - now) / left  # of each of those that are left
-            self._wait *= 0.8 if now - settled > goal else 1.15
+            fast = now - settled > (units - now) / left  # than each of those that are left may be
+            self._wait *= 0.8 if fast or self.counts["ended"] > ended else 1.15
             settled = now
+            if sum(self.counts.values()) % 10 == 0:
+                print(f"{dict(self.counts)}, {now} of {units} scored", file=sys.stderr, flush=True)
 
     def _break_one(self, full: bool) -> None:
         limit = int(2 ** self._draw.uniform(12, 22)) if full else None
@@ -120,7 +128,7 @@ class Breaker:
 
     def _kill_a_part(self, number: int) -> None:
         """Kill one process that a run has started, and the run a little later."""
-        parts = started_by(number)
+        parts = started_by(number) + begun_workers()
         if parts:
             kill_one(self._draw.choice(parts))
             self.counts["of parts"] += 1
@@ -172,6 +180,11 @@ def soak(folder: Path, asked: Asked, url: Url) -> Counter[str]:
     Raises:
         AssertionError: It is not what the unbroken one is.
     """
+    with mock.patch.object(processes, "_SPAWN", workers_begin_in("tests.faults.warm")):
+        return _soaked(folder, asked, url)
+
+
+def _soaked(folder: Path, asked: Asked, url: Url) -> Counter[str]:
     unbroken = written(folder / "unbroken" / "small", asked, url)
     run_whole(unbroken, asked.workers)  # here, so that every child has its libraries
     end, results = end_of(str(unbroken)), results_of(unbroken)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import resource
 import signal
@@ -10,7 +11,9 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 from merge_core.errors import MergeError
 
@@ -31,6 +34,7 @@ def child(work: Callable[[], object], limit: int | None = None) -> int:
         return made
     try:
         os.setpgid(0, 0)
+        _share_servers()
         if limit is not None:
             full_disk(limit)
         work()
@@ -42,6 +46,32 @@ def child(work: Callable[[], object], limit: int | None = None) -> int:
         traceback.print_exc()
         os._exit(BROKEN)
     raise AssertionError("a child went on")
+
+
+def _share_servers() -> None:
+    """Let this copy have workers begun by the server of the original, which is no child of it."""
+    wait = os.waitpid
+
+    def waited(number: int, how: int) -> tuple[int, int]:
+        try:
+            return wait(number, how)
+        except ChildProcessError:
+            return 0, 0  # it runs
+
+    os.waitpid = waited
+
+
+def workers_begin_in(module: str) -> Any:
+    """Return a way to begin worker processes: as copies of one that has imported a module."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([module])
+    return context
+
+
+def begun_workers() -> list[int]:
+    """Return the workers that were begun in such a way and run."""
+    server = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    return [] if server is None else started_by(server)
 
 
 def full_disk(limit: int) -> None:

@@ -44,19 +44,6 @@ class Listener(toy.Listener):
             self._work()
 
 
-def share_the_server() -> None:
-    """Let a copy of this process start workers where this one does, though that is no child."""
-    wait = os.waitpid
-
-    def waited(number: int, how: int) -> tuple[int, int]:
-        try:
-            return wait(number, how)
-        except ChildProcessError:
-            return 0, 0
-
-    os.waitpid = waited
-
-
 def has_ended(number: str) -> bool:
     until = time.monotonic() + 20
     while Path(f"/proc/{number}").exists() and time.monotonic() < until:
@@ -93,7 +80,6 @@ def test_a_coordinator_that_is_killed_leaves_no_worker_and_its_study_is_the_same
             kill(os.getpid())
 
         def work(die: Callable[[], None] = die, after: int = after) -> None:
-            share_the_server()
             run(spec, heard=Listener(die, after), workers=2)
 
         assert ended(child(work)) == -signal.SIGKILL

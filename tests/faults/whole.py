@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,12 @@ from search.report.summary import Report
 from search.run import study as whole
 from search.spec.study_file import StudySpec, of_document
 from search.workers import hire, processes
+from tests.faults.children import workers_begin_in
 from tests.search import toy
 
 # nine baselines, two generations, their mean
 TEXT = toy.SHORT.replace("sampler: tpe", "sampler: cma-es").replace("trials: 4", "trials: 12")
-WARM = multiprocessing.get_context("forkserver")
-WARM.set_forkserver_preload(["tests.faults.whole"])
+WARM = workers_begin_in("tests.faults.whole")
 
 
 def stored_in(url: str, folder: Path) -> StudySpec:
