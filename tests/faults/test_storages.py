@@ -70,6 +70,7 @@ class Holder:
         self._held.close()
 
 
+@pytest.mark.slow
 def test_a_database_that_another_program_holds_for_a_while_is_waited_for(
     study: Study, unbroken: End, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +82,7 @@ def test_a_database_that_another_program_holds_for_a_while_is_waited_for(
     assert_same(spec.storage, unbroken)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_a_database_that_another_program_keeps_ends_the_run_and_the_next_goes_on(
     study: Study, unbroken: End
