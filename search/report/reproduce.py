@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from merge_core.errors import MergeError
 from search.report.kept_model import other_tensors
-from search.storage.study_record import REPORT, Record
+from search.storage.about import REPORT
+from search.storage.study_record import Record
 from search.trial.environment import ENGINE, differences, made_in
 from search.trial.racing import Race
 from search.trial.tasks import SEARCH, Scores

@@ -13,11 +13,13 @@ from pydantic import ConfigDict
 
 from merge_core.errors import Problems, join
 from merge_core.validation import StrictModel, read
-from search.scoring.pools import described
+from search.scoring.pools import NAMES, described
 from search.storage.packed import Ids, unpacked_ids
+from search.trial.trial import Trial
 
 FORMAT = 2
 ABOUT = "mergetune"  # the study attribute that holds what all trials share
+REPORT = NAMES[-1]  # finalists that do not win are measured on its first items only
 ITEMS = "items"  # the study attribute with the ids of all items, packed
 
 
@@ -99,3 +101,24 @@ def read_ids(stored: Any, about: Mapping[str, Any], problems: Problems) -> Ids:
         if described(ids.get(pool, {}).get(task, ())) != known
     ]
     return ids
+
+
+def of_other_length(trial: Trial, pools: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what is wrong where a trial has other numbers of scores than pools have items, or "".
+
+    Args:
+        trial: One that was stopped has the first search items, one that did not win the first
+            report items.
+        pools: As in what all trials share.
+    """
+    for pool, found in trial.measured.items():
+        for task, scores in found.scores.items():
+            known = pools.get(pool, {}).get(task)
+            items = len(scores) if known is None else known["items"]
+            whole = pool != REPORT and trial.state != "stopped"
+            if len(scores) > items or (whole and len(scores) < items):
+                return (
+                    f"trial {trial.number} has {len(scores)} scores of {items} items of {task} in "
+                    f"the {pool} pool"
+                )
+    return ""

@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from merge_core.errors import Problems, StorageError, UnknownNameError
 from merge_core.validation import StrictModel, read
-from search.scoring.pools import NAMES
 from search.spec.storage_url import storage_file
-from search.storage.about import ABOUT, FORMAT, ITEMS, format_of, read_about, read_ids
+from search.storage.about import (
+    ABOUT,
+    FORMAT,
+    ITEMS,
+    format_of,
+    of_other_length,
+    read_about,
+    read_ids,
+)
 from search.storage.attributes import Attributes
 from search.storage.kept import Finalists, Look, Looks
 from search.storage.lease import Lease
@@ -32,7 +39,6 @@ from search.trial.trial import Measurement, Trial
 if TYPE_CHECKING:
     import optuna
 
-REPORT = NAMES[-1]  # finalists that do not win are measured on its first items only
 M = TypeVar("M", bound=StrictModel)
 T = TypeVar("T")
 SAMPLES = "samples"  # the study attribute with sample answers
@@ -65,7 +71,8 @@ class Record:
         self.distributions = {k: d for t in stored for k, d in t.distributions.items()}
         pools = (self._about or {}).get("pools", {})
         for trial in self.trials:
-            self._check_lengths(trial, pools)
+            if wrong := of_other_length(trial, pools):
+                raise self._damaged(wrong)
 
     def _take_about(self) -> None:
         """Check what all trials share, and keep it in the form of the newest format."""
@@ -87,18 +94,6 @@ class Record:
 
     def _damaged(self, why: str) -> StorageError:
         return StorageError(f"study {self.name!r} in {self.url} is damaged: {why}")
-
-    def _check_lengths(self, trial: Trial, pools: Mapping[str, Mapping[str, Any]]) -> None:
-        for pool, found in trial.measured.items():
-            for task, scores in found.scores.items():
-                known = pools.get(pool, {}).get(task)
-                items = len(scores) if known is None else known["items"]
-                whole = pool != REPORT and trial.state != "stopped"
-                if len(scores) > items or (whole and len(scores) < items):
-                    raise self._damaged(
-                        f"trial {trial.number} has {len(scores)} scores of {items} items of "
-                        f"{task} in the {pool} pool"
-                    )
 
     @contextmanager
     def writing(self) -> Iterator[None]:
