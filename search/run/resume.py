@@ -26,12 +26,17 @@ PARTS = {  # of what all trials share -> the word for it
 }
 
 
-def open_for(spec: StudySpec, notice: Callable[[str], None] = to_stderr) -> Record:
+def open_for(
+    spec: StudySpec,
+    notice: Callable[[str], None] = to_stderr,
+    stop: Callable[[], bool] = lambda: False,
+) -> Record:
     """Open the study's record for writing, and make sure that it is this study's.
 
     Args:
         spec: The study.
         notice: Is told when its storage is away, and what was mended in it.
+        stop: Asked, while it is away, whether to wait no more.
 
     Raises:
         MergeError: The study began with another study file, and what defines its scores is among
@@ -46,6 +51,7 @@ def open_for(spec: StudySpec, notice: Callable[[str], None] = to_stderr) -> Reco
         unnamed=spec.unnamed,
         variables=spec.variables,
         notice=notice,
+        stop=stop,
     )
     about = record.about
     if about is not None:

@@ -85,7 +85,7 @@ def _run(
     accept: bool,
 ) -> Report | None:
     progress.phase("opening")
-    record = open_for(spec, progress.notice)
+    record = open_for(spec, progress.notice, stop)
     results.check_owner(spec.results, record.name)
     with record.writing(), hired(staff, spec, lambda: record.about, progress.notice) as bench:
         looks.note_others(record, spec, bench.tasks, others, progress)

@@ -39,6 +39,7 @@ def open_record(
     unnamed: bool = False,
     variables: Sequence[str] = (),
     notice: Callable[[str], None] = to_stderr,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Record:
     """Open a study.
 
@@ -51,6 +52,7 @@ def open_record(
             one study, named after its folder too, it is that one.
         variables: Environment variables that a study file has put into ``url``.
         notice: Is told when the storage is away, and what was mended in it.
+        stop: Asked, while it is away, whether to wait no more.
 
     Raises:
         MergeError: The storage cannot be opened, or the user has not said that the variables'
@@ -61,7 +63,7 @@ def open_record(
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # warnings would stand beside our one line
     url = plain_url(checked, url)
-    guard = Guard(masked(url), secrets(url), notice)
+    guard = Guard(masked(url), secrets(url), notice, stop)
     _check_sent(url, variables)
     _check_file(url, create)
 

@@ -32,12 +32,17 @@ class Guard:
         url: Of the storage, as it may be shown.
         secrets: What no message may have, whatever a driver says.
         notice: Is told that a storage is away, and that it is back.
+        stop: Asked whether the run is to end, and so not to wait any more.
     """
 
     def __init__(
-        self, url: str, secrets: Sequence[str] = (), notice: Callable[[str], None] = to_stderr
+        self,
+        url: str,
+        secrets: Sequence[str] = (),
+        notice: Callable[[str], None] = to_stderr,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.url, self._secrets, self.notice = url, secrets, notice
+        self.url, self._secrets, self.notice, self._stop = url, secrets, notice, stop
 
     def told(self, line: str) -> None:
         """Tell something about the storage."""
@@ -66,6 +71,8 @@ class Guard:
                     if not said:
                         said = self._hidden(said_by(error))
                         self.told(f"away (said {said}), trying again for {PATIENCE:.0f} s")
+                    if self._stop():
+                        raise
                     time.sleep(pause)
                     pause = min(2 * pause, LONGEST)
                 else:

@@ -159,6 +159,17 @@ def test_a_commit_that_meets_a_lock_is_tried_again(
     assert [line.partition(": ")[2][:5] for line in said] == ["away ", "back "]
 
 
+def test_a_run_that_is_to_end_waits_for_no_storage(
+    spec: StudySpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    record = open_for(spec, said.append, lambda: True)
+    monkeypatch.setattr(record._stored._study, "set_user_attr", locked)
+    with pytest.raises(StorageError, match=r"cannot be written: database is locked"):
+        record._stored.set("key", 1)
+    assert len(said) == 1
+
+
 def test_a_commit_whose_answer_was_lost_is_not_done_twice(
     spec: StudySpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
