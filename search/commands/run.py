@@ -61,7 +61,7 @@ def run(
         raise typer.BadParameter(str(error)) from error
     study = Path(in_place(str(study), note))
     if dry_run:
-        costs = dry_runs.dry_run(study, change)
+        costs = dry_runs.dry_run(study, change, workers or 1)
         answer(as_json, costs.plain(), lambda: tables.costs(costs))
         return
     with ProgressLine() as progress:

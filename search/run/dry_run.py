@@ -17,6 +17,7 @@ from merge_core.errors import MergeError
 from merge_core.recipe.schema import Recipe
 from search.run.size import Counts
 from search.run.steps import steps
+from search.samplers.steps import PARTS
 from search.scoring.pools import NAMES
 from search.space.space import Space
 from search.space.starting_points import DEFAULTS, SIMPLE, baselines, defaults
@@ -31,6 +32,7 @@ from search.trial.slopes import BACKWARD
 from search.trial.tasks import Tasks
 from search.trial.trial import Trial
 from search.trial.worker import Job, Result, Worker
+from search.workers.devices import cpus_here
 
 SEARCH, SELECT, REPORT = NAMES
 FEW = 32  # items of a task that are scored, a batch at most, after one to warm up
@@ -50,7 +52,9 @@ class Costs:
         seconds: Of one ``trial`` that is drawn, of a ``step`` by gradient; of all ``baselines``, of
             the ``search`` within the budget's hours, of ``select`` and ``report``; and of ``all``.
         items_scored: In all.
-        memory: Bytes: ``process``, its peak with the pages of mapped files, and ``device``.
+        memory: Bytes: ``process``, its peak with the pages of mapped files, and ``device``; of one
+            worker.
+        workers: How many candidates are built and scored at a time.
     """
 
     first_build: float
@@ -62,27 +66,32 @@ class Costs:
     seconds: Mapping[str, float]
     items_scored: int
     memory: Mapping[str, int]
+    workers: int = 1
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain data, ready for JSON."""
         return asdict(self)
 
 
-def dry_run(path: Path, change: Change = NO_CHANGE) -> Costs:
+def dry_run(path: Path, change: Change = NO_CHANGE, workers: int = 1) -> Costs:
     """Build and score one candidate of a study.
 
     Args:
         path: The study file or its folder.
         change: What the run would have instead of the file's budget.
+        workers: How many it would have, each with its part of the threads.
 
     Raises:
         MergeError: A model or a task cannot be opened, or the candidate fails.
     """
     spec = study_file.read(path)
-    return measured(spec, Worker(spec.data, spec.folder), change)
+    threads = None if workers == 1 else max(1, len(cpus_here()) // workers)
+    return measured(spec, Worker(spec.data, spec.folder, threads=threads), change, workers)
 
 
-def measured(spec: StudySpec, worker: Worker, change: Change = NO_CHANGE) -> Costs:
+def measured(
+    spec: StudySpec, worker: Worker, change: Change = NO_CHANGE, workers: int = 1
+) -> Costs:
     """Return what a study costs, by what a worker takes for one candidate of it."""
     space, tasks = worker.builder.space, worker.tasks
     budget = Budget.of(spec.search, change, ())
@@ -104,10 +113,11 @@ def measured(spec: StudySpec, worker: Worker, change: Change = NO_CHANGE) -> Cos
         items=items,
         candidates=counts,
         steps=stepping.most,
-        seconds=_seconds(counts, each, budget, stepping),
+        seconds=_seconds(counts, each, budget, stepping, workers),
         items_scored=sum(scored[pool] * items[pool] for pool in NAMES)
         + round(stepping.most * stepping.items),
         memory=_memory(device_of(spec.engine)),
+        workers=workers,
     )
 
 
@@ -201,16 +211,21 @@ def _pool_seconds(tasks: Tasks, pool: str, per_item: Mapping[str, float]) -> flo
 
 
 def _seconds(
-    counts: Counts, each: Mapping[str, float], budget: Budget, stepping: _Stepping
+    counts: Counts,
+    each: Mapping[str, float],
+    budget: Budget,
+    stepping: _Stepping,
+    workers: int,
 ) -> dict[str, float]:
-    drawn = counts.trials - stepping.most
+    """Return what parts take; a step is shared by as many workers as it has parts."""
+    drawn, sharing = counts.trials - stepping.most, min(workers, PARTS)
     found = {
         "trial": each[SEARCH],
         "step": stepping.seconds,
-        "baselines": counts.baselines * each[SEARCH],
-        "search": drawn * each[SEARCH] + stepping.most * stepping.seconds,
-        "select": counts.select * each[SELECT],
-        "report": counts.report * each[REPORT] + counts.again * each[SELECT],
+        "baselines": counts.baselines * each[SEARCH] / workers,
+        "search": drawn * each[SEARCH] / workers + stepping.most * stepping.seconds / sharing,
+        "select": counts.select * each[SELECT] / workers,
+        "report": (counts.report * each[REPORT] + counts.again * each[SELECT]) / workers,
     }
     if budget.hours is not None:
         left = max(0.0, budget.hours * 3600 - found["baselines"])

@@ -50,13 +50,14 @@ def costs(found: Costs) -> None:
     several, took = found.candidates, {key: duration(x) for key, x in found.seconds.items()}
     each = [f"{task} {1000 * seconds:.3g} ms" for task, seconds in found.per_item.items()]
     items = ", ".join(f"{count} {pool}" for pool, count in found.items.items())
+    with_ = f", with {found.workers} workers" if found.workers > 1 else ""
     step = f"; a step by gradient, at most {found.steps}: {found.seconds['step']:.3g} s"
     print(
         f"a build: {found.build:.3g} s, the first {found.first_build:.3g} s\n"
         f"an item: {', '.join(each)}\n"
         f"items of a candidate: {items}; at most {found.items_scored} scored in all\n"
         f"a trial: {found.seconds['trial']:.3g} s{step if found.steps else ''}\n"
-        f"in all: about {took['all']}: {several.baselines} baselines {took['baselines']}, "
+        f"in all{with_}: about {took['all']}: {several.baselines} baselines {took['baselines']}, "
         f"{several.trials} trials {took['search']}, {several.select} candidates on select items "
         f"{took['select']}, {several.report} on report items and {several.again} on "
         f"some of them {took['report']}\n"

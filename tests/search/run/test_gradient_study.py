@@ -17,6 +17,8 @@ from search.run import steps
 from search.run.study import run
 from search.spec import study_file
 from search.storage.locate import open_study
+from search.trial.worker import Worker
+from search.workers import hire
 from tests.search.real import Quiet, run_whole, without_costs, worker_of, write_study
 
 
@@ -74,6 +76,18 @@ def test_every_step_is_a_trial_with_recipe_and_weights_and_every_fifth_has_score
     assert summary["trials"]["unscored"] == 5
     losses = [t.gradient.loss for t in steps[:-1]]
     assert all(map(math.isfinite, losses))
+
+
+def test_steps_that_two_workers_share_are_those_of_one(finished, tmp_path, monkeypatch):
+    class Two(Worker):
+        count = 2
+
+    monkeypatch.setattr(hire, "Worker", Two)
+    study = write_study(tmp_path / "gradient", sampler="gradient", trials=8)
+    assert without_costs(run_whole(study)) == without_costs(finished[1])
+    (ours, record), (theirs, _) = trials_of(study), trials_of(finished[0])
+    assert ours == theirs
+    assert record.runs[-1]["workers"] == 2
 
 
 def test_loss_of_what_is_learnt_from_falls(finished):
