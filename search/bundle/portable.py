@@ -17,10 +17,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from merge_core.errors import ParameterError
+from merge_core.errors import ParameterError, Problems
 from merge_core.recipe.model_reference import Reference, parse
 from search.storage.about import ABOUT, ITEMS
 from search.storage.study_record import SAMPLES
+from search.storage.tensor_sums import TENSORS, packed_sums, unpacked_sums
 from search.storage.trial_codec import OPTIONAL
 
 if TYPE_CHECKING:
@@ -89,23 +90,15 @@ class Portable:
 
     def attributes(self, found: Mapping[str, Any]) -> dict[str, Any]:
         """Return the study's attributes as the bundle has them."""
-        made: dict[str, Any] = {}
-        for key, value in found.items():
-            if key == ABOUT:
-                made[key] = {**self.plain(value), "study": self._study, "folder": HERE}
-            elif key == ITEMS:
-                made[key] = value  # packed
-            elif key == SAMPLES:
-                made[key] = self._heard(value)
-            elif key == "summary":
-                made[key] = self._scrubbed(value)
-            elif key == "runs":
-                made[key] = _without_hosts(self._scrubbed(value))
-            elif isinstance(value, dict) and "scores" in value:
-                made[key] = self._measured(value)
-            else:
-                made[key] = self.plain(value)
-        return made
+        ways: dict[str, Callable[[Any], Any]] = {
+            ABOUT: lambda x: {**self.plain(x), "study": self._study, "folder": HERE},
+            ITEMS: lambda x: x,  # packed ids name no model
+            TENSORS: self._summed,
+            SAMPLES: self._heard,
+            "summary": self._scrubbed,
+            "runs": lambda x: _without_hosts(self._scrubbed(x)),
+        }
+        return {key: ways.get(key, self._measured)(value) for key, value in found.items()}
 
     def trial(self, found: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
         """Return a trial as the bundle has it."""
@@ -138,8 +131,15 @@ class Portable:
     def _scrubbed(self, value: Any) -> Any:
         return _mapped(self.plain(value), without_places)
 
-    def _measured(self, value: Mapping[str, Any]) -> dict[str, Any]:
+    def _measured(self, value: Any) -> Any:
+        if not isinstance(value, dict) or "scores" not in value:
+            return self.plain(value)
         return {key: x if key in SCORES else self._scrubbed(x) for key, x in value.items()}
+
+    def _summed(self, value: Any) -> Any:
+        problems: Problems = []
+        sums = unpacked_sums(value, problems)
+        return None if problems else packed_sums({self._named(x): y for x, y in sums.items()})
 
     def _heard(self, value: Any) -> Any:
         tasks = value.get("tasks") if isinstance(value, dict) else None

@@ -28,6 +28,8 @@ from search.spec.study_file import StudySpec
 from search.storage import archive, chunks
 from search.storage.locate import open_study
 from search.storage.open import open_record
+from search.storage.packed import packed_ids
+from search.storage.tensor_sums import packed_sums, unpacked_sums
 from search.trial.trial import Measurement
 from tests.search import toy
 from tests.servers import Server
@@ -209,6 +211,15 @@ def test_a_name_that_begins_like_a_models_is_another_ones() -> None:
     change = Portable({}, {"/data/m": "../m"}, {}, ())
     found = change.plain({"parent:/data/m": ["/data/m", "/data/m2", "/data/m/config.json"]})
     assert found == {"parent:../m": ["../m", "/data/m2", "../m/config.json"]}
+
+
+def test_parents_have_the_bundles_names_in_what_is_packed_too() -> None:
+    sums, ids = {"/data/m": {"w": 2**63}, "org/x": {}}, {"search": {"t": ["/data/m"]}}
+    change = Portable({}, {"/data/m": "../m"}, {}, ())
+    found = change.attributes({"tensors": packed_sums(sums), "items": packed_ids(ids)})
+    assert unpacked_sums(found["tensors"], []) == {"../m": {"w": 2**63}, "org/x": {}}
+    assert found["items"] == packed_ids(ids)
+    assert change.attributes({"tensors": "broken"}) == {"tensors": None}
 
 
 def test_out_must_end_in_zip_and_what_is_there_stays(searched: StudySpec, tmp_path: Path) -> None:
