@@ -28,8 +28,8 @@ from search.trial.tasks import SEARCH, Blocks, Scores, Tasks, open_tasks
 from search.trial.trial import Fitted
 
 T = TypeVar("T")
-# in an engine's fingerprint, and compared or told by other records
-ELSEWHERE = (*LIBRARIES, "vllm", "tokenizer", "generation")
+# in an engine's fingerprint, and compared or told by other records; each model has its own window
+ELSEWHERE = (*LIBRARIES, "vllm", "tokenizer", "generation", "max_length")
 
 
 @dataclass(frozen=True)
@@ -295,7 +295,8 @@ class Worker:
             MergeError: It is another.
         """
         self.seen, was = result.engine, self._began_with
-        keys = [key for key in was if key != "experts" or key in self.seen]
+        kept = [key for key in was if key not in ELSEWHERE]
+        keys = [key for key in kept if key != "experts" or key in self.seen]
         keys = [key for key in keys if was[key] != self.seen.get(key)]
         if keys:
             now = [f"{key} was {was[key]!r} and is {self.seen.get(key)!r}" for key in keys]

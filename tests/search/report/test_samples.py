@@ -164,7 +164,7 @@ def test_answers_of_other_weights_or_of_another_engine_are_not_kept(
     assert "was built again with other weights (other, was " in said
     bench._began_with = {"engine": "vllm"}
     (said,) = kept(record, bench, chosen).notices
-    assert "the engine is not the one that the study began with" in said
+    assert "the engine is not the one that the study has run with" in said
     assert record.samples == {}
 
 

@@ -55,6 +55,7 @@ WRONG: dict[str, list[tuple[Any, str]]] = {  # key path -> values, and what is s
     "search.finalists": [(0, "must be at least 1"), (True, "expected a whole number")],
     "search.start": [(3, "expected a recipe file"), ("no.yaml", "no.yaml: cannot be read")],
     "search.race": [(3, "expected on, off, or {margin, error}"), ("no", "expected on, off")],
+    "search.order": [("any", "expected one of"), (True, "expected one of")],
     "search.prior": [(3, "expected a study file"), ("", "expected a study file")],
     "engine.name": [("tgi", "expected one of hf, vllm")],
     "engine.batch_size": [(0, "must be at least 1")],

@@ -22,7 +22,8 @@ from merge_core.recipe.schema import Recipe
 from merge_core.validation import StrictModel, Words
 from search import views
 from search.draft.write import Written
-from search.report.summary import Report
+from search.report.compare import Comparison, Side, TaskRow
+from search.report.summary import Difference, Report
 from search.run.caches import Cache
 from search.run.check import Checked
 from search.run.dry_run import Costs
@@ -32,6 +33,7 @@ from search.storage.study_record import Record
 from search.trial.trial import Trial
 from search.views import (
     answers,
+    comparison,
     inspection_html,
     inspection_table,
     layers_table,
@@ -95,6 +97,23 @@ def show_costs(_: pytest.MonkeyPatch) -> None:
 
 def show_verdict(_: pytest.MonkeyPatch) -> None:
     tables.verdict({"number": 0, "verdict": BAD, "reason": BAD, "changed_parents": [BAD]})
+
+
+def show_search(_: pytest.MonkeyPatch) -> None:
+    first = {"number": 0, "reason": BAD}
+    found = {"verdict": BAD, "trials": 2, "same": 0, "first": first, "environment": []}
+    tables.searched_again(found)
+
+
+def show_comparison(_: pytest.MonkeyPatch) -> None:
+    side, none = Side(BAD, 1, "00ff", 20, 0, 0, 1), Difference(estimate=0.1, low=0.0, high=0.2)
+    row = TaskRow(BAD, BAD, 20, 20, 0.5, 0.6, none)
+    told: Any = {"apart": {BAD: BAD}, "notes": [BAD], "sentences": [BAD]}
+    comparison.comparison(Comparison(side, side, 20, 20, "mean", none, [row], **told))
+
+
+def show_note(_: pytest.MonkeyPatch) -> None:
+    answers.note(BAD)
 
 
 def show_table(_: pytest.MonkeyPatch) -> None:
@@ -177,13 +196,16 @@ SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "tables.checked": show_facts,
     "tables.costs": show_costs,
     "tables.verdict": show_verdict,
+    "tables.searched_again": show_search,
     "tables.cache": show_cache,
     "tables.written": show_written,
+    "answers.note": show_note,
     "answers.warn": show_answer,
     "answers.written": show_answer,
     "answers.made": show_made,
     "tables.table": show_table,
     "tables.numbers": show_table,
+    "comparison.comparison": show_comparison,
     "plugin_table.methods": show_methods,
     "plugin_table.one_method": show_method,
     "plugin_table.evaluators": show_evaluators,
@@ -200,6 +222,7 @@ PRINT_NOTHING = {
     "live_panel.one_line",
     "answers.answer",  # prints what it is given
     "tables.size",  # a number, as is a duration
+    "tables.verdicts",  # numbers
     "terminal.duration",
     "inspection_html.Scale",
     "inspection_html.page",  # escaped, as its own test says
