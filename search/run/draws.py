@@ -67,12 +67,12 @@ class Draws:
             ParameterError: The sampler cannot draw from this space.
         """
         known = flight.known()
-        self.learn(known, flight.tickets)
-        for trial in flight.record.trials[len(known) :]:
+        self.learn(known.trials, flight.tickets)
+        for trial in flight.record.trials[len(known.trials) :]:
             if trial.number not in self._running:
                 self._running[trial.number] = self._add_running(trial)
-        settled = sum(not trial.is_mean() for trial in known)
-        arguments = self._made_for(known, near)
+        settled = len(known.trials) - known.means
+        arguments = self._made_for(known.trials, near)
         running = ask(*arguments, settled=settled, conditions=self._space)
         self._running[flight.begun] = running
         return running.params

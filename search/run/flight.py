@@ -8,7 +8,6 @@ first instead, and lets the next trial know all that are settled.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 
 from merge_core.errors import MergeError
@@ -57,13 +56,13 @@ class Flight:
         """Number of the next trial, were all under way settled; its ticket."""
         return len(self.record.trials) + len(self._underway)
 
-    def waiting(self, known: Sequence[Trial]) -> int:
+    def waiting(self) -> int:
         """Return how many searched trials are begun, or settled, beyond the known ones."""
-        later = self.record.trials[len(known) :]
+        later = self.record.trials[len(self._known.trials) :]
         flying = (underway.wanted.baseline is None for underway in self._underway.values())
         return sum(trial.was_searched() for trial in later) + sum(flying)
 
-    def known(self, kind: str = DRAWN) -> Sequence[Trial]:
+    def known(self, kind: str = DRAWN) -> Known:
         """Return the trials that the next one knows, and settle what must be for that."""
         self._make_room()
         trials, window = self.record.trials, 1 if kind == STEP else self.bench.count
@@ -71,7 +70,7 @@ class Flight:
         count = len(trials) if self._free else max(self.begun - window + 1, start)
         for trial in trials[len(self._known.trials) : count]:
             self._known.add(trial)
-        return self._known.trials
+        return self._known
 
     def phase(self, name: Phase) -> None:
         """Say which part of the search goes on."""

@@ -173,7 +173,7 @@ class _Loop:
     def _end(self) -> End | None:
         """Return why no more trials are begun, by those that the next one may know."""
         known = self.flight.known()
-        return self._budget.end(known, self.flight.waiting(known), self.flight.bench.count)
+        return self._budget.end(known, self.flight.waiting(), self.flight.bench.count)
 
     def _stepped(self) -> bool:
         """Settle the next step by gradient; return whether there is one."""

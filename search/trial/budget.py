@@ -17,6 +17,7 @@ from pydantic import Field
 from merge_core.errors import ParameterError, Problems
 from merge_core.validation import StrictModel, read
 from search.spec.sections import Search
+from search.trial.known import Known
 from search.trial.trial import Trial
 
 RECENT = 20  # trials whose seconds say how long the next ones take
@@ -95,20 +96,23 @@ class Budget:
             found = replace(found, trials=change.trials)
         return found if change.hours is None else replace(found, hours=change.hours)
 
-    def end(self, trials: Sequence[Trial], waiting: int = 0, workers: int = 1) -> End | None:
+    def end(self, known: Known, waiting: int = 0, workers: int = 1) -> End | None:
         """Return why no more trials are searched after these; None: they are.
 
         Args:
-            trials: Settled ones.
+            known: Settled ones.
             waiting: How many more are begun.
             workers: How many are done at a time, so that hours are those of a clock.
         """
-        trials = [trial for trial in trials if not trial.is_mean()]  # made when a search has ended
-        done = searched(trials) + waiting
-        whole = [t.value for t in trials if t.state == "complete" and t.value is not None]
-        best = max(whole, default=-inf)
+        done = known.searched + waiting
         if done >= self.trials:
             return End("trials", f"{done} trials are searched")
+        if self.target is None and self.patience is None and self.hours is None:
+            return None
+        # means are made when a search has ended
+        trials = [trial for trial in known.trials if not trial.is_mean()]
+        whole = [t.value for t in trials if t.state == "complete" and t.value is not None]
+        best = max(whole, default=-inf)
         if self.target is not None and best >= self.target:
             return End("target", f"a search value of {best:.4f} reaches {self.target:g}")
         if self.patience is not None and since_best(trials) >= self.patience:

@@ -32,10 +32,13 @@ class Known:
 
     Attributes:
         trials: Those that were added.
+        searched: How many of them a sampler asked for.
+        means: How many are means of generations.
     """
 
     def __init__(self, trials: Iterable[Trial] = ()) -> None:
         self.trials: list[Trial] = []
+        self.searched = self.means = 0
         self._whole, self._raced = _Found(), _Found()
         self._best: Trial | None = None
         for trial in trials:
@@ -44,6 +47,8 @@ class Known:
     def add(self, trial: Trial) -> None:
         """Add the next one."""
         self.trials.append(trial)
+        self.searched += trial.was_searched()
+        self.means += trial.is_mean()
         if trial.state == "complete":
             self._whole.add(trial)
             if self._best is None or (trial.value or 0.0) > (self._best.value or 0.0):

@@ -19,6 +19,7 @@ from search.trial.budget import (
     seconds_left,
     since_best,
 )
+from search.trial.known import Known
 from search.trial.trial import Measurement, Trial
 
 
@@ -43,8 +44,8 @@ def trials(*values: float | None, baselines: int = 0, took: float = 1.0) -> list
 def test_baselines_are_not_counted() -> None:
     done = trials(0.5, 0.4, 0.3, 0.2, baselines=2)
     assert searched(done) == 2
-    assert Budget(3).end(done) is None
-    assert Budget(2).end(done) == End("trials", "2 trials are searched")
+    assert Budget(3).end(Known(done)) is None
+    assert Budget(2).end(Known(done)) == End("trials", "2 trials are searched")
 
 
 @pytest.mark.parametrize(
@@ -62,26 +63,26 @@ def test_baselines_are_not_counted() -> None:
 def test_trials_since_the_best_are_counted_from_the_best_of_all(values: Any, count: int) -> None:
     done = trials(*values, baselines=2)
     assert since_best(done) == count
-    assert Budget(100, patience=count + 1).end(done) is None
+    assert Budget(100, patience=count + 1).end(Known(done)) is None
     if count:
-        assert Budget(100, patience=count).end(done) == End(
+        assert Budget(100, patience=count).end(Known(done)) == End(
             "patience", f"{count} trials in a row were no better"
         )
 
 
 def test_the_target_is_reached_by_whichever_trial() -> None:
-    assert Budget(9, target=0.8).end(trials(0.5, 0.79)) is None
-    assert Budget(9, target=0.8).end(trials(0.8, baselines=1)) == End(
+    assert Budget(9, target=0.8).end(Known(trials(0.5, 0.79))) is None
+    assert Budget(9, target=0.8).end(Known(trials(0.8, baselines=1))) == End(
         "target", "a search value of 0.8000 reaches 0.8"
     )
-    assert Budget(9, target=-1.5).end(trials(-2.0, None)) is None
-    assert Budget(9, target=-1.5).end(trials(-2.0, None, -1.0)) is not None
+    assert Budget(9, target=-1.5).end(Known(trials(-2.0, None))) is None
+    assert Budget(9, target=-1.5).end(Known(trials(-2.0, None, -1.0))) is not None
 
 
 def test_hours_are_those_of_all_trials() -> None:
     done = trials(0.5, 0.5, 0.5, baselines=1, took=1800)
-    assert Budget(9, hours=1.6).end(done) is None
-    assert Budget(9, hours=1.5).end(done) == End("hours", "2 trials took 1.5 hours")
+    assert Budget(9, hours=1.6).end(Known(done)) is None
+    assert Budget(9, hours=1.5).end(Known(done)) == End("hours", "2 trials took 1.5 hours")
 
 
 def test_a_search_that_ends_somewhere_ends_there_wherever_it_is_resumed() -> None:
@@ -89,10 +90,10 @@ def test_a_search_that_ends_somewhere_ends_there_wherever_it_is_resumed() -> Non
     values = [None if draw.random() < 0.2 else round(draw.random(), 2) for _ in range(60)]
     done = trials(*values, baselines=5)
     for budget in (Budget(40), Budget(99, patience=7), Budget(99, target=0.9), Budget(99, 0.01)):
-        ends = [i for i in range(5, 61) if budget.end(done[:i])]
+        ends = [i for i in range(5, 61) if budget.end(Known(done[:i]))]
         assert ends, budget
         first = ends[0]
-        assert [budget.end(done[:i]) for i in range(5, first)] == [None] * (first - 5)
+        assert [budget.end(Known(done[:i])) for i in range(5, first)] == [None] * (first - 5)
 
 
 def test_options_replace_what_the_file_says() -> None:
