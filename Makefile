@@ -90,6 +90,8 @@ bench: .venv/ready-dev
 	$(BIN)/python benchmarks/gradient_memory.py
 	$(BIN)/python benchmarks/report_size.py
 	$(BIN)/python benchmarks/open_study.py
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python benchmarks/coordinator.py --trials 1000
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/workers.py --rounds 1
 
 clean:
 	rm -rf .venv .venv-vllm build *.egg-info

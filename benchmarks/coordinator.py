@@ -63,13 +63,16 @@ class Fake(toy.Toy):
 class Clock(toy.Listener):
     """Notes when trials were settled."""
 
-    def __init__(self) -> None:
+    def __init__(self, trials: int) -> None:
         super().__init__()
-        self.times = [time.perf_counter()]
+        self.times, self._size = [time.perf_counter()], max(1, trials // 10)
 
     def settled(self, trial: Trial) -> None:
-        """Note it."""
+        """Note it, and print each tenth."""
         self.times.append(time.perf_counter())
+        if not len(self.times) % self._size:
+            part = 1000 * (self.times[-1] - self.times[-1 - self._size]) / self._size
+            print(f"trials up to {len(self.times):6}: {part:6.1f} ms each", flush=True)
 
 
 def main() -> None:
@@ -95,16 +98,12 @@ def main() -> None:
         )
         spec = toy.spec_of(text, Path(folder))
         parents = dict.fromkeys(("org/base", *names), (1.0, 0.0))
-        bench, clock = Fake(spec, asked.workers, asked.items, parents), Clock()
+        bench, clock = Fake(spec, asked.workers, asked.items, parents), Clock(asked.trials)
         record = open_for(spec)
         with record.writing():
             search(spec, record, bench, clock, toy.never)
     spent = [b - a for a, b in zip(clock.times, clock.times[1:], strict=False)]
-    size = max(1, len(spent) // 10)
-    parts = [spent[i : i + size] for i in range(0, len(spent), size)]
-    for i, part in enumerate(parts):
-        print(f"trials from {i * size:6}: {1000 * statistics.fmean(part):6.1f} ms each")
-    found = {"trials_per_s": len(spent) / sum(spent), "ms": 1000 * statistics.fmean(spent)}
+    found = {"trials_per_s": len(spent) / sum(spent), "ms": 1000 * statistics.median(spent)}
     print(json.dumps({"workers": asked.workers, "knobs": asked.knobs, **found}))
 
 

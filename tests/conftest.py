@@ -19,25 +19,34 @@ os.environ.update(
 )
 
 import shutil
+import signal
 import string
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
+from evaluators import plugin_file
 from tests.servers import grpc_proxy, mariadb, postgres  # noqa: F401  # pytest finds fixtures here
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")  # on a busy machine
 os.environ["MERGETUNE_CACHE"] = tempfile.mkdtemp(prefix="mergetune-test-cache-")
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")
+
+for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):  # whoever starts the tests in the
+    if signal.getsignal(_number) is signal.SIG_IGN:  # background may have them passed over
+        signal.signal(_number, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MODELS = ("base", "one", "two", "three")
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
@@ -58,6 +67,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if not item.get_closest_marker("vllm")]
     # the longest first, or one process ends alone; they are the last ones that pytest finds
     items.sort(key=lambda item: "studies" not in item.path.parts)
+
+
+@pytest.fixture(autouse=True)
+def plugin_files_of_one_test() -> Iterator[None]:
+    """Forget which plugin files a test has loaded: workers of a later one would load them, too."""
+    before = dict(plugin_file._files)
+    yield
+    plugin_file._files.clear()
+    plugin_file._files.update(before)
 
 
 @pytest.fixture(scope="session")

@@ -71,6 +71,7 @@ class Cluster:
 
     def __init__(self, address: str, cpus: int = 1) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or a local one tells Ray's makers
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")  # a machine may be busy
         more: dict[str, Any] = {}
         if address == LOCAL:
             cpus = max(cpus, len(cpus_here()))

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -66,7 +67,7 @@ class _Call:
 
 
 class Pool:
-    """See ``protocol.Workers``. A worker is started when the first call comes for it.
+    """See ``protocol.Workers``. All workers are started when the first call comes.
 
     Args:
         count: How many, at least one.
@@ -80,7 +81,7 @@ class Pool:
         self._news = threading.Condition(self._lock)  # a call, or the end
         self._workers: list[Running | None] = [None] * count
         self._outside: set[int] = set()  # numbers of those that have no place
-        self._closed = False
+        self._begun = self._closed = False
         self._threads = [
             threading.Thread(target=self._serve, args=(number,), daemon=True)
             for number in range(count)
@@ -116,6 +117,7 @@ class Pool:
 
     def _serve(self, number: int) -> None:
         """Give one worker its calls, one after the other, until all is closed."""
+        self._start_with_the_others(number)
         while (call := self._next()) is not None:
             if not call.goes_on():
                 continue
@@ -130,6 +132,16 @@ class Pool:
                 call.answer.set_exception(error)
             else:
                 call.answer.set_result(answer)
+
+    def _start_with_the_others(self, number: int) -> None:
+        with self._news:
+            while not self._calls and not self._begun and not self._closed:
+                self._news.wait()
+            self._begun = True
+            self._news.notify_all()
+        if not self._closed:
+            with suppress(MergeError, Died, NoRoom):  # the first call meets it
+                self._open(number)
 
     def _next(self) -> _Call | None:
         with self._news:

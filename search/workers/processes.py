@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -23,8 +24,7 @@ from search.workers.pool import Died, Pool
 
 _SPAWN = multiprocessing.get_context("spawn")
 END = signal.SIGUSR1  # from the coordinator alone
-AT_REST = 0.5  # seconds that a process takes to end which has nothing to do
-PATIENCE = 5.0  # that it then has to end what it does, before it is killed
+PATIENCE = 5.0  # seconds that a process has to end what it does, before it is killed
 # Terminals, schedulers and `timeout` send these to all processes: only the coordinator decides.
 TO_ALL = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 
@@ -67,11 +67,10 @@ class _Process:
         return self._received()
 
     def end(self) -> None:
-        """End the process, whatever it does; one that waits for a call ends by itself."""
-        self._pipe.close()
-        self._process.join(AT_REST)
+        """End the process, whatever it does; whoever waits for its answer sees that."""
         if self._process.is_alive() and self._process.pid is not None:
-            os.kill(self._process.pid, END)
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, END)
         self._process.join(PATIENCE)
         if self._process.is_alive():
             self._process.kill()
@@ -108,14 +107,11 @@ def _work(pipe: Connection, opening: Opening) -> None:
     # a vLLM of several GPUs has processes of its own, which daemons may not have
     multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
     opened = Answer.of(opening.open)
-    pipe.send(replace(opened, value=None))  # the worker stays here
-    while opened.error is None:
-        try:
+    with suppress(EOFError, OSError):  # the coordinator has ended
+        pipe.send(replace(opened, value=None))  # the worker stays here
+        while opened.error is None:
             method, arguments = pipe.recv()
-        except (EOFError, OSError):
-            return
-        answer = Answer.of(partial(_asked, opened.value, method, arguments))
-        pipe.send(answer)
+            pipe.send(Answer.of(partial(_asked, opened.value, method, arguments)))
 
 
 def _asked(worker: Any, method: str, arguments: tuple[Any, ...]) -> Any:

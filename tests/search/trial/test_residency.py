@@ -54,11 +54,15 @@ def test_candidate_is_the_same_wherever_a_study_keeps_its_parents(
 ) -> None:
     mapped = bench_of(tmp_path)
     recipe = mapped.space.recipe({d.name: 0.4 for d in mapped.space.dimensions})
+    assert mapped.placement.where == "mapped"
     memories(monkeypatch, device, host)
     bench = bench_of(tmp_path)
-    assert (mapped.placement.where, bench.placement.where) == ("mapped", where)
+    assert bench.placement.where == where
     assert bench.build(recipe) == mapped.build(recipe)
-    assert bench.about() == mapped.about() | {"placement": where}
+    both = bench.about(), mapped.about()
+    merges = [about.pop("environment")["merges_on"] for about in both]
+    assert merges == ["cpu" if where == "mapped" else "device", "cpu"]
+    assert both[0] == both[1] | {"placement": where}
 
 
 @pytest.mark.slow

@@ -6,10 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from merge_core.errors import MergeError, ParameterError
 from search.run.study import run
@@ -71,7 +73,14 @@ def start_machine(head, hidden):
 
 
 @pytest.fixture(scope="module")
-def machines(study):
+def alone():
+    """The right to start clusters: several that start at once on few cores wait for each other."""
+    with FileLock(Path(tempfile.gettempdir()) / "mergetune-tests-of-ray.lock"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def machines(study, alone):
     """The address of a cluster of two machines of one core, and the process of the second."""
     from ray.cluster_utils import Cluster
 
@@ -188,7 +197,7 @@ def trials(folder, staff):
     return kept, without_costs(report.to_json())
 
 
-def test_a_study_on_a_local_cluster_is_that_of_as_many_processes(tmp_path):
+def test_a_study_on_a_local_cluster_is_that_of_as_many_processes(alone, tmp_path):
     wanted, summary = trials(tmp_path / "processes", Staff(2))
     found, same = trials(tmp_path / "ray", Staff(2, ray="local"))
     assert found == wanted
