@@ -70,7 +70,7 @@ class Clock(toy.Listener):
     def settled(self, trial: Trial) -> None:
         """Note it, and print each tenth."""
         self.times.append(time.perf_counter())
-        if not len(self.times) % self._size:
+        if len(self.times) % self._size == 1 and len(self.times) > 1:
             part = 1000 * (self.times[-1] - self.times[-1 - self._size]) / self._size
             print(f"trials up to {len(self.times):6}: {part:6.1f} ms each", flush=True)
 

@@ -73,7 +73,8 @@ class Draws:
                 self._running[trial.number] = self._add_running(trial)
         settled = len(known.trials) - known.means
         arguments = self._made_for(known.trials, near)
-        running = ask(*arguments, settled=settled, conditions=self._space)
+        flying = len(self._running)
+        running = ask(*arguments, settled=settled, conditions=self._space, in_flight=flying)
         self._running[flight.begun] = running
         return running.params
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -71,12 +74,10 @@ def mean_of(
     Returns:
         None where the sampler has no generations, or no whole one yet.
     """
-    from threadpoolctl import threadpool_limits
-
     made = maker(space, start, seed_of_study(study_seed))
     if not isinstance(made, Averaging):
         return None
-    with threadpool_limits(limits=1, user_api="blas"):
+    with _one_thread():
         found = made.generation_mean(study)
     return None if found is None else {name: found.get(name, _only(d)) for name, d in space.items()}
 
@@ -98,6 +99,7 @@ def ask(
     study_seed: int,
     settled: int,
     conditions: Conditions | None = None,
+    in_flight: int | None = None,
 ) -> Trial:
     """Ask for the next trial; BLAS keeps to one thread meanwhile, as torch needs the others.
 
@@ -113,6 +115,7 @@ def ask(
         study_seed: The study's seed, any whole number.
         settled: How many trials of the study are over, failed ones and baselines included.
         conditions: Where some knobs are there for some trials only.
+        in_flight: How many trials of the study run, if that is known.
 
     Returns:
         The running trial; ``.params`` has a value for every active knob of the space.
@@ -121,15 +124,15 @@ def ask(
         ParameterError: The sampler cannot draw from this space.
     """
     from optuna.trial import TrialState
-    from threadpoolctl import threadpool_limits
 
-    in_flight = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+    if in_flight is None:
+        in_flight = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
     whole = isinstance(maker, SamplerPlugin) and maker.whole_study
     seed = seed_of_study(study_seed) if whole else seed_for(study_seed, settled + in_flight)
     study.sampler = made = maker(space, start, seed)
     if conditions is not None and isinstance(made, Mending):
         made.mended = conditions.mended
-    with threadpool_limits(limits=1, user_api="blas"):
+    with _one_thread():
         if conditions is None or not conditions.deciding:
             return study.ask(fixed_distributions=dict(space))
         running = study.ask()
@@ -153,3 +156,19 @@ def _draw(running: Trial, name: str, distribution: BaseDistribution) -> None:
     )
     ends: Any = (distribution.low, distribution.high)  # type: ignore[attr-defined]
     suggest(name, *ends, step=distribution.step, log=distribution.log)  # type: ignore[attr-defined]
+
+
+def _one_thread() -> AbstractContextManager[object]:
+    """Keep BLAS to one thread in this context."""
+    found: AbstractContextManager[object] = _libraries(len(sys.modules)).limit(
+        limits=1, user_api="blas"
+    )
+    return found
+
+
+@lru_cache(maxsize=1)
+def _libraries(modules: int) -> Any:
+    """Look which libraries are loaded: it takes milliseconds, and another module may bring one."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection
 from hashlib import blake2b
+from itertools import takewhile
 from operator import is_
 from typing import Generic, Protocol, TypeVar
 
@@ -83,24 +84,49 @@ class Told:
     ) -> None:
         self._wanted, self._all_of_them, self._points_of = frozenset(names), all_of_them, points
         self._points, self._losses = np.empty((0, 0)), np.empty(0)
+        self._count = 0  # rows of these that are told; the others are room
         self._read: list[FrozenTrial] = []
+        self._token = object()
 
-    def of(self, study: Study) -> tuple[Vector, Vector]:
-        """Return (n, d) points and (n,) losses, which are to be minimised, by number."""
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if len(complete) < len(self._read) or not all(map(is_, self._read, complete)):
+    def of(self, study: Study) -> tuple[Vector, Vector, object]:
+        """Return (n, d) points and (n,) losses, which are to be minimised, by number.
+
+        And a token: as long as it is the same, and not None, there is only more than there was.
+        """
+        trials = study.get_trials(deepcopy=False)  # with states it looks at each of them
+        if len(trials) < len(self._read) or not all(map(is_, self._read, trials)):
             self._forget()
-        new = complete[len(self._read) :]
-        drawn = [t for t in new if _is_drawn(t, self._wanted, self._all_of_them)]
-        self._read += new
-        if drawn:
-            points = self._points_of(drawn)
-            self._points = np.concatenate([self._points, points]) if len(self._points) else points
-            self._losses = np.concatenate([self._losses, losses(study, drawn)])
-        return self._points, self._losses
+        new = trials[len(self._read) :]
+        over = [*takewhile(lambda trial: trial.state.is_finished(), new)]
+        self._read += over
+        if drawn := self._drawn(over):
+            self._add(self._points_of(drawn), losses(study, drawn))
+        points, found = self._points[: self._count], self._losses[: self._count]
+        late = self._drawn(new[len(over) :])  # behind one that still runs
+        if not late:
+            return points, found, self._token
+        rows = self._points_of(late)
+        points = np.concatenate([points, rows]) if self._count else rows
+        return points, np.concatenate([found, losses(study, late)]), None
+
+    def _drawn(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        return [t for t in complete if _is_drawn(t, self._wanted, self._all_of_them)]
+
+    def _add(self, points: Vector, losses: Vector) -> None:
+        """Write rows behind the others, which nobody changes; with twice the room if need be."""
+        end = self._count + len(points)
+        if end > len(self._losses):
+            more, told = np.empty((2 * end, points.shape[1])), np.empty(2 * end)
+            if self._count:
+                more[: self._count] = self._points[: self._count]
+                told[: self._count] = self._losses[: self._count]
+            self._points, self._losses = more, told
+        self._points[self._count : end], self._losses[self._count : end] = points, losses
+        self._count = end
 
     def _forget(self) -> None:
-        self._read = []
+        self._read, self._count, self._token = [], 0, object()
         self._points, self._losses = np.empty((0, 0)), np.empty(0)
 
 
@@ -134,17 +160,21 @@ class Replay(Generic[S]):
     def __init__(self, start: Callable[[int, int], S]) -> None:
         self._start = start
         self._points, self._losses = np.empty((0, 0)), np.empty(0)
+        self._token: object = None
         self._begin()
 
-    def caught_up(self, points: Vector, losses: Vector) -> S:
+    def caught_up(self, points: Vector, losses: Vector, token: object = None) -> S:
         """Return the strategy after all trials; the rest of an unfinished generation waits.
 
         Args:
             points: (n, d), of all trials from the first; NaN for what a trial does not have.
             losses: (n,).
+            token: The same as before: they are those of before, and more; see ``Told``.
         """
         used = len(self._losses)
-        if not (
+        grown = token is not None and token is self._token and used <= len(losses)
+        self._token = token
+        if not grown and not (
             np.array_equal(points[:used], self._points, equal_nan=True)
             and np.array_equal(losses[:used], self._losses)
         ):
@@ -154,7 +184,8 @@ class Replay(Generic[S]):
             group = slice(used, used + self._strategy.size)
             used = group.stop
             self._learn(points[group], losses[group])
-        self._points, self._losses = points[:used].copy(), losses[:used].copy()
+        if used != len(self._losses) or not grown:
+            self._points, self._losses = points[:used].copy(), losses[:used].copy()
         return self._strategy
 
     def _begin(self) -> None:
