@@ -123,10 +123,7 @@ def ask(
     Raises:
         ParameterError: The sampler cannot draw from this space.
     """
-    from optuna.trial import TrialState
-
-    if in_flight is None:
-        in_flight = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+    in_flight = _running(study) if in_flight is None else in_flight
     whole = isinstance(maker, SamplerPlugin) and maker.whole_study
     seed = seed_of_study(study_seed) if whole else seed_for(study_seed, settled + in_flight)
     study.sampler = made = maker(space, start, seed)
@@ -156,6 +153,12 @@ def _draw(running: Trial, name: str, distribution: BaseDistribution) -> None:
     )
     ends: Any = (distribution.low, distribution.high)  # type: ignore[attr-defined]
     suggest(name, *ends, step=distribution.step, log=distribution.log)  # type: ignore[attr-defined]
+
+
+def _running(study: Study) -> int:
+    from optuna.trial import TrialState
+
+    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
 
 
 def _one_thread() -> AbstractContextManager[object]:
