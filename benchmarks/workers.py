@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--study", default="study.yaml")
+    parser.add_argument("--sampler", default="auto", help="auto: steps by gradient; cma-es: draws")
     asked = parser.parse_args()
     hush_libraries()
     found: dict[int, list[float]] = {1: [], asked.workers: []}
@@ -70,8 +70,11 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 place, clock = Path(folder) / "quickstart", Clock()
                 shutil.copytree(STUDY, place, ignore=shutil.ignore_patterns("results", "saved"))
+                file = place / "study.yaml"
+                text = file.read_text(encoding="utf-8")
+                file.write_text(text.replace("sampler: auto", f"sampler: {asked.sampler}"))
                 start = time.perf_counter()
-                run(place / asked.study, clock, lambda: False, staff=Staff(count))
+                run(file, clock, lambda: False, staff=Staff(count))
                 whole[count].append(time.perf_counter() - start)
             found[count].append(clock.trials / (clock.last - clock.begun))
             print(f"{count} at a time: {found[count][-1]:.2f} trials/s  {clock.said}", flush=True)
