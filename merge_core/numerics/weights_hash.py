@@ -12,7 +12,7 @@ import operator
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from merge_core.contract import Tensor
 from merge_core.kernels.torch_compile import compiled
@@ -159,31 +159,35 @@ def combined(digests: Iterable[int], scales: Mapping[int, float] | None = None) 
     return f"{total % 2**64:016x}"
 
 
-def content_digest(
-    tensors: Iterable[tuple[str, Tensor]], sums: dict[str, int] | None = None
-) -> str:
-    """Return the SHA-256 of named tensors (name, type, shape, bytes), in the order given, hex.
+class Content(NamedTuple):
+    """What named tensors hold.
 
     Args:
-        tensors: Each is read once.
-        sums: Is filled with name -> a number of 64 bits that tells which of two models' tensors
-            differ, in a tenth of the digest's time: a hash of type and shape, plus the tensor's
-            words of 8 bytes (little-endian). So it does not see words that change places.
+        digest: SHA-256 over name, type, shape and bytes of each, in the order given, hex.
+        sums: Name -> a number of 64 bits that tells which of two models' tensors differ, in a tenth
+            of the digest's time: a hash of type and shape, plus the tensor's words of 8 bytes
+            (little-endian). So it does not see words that change places.
     """
+
+    digest: str
+    sums: dict[str, int]
+
+
+def content_of(tensors: Iterable[tuple[str, Tensor]]) -> Content:
+    """Return digest and sums of named tensors, each of which is read once."""
     import torch
 
-    state = hashlib.sha256()
+    state, sums = hashlib.sha256(), {}
     for name, tensor in tensors:
         what = f"{tensor.dtype}\x1f{tuple(tensor.shape)}\x1f"
         data = tensor.reshape(-1).view(torch.uint8).cpu().numpy()
         state.update(f"{name}\x1f{what}".encode())
         state.update(data.data)
-        if sums is not None:
-            whole, rest = data[: len(data) // 8 * 8], data[len(data) // 8 * 8 :]
-            total = int(whole.view("<u8").sum(dtype="u8")) + int.from_bytes(rest.data, "little")
-            code = blake2b(what.encode(), digest_size=8).digest()
-            sums[name] = (total + int.from_bytes(code, "big")) % 2**64
-    return state.hexdigest()
+        whole, rest = data[: len(data) // 8 * 8], data[len(data) // 8 * 8 :]
+        total = int(whole.view("<u8").sum(dtype="u8")) + int.from_bytes(rest.data, "little")
+        code = blake2b(what.encode(), digest_size=8).digest()
+        sums[name] = (total + int.from_bytes(code, "big")) % 2**64
+    return Content(state.hexdigest(), sums)
 
 
 def _mixed(x: Any) -> Any:

@@ -19,7 +19,7 @@ from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError
 from merge_core.numerics.exact_sums import one_thread
 from merge_core.numerics.products import low_rank_sum
-from merge_core.numerics.weights_hash import content_digest
+from merge_core.numerics.weights_hash import Content, content_of
 from merge_core.parents.locate import Located
 from merge_core.parents.lora_keys import WEIGHTS, Change, changes
 from merge_core.parents.protocol import Changed, Parent
@@ -68,17 +68,18 @@ class Adapted(Changed):
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the parent's digest, the adapter's tensors and how they are applied, hex."""
-        named = ((key, self._file.tensor(key)) for key in sorted(self._stored))
-        own = content_digest(named, self._sums)
         how = {name: asdict(change) for name, change in self._changes.items()}
-        parts = [self._parent.digest, own, json.dumps(how, sort_keys=True)]
+        parts = [self._parent.digest, self._own.digest, json.dumps(how, sort_keys=True)]
         return sha256("\x1f".join(parts).encode()).hexdigest()
 
     @property
     def sums(self) -> Mapping[str, int]:
         """Those of the parent and, by their names in its file, of the adapter; see ``Parent``."""
-        assert self.digest, "which fills them"
-        return {**self._parent.sums, **self._sums}
+        return {**self._parent.sums, **self._own.sums}
+
+    @cached_property
+    def _own(self) -> Content:
+        return content_of((key, self._file.tensor(key)) for key in sorted(self._stored))
 
     def _read(self, key: str) -> Tensor:
         found: Tensor = self._file.tensor(key).float()

@@ -11,7 +11,7 @@ from typing import Any
 from merge_core.architecture import model_class
 from merge_core.architecture.model_class import Architecture
 from merge_core.contract import Tensor
-from merge_core.numerics.weights_hash import content_digest
+from merge_core.numerics.weights_hash import Content, content_of
 from merge_core.parents.locate import Located
 from merge_core.parents.weight_files import TensorInfo
 
@@ -45,18 +45,16 @@ class Parent(ABC):
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all weights by name, hex; the same however they are spread over files."""
-        named = ((name, self.tensor(name)) for name in sorted(self.tensors))
-        return content_digest(named, self._sums)
+        return self._content.digest
 
     @property
     def sums(self) -> Mapping[str, int]:
-        """Tensor -> a number that tells whether it is another one, see ``content_digest``."""
-        assert self.digest, "which fills them"
-        return self._sums
+        """Tensor -> a number that tells whether it is another one, see ``Content``."""
+        return self._content.sums
 
     @cached_property
-    def _sums(self) -> dict[str, int]:
-        return {}
+    def _content(self) -> Content:
+        return content_of((name, self.tensor(name)) for name in sorted(self.tensors))
 
     @cached_property
     def apart(self) -> frozenset[str]:

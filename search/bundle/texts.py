@@ -16,6 +16,7 @@ from evaluators.protocol import Evaluator
 from merge_core.errors import MergeError, NoPromptsError
 from merge_core.output.model_card import licence
 from search.scoring.pools import NAMES
+from search.spec.study_file import StudySpec
 from search.storage.study_record import Record
 from search.trial.builder import Builder
 from search.trial.tasks import open_tasks
@@ -46,7 +47,7 @@ class Texts:
         return frozenset(task for task, said in self.told.items() if not said["texts"])
 
 
-def texts_of(record: Record, spec: Any, *, wanted: bool) -> Texts:
+def texts_of(record: Record, spec: StudySpec, *, wanted: bool) -> Texts:
     """Return the items of a study that has begun.
 
     Args:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from search.spec.changes import differing
+
 SET = ("requests", "items")  # of a fingerprint: which items there are, as well
 PLACE = ("lm_eval", "version")  # told, not refused
 WEIGHED = ("word_perplexity", "byte_perplexity", "bits_per_byte")  # whose items have sizes
@@ -81,7 +83,7 @@ def _differing(mine: str, theirs: str) -> list[str]:
         return ["its words"]
     if not isinstance(a, dict) or not isinstance(b, dict):
         return ["its words"]
-    return [key for key in {**a, **b} if a.get(key) != b.get(key)]
+    return differing(a, b)
 
 
 def _unknown(about: Mapping[str, Any], task: str) -> str:

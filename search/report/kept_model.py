@@ -10,6 +10,7 @@ from merge_core.numerics.weights_hash import combined, tensor_digest
 from merge_core.output.contents import is_whole
 from merge_core.parents.open import open_parents
 from search.report.files import MODEL
+from search.spec.changes import differing
 from search.trial.trial import Trial
 from search.trial.worker import Worker
 
@@ -32,4 +33,4 @@ def other_tensors(worker: Worker, trial: Trial) -> list[str] | None:
     was = {name: tensor_digest(name, model.tensor(name)) for name in model.tensors}
     if combined(was.values()) != trial.weights_digest:  # such as one with input scales
         return None
-    return [name for name in {**now, **was} if now.get(name) != was.get(name)]
+    return differing(now, was)

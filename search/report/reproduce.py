@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from merge_core.errors import MergeError
 from search.report.kept_model import other_tensors
+from search.spec.changes import differing
 from search.storage.about import REPORT
 from search.storage.study_record import Record
 from search.trial.environment import ENGINE, differences, made_in
@@ -120,7 +121,7 @@ class _Causes:
 
 def _unlike(was: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:
     """Return the keys whose values differ; none where nothing was noted."""
-    return [] if was is None else [key for key in {**was, **now} if was.get(key) != now.get(key)]
+    return [] if was is None else differing(was, now)
 
 
 def _checked(worker: Worker, trial: Trial) -> _Found:

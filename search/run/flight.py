@@ -34,8 +34,8 @@ class Flight:
         progress: Is told of every settled trial.
 
     Attributes:
-        tickets: Number of a settled trial -> which it was of those that were begun here, as
-            ``begin`` returned it; trials of earlier runs have none.
+        tickets: Number of a settled trial -> its ticket, what ``begun`` was when it was begun here,
+            in fixed order its number; trials of earlier runs have none.
     """
 
     def __init__(self, spec: StudySpec, record: Record, bench: Bench, progress: Progress) -> None:
@@ -76,18 +76,16 @@ class Flight:
         """Say which part of the search goes on."""
         self._progress.phase(name)
 
-    def begin(self, wanted: Wanted, *, counted: bool = True) -> int:
-        """Begin a trial and return its ticket; in fixed order that is its number.
+    def begin(self, wanted: Wanted, *, counted: bool = True) -> None:
+        """Begin a trial; its ticket is the number that ``begun`` is before.
 
         Args:
             wanted: What is to become a trial.
             counted: Whether ``progress`` was told to expect it.
         """
-        self.known(_kind(wanted))
-        ticket = self.begun
+        self.known(_kind(wanted.baseline, wanted.step))
         self._counted = counted
-        self._underway[ticket] = Underway(self.bench, wanted, self._known)
-        return ticket
+        self._underway[self.begun] = Underway(self.bench, wanted, self._known)
 
     def land(self) -> None:
         """Settle all that are under way."""
@@ -121,7 +119,7 @@ class Flight:
 
     def _note(self, trial: Trial) -> None:
         self._settled.add(trial)
-        self._last[_was(trial)] = trial.number
+        self._last[_kind(trial.baseline, trial.gradient)] = trial.number
 
     def _keep_engine(self) -> None:
         seen = self.bench.seen
@@ -140,13 +138,8 @@ class Flight:
             )
 
 
-def _was(trial: Trial) -> str:
-    if trial.baseline is not None:
+def _kind(baseline: str | None, step: object) -> str:
+    """Return whether a trial, or what is to become one, is a baseline, a step, or drawn."""
+    if baseline is not None:
         return BASELINE
-    return DRAWN if trial.gradient is None else STEP
-
-
-def _kind(wanted: Wanted) -> str:
-    if wanted.baseline is not None:
-        return BASELINE
-    return DRAWN if wanted.step is None else STEP
+    return DRAWN if step is None else STEP

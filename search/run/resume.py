@@ -7,7 +7,7 @@ from typing import Any
 
 from merge_core.errors import MergeError
 from search.run.environment import entered
-from search.spec.changes import MAY_CHANGE, Difference, changes
+from search.spec.changes import MAY_CHANGE, Difference, changes, differing
 from search.spec.storage_url import masked
 from search.spec.study_file import StudySpec
 from search.storage.about import FORMAT
@@ -159,7 +159,7 @@ def _unlike(was: Any, now: Any) -> list[str]:
     was, now = ({} if found is None else found for found in (was, now))
     if not (isinstance(was, Mapping) and isinstance(now, Mapping)):
         return []
-    return [key for key in {**was, **now} if was.get(key) != now.get(key)]
+    return differing(was, now)
 
 
 def _moves(spec: StudySpec, record: Record, about: Mapping[str, Any]) -> list[str]:

@@ -72,9 +72,9 @@ def changes(
     return unlike(_told(old, threads), _told(new, threads))
 
 
-def changed_paths(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return the key paths at which two studies' plain data differ, those that may change aside."""
-    return [found.path for found in changes(old, new) if not found.may]
+def differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the keys whose values differ, or that only one of two mappings has."""
+    return [key for key in {**was, **now} if was.get(key) != now.get(key)]
 
 
 def _told(data: Mapping[str, Any], threads: int | None) -> dict[str, Any]:

@@ -52,6 +52,18 @@ def inflated(text: object, most: int) -> bytes:
     return data
 
 
+def inflated_json(text: object, most: int) -> Any:
+    """Return what such a text holds as JSON.
+
+    Raises:
+        ValueError: It holds none, or more than ``most`` bytes.
+    """
+    try:
+        return json.loads(inflated(text, most))
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
+
+
 def packed_scores(scores: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """Return task -> scores as an attribute holds them: every float64 bit for bit."""
     numbers = [x for found in scores.values() for x in found]
@@ -118,8 +130,8 @@ def unpacked_ids(value: Any) -> dict[str, dict[str, tuple[str, ...]]]:
     """
     text = value.get("json") if isinstance(value, dict) else None
     try:
-        found = json.loads(inflated(text, 2**28))
-    except (ValueError, RecursionError) as error:
+        found = inflated_json(text, 2**28)
+    except ValueError as error:
         raise ValueError(f"expected packed ids: {error}") from error
     problems: Problems = []
     ids = read(_Ids, {"ids": found}, "", problems)

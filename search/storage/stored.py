@@ -202,16 +202,14 @@ class Stored:
 
     def take(self) -> None:
         """Make ready to write much."""
-        backend: Any = getattr(self._study._storage, "_backend", None)
-        if hasattr(backend, "taken"):
-            self._done("written", lambda: backend.taken(self.guard.told))
+        if hasattr(self._backend, "taken"):
+            self._done("written", lambda: self._backend.taken(self.guard.told))
 
     def release(self) -> None:
         """Leave the storage as whoever opens it next wants to find it, if that can be done."""
-        backend: Any = getattr(self._study._storage, "_backend", None)
-        if hasattr(backend, "released"):
+        if hasattr(self._backend, "released"):
             with suppress(StorageError):  # SQLite's log stays beside the file, and loses nothing
-                self.guard.done("written", backend.released, patient=False)
+                self.guard.done("written", self._backend.released, patient=False)
 
     def _count(self) -> int:
         if (count := self._counting) is None:
@@ -221,8 +219,12 @@ class Stored:
     @property
     def _counting(self) -> Callable[[int], int] | None:
         """What counts a study's trials without reading them: of storages that check numbers."""
-        backend: Any = getattr(self._study._storage, "_backend", None)
-        return getattr(backend, "count_trials", None)
+        return getattr(self._backend, "count_trials", None)
+
+    @property
+    def _backend(self) -> Any:
+        """Our own storage behind Optuna's cache, where it has one."""
+        return getattr(self._study._storage, "_backend", None)
 
     def _done(self, what: str, work: Callable[[], T]) -> T:
         return self.guard.done(what, work)

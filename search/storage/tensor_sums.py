@@ -8,11 +8,11 @@ from typing import Any
 
 from merge_core.errors import Problems
 from merge_core.validation import StrictModel, read
-from search.storage.packed import deflated, inflated
+from search.storage.packed import deflated, inflated_json
 
 TENSORS = "tensors"  # the study attribute
 MOST = 2**26  # bytes of them as JSON; 10**5 tensors of each of ten parents take so many
-Sums = Mapping[str, Mapping[str, int]]  # parent -> tensor -> see ``weights_hash.content_digest``
+Sums = Mapping[str, Mapping[str, int]]  # parent -> tensor -> see ``weights_hash.Content``
 
 
 class _Sums(StrictModel):
@@ -30,8 +30,8 @@ def unpacked_sums(stored: Any, problems: Problems) -> dict[str, dict[str, int]]:
     if stored is None:
         return {}
     try:
-        data = json.loads(inflated(stored, MOST))
-    except (ValueError, RecursionError) as error:
+        data = inflated_json(stored, MOST)
+    except ValueError as error:
         problems.append((TENSORS, str(error)))
         return {}
     found = read(_Sums, {"parents": data}, TENSORS, problems)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from merge_core.recipe.schema import Recipe
@@ -32,6 +32,7 @@ class Known:
 
     Attributes:
         trials: Those that were added.
+        rivals: Whom the next candidate is raced against, see ``racing.rivals``.
         searched: How many of them a sampler asked for.
         means: How many are means of generations.
     """
@@ -40,7 +41,7 @@ class Known:
         self.trials: list[Trial] = []
         self.searched = self.means = 0
         self._whole, self._raced = _Found(), _Found()
-        self._best: Trial | None = None
+        self.rivals: list[Trial] = []
         for trial in trials:
             self.add(trial)
 
@@ -51,8 +52,7 @@ class Known:
         self.means += trial.is_mean()
         if trial.state == "complete":
             self._whole.add(trial)
-            if self._best is None or (trial.value or 0.0) > (self._best.value or 0.0):
-                self._best = trial
+            self.rivals = racing.rivals([*self.rivals, trial])
         if trial.state in ("complete", "stopped"):
             self._raced.add(trial)
 
@@ -72,16 +72,6 @@ class Known:
     def digests(self, *, raced: bool) -> frozenset[str]:
         """Return the digests of all weights that have scores; ``raced`` as above."""
         return frozenset(self._of(raced).digests)
-
-    def any_complete(self) -> bool:
-        """Return whether a trial has seen all items."""
-        return self._best is not None
-
-    def rivals(self) -> Sequence[Trial]:
-        """Return whom the next candidate is raced against; see ``racing.rivals``."""
-        if self._best is not None and not self._best.values:
-            return [self._best]
-        return racing.rivals(self.trials)
 
     def _of(self, raced: bool) -> _Found:
         return self._raced if raced else self._whole

@@ -110,21 +110,15 @@ class Underway:
         )
 
 
-def settle(bench: Bench, wanted: Wanted, *, number: int, earlier: Sequence[Trial]) -> Trial:
-    """Build and score one recipe on the search pool, see ``Underway``."""
-    known = Known(earlier)
-    return Underway(bench, wanted, known).settled(number, known)
-
-
 def _of(trial: Trial) -> Result:
     return Result(trial.weights_digest, recipe=trial.recipe)
 
 
 def _jobs(bench: Bench, wanted: Wanted, known: Known) -> list[Job]:
     """Return what is to be done: the scores first, then each part of a step."""
-    step, rivals = wanted.step, known.rivals() if wanted.raced and bench.track else []
+    step, rivals = wanted.step, known.rivals if wanted.raced and bench.track else []
     race = Race(tuple(trial.search.scores for trial in rivals))
-    digests, first = known.digests(raced=wanted.raced), not known.any_complete()
+    digests, first = known.digests(raced=wanted.raced), not known.rivals
     scores = Job(wanted.recipe, SEARCH, known=digests, first=first, race=race)
     if step is None:
         return [scores]

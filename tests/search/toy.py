@@ -40,10 +40,12 @@ from search.spec.study_file import StudySpec, of_document
 from search.storage.study_record import Record
 from search.trial import racing
 from search.trial.builder import Builder
+from search.trial.known import Known
 from search.trial.progress import Phase
+from search.trial.settle import Underway, Wanted
 from search.trial.tasks import Tasks
 from search.trial.trial import Measurement, Trial
-from search.trial.worker import Worker
+from search.trial.worker import Bench, Worker
 from tests.places import place
 
 LAYERS = 4
@@ -327,6 +329,12 @@ def in_memory(spec: StudySpec, bench: Toy | None = None, before: Sequence[Trial]
 def forget_runs(record: Record) -> None:
     """Make a study one of an earlier version, which kept no runs."""
     record._attributes.set("runs", [])
+
+
+def settle(bench: Bench, wanted: Wanted, *, number: int, earlier: Sequence[Trial]) -> Trial:
+    """Build and score one recipe on the search pool, knowing all earlier trials."""
+    known = Known(earlier)
+    return Underway(bench, wanted, known).settled(number, known)
 
 
 def kept(trials: Sequence[Trial]) -> list[Trial]:

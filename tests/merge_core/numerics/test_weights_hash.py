@@ -8,7 +8,7 @@ import torch
 from merge_core.numerics import weights_hash, words_on_cpu
 from merge_core.numerics.weights_hash import (
     combined,
-    content_digest,
+    content_of,
     digest_and_finiteness,
     tensor_digest,
 )
@@ -179,7 +179,7 @@ def test_what_is_no_float_is_finite(dtype):
 def test_scalars_and_empty_tensors_have_digests(shape):
     tensor = torch.zeros(shape)
     assert tensor_digest("w", tensor) == by_hand("w", tensor, [0] * tensor.numel())
-    assert len(content_digest([("w", tensor)])) == 64
+    assert len(content_of([("w", tensor)]).digest) == 64
 
 
 def test_digest_is_16_hex_digits_and_wraps():
@@ -191,33 +191,32 @@ def test_content_digest_is_the_sha256_of_names_types_shapes_and_bytes():
     text = b"w\x1ftorch.float16\x1f(3, 5)\x1f" + struct.pack(
         "<15h", *tensor.view(torch.int16).flatten().tolist()
     )
-    assert content_digest([("w", tensor)]) == hashlib.sha256(text).hexdigest()
+    assert content_of([("w", tensor)]).digest == hashlib.sha256(text).hexdigest()
 
 
 def test_sums_tell_which_tensors_differ_and_change_no_digest():
     pairs = {"a": torch.arange(9, dtype=torch.bfloat16), "b": torch.ones(3, 3), "c": torch.ones(9)}
-    before, after = {}, {}
-    digest = content_digest(pairs.items(), before)
-    assert digest == content_digest(pairs.items())
+    digest, before = content_of(pairs.items())
+    assert digest == content_of(pairs.items()).digest
     assert before.keys() == pairs.keys()
     assert all(0 <= x < 2**64 for x in before.values())
     assert before["b"] != before["c"], "the same bytes in another shape"
     pairs["a"] = pairs["a"].clone()
     pairs["a"][8] = 1.0  # beyond the last whole word
-    content_digest(pairs.items(), after)
+    after = content_of(pairs.items()).sums
     assert [name for name in pairs if before[name] != after[name]] == ["a"]
 
 
 def test_content_digest_depends_on_the_order_given():
     pairs = [("v", torch.zeros(2)), ("w", torch.ones(2))]
-    assert content_digest(pairs) != content_digest(pairs[::-1])
+    assert content_of(pairs).digest != content_of(pairs[::-1]).digest
 
 
 def test_tensors_are_left_as_they_were():
     tensor = sample()
     before = tensor.clone()
     weights_digest([("w", tensor)])
-    content_digest([("w", tensor)])
+    content_of([("w", tensor)])
     assert tensor.equal(before)
 
 

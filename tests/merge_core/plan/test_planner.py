@@ -110,7 +110,7 @@ def test_keys_do_not_depend_on_where_a_parent_is_or_what_it_is_called(planned, o
 
 
 def test_parents_are_not_hashed_where_nothing_is_drawn(planned, monkeypatch):
-    hashes = "merge_core.parents.protocol.content_digest"
+    hashes = "merge_core.parents.protocol.content_of"
     monkeypatch.setattr(hashes, lambda _: pytest.fail("hashed"))
     assert {step.keys for step in planned(TIES).plan.steps} == {(0, 0, 0)}
 

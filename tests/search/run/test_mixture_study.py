@@ -12,9 +12,10 @@ from search.run.study import run
 from search.spec import study_file
 from search.storage.locate import open_study
 from search.trial import routers
-from search.trial.settle import Wanted, settle
+from search.trial.settle import Wanted
 from search.trial.slopes import BACKWARD
 from search.trial.worker import Worker
+from tests.search import toy
 from tests.search.real import QUICKSTART, Quiet, run_whole, without_costs, worker_of
 from tests.search.run.test_gradient_study import Told, stop_after
 
@@ -145,7 +146,7 @@ def test_mixture_that_was_trained_before_is_not_trained_again(finished, monkeypa
     monkeypatch.setattr(routers, "fit", lambda *_: pytest.fail("trains again"))
     first = trained_of(record)[0]
     asked = worker.builder.space.recipe(first.params)
-    trial = settle(worker, Wanted(asked, params=first.params), number=99, earlier=record.trials)
+    trial = toy.settle(worker, Wanted(asked, params=first.params), number=99, earlier=record.trials)
     assert (trial.same_as, trial.recipe) == (first.number, first.recipe)
     assert trial.value == first.value
     assert trial.fitted is None

@@ -18,7 +18,7 @@ from search.samplers.steps import Step
 from search.space.starting_points import defaults
 from search.storage.trial_codec import frozen, thawed, told
 from search.trial.racing import Judge, Race, Track, rivals, run
-from search.trial.settle import Wanted, settle
+from search.trial.settle import Wanted
 from search.trial.trial import Trial
 from search.trial.worker import Job
 from tests.search import toy
@@ -262,7 +262,7 @@ def test_neither_a_baseline_nor_the_mean_of_a_search_by_gradient_is_raced(raced:
         points, ({"step": learns}, {"step": mean}, {"baseline": "mine"}), strict=True
     ):
         number = len(record.trials)
-        settle(
+        toy.settle(
             worker,
             Wanted(space.recipe(point), **known),
             number=number,

@@ -13,7 +13,7 @@ from merge_core.errors import EvaluationError, ItemError, NonFiniteError
 from merge_core.recipe.schema import Recipe, Source
 from search.trial import settle as settling
 from search.trial.failure import InterruptedStudyError
-from search.trial.settle import Wanted, settle
+from search.trial.settle import Wanted
 from search.trial.trial import Trial
 from tests.search import toy
 
@@ -31,7 +31,7 @@ def linear(one: float, two: float) -> Recipe:
 
 
 def settled(bench: Any, recipe: Recipe, *earlier: Trial, **known: Any) -> Trial:
-    return settle(bench, Wanted(recipe, **known), number=len(earlier), earlier=earlier)
+    return toy.settle(bench, Wanted(recipe, **known), number=len(earlier), earlier=earlier)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from search.workers.sameness import check_same
 def test_a_machine_that_has_all_the_same_is_taken():
     known = {"torch": "2", "the digest of tasks": "ab"}
     check_same(known, dict(known), "one")
+    assert known == {"torch": "2", "the digest of tasks": "ab"}
 
 
 @pytest.mark.parametrize(
