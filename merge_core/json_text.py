@@ -19,6 +19,7 @@ from typing import Any
 from merge_core.errors import CheckpointError, MergeError, shown
 
 BYTES = 2**28  # of a file; the largest tokenizer.json today has 2**25
+PIECE = 2**20  # bytes asked for at a time: Python takes memory for as many as are asked for
 VALUES = 5 * 10**6  # of a document; they take up to 100 bytes each, some 10**6 are in use
 DEPTH = 64  # of nesting; 10 are in use
 DIGITS = 40  # of a whole number in a model's files; 31 are in use (no greatest length: 1e30)
@@ -72,13 +73,15 @@ def read_bytes(path: Path, raises: type[MergeError] = CheckpointError, most: int
             found = os.fstat(stream.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise raises(f"{path}: cannot be read: not a regular file; put a file there")
-            data = stream.read(most + 1)
+            data = bytearray()
+            while len(data) <= most and (piece := stream.read(PIECE)):
+                data += piece
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         why = getattr(error, "strerror", None) or str(error)
         raise raises(f"{path}: cannot be read: {why}") from error
     if len(data) > most:
         raise raises(f"{path}: cannot be read: expected at most {most} bytes, got more")
-    return data
+    return bytes(data)
 
 
 def parse_json(

@@ -35,6 +35,8 @@ OUTCOMES = ("data", "clear error", "EXCEPTION", "over 5 s", "over 1 GB")
 BAD = OUTCOMES[2:]
 OURS = re.compile(r'File ".*/(merge_core|evaluators|search|mergetune)/[^"]*"')
 LONGEST = 2000  # characters of a line of a clear error
+# Neither pyarrow nor the C library may set gigabytes of addresses aside, which ROOM would count
+ALLOCATORS = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
 Call = Callable[[Path], Any]  # folder of the input -> nothing that matters
 
 
@@ -59,6 +61,7 @@ class Worker:
     """A process that is given inputs; ``template`` is a folder that each of them is laid over."""
 
     def __init__(self, template: Path) -> None:
+        os.environ.update(ALLOCATORS)  # of the fork server, which starts with the first process
         self._template = template
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__, "tests.fuzz.warm"])

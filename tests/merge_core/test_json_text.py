@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,15 @@ def test_a_file_is_read_only_where_it_is_one_of_bounded_size_in_utf_8(tmp_path: 
             read_text(tmp_path / name, EvaluationError)
     with pytest.raises(CheckpointError, match="at most 1 bytes"):
         read_text(tmp_path / "whole", most=1)
+
+
+def test_a_small_file_takes_little_memory_however_much_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "small").write_text("{}")
+    tracemalloc.start()
+    read_text(tmp_path / "small")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2**22
 
 
 def test_what_models_on_the_hub_have_is_read(tmp_path: Path) -> None:
