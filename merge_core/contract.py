@@ -204,6 +204,8 @@ class Method:
     # and bytes kept: cuts, ranks, sums (``benchmarks/candidate_build.py``, two cores)
     once_ns: float = 0.0
     once_bytes: float = 0.0
+    # for ``mergetune methods NAME`` and the documentation; the contract suite asks for all three
+    about: str = ""  # what it does to the weights and whose idea that is, a paragraph
     formula: str = ""  # what comes out, in the notation of ``methods``; in lines where need be
     when: str = ""  # when to choose it, a sentence or two
     reference: Callable[[Inputs], Tensor] | None = None  # plain torch: what kernels are held to
@@ -213,3 +215,24 @@ class Method:
     def param(self, name: str) -> Param | None:
         """Return the parameter of that name, or None."""
         return next((param for param in self.params if param.name == name), None)
+
+    @property
+    def takes(self) -> str:
+        """How many models go in, and whether there is a base among them, in words."""
+        least, most = self.models
+        count = "" if most == least else " or more" if most is None else f" to {most}"
+        base = "not used" if self.base == "none" else f"{self.base}, and one of them"
+        return f"{least}{count}; base_model: {base}"
+
+
+@dataclass(frozen=True)
+class Described:
+    """What stands in a recipe beside methods and is explained as they are; see :class:`Method`."""
+
+    name: str
+    params: tuple[Param, ...]
+    source: str
+    about: str
+    formula: str
+    when: str
+    takes: str

@@ -80,6 +80,8 @@ class MethodContract:
         least, most = self.method.models
         assert self.method.name.isidentifier(), "a name is one word, to be written in YAML"
         assert self.method.source, "source: names no paper"
+        untold = [x for x in ("about", "formula", "when") if not getattr(self.method, x).strip()]
+        assert not untold, f"`mergetune methods` has nothing to say: no {', '.join(untold)}"
         assert 1 <= least <= (least if most is None else most), f"models: {least} to {most}"
         names = [param.name for param in self.method.params]
         assert len(set(names)) == len(names), f"params: a name is declared twice in {names}"

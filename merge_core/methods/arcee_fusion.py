@@ -69,6 +69,13 @@ METHOD = Method(
     formula="D = KL(softmax(W_1) || softmax(W_b)) of each row, the softmax along the last axis\n"
     "s = |d_1| D of each entry, Q = its quartiles: the sorted entries at floor(q (n - 1))\n"
     "out = W_b + d_1 [s >= Q_2 + 1.5 (Q_3 - Q_1)]",
+    about=(
+        "Fusion, from Arcee AI, takes over from the second model only what matters. An entry's "
+        "importance is the size of its change times the divergence between the softmaxes of its "
+        "row in both models; the entries whose importance is an outlier upwards, by the "
+        "quartiles' rule of box plots, are taken whole, and all others stay at the base. It is a "
+        "threshold that each tensor finds by itself."
+    ),
     when="To take from a second model only the few entries that changed it most, and keep the base "
     "elsewhere; there is nothing to tune.",
     prepare=_prepare,

@@ -26,6 +26,12 @@ METHOD = Method(
     source="arXiv:2312.06795",
     formula="x_i = the floor(density_i n) largest of d_i below its floor(gamma_i n) largest\n"
     + ADDED,
+    about=(
+        "Model Breadcrumbs (Davari and Belilovsky, 2023) cuts both ends off each task vector: the "
+        "share gamma with the largest size, outliers that drown what other models learnt, and the "
+        "smallest, which are noise, so that the share density stays in between. What is left is "
+        "added with its weights. It needs no data and draws nothing at random."
+    ),
     when=(
         "Many models, and no validation data to tune each: outliers and noise go, and "
         "parameters found for a few models serve for more."

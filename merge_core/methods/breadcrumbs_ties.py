@@ -27,6 +27,12 @@ METHOD = Method(
     source="arXiv:2312.06795",
     formula="x_i = the floor(density_i n) largest of d_i below its floor(gamma_i n) largest\n"
     + ELECTED,
+    about=(
+        "The two-sided trim of Model Breadcrumbs (Davari and Belilovsky, 2023), followed by the "
+        "sign election of TIES (Yadav et al., 2023): the largest share gamma of each task "
+        "vector's entries and the smallest go, and of what stays each entry adds up only the "
+        "models that agree with the sign that has more weight behind it."
+    ),
     when="Where breadcrumbs helps, and signs of several models disagree.",
     reference=reference,
     once_ns=20,

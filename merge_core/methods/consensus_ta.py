@@ -56,6 +56,14 @@ METHOD = Method(
         "m_i = [|d_i| >= tall_lambda_i |d - d_i|], d = sum_i weight_i d_i\n"
         "out = W_b + lambda d [sum_i m_i >= agreement]"
     ),
+    about=(
+        "Consensus task arithmetic (Wang et al., 2024) asks of each entry which tasks need it. A "
+        "model's TALL mask has the entries where its own change is at least tall_lambda times "
+        "what all others together change there. Entries that are in fewer masks than agreement "
+        "are set back to the base, whatever the sum says: those that one task alone needs disturb "
+        "the others, those that none needs disturb all. The rest of the weighted sum stays as it "
+        "is."
+    ),
     when=(
         "Many tasks: what a sum loses then is mostly due to entries that one task alone needs "
         "(selfish) or none (catastrophic); with agreement 2 these go."

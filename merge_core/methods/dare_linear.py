@@ -29,6 +29,14 @@ METHOD = Method(
         "m_i ~ Bernoulli(density_i) for each entry\n"
         "x_i = r_i m_i d_i; rescale: r_i = L1(d_i) / L1(m_i d_i), or 1 / density_i\n" + ADDED
     ),
+    about=(
+        "DARE, drop and rescale (Yu et al., 2023), sets entries of each task vector to zero at "
+        "random, each with the probability 1 - density, and scales the others up so that nothing "
+        "changes on average; then task vectors are added with their weights. Changes of fine- "
+        "tuning are so redundant that most of them may go, and what is left of several models "
+        "collides less. The masks come from the recipe's seed: `mergetune merge --seeds 5` shows "
+        "how much they matter."
+    ),
     when=(
         "Fine-tuned models whose changes are small and redundant: the paper drops 90 % and "
         "more of them. Not after long pre-training, whose changes are large."

@@ -30,6 +30,13 @@ METHOD = Method(
         "m_i ~ Bernoulli(density_i) for each entry\n"
         "x_i = r_i m_i d_i; rescale: r_i = L1(d_i) / L1(m_i d_i), or 1 / density_i\n" + ELECTED
     ),
+    about=(
+        "The random drop and rescale of DARE (Yu et al., 2023), followed by the sign election of "
+        "TIES (Yadav et al., 2023) in place of a plain sum: of what the masks leave, each entry "
+        "adds up only the models that agree with the sign that has more weight behind it. The "
+        "masks come from the recipe's seed: `mergetune merge --seeds 5` shows how much they "
+        "matter."
+    ),
     when=(
         "Fine-tuned models whose changes are small and redundant: the paper drops 90 % and "
         "more of them. Not after long pre-training, whose changes are large; and where signs "

@@ -31,6 +31,14 @@ METHOD = Method(
         "m_i ~ Bernoulli(density_i + epsilon_i u), u from -1 to 1 by the rank of |d_i| in its row\n"
         "x_i = r_i m_i d_i; rescale: r_i = L1(d_i) / L1(m_i d_i), or 1 / density_i\n" + ELECTED
     ),
+    about=(
+        "DELLA (Deep et al., 2024) drops entries at random as DARE does, but not all with one "
+        "probability: in each row the smallest entry stays with the probability density - "
+        "epsilon, the largest with density + epsilon, and those between by their rank. What stays "
+        "is scaled up, the signs are elected as in TIES, and the models that agree are averaged "
+        "(normalize) or added. With epsilon 0 all have one probability, as in dare_ties. The "
+        "masks come from the recipe's seed."
+    ),
     when=(
         "Where dare_ties helps, but large changes matter more than small ones: at the same "
         "density more of the small ones go."

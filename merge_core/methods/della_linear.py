@@ -30,6 +30,13 @@ METHOD = Method(
         "m_i ~ Bernoulli(density_i + epsilon_i u), u from -1 to 1 by the rank of |d_i| in its row\n"
         "x_i = r_i m_i d_i; rescale: r_i = L1(d_i) / L1(m_i d_i), or 1 / density_i\n" + ADDED
     ),
+    about=(
+        "The drop by rank of DELLA (Deep et al., 2024): the larger an entry is in its row, the "
+        "more probably it stays, from density - epsilon for the smallest to density + epsilon for "
+        "the largest. What stays is scaled up, and all task vectors are added with their weights, "
+        "without an election of signs. With epsilon 0 all have one probability, as in "
+        "dare_linear. The masks come from the recipe's seed."
+    ),
     when=(
         "Where dare_linear helps, but large changes matter more than small ones: at the same "
         "density more of the small ones go."

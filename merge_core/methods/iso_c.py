@@ -49,6 +49,13 @@ METHOD = Method(
     formula="sum_i weight_i d_i = U diag(s) V^T, sigma = mean of s\n"
     "out = W_b + lambda sigma U V^T\n"
     "a tensor that is no matrix: out = W_b + lambda mean_i weight_i d_i",
+    about=(
+        "Isotropic merging (Marczak et al., 2025) adds the task vectors up and then makes the "
+        "sum's singular values equal, all at their mean. The sum is ruled by the directions that "
+        "several tasks share; a task whose directions are weak in it is heard as loudly as the "
+        "others afterwards. The span stays, only the strengths in it change. Tensors that are no "
+        "matrices are averaged."
+    ),
     when="Several tasks of which few would rule the sum: every direction that any of them uses "
     "becomes equally strong. It decomposes matrices anew for every set of weights, which is slow.",
     prepare=_prepare,

@@ -82,6 +82,13 @@ METHOD = Method(
     "max_iter times, or until |s| < tol: theta_i = angle between u_i and m,\n"
     "s = mean_i theta_i / sin(theta_i) (u_i - cos(theta_i) m), m <- m cos|s| + s sin|s| / |s|\n"
     "out = m mean_i |W_i|",
+    about=(
+        "The mean that a sphere has: the direction whose squared angles to those of all models "
+        "add up to least (Buss and Fillmore, 2001). It is found by steps: all models are seen "
+        "from the present mean as arrows in the plane that touches the sphere there, and the mean "
+        "moves along their mean. All models count alike, a base that is listed as well. The "
+        "result has the mean of their lengths."
+    ),
     when="Models of equal standing and different directions, where a mean would lose length; it "
     "favours none of them, and the order does not matter.",
     prepare=_prepare,

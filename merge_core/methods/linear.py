@@ -35,6 +35,13 @@ METHOD = Method(
     name="linear",
     reference=reference,
     formula="out = sum_i weight_i W_i, divided by sum_i weight_i where normalize is true",
+    about=(
+        "Each weight of the result is the weighted mean of that weight in all models, as in Model "
+        "soups (Wortsman et al., 2022). Models that were tuned from one base mostly lie in one "
+        "basin of the loss, so that the points between them are good, too. The base is no "
+        "reference here: where it is listed, it is one more model. With normalize: false it is a "
+        "plain weighted sum, whose length changes with the sum of the weights."
+    ),
     when="The first to try with models tuned from one base: a mean of weights needs no tuning, and "
     "is often better than each of them.",
     prepare=_prepare,

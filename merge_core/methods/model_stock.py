@@ -52,6 +52,13 @@ METHOD = Method(
     formula="c = mean over i < j of <d_i, d_j> / (|d_i| |d_j|), for each row with filter_wise\n"
     "t = k c / (1 + (k - 1) c), 0 where the denominator is next to zero\n"
     "out = t mean_i W_i + (1 - t) W_b",
+    about=(
+        "Model Stock (Jang et al., 2024) starts from a finding: models tuned from one base with "
+        "other seeds lie on a sphere around a centre that is better than each of them. From the "
+        "angles between their task vectors follows where on the way from the base to their mean "
+        "the point next to that centre is: at wide angles near the base, at narrow ones near the "
+        "mean. There is nothing to tune; filter_wise measures an angle for each row."
+    ),
     when="Two or more models tuned for the same task from one base, and no data to choose weights "
     "with: the angle between them says how far to trust their mean.",
     prepare=_prepare,

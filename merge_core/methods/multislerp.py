@@ -72,6 +72,13 @@ METHOD = Method(
     "s = sum_i weight_i (u_i - <u_i, m> m), n = |s| + eps\n"
     "out = W_b + (m cos(n) + s sin(n) / n) sum_i weight_i |v_i|, W_b if there is one\n"
     "one model is returned as it is; two that cancel out give sum_i weight_i v_i",
+    about=(
+        "A spherical mean of any number of models with weights (Goddard, 2024). All directions "
+        "are projected onto the plane that touches the sphere at their normalized weighted mean, "
+        "averaged there, and the mean is carried back to the sphere and given the weighted mean "
+        "of the lengths. It is one step of what karcher iterates, taken from a good start. With a "
+        "base task vectors are averaged, and added to it."
+    ),
     when="Three or more models or task vectors of different directions and unlike weights, where a "
     "mean would lose length. For models of one weight, karcher is exact.",
     prepare=_prepare,

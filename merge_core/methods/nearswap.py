@@ -26,6 +26,13 @@ METHOD = Method(
     name="nearswap",
     reference=reference,
     formula="s = min(1, t / max(|d_1|, 1e-6)) of each entry\nout = s W_1 + (1 - s) W_b",
+    about=(
+        "Goes from the base towards the other model by at most t in each weight: a weight that "
+        "differs by less than t is taken over, one that differs by more keeps to the base but for "
+        "t (Alchemonaut, of QuartetAnemoi-70B). The larger a difference, the smaller the share of "
+        "it that comes through. So two models that agree nearly everywhere are blended there, and "
+        "where they differ the base decides."
+    ),
     when="To colour a good base with a second model: entries within t of the base are taken over, "
     "others move by t at most, so what the base alone knows stays.",
     prepare=lambda inputs: Prepared({"t": [inputs.number("t")]}),

@@ -62,6 +62,12 @@ METHOD = Method(
     "out = W_b + (sin((1 - t) theta) v_1 + sin(t theta) v_2) / sin(theta), W_b if there is one\n"
     "theta: angle between v_1 and v_2; of the tensors, or of each row without nuslerp_flatten,\n"
     "of each column with nuslerp_row_wise; linear where v_1 and v_2 are parallel",
+    about=(
+        "The spherical interpolation of slerp with a weight for each model in place of t, and "
+        "with a choice of what is turned: each tensor as one vector, or its rows or columns one "
+        "by one. With a base the two task vectors are interpolated and the result is added to the "
+        "base; without one, the models' own weights are."
+    ),
     when="As slerp, by weights; with a base it turns from one task vector to the other, whose "
     "angle is wide where that of whole weights is next to none.",
     prepare=_prepare,

@@ -18,6 +18,13 @@ METHOD = Method(
     name="passthrough",
     reference=reference,
     formula="out = scale W_1",
+    about=(
+        "Takes the tensors of one model as they are, or times a factor. Alone it copies a model; "
+        "with slices it stacks layers of one or several models into a deeper or a shallower one, "
+        "as SOLAR's depth up-scaling (Kim et al., 2023) and the self-made giants of the hub do. A "
+        "scale of 0 on o_proj and down_proj turns a layer into none, since only the residual "
+        "stream goes through."
+    ),
     when="To stack layers of one model or several into a deeper one (with slices), or to copy a "
     "model tensor by tensor, scaled where a filter says so.",
     prepare=lambda inputs: Prepared({"scale": inputs.numbers("scale")}),

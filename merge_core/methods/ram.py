@@ -23,6 +23,13 @@ METHOD = Method(
     name="ram",
     reference=reference,
     formula="a_i = [|d_i| > epsilon] of each entry\nout = W_b + sum_i a_i d_i / max(1, sum_i a_i)",
+    about=(
+        "Reinforced Agent Merging (Yuan et al., 2026) is made for models from reinforcement "
+        "learning, which changes few weights, and for each task mostly others. A plain mean "
+        "divides what one model alone has changed by the number of models. Here each entry is "
+        "averaged over the models that changed it by more than epsilon, so a change of one model "
+        "comes through whole."
+    ),
     when="Models tuned by reinforcement learning, which change few entries and seldom the same: "
     "what one model alone changed is not thinned out by the others.",
     prepare=lambda inputs: Prepared({"epsilon": [inputs.number("epsilon")]}),

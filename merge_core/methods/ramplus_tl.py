@@ -64,6 +64,12 @@ METHOD = Method(
     formula="a_i = [|d_i| > epsilon], u_i = a_i [sum_j a_j = 1] of each entry\n"
     "b_i = r min(alpha, sum (a_i - u_i) / sum u_i), sums over the tensor's entries\n"
     "out = W_b + sum_i a_i (1 + b_i u_i) d_i / max(1, sum_i a_i)",
+    about=(
+        "RAM+ at the level of tensors (Yuan et al., 2026): as ram, and what a single model "
+        "changed is also multiplied by 1 + b, with b growing with the share of the model's "
+        "changes that it has in common with others, up to r alpha. What averaging takes from a "
+        "model where it shares, it gets back where it stands alone."
+    ),
     when="As ram, where models share so many changes that averaging these weakens each of them: "
     "what a model changed alone makes up for it.",
     prepare=_prepare,

@@ -109,6 +109,13 @@ METHOD = Method(
     "calculate: w_i = |d_i|^2 / sum_j |d_j|^2, of what is left\n"
     "erase: m_i = [d_i has the sign of sum_j d_j] of each entry, a sum of zero counts as plus\n"
     "out = W_b + sum_i w_i m_i d_i / sum_i w_i m_i",
+    about=(
+        "The merge of FuseChat (Wan et al., 2024) in three steps. Select: only entries that vary "
+        "most between the models are worked on. Calculate: each model's weight in a tensor is its "
+        "share of the squared changes there. Erase: in each entry the models whose sign is not "
+        "that of the sum are left out, and the others averaged by their weights. There are no "
+        "weights to tune, only select_topk."
+    ),
     when="Models of one base tuned on different data, such as chat models of several teachers "
     "(FuseChat): it finds each tensor's weights by itself, from how much each model changed.",
     prepare=_prepare,

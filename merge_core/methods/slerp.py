@@ -47,6 +47,14 @@ METHOD = Method(
     formula="cos(theta) = <W_b, W_1> / (|W_b| |W_1|)\n"
     "out = (sin((1 - t) theta) W_b + sin(t theta) W_1) / sin(theta)\n"
     "out = (1 - t) W_b + t W_1 where |cos(theta)| > 0.9995; t may lie outside [0, 1]",
+    about=(
+        "Goes along the arc of a sphere from one model to the other instead of along the straight "
+        "line (Shoemake, 1985), with each tensor read as one long vector. The result is about as "
+        "long as the two, where a mean, on the straight line through the sphere, comes out "
+        "shorter. Where the angle is next to none, the arc is the line, and that is what is "
+        "computed. It takes two models and no more; merge results with a third one after the "
+        "other, as documents of one file."
+    ),
     when="Two models whose weights point different ways, where a mean would lose length. Models "
     "tuned from one base are mostly so near that it is linear with weights 1 - t and t.",
     prepare=_prepare,

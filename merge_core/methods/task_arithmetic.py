@@ -31,6 +31,13 @@ METHOD = Method(
     models=(1, None),
     source="arXiv:2212.04089",
     formula="out = W_b + lambda sum_i weight_i d_i (normalize: / sum_i weight_i)",
+    about=(
+        "A task vector is what fine-tuning changed: the model minus its base. Task vectors can be "
+        "added to teach the base several tasks, subtracted to make it forget one, and combined by "
+        "analogy (Ilharco et al., 2022). Here each is multiplied by its weight, and the sum by "
+        "lambda. Nothing is dropped and no sign decides, so what the models disagree on cancels "
+        "out."
+    ),
     when=(
         "The first to try with models fine-tuned from one base, and what others must beat. A "
         "negative weight makes the model forget what the task vector taught."

@@ -28,6 +28,13 @@ METHOD = Method(
     models=(1, None),
     source="arXiv:2306.01708",
     formula="x_i = the floor(density_i n) largest entries of d_i, at least one, else 0\n" + ELECTED,
+    about=(
+        "TIES-Merging (Yadav et al., 2023) adds task vectors in three steps. Trim: of each only "
+        "the share density of its entries with the largest size stays. Elect: each entry of the "
+        "result gets the sign that has more weight behind it. Merge: only the models that agree "
+        "with this sign are added there, or averaged with normalize. So small changes, mostly "
+        "noise, do not thin out large ones, and opposite changes do not cancel each other."
+    ),
     when=(
         "Several models fine-tuned from one base, whose plain sum loses to interference: "
         "small entries that are noise, and signs that cancel each other out."

@@ -74,6 +74,14 @@ METHOD = Method(
     "U = [U_1 ... U_k], U' the nearest isometry, V' alike, s = [weight_1 s_1 ... weight_k s_k]\n"
     "out = W_b + lambda U' diag(s) V'^T\n"
     "a tensor that is no matrix: out = W_b + lambda mean_i weight_i d_i",
+    about=(
+        "Task singular vectors (Gargiulo et al., 2024): each task vector of a matrix is "
+        "decomposed, and its strongest singular directions are kept, as many for each task as fit "
+        "into the matrix together. Directions of different tasks overlap, which is how tasks "
+        "interfere; so they are replaced by the nearest ones that are orthogonal to each other "
+        "(Procrustes) and put together with their old singular values. Vectors and norms are "
+        "averaged."
+    ),
     when="Several models, each tuned for a task of its own, whose task vectors disturb each other: "
     "each gets its own orthogonal directions. Matrices are decomposed, so it is slow to build.",
     prepare=_prepare,

@@ -21,7 +21,8 @@ def mean(inputs):
 def suite(merge=None, **changes):
     """The contract of a method that is fine but for ``merge`` and ``changes``."""
     whole = None if "prepare" in changes else mean
-    fine = Method("mean", (WEIGHT,), "none", (1, None), "by hand", merge=whole)
+    texts = {"about": "the mean", "formula": "out = mean_i W_i", "when": "always"}
+    fine = Method("mean", (WEIGHT,), "none", (1, None), "by hand", merge=whole, **texts)
 
     class Suite(MethodContract):
         method = replace(fine, **changes, **({"merge": merge} if merge else {}))
@@ -131,6 +132,11 @@ LONE = {
     "declared twice": ("test_declaration_is_complete", suite(params=(WEIGHT, WEIGHT))),
     "no meaning given for": ("test_declaration_is_complete", suite(params=(Param("weight", ""),))),
     "names no paper": ("test_declaration_is_complete", suite(source="")),
+    "nothing to say: no about$": ("test_declaration_is_complete", suite(about="")),
+    "nothing to say: no formula, when$": (
+        "test_declaration_is_complete",
+        suite(formula=" ", when=""),
+    ),
     "models: 3 to 2": ("test_declaration_is_complete", suite(models=(3, 2))),
     "a name is one word": ("test_declaration_is_complete", suite(name="my-mean")),
     "weight: default must be in": (

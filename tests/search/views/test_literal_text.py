@@ -122,7 +122,7 @@ def show_table(_: pytest.MonkeyPatch) -> None:
 
 def show_methods(patch: pytest.MonkeyPatch) -> None:
     param = Param(BAD, BAD, choices=(BAD,), default=BAD)
-    said = {"formula": BAD, "when": BAD, "merge": lambda inputs: inputs.models[0]}
+    said = {"about": BAD, "formula": BAD, "when": BAD, "merge": lambda inputs: inputs.models[0]}
     bad = Method(BAD, (param,), "none", (1, 1), BAD, **said)  # type: ignore[arg-type]
     patch.setitem(METHODS._added, BAD, bad)
     plugin_table.methods(as_json=False)
@@ -221,6 +221,9 @@ PRINT_NOTHING = {
     "live_panel.Standing",
     "live_panel.one_line",
     "answers.answer",  # prints what it is given
+    "plugin_table.described",  # declarations, and texts for what prints or renders them
+    "plugin_table.said",
+    "plugin_table.linked",
     "tables.size",  # a number, as is a duration
     "tables.verdicts",  # numbers
     "terminal.duration",

@@ -10,6 +10,7 @@ import pytest
 from evaluators.registry import EVALUATORS
 from merge_core.contract import Method
 from merge_core.methods.registry import METHODS, method
+from merge_core.recipe.mixture_schema import GATE_MODES, Expert, Mixture
 from search.views import plugin_table
 
 
@@ -86,8 +87,9 @@ def test_one_method_says_its_formula_parameters_source_and_when_to_choose_it(
     first, *others = found.formula.splitlines()
     assert f"formula {first}" in lines
     assert set(map(words_of, others)) <= set(lines)
+    assert f"about {found.about}" in words_of(out)
     assert f"when {found.when}" in words_of(out)
-    assert f"source {found.source}" in lines
+    assert f"source {plugin_table.linked(found.source)}" in lines
     for param in found.params:
         row = next(line for line in lines if line.startswith(f"│ {param.name} │"))
         assert param.scope in row
@@ -132,7 +134,47 @@ def test_one_method_as_json_is_its_entry_in_the_list(
     plugin_table.one_method(name, as_json=True)
     entry = json.loads(capsys.readouterr().out, parse_constant=refuse)
     assert entry == methods[name]
-    assert (entry["formula"], entry["when"]) == (method(name).formula, method(name).when)
+    told = method(name)
+    said = (told.about, told.formula, told.when)
+    assert (entry["about"], entry["formula"], entry["when"]) == said
+
+
+def test_sources_get_the_address_that_follows_from_their_number() -> None:
+    sources = {
+        "arXiv:2306.01708": "arXiv:2306.01708 (https://arxiv.org/abs/2306.01708)",
+        "doi:10.1145/325334.325242": (
+            "doi:10.1145/325334.325242 (https://doi.org/10.1145/325334.325242)"
+        ),
+        "https://arcee.ai": "https://arcee.ai",
+        "by hand": "by hand",
+    }
+    assert {source: plugin_table.linked(source) for source in sources} == sources
+
+
+@pytest.mark.parametrize("name", [*METHODS.names(), "moe"])
+def test_every_method_and_mixtures_are_told_in_a_paragraph(name: str) -> None:
+    found = plugin_table.described()[name]
+    assert 40 <= len(found.about.split()) <= 130
+    assert {what for what, _ in plugin_table.said(found)} >= {
+        *("about", "formula", "when", "models", "source")
+    }
+
+
+def test_mixtures_are_told_as_methods_are_with_the_defaults_that_recipes_have(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plugin_table.one_method("moe", as_json=True)
+    entry = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    told = {param["name"]: param["default"] for param in entry["params"]}
+    recipe = {**vars(Mixture(experts=())), **vars(Expert("x"))}
+    assert told == {name: recipe[name] for name in told}
+    assert entry["params"][0]["choices"] == list(GATE_MODES)
+    assert "base" not in entry
+    plugin_table.one_method("moe", as_json=False)
+    out = words_of(capsys.readouterr().out)
+    assert "method moe" in out
+    assert "models experts: 1 or more" in out
+    assert "source arXiv:2401.04088 (https://arxiv.org/abs/2401.04088)" in out
 
 
 def test_evaluators_are_listed_with_their_keys(capsys: pytest.CaptureFixture[str]) -> None:
