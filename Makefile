@@ -6,6 +6,7 @@
 # make sweep        live = exported for every model class that can be made tiny (ARGS="--only Qwen2")
 # make soak         studies killed 40 times, on full disks and doubled, end as unbroken ones (ARGS="--kills 100 --storage sqlite")
 # make saved        run the quickstart's study anew for studies/quickstart/saved, which every machine repeats
+# make docs         the documentation as a site: build/site/index.html
 # make zoo          train the quickstart's models anew            make bench   print the benchmarks' ratios
 PYTHON ?= python3
 VLLM_PYTHON ?= $(PYTHON)
@@ -15,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist wo
 export HF_HUB_OFFLINE ?= 1
 export HF_DATASETS_OFFLINE ?= 1
 
-.PHONY: quickstart quickstart-moe saved test test-vllm check lint fast fuzz sweep soak zoo bench clean
+.PHONY: quickstart quickstart-moe saved test test-vllm check lint fast fuzz sweep soak zoo bench docs clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed" if sys.version_info < (3, 10) else 0)'
@@ -75,6 +76,9 @@ soak: .venv/ready-dev
 
 saved: .venv/ready
 	$(BIN)/python studies/quickstart/save.py
+
+docs: .venv/ready-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 zoo: .venv/ready
 	$(BIN)/python studies/quickstart/train.py

@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ from search.spec import sections, study_file
 from search.spec.changes import MAY_CHANGE
 from search.spec.study_file import StudyFile
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = (
     "README.md",
@@ -21,29 +24,49 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "dev/LOG.md",
+    "studies/examples/README.md",
+    *(f"docs/{page.name}" for page in sorted(DOCS.glob("*.md"))),
 )
+LINES_OF_THE_README = 150
 
 
-def test_every_command_of_the_readme_exists():
-    named = set(re.findall(r"^ {4}mergetune ([\w-]+)", README, flags=re.MULTILINE))
+def page(name):
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def blocks(name, language):
+    return re.findall(rf"```{language}\n(.*?)```", page(name), flags=re.DOTALL)
+
+
+def test_readme_is_short():
+    assert len(README.splitlines()) <= LINES_OF_THE_README
+
+
+def test_every_page_is_in_the_table_of_contents():
+    named = set(re.findall(r"[\w-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+    assert named == {file.name for file in DOCS.glob("*.md")}
+
+
+def test_page_of_commands_has_every_command():
+    named = set(re.findall(r"^\$ mergetune ([\w-]+)", page("commands.md"), flags=re.MULTILINE))
+    named |= {"evaluators"}  # beside `methods`
     known = {c.callback.__name__.replace("_", "-") for c in cli.app.registered_commands}
-    assert named
-    assert named <= known
+    assert known - {"check", "run"} == named - {"check", "run"}
 
 
-def test_study_file_in_the_readme_is_valid():
-    blocks = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
-    study, steered, scores = map(yaml.safe_load, blocks)
-    spec = study_file.of_document(Document("README.md", study, {}), ROOT)
+def test_study_files_of_the_pages_are_valid():
+    (study,) = map(yaml.safe_load, blocks("recipes.md", "yaml"))
+    scores, steered = map(yaml.safe_load, blocks("tasks.md", "yaml"))
+    spec = study_file.of_document(Document("recipes.md", study, {}), ROOT)
     assert len(spec.template.knobs) == 5
-    own = study_file.of_document(Document("README.md", {**study, **scores}, {}), ROOT)
-    by = study_file.of_document(Document("README.md", {**study, **steered}, {}), ROOT)
+    own = study_file.of_document(Document("tasks.md", {**study, **scores}, {}), ROOT)
+    by = study_file.of_document(Document("tasks.md", {**study, **steered}, {}), ROOT)
     assert [score.steer for score in by.scores] == ["probability", "f1"]
     assert {score.plugin.name for score in own.scores} == set(EVALUATORS.names()) - {"lm_eval"}
 
 
 @pytest.mark.slow
-def test_python_in_the_readme_runs(tmp_path, monkeypatch, capsys):
+def test_python_of_the_page_runs(tmp_path, monkeypatch, capsys):
     quickstart, copy = ROOT / "studies" / "quickstart", tmp_path / "studies" / "quickstart"
     copy.mkdir(parents=True)
     for name in ("models", "tasks"):
@@ -53,16 +76,16 @@ def test_python_in_the_readme_runs(tmp_path, monkeypatch, capsys):
     study["items"] = dict.fromkeys(study["items"], 12)
     (copy / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert [len(block.splitlines()) <= 15 for block in blocks] == [True]
-    exec(compile(blocks[0], "README.md", "exec"), {})
+    (program,) = blocks("python.md", "python")
+    exec(compile(program, "python.md", "exec"), {})
     said = capsys.readouterr().out
     assert 0.5 < float(said.splitlines()[0]) <= 1
     assert "parent:models/add" in said
 
 
-def test_defaults_in_the_readme_are_the_defaults():
-    rows = {row[0]: row[2] for row in re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", README, re.M)}
+def test_defaults_in_the_table_are_the_defaults():
+    found = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", page("study-file.md"), re.M)
+    rows = {row[0]: row[2] for row in found}
     items, search, engine = sections.Items(), sections.Search(), sections.Engine()
     assert rows["items"] == f"{items.search}, {items.select}, {items.report}"
     first = f"{search.sampler}, {search.seed}, {search.trials}"
@@ -77,8 +100,8 @@ def test_defaults_in_the_readme_are_the_defaults():
     assert engine.threads is engine.cache is None
 
 
-def test_what_may_change_in_the_readme_is_what_may_change():
-    rows = dict(re.findall(r"^\| (may|may not) \| (.*?) \|", README, re.M))
+def test_what_may_change_in_the_table_is_what_may_change():
+    rows = dict(re.findall(r"^\| (may|may not) \| (.*?) \|", page("study-file.md"), re.M))
     named = {kind: re.findall(r"`([\w.]+)`", text) for kind, text in rows.items()}
     assert tuple(named["may"]) == tuple(MAY_CHANGE)
     keys = {f"search.{key}" for key in sections.Search.declared()}
@@ -103,8 +126,25 @@ def test_links_of_the_documents_lead_somewhere(document):
     assert not missing
 
 
-def test_make_targets_of_the_readme_exist():
+def test_readme_has_the_study_that_make_quickstart_runs():
+    (shown,) = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL))
+    file = ROOT / "studies" / "quickstart" / "study.yaml"
+    assert shown == yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_make_targets_exist(document):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"make ([\w-]+)", README):
-        if target != "make":
-            assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for target in re.findall(r"(?:`|^\$ )make ([\w-]+)", text, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+@pytest.mark.slow
+def test_site_is_built_without_a_warning(tmp_path):
+    command = [sys.executable, "-W", "ignore", "-m", "mkdocs", "build", "--site-dir", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {page.stem for page in DOCS.glob("*.md")} <= {
+        page.stem for page in tmp_path.glob("*.html")
+    }

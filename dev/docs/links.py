@@ -1,0 +1,24 @@
+"""A hook of mkdocs: links that lead out of ``docs/`` on GitHub keep their words on the site.
+
+The site has no source files, so a link to one becomes its text; ``STUDIES.md`` is a page there.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+PAGES = {"STUDIES.md": "format.md", "README.md": "index.md"}
+OUTWARD = re.compile(r"\[([^\]]+)\]\(\.\./([^)#\s]+)(#[^)\s]*)?\)")
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Return a page's Markdown with the links that the site can follow."""
+    return OUTWARD.sub(_inward, markdown)
+
+
+def _inward(link: re.Match[str]) -> str:
+    words, path, anchor = link.groups()
+    if path in PAGES:
+        return f"[{words}]({PAGES[path]}{anchor or ''})"
+    return words
