@@ -16,6 +16,7 @@ from merge_core import api
 from merge_core.atomic_write import write_whole
 from merge_core.errors import MergeError
 from merge_core.inspect import report as inspection
+from search.commands.answers import answers
 from search.commands.bundle import bundle
 from search.commands.compare import compare
 from search.commands.report import report
@@ -173,7 +174,7 @@ def import_mergekit(
     _written(made, as_json)
 
 
-for command in (run, trials, best, report, export, reproduce, bundle, compare):
+for command in (run, trials, best, answers, report, export, reproduce, bundle, compare):
     app.command()(command)
 
 

@@ -11,17 +11,16 @@ from typing import TypeAlias
 
 from evaluators.answer import Answer
 from merge_core.errors import MergeError
+from search.report import ask
 from search.report.measure import REPORT
 from search.report.select import Selection
 from search.storage.study_record import Record, Samples
 from search.trial.progress import Progress, StopRequested
 from search.trial.tasks import Tasks
 from search.trial.trial import Trial
-from search.trial.worker import Bench, Job
+from search.trial.worker import Bench
 
 KEPT = 3  # items of a task, better ones and worse ones each
-LONGEST = 2000  # characters of a stored text: the end of a prompt, the beginning of an answer
-CUT = "…"
 
 Places: TypeAlias = Mapping[str, Mapping[str, tuple[int, ...]]]  # task -> direction -> of the pool
 
@@ -88,18 +87,11 @@ def _said(
     """Build a trial again and ask it.
 
     Raises:
-        MergeError: It cannot be built as it was, its engine is another one, or it gives no answers.
+        MergeError: See ``ask``, or its engine is another one.
     """
-    result = bench.run(Job(trial.recipe, REPORT, expected=trial.weights_digest, asks=asks))
-    if result.failure is not None:
-        raise MergeError(f"trial {trial.number}: {result.failure.reason}")
-    if result.answers is None:
-        raise MergeError(
-            f"trial {trial.number} was built again with other weights ({result.weights_digest}, "
-            f"was {trial.weights_digest})"
-        )
+    result = ask.ask(bench, trial, REPORT, asks)
     bench.check_engine(result)
-    return result.answers
+    return ask.said(result)
 
 
 def _paired(
@@ -117,21 +109,13 @@ def _paired(
             way: [
                 {
                     "id": evaluator.items[which[i]].id,
-                    "prompt": _end(ours.prompt),
-                    "right": _start(ours.right),
-                    "winner": _start(ours.said),
-                    "parent": _start(other.said),
+                    "prompt": ask.end(ours.prompt),
+                    "right": ask.start(ours.right),
+                    "winner": ask.start(ours.said),
+                    "parent": ask.start(other.said),
                 }
                 for i, (ours, other) in zip(some, each, strict=False)
             ]
             for way, some in places[task].items()
         }
     return found
-
-
-def _start(text: str) -> str:
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + CUT
-
-
-def _end(text: str) -> str:
-    return text if len(text) <= LONGEST else CUT + text[1 - LONGEST :]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from evaluators.protocol import Evaluator
 from merge_core.errors import Problems, StorageError
@@ -21,6 +21,7 @@ class Facts(StrictModel):
         exact: Whether every item's score is the same number.
         logarithm: Whether tables show an increasing function of the mean, such as a perplexity.
         sizes: What each report item counts, in the pool's order; None: all the same.
+        bounds: Least and largest score that there can be; None: that is not known.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -30,6 +31,7 @@ class Facts(StrictModel):
     exact: bool = False
     logarithm: bool = False
     sizes: list[Number] | None = None
+    bounds: Annotated[list[Number], Field(min_length=2, max_length=2)] | None = None
 
     @classmethod
     def of(cls, evaluator: Evaluator, which: Sequence[int]) -> Facts:
@@ -41,6 +43,7 @@ class Facts(StrictModel):
             exact=evaluator.exact,
             logarithm=evaluator.reported is not float,
             sizes=None if sizes is None else [sizes[i] for i in which],
+            bounds=None if evaluator.bounds is None else [*evaluator.bounds],
         )
 
     @classmethod

@@ -131,6 +131,25 @@ def test_best_shows_the_winning_recipe(mergetune, study):
     assert json.loads(out)["recipe"]["merge_method"] in ("task_arithmetic", "linear")
 
 
+def test_answers_of_two_trials_stand_below_each_other_with_what_is_right(mergetune, study):
+    command = ("answers", study, "--trial", "uniform", "--against", "add", "--limit", 2)
+    code, out, err = mergetune(*command, "--task", "quickstart_add", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["trials"][0]["baseline"] == "uniform"
+    answers = found["tasks"]["quickstart_add"]["answers"]
+    assert len(answers) == 2
+    for one in answers:
+        assert one["prompt"].startswith("add ")
+        for side in one["said"]:
+            assert side["score"] == (side["answer"].strip() == one["right"])
+    code, out, _ = mergetune(*command)
+    assert (code, out.count("--- item")) == (0, 4)
+    assert f"right: {answers[0]['right']}\n" in out
+    code, _, err = mergetune("answers", study, "--trial", "unifrom")
+    assert (code, err.count("\n")) == (1, 1)
+
+
 def test_merge_makes_a_folder_and_refuses_to_make_it_twice(mergetune, study, tmp_path):
     recipe = study.parent / "results" / "best.yaml"
     assert mergetune("merge", recipe, tmp_path / "out")[0] == 0

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from evaluators.answer import Answer
-from search.report import samples
-from search.report.samples import CUT, KEPT, LONGEST, differing, keep_samples
+from search.report import ask
+from search.report.ask import CUT, LONGEST
+from search.report.samples import KEPT, differing, keep_samples
 from search.report.select import Selection, choose
 from search.report.summarize import summarize
 from search.storage.study_record import Record
@@ -170,9 +171,9 @@ def test_answers_of_other_weights_or_of_another_engine_are_not_kept(
 
 def test_long_texts_are_cut_to_the_end_of_a_prompt_and_the_beginning_of_an_answer() -> None:
     text = "a" * LONGEST
-    assert samples._end(text) == samples._start(text) == text
-    assert samples._end(f"b{text}") == CUT + "a" * (LONGEST - 1)
-    assert samples._start(f"{text}b") == "a" * (LONGEST - 1) + CUT
+    assert ask.end(text) == ask.start(text) == text
+    assert ask.end(f"b{text}") == CUT + "a" * (LONGEST - 1)
+    assert ask.start(f"{text}b") == "a" * (LONGEST - 1) + CUT
 
 
 def test_scores_and_summary_are_the_same_with_samples_and_without(tmp_path: Path) -> None:

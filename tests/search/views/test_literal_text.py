@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
+from evaluators.answer import Answer
 from evaluators.engines.hf.residual_stream import LayerDistances
 from evaluators.registry import EVALUATORS, EvaluatorPlugin
 from merge_core.contract import Method, Param
@@ -23,6 +24,7 @@ from merge_core.validation import StrictModel, Words
 from search import views
 from search.draft.write import Written
 from search.report.compare import Comparison, Side, TaskRow
+from search.report.side_by_side import Heard, OfTask, SideBySide, Wanted
 from search.report.summary import Difference, Report
 from search.run.caches import Cache
 from search.run.check import Checked
@@ -40,6 +42,7 @@ from search.views import (
     live_panel,
     plugin_table,
     progress_line,
+    said,
     tables,
 )
 from tests.search.views.test_inspection_html import FOUND
@@ -103,6 +106,12 @@ def show_search(_: pytest.MonkeyPatch) -> None:
     first = {"number": 0, "reason": BAD}
     found = {"verdict": BAD, "trials": 2, "same": 0, "first": first, "environment": []}
     tables.searched_again(found)
+
+
+def show_said(_: pytest.MonkeyPatch) -> None:
+    heard = Heard(BAD, (Answer(BAD, BAD, BAD), Answer(BAD, BAD, f"{BAD}\n{BAD}")), (0.5, None))
+    wanted = Wanted((failed(), failed()), BAD, wrong=True)
+    said.side_by_side(SideBySide(BAD, wanted, {BAD: OfTask(BAD, 2, 1, (heard,))}))
 
 
 def show_comparison(_: pytest.MonkeyPatch) -> None:
@@ -205,6 +214,7 @@ SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "answers.made": show_made,
     "tables.table": show_table,
     "tables.numbers": show_table,
+    "said.side_by_side": show_said,
     "comparison.comparison": show_comparison,
     "plugin_table.methods": show_methods,
     "plugin_table.one_method": show_method,
