@@ -13,7 +13,10 @@ from evaluators.jsonl.judge_key import send_keys
 from search.samplers.plugin_file import READERS
 
 Study = Annotated[
-    str, typer.Argument(help="A study file, its folder, a bundle (.zip), or a storage URL.")
+    str,
+    typer.Argument(
+        help="A study file, its folder, a bundle (.zip), or a storage URL; maybe with #NAME."
+    ),
 ]
 
 
@@ -26,7 +29,10 @@ def _named(name: str | None) -> str | None:
 Name = Annotated[
     str | None,
     typer.Option(
-        "--name", metavar="N", callback=_named, help="Which study, where a storage holds several."
+        "--name",
+        metavar="N",
+        callback=_named,
+        help="Which study, of several in a storage; or STUDY#N.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

@@ -14,6 +14,7 @@ from search.report.files import check_owner
 from search.report.page.found import Found
 from search.spec import study_file
 from search.spec.storage_url import storage_file
+from search.spec.study_name import split
 from search.storage.archive import is_bundle
 from search.storage.locate import open_study
 from search.views.answers import answer
@@ -57,6 +58,7 @@ def _folder(study: str, url: str) -> Path:
     Raises:
         ParameterError: It is on a server, or in a bundle, and nothing here belongs to it.
     """
+    study, _ = split(study)
     if is_bundle(study):
         raise ParameterError(f"{study}: a bundle, which has its report in it; say --out FOLDER")
     if "://" not in study or Path(study).exists():

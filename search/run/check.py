@@ -54,14 +54,14 @@ def check(path: Path, *, strict: bool = False, tasks: bool = False) -> Checked:
         DocumentError: It breaks rules; all problems at once.
         CheckpointError: A model that must be a folder is not there.
     """
-    file = path / study_file.FILE if path.is_dir() else path
+    file = study_file.file_of(path)
     documents = read_all(file)
     data = [document.data for document in documents]
     if all(isinstance(x, dict) and "recipe" not in x and x.keys() & OF_RECIPES for x in data):
         reading = reading_of(documents)
         found, idle = _recipe(file, reading), [reading.notices]
     else:
-        spec = study_file.read(file)
+        spec = study_file.read(path)
         found, idle = _study(spec, documents[0]), notices(spec)
         if tasks:
             more = _opened(spec, documents[0])

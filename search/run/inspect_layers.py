@@ -66,7 +66,8 @@ def inspect_layers(what: str, texts: Path | None, tell: Callable[[str], None]) -
         MergeError: See ``layer_distances``; or there are no texts.
     """
     path = Path(what).expanduser()
-    file = path / study_file.FILE if (path / study_file.FILE).is_file() else path
+    file = path if path.is_dir() else study_file.file_of(path)
+    file = file / study_file.FILE if (file / study_file.FILE).is_file() else file
     if not file.is_file():
         return _models((what,), (Path.cwd(),), texts)
     documents = read_all(file)

@@ -24,6 +24,7 @@ from search.run.unforeseen import traceback_kept
 from search.spec import study_file
 from search.spec.storage_url import secrets
 from search.spec.study_file import StudySpec
+from search.spec.study_name import split
 from search.storage.study_record import Record
 from search.trial.budget import NO_CHANGE, Change
 from search.trial.progress import Progress, StopRequested
@@ -45,7 +46,7 @@ def run(
     """Start or resume a study and write its results.
 
     Args:
-        path: The study file or its folder.
+        path: The study file or its folder; ``#name`` at its end is a name.
         progress: Is told how it goes.
         stop: Asked between candidates whether to end.
         change: What this run has instead of the study file's budget.
@@ -62,7 +63,8 @@ def run(
     Raises:
         MergeError: The study cannot be run; what is settled stays stored.
     """
-    spec = study_file.read(path).called(name)
+    file, name = split(str(path), name)
+    spec = study_file.read(Path(file)).called(name)
     make_folder(spec.results)
     lock = FileLock(spec.results / ".writer.lock")
     try:

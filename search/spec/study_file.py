@@ -26,6 +26,7 @@ from search.spec.recipe_template import parse as parse_template
 from search.spec.score import Kind, Scores, refusal
 from search.spec.sections import START, Engine, Items, Search
 from search.spec.storage_url import filled, in_folder, masked, storage_file, variables
+from search.spec.study_name import split
 
 FILE = "study.yaml"
 BUNDLE = "manifest.json"  # lies beside the study file of a bundle that is unpacked
@@ -179,18 +180,25 @@ class StudySpec(StudyFile):
         return (self.folder, *beside, Path.cwd())
 
 
+def file_of(path: Path) -> Path:
+    """Return the file of a STUDY: itself, or in a folder ``study.yaml``; without ``#name``."""
+    place = Path(split(str(path))[0])
+    return place / FILE if place.is_dir() else place
+
+
 def read(path: Path) -> StudySpec:
     """Read a study file.
 
     Args:
-        path: The file, or the folder that holds it as ``study.yaml``.
+        path: The file, or the folder that holds it as ``study.yaml``; ``#name`` at its end calls
+            the study so.
 
     Raises:
         MergeError: There is no such file.
         DocumentError: It breaks rules; all problems at once.
     """
-    file = path / FILE if path.is_dir() else path
-    spec = of_document(read_document(file), Path(os.path.abspath(file)).parent)
+    file, name = file_of(path), split(str(path))[1]
+    spec = of_document(read_document(file), Path(os.path.abspath(file)).parent).called(name)
     if file.name == FILE:
         return spec
     return spec.model_copy(update={"results": spec.results / file.stem})

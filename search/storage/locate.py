@@ -13,6 +13,7 @@ from search.spec import study_file
 from search.spec.inside import broken_by
 from search.spec.storage_url import filled, in_folder, variables
 from search.spec.study_file import StudySpec
+from search.spec.study_name import MARK, split
 from search.storage import archive
 from search.storage.open import open_record, plain_url
 from search.storage.study_record import Record
@@ -30,12 +31,13 @@ def open_study(study: str, name: str | None = None) -> tuple[StudySpec, Record]:
 
     Args:
         study: A study file, its folder, a bundle (.zip), or an Optuna storage URL, in which
-            ``${NAME}`` stands for an environment variable.
+            ``${NAME}`` stands for an environment variable; ``#name`` at its end is a name.
         name: Which one, where the storage holds several; None: the study file's, or the only one.
 
     Raises:
         MergeError: There is no such study, or it has not begun.
     """
+    study, name = split(study, name)
     if archive.is_bundle(study):
         return _of_bundle(Path(study), name)
     if "://" in study and not Path(study).exists():
@@ -57,8 +59,9 @@ def open_from(study: str, folder: Path) -> tuple[StudySpec, Record]:
     """
     if "://" not in study:
         return open_study(str(folder / study))
-    url = in_folder(plain_url(filled, study), folder)
-    return of_record(open_record(url, variables=variables(study)))
+    storage, name = split(study)
+    url = in_folder(plain_url(filled, storage), folder)
+    return of_record(open_record(url, name, variables=variables(storage)))
 
 
 def in_place(study: str, tell: Callable[[str], None]) -> str:
@@ -71,14 +74,15 @@ def in_place(study: str, tell: Callable[[str], None]) -> str:
     Raises:
         MergeError: The bundle is damaged, names files outside, or something else is where it goes.
     """
-    if not archive.is_bundle(study):
+    here, name = split(study)
+    if not archive.is_bundle(here):
         return study
-    bundle = Path(study)
+    bundle = Path(here)
     if not archive.beside(bundle).exists():
-        _of_bundle(bundle)  # refused before anything is written beside it
+        _of_bundle(bundle, name)  # refused before anything is written beside it
     folder, new = archive.place(bundle)
     tell(f"{bundle}: {'is unpacked' if new else 'was unpacked before, and goes on'} in {folder}")
-    return str(folder)
+    return str(folder) if name is None else f"{folder}{MARK}{name}"
 
 
 def _of_bundle(bundle: Path, name: str | None = None) -> tuple[StudySpec, Record]:

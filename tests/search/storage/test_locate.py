@@ -20,6 +20,7 @@ from search.storage.study_record import Record
 from tests.search import toy
 
 Study = Callable[..., StudySpec]
+OTHERS = {"export": ["out"], "bundle": ["out.zip"], "compare": ["b"]}  # what a command needs more
 MINE = "{merge_method: linear, models: [{model: org/one, parameters: {weight: 1}}]}"
 
 
@@ -147,21 +148,32 @@ def two(study: Study, tmp_path: Path) -> StudySpec:
 def test_a_name_chooses_where_a_storage_holds_several_studies(
     two: StudySpec, mergetune: Any
 ) -> None:
-    for where in (str(two.folder), two.storage):
-        _, record = open_study(where, "other")
-        assert (record.name, len(record.trials)) == ("other", 1)
+    for where in (str(two.folder), f"{two.folder}/study.yaml", two.storage):
+        for said in ((where, "other"), (f"{where}#other",), (f"{where}#other", "other")):
+            _, record = open_study(*said)
+            assert (record.name, len(record.trials)) == ("other", 1)
     assert open_study(str(two.folder))[1].name == "toy"
     with pytest.raises(UnknownNameError, match=r"has several studies, it has other, toy; say whic"):
         open_study(two.storage)
     with pytest.raises(UnknownNameError, match=r"has no study 'oter'; it has other, toy$"):
         open_study(two.storage, "oter")
-    code, out, _ = mergetune("trials", two.storage, "--name", "other", "--json")
-    assert (code, len(json.loads(out))) == (0, 1)
+    for said in ([two.storage, "--name", "other"], [f"{two.storage}#other"]):
+        code, out, _ = mergetune("trials", *said, "--json")
+        assert (code, len(json.loads(out))) == (0, 1)
+    for command in ("report", "export", "bundle", "reproduce", "compare", "check", "cache"):
+        code, _, err = mergetune(command, f"{two.folder}#oter", *OTHERS.get(command, ()))
+        assert (command, code) == (command, 0 if command == "check" else 1)
+        assert "no such file" not in err
+        assert "'oter'" in err or command in ("check", "cache"), err
+    code, _, err = mergetune("best", f"{two.storage}#toy", "--name", "other")
+    assert (code, "called 'toy' after # and 'other' by --name" in err) == (1, True)
     for command in ("trials", "best", "report", "reproduce"):
         code, _, err = mergetune(command, two.storage)
         assert code == 1
         assert "has several studies, it has other, toy; say which: --name N" in err
         assert mergetune(command, two.storage, "--name", " ")[0] == 2
+    assert mergetune("run", f"{two.folder}#new")[0] == 1  # its models are not here
+    assert open_record(two.storage, "new").trials == []
 
 
 def test_a_run_under_another_name_is_another_study(study: Study, tmp_path: Path) -> None:
