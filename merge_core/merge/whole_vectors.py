@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from hashlib import sha256
+from math import inf
 
 from merge_core.contract import Cut, Tensor, required
 from merge_core.errors import ParameterError
@@ -75,8 +76,8 @@ class WholeVectors:
 
     def _cut(self, of: Sequence[Pair], total: int, density: float) -> Cut:
         """Return the cut of a whole task vector; those of the grid are found at once and kept."""
-        if density == 1:
-            return Cut(0.0, total)
+        if density in (0, 1):
+            return Cut(0.0, total) if density else Cut(inf, 0)
         place = order_statistics.first_kept(total, density)
         parts, known = partial(self._sizes, of), self._known
         find = partial(order_statistics.ranked, parts, first_equal_last=True)

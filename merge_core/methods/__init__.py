@@ -4,7 +4,7 @@ Notation, in all files here:
 
     k        number of models that go in         W_b   (*shape)   base weights, float32
     weight   factor on a model, no unit          W_i   (*shape)   weights of model i
-    density  share of delta entries kept, (0, 1] d_i = W_i - W_b  task vector ("delta") of model i
+    density  share of delta entries kept, [0, 1] d_i = W_i - W_b  task vector ("delta") of model i
     [p]      1 where p holds, else 0             v_i   d_i, or W_i where there is no base
     <a, b>, |a|: dot product and norm of whole tensors as vectors; f(x)_j: of each entry, where said
 

@@ -27,7 +27,10 @@ METHOD = Method(
     base="required",
     models=(1, None),
     source="arXiv:2306.01708",
-    formula="x_i = the floor(density_i n) largest entries of d_i, at least one, else 0\n" + ELECTED,
+    formula=(
+        "x_i = the floor(density_i n) largest entries of d_i, at least one, else 0\n"
+        "density_i 0: x_i = 0\n" + ELECTED
+    ),
     about=(
         "TIES-Merging (Yadav et al., 2023) adds task vectors in three steps. Trim: of each only "
         "the share density of its entries with the largest size stays. Elect: each entry of the "

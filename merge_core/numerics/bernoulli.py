@@ -36,7 +36,7 @@ def kept(key: int, density: float | Tensor, count: int) -> Tensor:
 
     Args:
         key: See :func:`key_for`.
-        density: In (0, 1], resolved to 2**-32; or one for each, ``(count,)`` float64.
+        density: In [0, 1], resolved to 2**-32; or one for each, ``(count,)`` float64.
         count: Number of entries, below ``2**31``.
 
     Returns:
@@ -59,11 +59,12 @@ def split(key: int) -> tuple[int, int]:
 
 
 def highest(density: float) -> int:
-    """Return the highest coin that stays with probability ``density``, in (0, 1].
+    """Return the highest coin that stays with probability ``density``, in [0, 1].
 
-    Coins are whole numbers from ``-2**31`` to ``2**31 - 1``; ``ceil(density 2**32)`` of them stay.
+    Coins are whole numbers from ``-2**31`` to ``2**31 - 1``; ``ceil(density 2**32)`` of them stay,
+    and of density 0, since no word is lower, one: who calls leaves out what has that density.
     """
-    return min(math.ceil(density * 2**32), 2**32) - 1 - 2**31
+    return max(min(math.ceil(density * 2**32), 2**32), 1) - 1 - 2**31
 
 
 def coins(index: Tensor, start: Any, step: Any) -> Tensor:

@@ -138,7 +138,7 @@ def levels(
     Returns:
         Name such as ``weight=0.6`` -> point. Empty if no knob turns that parameter.
     """
-    lead = space.template.methods()[0].params[0].name
+    lead = next((param.name for param in space.template.methods()[0].params), None)
     turned = [d.knob for d in space.dimensions if d.param is not None and d.param.name == lead]
     turned = [knob for knob in turned if not knob.choices and knob.sum is None]
     low = max((knob.low for knob in turned), default=0.0)

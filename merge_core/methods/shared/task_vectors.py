@@ -21,9 +21,9 @@ INT8_MASK = flag(
 
 
 def density(start: float) -> Param:
-    """Return the parameter ``density``, the share of delta entries kept."""
+    """Return the parameter ``density``, the share of delta entries kept; none at 0."""
     meaning = "share of task vector entries kept"
-    return Param("density", meaning, low=0.1, high=1, default=1.0, start=start, above=0, maximum=1)
+    return Param("density", meaning, 0.1, 1, default=1.0, start=start, minimum=0, maximum=1)
 
 
 def normalize(default: bool) -> Param:

@@ -71,10 +71,11 @@ def test_density_between_hundredths_is_found_by_a_look_of_its_own(planned, surve
     assert sorted(surveys) == [1, 1, 99, 99]
 
 
-def test_model_of_density_1_is_not_looked_at(planned, surveys):
-    digest = planned(recipe(1.0, 1.0)).build()[0]
+@pytest.mark.parametrize("densities", [(1.0, 1.0), (0.0, 1.0)])
+def test_models_that_are_kept_whole_or_not_at_all_are_not_looked_at(planned, surveys, densities):
+    digest = planned(recipe(*densities)).build()[0]
     assert surveys == []
-    assert digest == planned(recipe(1.0, 1.0).replace("global", "tensor")).build()[0]
+    assert digest == planned(recipe(*densities).replace("global", "tensor")).build()[0]
 
 
 def test_looks_are_kept_on_disk(planned, surveys, tmp_path):

@@ -237,7 +237,7 @@ CASES = {
     ),
     "value out of its hard limits": (
         ties(more="      density: 1.5\n"),
-        ["8: models[1].parameters.density: must be in (0, 1], got 1.5"],
+        ["8: models[1].parameters.density: must be in [0, 1], got 1.5"],
     ),
     "choice that is none": (
         ties(more="parameters: {rescale: l2}\n"),

@@ -145,3 +145,14 @@ def test_defaults_are_where_the_study_file_starts_its_knobs() -> None:
         "weight/one/floor": 0.7,
         "weight/two": 0.4,
     }
+
+
+def test_of_a_method_without_parameters_there_are_no_simple_merges() -> None:
+    text = """
+recipe:
+  merge_method: arcee_fusion
+  base_model: org/base
+  models: [{model: org/base}, {model: org/one}]
+score: [{evaluator: lm_eval, task: sums}]
+"""
+    assert [b.name for b in found(text)] == ["base", "parent:org/one", "uniform", "defaults"]

@@ -124,18 +124,18 @@ def test_a_plain_range_may_stand_inside_a_list() -> None:
     assert [knob.place[4:] for knob in found.knobs[:2]] == [(0,), (2,)]
 
 
-@pytest.mark.parametrize(("end", "value"), [("high", 1.5), ("low", -0.5), ("low", 0)])
+@pytest.mark.parametrize(("end", "value"), [("high", 1.5), ("low", -0.5)])
 def test_either_end_outside_the_methods_hard_limits_is_found(end: str, value: float) -> None:
     data = data_of(TIES, "models", 1, "parameters", "density", end, value)
     assert problems_of(data) == [
-        ("recipe.models[1].parameters.density", f"must be in (0, 1], got {float(value)}")
+        ("recipe.models[1].parameters.density", f"must be in [0, 1], got {float(value)}")
     ]
 
 
 def test_a_choice_in_the_middle_is_checked_too() -> None:
     data = data_of(TIES, "models", 1, "parameters", "density", {"choices": [0.5, 7, 1.0]})
     assert problems_of(data) == [
-        ("recipe.models[1].parameters.density", "must be in (0, 1], got 7")
+        ("recipe.models[1].parameters.density", "must be in [0, 1], got 7")
     ]
 
 

@@ -47,7 +47,7 @@ study.yaml:2: name: expected a text, got 3
 study.yaml:3: recpe: unknown key, did you mean 'recipe'?
 study.yaml:7: recipe.dtyp: unknown key, did you mean 'dtype'?
 study.yaml:11: recipe.models[0].parameters.weight: low must be below high, got low 2 and high 1
-study.yaml:12: recipe.models[0].parameters.density: must be in (0, 1], got 1.5
+study.yaml:12: recipe.models[0].parameters.density: must be in [0, 1], got 1.5
 study.yaml:14: score[0].evaluator: expected one of KNOWN, got 'lm_evl', did you mean 'lm_eval'?
 study.yaml:15: score[1].weight: expected a number above 0, got 0
 study.yaml:15: score[1].task: required by evaluator 'lm_eval'

@@ -10,7 +10,7 @@ from merge_core.numerics.bernoulli import coins, highest, kept, split
 def drop_at_random(delta: Tensor, density: float, key: int) -> Tensor:
     """Return ``m * delta`` with ``m ~ Bernoulli(density)`` for each entry.
 
-    ``delta``: ``(*shape)`` float32; ``density``: in (0, 1].
+    ``delta``: ``(*shape)`` float32; ``density``: in [0, 1].
 
     Source: DARE, arXiv:2311.03099, equation 1; there the drop rate is ``1 - density``.
     """

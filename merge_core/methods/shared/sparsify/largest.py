@@ -13,11 +13,12 @@ from merge_core.numerics.order_statistics import above
 def trim_largest(delta: Tensor, density: float) -> Tensor:
     """Return ``delta`` with its ``max(1, floor(density n))`` entries of largest size, else zero.
 
-    Of equals those of lowest index stay. ``delta``: ``(*shape)`` float32; ``density``: in (0, 1].
+    Density 0 keeps none. Of equals those of lowest index stay. ``delta``: ``(*shape)`` float32;
+    ``density``: in [0, 1].
 
     Source: TIES-Merging, arXiv:2306.01708, section 3, step 1.
     """
-    count = max(1, math.floor(density * delta.numel()))
+    count = max(1, math.floor(density * delta.numel())) if density else 0
     largest = delta.abs().flatten().argsort(descending=True, stable=True)[:count]
     return delta * delta.new_zeros(delta.numel()).index_fill(0, largest, 1).view_as(delta)
 
@@ -30,6 +31,9 @@ def _find(inputs: Inputs) -> Prepared:
         share, n = float(values["density"]), inputs.models[i].numel()
         if share >= 1 or n == 0:
             least.append(0.0)
+            continue
+        if share <= 0:
+            least.append(math.inf)
             continue
         place = n - max(1, math.floor(share * n))
         cut = cut_of_whole(inputs, i) or cut_at(inputs, i, place, first_equal_last=True)

@@ -17,7 +17,7 @@ def keep_middle(delta: Tensor, density: float, gamma: float) -> Tensor:
     """Return ``delta`` with ``floor(density n)`` entries below its ``floor(gamma n)`` largest.
 
     Where that is more than there are, the smallest stay and the largest go; equals rank by index.
-    Density 1 keeps all. ``delta``: ``(*shape)`` float32; ``density``: in (0, 1]; ``gamma``: in
+    Density 1 keeps all. ``delta``: ``(*shape)`` float32; ``density``: in [0, 1]; ``gamma``: in
     [0, 1].
 
     Source: Model Breadcrumbs, arXiv:2312.06795, section 3.

@@ -22,19 +22,19 @@ def drop_by_rank(delta: Tensor, density: float, epsilon: float, key: int) -> Ten
 
     In each row ``p`` runs evenly from ``density - epsilon``, the smallest entry, to ``density +
     epsilon``, the largest; equals rank by index, an entry alone has ``density``. Density 1 keeps
-    all.
+    all, density 0 none.
 
     Args:
         delta: ``(*shape)`` float32, of one dimension or more; rows run along the second, or a
             vector is one row.
-        density: In (0, 1].
-        epsilon: Below ``density`` and ``1 - density``.
+        density: In [0, 1].
+        epsilon: Below ``density`` and ``1 - density`` where neither is 0.
         key: Of the mask.
 
     Source: DELLA, arXiv:2406.11617, MagPrune.
     """
-    if density == 1:
-        return delta
+    if density in (0, 1):
+        return delta * density
     axis = min(delta.dim() - 1, 1)
     last = delta.shape[axis] - 1
     ranks = delta.abs().argsort(dim=axis, stable=True).argsort(axis)  # 0 is the smallest
@@ -50,13 +50,14 @@ def _find(inputs: Inputs) -> Prepared:
     """
     middles, spreads = [], []
     for share, spread in zip(inputs.numbers("density"), inputs.numbers("epsilon"), strict=True):
-        if share < 1 and not (share - spread > 0 and share + spread < 1):
+        part = 0 < share < 1
+        if part and not (share - spread > 0 and share + spread < 1):
             raise ParameterError(
                 f"density - epsilon and density + epsilon must be in (0, 1), got density {share} "
                 f"and epsilon {spread}"
             )
         middles.append((share - 0.5) * COINS if share < 1 else COINS)
-        spreads.append(spread * COINS if share < 1 else 0.0)
+        spreads.append(spread * COINS if part else 0.0)
     models = range(len(inputs.models))
     ranks = [inputs.remembered("ranks", [i], partial(_ranks, inputs, i)) for i in models]
     numbers = {"middle": middles, "spread": spreads}

@@ -27,11 +27,11 @@ def rescaled(kept: Tensor, delta: Tensor, density: float, mode: Value) -> Tensor
     Args:
         kept: ``(*shape)`` float32: ``delta``, zero where an entry was dropped.
         delta: ``(*shape)`` float32.
-        density: In (0, 1].
+        density: In [0, 1]; at 0 nothing was kept.
         mode: ``none``: as it is. ``inverse_density``: divided by the density, unbiased, as in the
             DARE paper. ``l1``: given the L1 norm of ``delta``, unless one is below 1e-7.
     """
-    if mode in (False, "none"):
+    if mode in (False, "none") or density == 0:
         return kept
     if mode == "inverse_density":
         return kept / density
@@ -40,12 +40,14 @@ def rescaled(kept: Tensor, delta: Tensor, density: float, mode: Value) -> Tensor
 
 
 def scale(inputs: Inputs, found: Prepared, rule: Rule, i: int) -> float:
-    """Return the factor of :func:`rescaled` on model ``i``; 1 where density is 1.
+    """Return the factor of :func:`rescaled` on model ``i``; 1 where density is 1, 0 where it is 0.
 
     ``found``: by the rule's ``find``.
     """
     values = inputs.values[i]
     share, mode = float(values["density"]), inputs.shared["rescale"]
+    if share <= 0:
+        return 0.0
     if share >= 1 or mode in (False, "none"):
         return 1.0
     if mode == "inverse_density":

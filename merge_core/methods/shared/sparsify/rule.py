@@ -42,9 +42,12 @@ def chosen(inputs: Inputs, rule: Rule, i: int) -> Iterator[tuple[Tensor, Tensor]
 
     The share is 0 or 1, or the probability where the rule tells it.
     """
+    none = inputs.values[i].get("density") == 0
     for block in of_model(inputs, rule.find(inputs), i, PART):
         (delta,) = block.deltas()
-        if rule.chance is None:
+        if none:
+            yield delta, delta.new_zeros(delta.shape)
+        elif rule.chance is None:
             yield delta, (~rule.drops(block, 0, delta)).float()
         else:
             yield delta, rule.chance(block, 0)

@@ -91,9 +91,10 @@ def test_no_models_beside_the_base_give_the_base(method):
     assert merge(method, BASE.bfloat16(), []).equal(BASE)
 
 
-@pytest.mark.parametrize(("value", "rule"), [(0, "0"), (-0.1, "-0.1"), (1.01, "1.01")])
-def test_density_is_more_than_0_and_at_most_1(value, rule):
-    assert density(0.5).rule_broken_by(value) == f"must be in (0, 1], got {rule}"
+@pytest.mark.parametrize(("value", "rule"), [(-0.1, "-0.1"), (1.01, "1.01")])
+def test_density_is_from_0_to_1(value, rule):
+    assert density(0.5).rule_broken_by(value) == f"must be in [0, 1], got {rule}"
+    assert density(0.5).rule_broken_by(0) is None
     assert density(0.5).rule_broken_by(1) is None
 
 
