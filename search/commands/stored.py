@@ -2,33 +2,78 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from merge_core.atomic_write import write_whole
 from search.options import Json, Name, Out, Overwrite, Plugins, SendKeys, Study
 from search.report import files
 from search.report.cards import card_result
+from search.report.listing import KEYS, Listing
+from search.report.so_far import SoFar
 from search.report.summary import Report
-from search.scoring.pareto import front
 from search.storage.locate import chosen, in_place, open_study, winner
+from search.storage.study_record import Record
 from search.trial.builder import Builder
 from search.views import tables
 from search.views.answers import answer, note
 
+HERE = Path("-")
+
+
+Sort = Annotated[
+    str | None,
+    typer.Option(metavar="KEY", help=f"By {', '.join(KEYS)}, or a knob; value: the best first."),
+]
+Top = Annotated[int | None, typer.Option(min=1, help="Only the first so many.")]
+Knobs = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Of these knobs only (* is anything); may be repeated."),
+]
+Csv = Annotated[
+    Path | None,
+    typer.Option(
+        "--csv",
+        metavar="FILE",
+        dir_okay=False,
+        help="Write comma-separated values there, one column a knob; - is here.",
+    ),
+]
+
 
 def trials(
     study: Study,
+    sort: Sort = None,
+    top: Top = None,
+    knobs: Knobs = None,
+    csv: Csv = None,
     name: Name = None,
     plugin: Plugins = None,
     send_key: SendKeys = None,
     as_json: Json = False,
 ) -> None:
-    """List a study's trials."""
+    """List a study's trials, with the values of their knobs."""
+    if csv is not None and as_json:
+        raise typer.BadParameter("cannot go with --json", param_hint="--csv")
     spec, record = open_study(study, name)
-    best = front({t.number: t.values for t in record.trials if t.values})
-    rows = [t.row() | ({"front": t.number in best} if best else {}) for t in record.trials]
-    answer(as_json, rows, lambda: tables.trials(spec, record))
+    found = Listing.of_record(record, sort=sort, top=top, knobs=knobs or ())
+    if csv == HERE:
+        print(found.csv(), end="")
+    elif csv is not None:
+        write_whole(csv, found.csv())
+        print(f"{csv}: {len(found.trials)} trials written")
+    else:
+        by = ", ".join(dict.fromkeys(score.steer for score in spec.scores if score.steer))
+        answer(as_json, found.rows(), lambda: tables.trials(found, by, _verdict(record)))
+
+
+def _verdict(record: Record) -> list[str]:
+    """Return what a study's trials come to, in words."""
+    if record.summary is None:
+        return SoFar.of(record).verdict()
+    return Report.from_json(record.summary).sentences[:1]
 
 
 def best(
@@ -38,13 +83,21 @@ def best(
     send_key: SendKeys = None,
     as_json: Json = False,
 ) -> None:
-    """Show a finished study's report and its winning recipe."""
+    """Show a study's report and its winning recipe; before there is one, the best so far."""
     _, record = open_study(study, name)
-    trial, summary = winner(record)
-    data = summary["winner"] | {"recipe": trial.recipe.plain()}
-    answer(as_json, data, lambda: tables.report(Report.from_json(summary)))
-    if not as_json:
-        print(f"\n{trial.recipe.to_yaml()}", end="")
+    if record.summary is None:
+        found = SoFar.of(record)
+        answer(as_json, found.plain(), lambda: tables.so_far(found))
+        recipe = None if found.best is None else found.best.recipe
+    else:
+        trial, summary = winner(record)
+        recipe, report = trial.recipe, Report.from_json(summary)
+        data = {"finished": True, **summary["winner"], "recipe": recipe.plain()}
+        answer(as_json, data, lambda: tables.report(report))
+        if newer := len(record.trials) - sum(report.trials.values()):
+            note(f"{newer} trials are newer than this report: run the study again for theirs")
+    if not as_json and recipe is not None:
+        print(f"\n{recipe.to_yaml()}", end="")
 
 
 def export(

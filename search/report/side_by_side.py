@@ -67,12 +67,16 @@ class OfTask:
         items: Of the pool.
         matching: Of these, how many are of the kind that was asked for.
         heard: Those that are shown; none of a task that has no answers to show.
+        better, worse: On how many of the pool's items the first trial scores better, or worse, than
+            the second one; None where there is one trial, or no scores.
     """
 
     unit: str
     items: int
     matching: int
     heard: tuple[Heard, ...]
+    better: int | None = None
+    worse: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,11 @@ class SideBySide:
                     "unit": found.unit,
                     "items": found.items,
                     "matching": found.matching,
+                    **(
+                        {}
+                        if found.better is None
+                        else {"better": found.better, "worse": found.worse}
+                    ),
                     "answers": [_plain(one) for one in found.heard],
                 }
                 for task, found in self.tasks.items()
@@ -148,27 +157,45 @@ def side_by_side(
     return SideBySide(
         record.name,
         wanted,
-        {
-            task: OfTask(
-                _unit(record, wanted.pool, task),
-                len(ids[task]),
-                len(fits[task]),
-                tuple(
-                    Heard(
-                        ids[task][i],
-                        tuple(said[task][i] for said in answers),
-                        tuple(_score(trial, wanted.pool, task, i) for trial in wanted.trials),
-                    )
-                    for i in shown[task]
-                    if all(i in said.get(task, {}) for said in answers)
-                ),
-            )
-            for task in tasks
-        },
+        {task: _of_task(record, wanted, task, fits[task], shown[task], answers) for task in tasks},
     )
 
 
 Answers = Mapping[str, Mapping[int, Answer]]  # task -> place in the pool's order -> answer
+
+
+def _of_task(
+    record: Record,
+    wanted: Wanted,
+    task: str,
+    fits: Sequence[int],
+    shown: Sequence[int],
+    answers: Sequence[Answers],
+) -> OfTask:
+    ids = record.item_ids(wanted.pool)[task]
+    places = [i for i in shown if all(i in said.get(task, {}) for said in answers)]
+    heard = [
+        Heard(
+            ids[i],
+            tuple(said[task][i] for said in answers),
+            tuple(_score(trial, wanted.pool, task, i) for trial in wanted.trials),
+        )
+        for i in places
+    ]
+    better, worse = _counts(record, wanted, task)
+    unit = _unit(record, wanted.pool, task)
+    return OfTask(unit, len(ids), len(fits), tuple(heard), better, worse)
+
+
+def _counts(record: Record, wanted: Wanted, task: str) -> tuple[int | None, int | None]:
+    """Return on how many items the first of two trials scores better, and worse."""
+    each = [_scores(trial, wanted.pool, task) for trial in wanted.trials]
+    if len(each) < 2 or not all(each) or _steered(record, wanted.pool, task):
+        return None, None
+    facts = stored_facts(record.about or {}, record.summary, task)
+    sign = 1 if facts.higher_is_better else -1
+    gains = [sign * (a - b) for a, b in zip(*each, strict=False)]
+    return sum(x > 0 for x in gains), sum(x < 0 for x in gains)
 
 
 def _kept(record: Record, trial: Trial, pool: str) -> Answers:

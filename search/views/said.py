@@ -16,6 +16,11 @@ def side_by_side(found: SideBySide) -> None:
     names = [_name(trial) for trial in found.wanted.trials]
     for i, (task, one) in enumerate(found.tasks.items()):
         _line("\n" * (i > 0) + _head(task, one, found))
+        if one.better is not None:
+            _line(
+                f"{names[0]} scores better than {names[1]} on {one.better:,} items, worse on "
+                f"{one.worse:,}"
+            )
         for heard in one.heard:
             _item(heard, names)
 

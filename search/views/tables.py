@@ -9,14 +9,16 @@ from rich.table import Table
 
 from merge_core.printable import printable
 from search.draft.write import Written
+from search.report.listing import Listing
+from search.report.so_far import SoFar
 from search.report.summary import Report
 from search.run.caches import Cache
 from search.run.check import Checked
 from search.run.dry_run import Costs
-from search.scoring.pareto import front
-from search.spec.study_file import StudySpec
-from search.storage.study_record import Record
+from search.trial.trial import Trial
 from search.views.terminal import OUT, duration
+
+KNOBS = 8  # columns of a table; more would have no room
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -120,10 +122,15 @@ def searched_again(found: Mapping[str, Any]) -> None:
         verdict({**found, **found["first"]})
 
 
-def trials(spec: StudySpec, record: Record) -> None:
-    """Print a study's trials; with several objectives, which of them no other beats."""
-    whole = [t for t in record.trials if t.state == "complete"]
-    best = front({t.number: t.values for t in whole if t.values})
+def trials(found: Listing, by: str = "", sentences: Sequence[str] = ()) -> None:
+    """Print trials; with several objectives, which of them no other beats.
+
+    Args:
+        found: The trials.
+        by: Metrics that steer the search in place of the tasks' own, in words.
+        sentences: What they come to.
+    """
+    knobs = found.knobs if len(found.knobs) <= KNOBS else ()
     cells = [
         (
             str(t.number),
@@ -131,16 +138,52 @@ def trials(spec: StudySpec, record: Record) -> None:
             t.state,
             "" if t.value is None else f"{t.value:.4f}",
             "" if t.stderr is None else f"{t.stderr:.4f}",
-            *([" ".join(f"{x:.4f}" for x in t.values) + " *" * (t.number in best)] if best else []),
+            *([_objectives(t, found)] if found.front else []),
             str(t.cost if t.gradient else t.search.items),
+            *(_number(t.params.get(name)) for name in knobs),
             t.weights_digest,
         )
-        for t in record.trials
+        for t in found.trials
     ]
-    objectives = ("objectives (* on the front)",) if best else ()
-    columns = ("trial", "baseline", "state", "value", "stderr", *objectives, "items", "weights")
-    by = ", ".join(dict.fromkeys(score.steer for score in spec.scores if score.steer))
-    OUT.print(table(f"{record.name}, values by {by}" if by else record.name, columns, cells))
+    objectives = ("objectives (* on the front)",) if found.front else ()
+    columns = ("trial", "baseline", "state", "value", "stderr", *objectives, "items", *knobs)
+    title = f"{found.study}, values by {by}" if by else found.study
+    made = table(title, (*columns, "weights"), cells)
+    for column in made.columns:
+        column.overflow = "fold"  # names are whole
+    OUT.print(made)
+    if len(found.trials) < found.of:
+        OUT.print(f"{len(found.trials)} of {found.of} trials")
+    if len(found.knobs) > KNOBS:
+        OUT.print(
+            f"{len(found.knobs)} knobs are too many for a table: --knobs PATTERN chooses some, "
+            "--csv FILE (- for here) and --json have all",
+            soft_wrap=True,
+        )
+    for sentence in sentences:
+        OUT.print(sentence, soft_wrap=True)
+
+
+def _objectives(trial: Trial, found: Listing) -> str:
+    return " ".join(f"{x:.4f}" for x in trial.values) + " *" * (trial.number in found.front)
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)
+
+
+def so_far(found: SoFar) -> None:
+    """Print a study that is not finished: its best trial beside the base, parents and uniform."""
+    shown = [(name, t) for name, t in found.candidates.items() if found.best is not t]
+    shown += [] if found.best is None else [("best so far", found.best)]
+    cells = [(name, str(t.number), f"{t.value:.4f}", _number(t.stderr)) for name, t in shown]
+    if cells:
+        title = f"{found.study}: scores on {found.items} search items, so far"
+        OUT.print(numbers(table(title, ("candidate", "trial", "value", "stderr"), cells), words=1))
+    for sentence in found.sentences():
+        OUT.print(sentence, soft_wrap=True)
 
 
 def report(found: Report) -> None:

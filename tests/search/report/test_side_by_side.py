@@ -54,6 +54,10 @@ def test_two_trials_are_asked_the_same_items_and_their_scores_stand_beside(tmp_p
     for task, one in found.tasks.items():
         ids = record.item_ids("report")[task]
         assert (one.items, one.matching) == (len(ids), len(ids))
+        sign = 1 if task == "gain" else -1
+        pairs = zip(*(t.measured["report"].scores[task] for t in (ours, theirs)), strict=True)
+        gains = [sign * (a - b) for a, b in pairs]
+        assert (one.better, one.worse) == (sum(x > 0 for x in gains), sum(x < 0 for x in gains))
         for i, heard in enumerate(one.heard):
             assert heard.id == ids[i]
             assert {x.prompt for x in heard.answers} == {f"prompt of {heard.id}"}

@@ -24,14 +24,16 @@ from merge_core.validation import StrictModel, Words
 from search import views
 from search.draft.write import Written
 from search.report.compare import Comparison, Side, TaskRow
+from search.report.listing import Listing
 from search.report.side_by_side import Heard, OfTask, SideBySide, Wanted
+from search.report.so_far import SoFar
 from search.report.summary import Difference, Report
 from search.run.caches import Cache
 from search.run.check import Checked
 from search.run.dry_run import Costs
 from search.run.inspect_layers import LayersFound
 from search.run.size import Counts
-from search.storage.study_record import Record
+from search.space.starting_points import UNIFORM
 from search.trial.trial import Trial
 from search.views import (
     answers,
@@ -80,11 +82,12 @@ def show_report(_: pytest.MonkeyPatch) -> None:
 
 
 def show_trials(_: pytest.MonkeyPatch) -> None:
-    scores = [type("Score", (), {"steer": BAD})()]
-    spec: Any = type("Spec", (), {"scores": scores})()
-    record: Any = type("Record", (), {"name": BAD, "trials": [failed()]})()
-    assert hasattr(Record, "name")
-    tables.trials(spec, record)
+    tables.trials(Listing(BAD, (replace(failed(), params={BAD: BAD}),), 2, (BAD,), 1), BAD)
+
+
+def show_so_far(_: pytest.MonkeyPatch) -> None:
+    best = replace(failed(), number=1, value=0.5, baseline=BAD)
+    tables.so_far(SoFar(BAD, 2, 1, 9, best, {BAD: replace(best, number=2), UNIFORM: best}))
 
 
 def show_facts(_: pytest.MonkeyPatch) -> None:
@@ -202,6 +205,7 @@ def show_made(_: pytest.MonkeyPatch) -> None:
 SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "tables.report": show_report,
     "tables.trials": show_trials,
+    "tables.so_far": show_so_far,
     "tables.checked": show_facts,
     "tables.costs": show_costs,
     "tables.verdict": show_verdict,
