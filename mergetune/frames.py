@@ -51,6 +51,7 @@ def ran(
     name: str | None = None,
     workers: int | None = None,
     accept_environment: bool = False,
+    force: bool = False,
     **budget: float | None,
 ) -> Study:
     """Start or resume a study; a ``MergeError`` says why it cannot be run, see ``study.run``.
@@ -61,11 +62,12 @@ def ran(
         name: Of the study, instead of the study file's.
         workers: How many candidates are built and scored at a time.
         accept_environment: Go on with other libraries or on another device than before.
+        force: Search even where all baselines score the same.
         budget: ``trials``, ``more``, ``hours``; see ``search.trial.budget.Change``.
     """
     hush_libraries()
     study, change = Path(in_place(str(study), note)), Change.of(**budget)
-    how: dict[str, Any] = {"accept": accept_environment, "name": name}
+    how: dict[str, Any] = {"accept": accept_environment, "force": force, "name": name}
     with ProgressLine() as progress:
         studies.run(study, progress, lambda: False, change, prior, Staff(workers), **how)
     return Study(study, name)

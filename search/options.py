@@ -98,6 +98,10 @@ AcceptEnvironment = Annotated[
         help="Go on with other libraries, or on another device, than the study has run with.",
     ),
 ]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Search even where all baselines score the same."),
+]
 Ray = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Workers are actors of a Ray cluster; `local`: its own."),

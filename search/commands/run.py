@@ -12,6 +12,7 @@ from merge_core.errors import ParameterError
 from search.options import (
     AcceptEnvironment,
     DryRun,
+    Force,
     Hours,
     InAll,
     Json,
@@ -46,6 +47,7 @@ def run(
     ray: Ray = None,
     ray_cpus: RayCpus = None,
     accept_environment: AcceptEnvironment = False,
+    force: Force = False,
     name: Name = None,
     dry_run: DryRun = False,
     plugin: Plugins = None,
@@ -73,6 +75,7 @@ def run(
             prior or (),
             staff,
             accept=accept_environment,
+            force=force,
             name=name,
         )
     if report is None:

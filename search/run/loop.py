@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from merge_core.errors import ItemError, MergeError, NonFiniteError
+from search.run import suspicion
 from search.run.cuts import cuts
 from search.run.draws import Draws
 from search.run.first_plans import plannable
@@ -41,6 +42,7 @@ def search(
     stop: Callable[[], bool],
     change: Change = NO_CHANGE,
     accept: bool = False,
+    force: bool = False,
 ) -> End | None:
     """Settle the trials that are still to be done.
 
@@ -52,13 +54,14 @@ def search(
         stop: Asked before each trial is begun.
         change: What this run has instead of the study file's budget.
         accept: Whether the environment may be another one than the study's.
+        force: Whether to search where all baselines score the same.
 
     Returns:
         Which part of the budget ended the search; None if ``stop`` did.
 
     Raises:
-        MergeError: Parents, tasks or environment are others than before, no parent works, or
-            several candidates failed alike.
+        MergeError: Parents, tasks or environment are others than before, no parent works,
+            all baselines score the same, or several candidates failed alike.
         InterruptedStudyError: What failed was no candidate.
     """
     prior = taken_over(spec, record, bench)
@@ -80,6 +83,7 @@ def search(
     if pending:
         progress.stage(f"computed once for all candidates so far: {bench.told()['once']}")
     _check_baselines(record.trials)
+    suspicion.check_baselines(record, bench, progress, force=force)
     loop = _Loop(spec, flight, prior, stepping, budget)
     end = loop.searched(stop)
     return None if end is None else _ended(loop, end, progress, stop)

@@ -119,7 +119,7 @@ class _Again:
             self._compare()
             return next(begun) > part.trials or bool(self._first)
 
-        search(self._spec, self._here, self._worker, progress, ends, Change(more=more))
+        search(self._spec, self._here, self._worker, progress, ends, Change(more=more), force=True)
         self._compare()
 
     def found(self) -> dict[str, Any]:

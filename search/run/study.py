@@ -41,6 +41,7 @@ def run(
     staff: Staff = ALONE,
     *,
     accept: bool = False,
+    force: bool = False,
     name: str | None = None,
 ) -> Report | None:
     """Start or resume a study and write its results.
@@ -55,6 +56,7 @@ def run(
         staff: Who builds and scores the candidates.
         accept: Whether the environment (libraries, device, ...) may be another one than that of
             earlier runs.
+        force: Whether to search where all baselines score the same.
         name: Of the study, instead of the study file's.
 
     Returns:
@@ -74,7 +76,7 @@ def run(
     except OSError as error:
         raise OutputError(f"{lock.lock_file}: cannot be written: {error.strerror}") from error
     with held, traceback_kept(spec.results, secrets(spec.storage)):
-        return _run(spec, progress, stop, change, others, staff, accept)
+        return _run(spec, progress, stop, change, others, staff, accept, force)
 
 
 def _run(
@@ -85,13 +87,14 @@ def _run(
     others: Sequence[str],
     staff: Staff,
     accept: bool,
+    force: bool,
 ) -> Report | None:
     progress.phase("opening")
     record = open_for(spec, progress.notice, stop)
     results.check_owner(spec.results, record.name)
     with record.writing(), hired(staff, spec, lambda: record.about, progress.notice) as bench:
         looks.note_others(record, spec, bench.tasks, others, progress)
-        return _search_and_report(spec, record, bench, progress, stop, change, accept)
+        return _search_and_report(spec, record, bench, progress, stop, change, accept, force)
 
 
 def _search_and_report(
@@ -102,6 +105,7 @@ def _search_and_report(
     stop: Callable[[], bool],
     change: Change,
     accept: bool,
+    force: bool,
 ) -> Report | None:
     builder, tasks = bench.builder, bench.tasks
     told = bench.told()
@@ -109,7 +113,7 @@ def _search_and_report(
     progress.notice(f"parents: {told['parents']}")
     for notice in (*spec.notices.lines(), *tasks.notices):
         progress.notice(notice)
-    end = search(spec, record, bench, progress, stop, change, accept=accept)
+    end = search(spec, record, bench, progress, stop, change, accept=accept, force=force)
     if end is None:
         return None
     progress.stage(f"computed once for all candidates: {bench.told()['once']}")

@@ -98,7 +98,7 @@ def test_uniform_merge_of_other_vocabularies_is_left_out_with_a_word(root):
     file, heard = study(root, [("one", 0, 2), ("more", 1, 2), ("one", 2, 4)]), Heard()
     warnings = checks.check(file, tasks=True).warnings
     assert [line[:20] for line in warnings if "uniform" in line] == ["no baseline uniform:"]
-    report = run(file, heard, lambda: False)
+    report = run(file, heard, lambda: False, force=True)
     assert any(line.startswith("no baseline uniform: model.embed") for line in heard.notices)
     assert "uniform" not in [row.name for row in report.candidates]
 
