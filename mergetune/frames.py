@@ -52,6 +52,7 @@ def ran(
     workers: int | None = None,
     accept_environment: bool = False,
     force: bool = False,
+    fresh: bool = False,
     **budget: float | None,
 ) -> Study:
     """Start or resume a study; a ``MergeError`` says why it cannot be run, see ``study.run``.
@@ -63,11 +64,17 @@ def ran(
         workers: How many candidates are built and scored at a time.
         accept_environment: Go on with other libraries or on another device than before.
         force: Search even where all baselines score the same.
+        fresh: Start over; what is stored is kept as another study, ``NAME.before-1``.
         budget: ``trials``, ``more``, ``hours``; see ``search.trial.budget.Change``.
     """
     hush_libraries()
     study, change = Path(in_place(str(study), note)), Change.of(**budget)
-    how: dict[str, Any] = {"accept": accept_environment, "force": force, "name": name}
+    how: dict[str, Any] = {
+        "accept": accept_environment,
+        "force": force,
+        "name": name,
+        "fresh": fresh,
+    }
     with ProgressLine() as progress:
         studies.run(study, progress, lambda: False, change, prior, Staff(workers), **how)
     return Study(study, name)

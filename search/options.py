@@ -102,6 +102,10 @@ Force = Annotated[
     bool,
     typer.Option("--force", help="Search even where all baselines score the same."),
 ]
+Fresh = Annotated[
+    bool,
+    typer.Option("--fresh", help="Start over; what is stored is kept, as study NAME.before-1."),
+]
 Ray = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Workers are actors of a Ray cluster; `local`: its own."),

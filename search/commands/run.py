@@ -13,6 +13,7 @@ from search.options import (
     AcceptEnvironment,
     DryRun,
     Force,
+    Fresh,
     Hours,
     InAll,
     Json,
@@ -48,6 +49,7 @@ def run(
     ray_cpus: RayCpus = None,
     accept_environment: AcceptEnvironment = False,
     force: Force = False,
+    fresh: Fresh = False,
     name: Name = None,
     dry_run: DryRun = False,
     plugin: Plugins = None,
@@ -77,6 +79,7 @@ def run(
             accept=accept_environment,
             force=force,
             name=name,
+            fresh=fresh,
         )
     if report is None:
         print("stopped; run it again to go on", file=sys.stderr)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from evaluators.clusters import content
 from search.report.measure import REPORT
 from search.spec.study_file import StudySpec
+from search.storage.aside import put_aside_before
 from search.storage.kept import Look
 from search.storage.locate import open_from, open_study
 from search.storage.study_record import Record
@@ -27,6 +28,8 @@ def note_others(
 ) -> None:
     """Store the winners of other studies that were measured on items of this one's report pool.
 
+    A study that begins has also those of its name that have made room for it.
+
     Args:
         record: Of this study.
         spec: Its file, which may name a prior.
@@ -39,8 +42,10 @@ def note_others(
             gone is none, once this study has begun: what was found when it began is stored.
     """
     opened = [open_study(name)[1] for name in others]
-    if spec.search.prior is not None and record.about is None:
-        opened.append(open_from(spec.search.prior, spec.folder)[1])
+    if record.about is None:
+        opened += put_aside_before(record)
+        if spec.search.prior is not None:
+            opened.append(open_from(spec.search.prior, spec.folder)[1])
     pool = tasks.item_ids()[REPORT]
     found = []
     for other in opened:

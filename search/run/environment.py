@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from merge_core.errors import MergeError
+from search.spec.changes import ChangedStudyError
 from search.storage.study_record import Record
 from search.trial.environment import (
     ENGINE,
@@ -50,13 +50,13 @@ def entered(record: Record, now: Environment, *, accept: bool, workers: int) -> 
         workers: Candidates in flight.
 
     Raises:
-        MergeError: It is another one, and that may change scores or draws.
+        ChangedStudyError: It is another one, and that may change scores or draws.
     """
     known, host = list(_environments(record)), socket.gethostname()
     found = differences(known[-1], now) if known else []
     same = [was for was in known if not _stopping(differences(was, now))]
     if known and not same and not accept:
-        raise MergeError(
+        raise ChangedStudyError(
             f"study {record.name!r} in {record.url} ran in another environment: "
             f"{'; '.join(map(str, _stopping(found)))}. Scores of both are not mixed unasked: go on "
             f"where it ran, or take what is here with {ACCEPT}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from merge_core.errors import MergeError
 from search.run.environment import entered
-from search.spec.changes import MAY_CHANGE, Difference, changes, differing
+from search.spec.changes import MAY_CHANGE, ChangedStudyError, Difference, changes, differing
 from search.spec.storage_url import masked
 from search.spec.study_file import StudySpec
 from search.storage.about import FORMAT
@@ -39,31 +39,44 @@ def open_for(
         stop: Asked, while it is away, whether to wait no more.
 
     Raises:
-        MergeError: The study began with another study file, and what defines its scores is among
-            what changed; the key paths are listed.
+        ChangedStudyError: The study began with another study file, and what defines its scores is
+            among what changed; the key paths are listed.
+        MergeError: It was not written by mergetune.
     """
-    objectives = len(spec.scores) if spec.aggregate == "apart" else 1
-    record = open_record(
+    record = opened(spec, notice, stop)
+    about = record.about
+    if about is not None:
+        changed = [str(found) for found in _changes(spec, about) if not found.may]
+        if changed:
+            raise ChangedStudyError(
+                f"study {record.name!r} in {record.url} began with another study file; changed: "
+                f"{'; '.join(changed)}. Change it back, or start anew: --fresh keeps what is "
+                "there as another study"
+            )
+    elif record.trials or record.objectives != _objectives(spec):
+        error = MergeError if record.trials or record.stored.attributes() else ChangedStudyError
+        raise error(f"study {record.name!r} in {record.url} was not written by mergetune")
+    return record
+
+
+def opened(
+    spec: StudySpec, notice: Callable[[str], None], stop: Callable[[], bool] = lambda: False
+) -> Record:
+    """Open the study's record for writing, whatever it holds; arguments as above."""
+    return open_record(
         spec.storage,
         spec.name,
         create=True,
-        objectives=objectives,
+        objectives=_objectives(spec),
         unnamed=spec.unnamed,
         variables=spec.variables,
         notice=notice,
         stop=stop,
     )
-    about = record.about
-    if about is not None:
-        changed = [str(found) for found in _changes(spec, about) if not found.may]
-        if changed:
-            raise MergeError(
-                f"study {record.name!r} in {record.url} began with another study file; changed: "
-                f"{'; '.join(changed)}. Change it back, or start anew under another name or storage"
-            )
-    elif record.trials or record.objectives != objectives:
-        raise MergeError(f"study {record.name!r} in {record.url} was not written by mergetune")
-    return record
+
+
+def _objectives(spec: StudySpec) -> int:
+    return len(spec.scores) if spec.aggregate == "apart" else 1
 
 
 def _changes(spec: StudySpec, about: Mapping[str, Any]) -> list[Difference]:
@@ -112,7 +125,7 @@ def begin_or_check(
         Sentences on what changed and may, on what is not compared, or may change a score.
 
     Raises:
-        MergeError: Parents, tasks or environment are not those that the study began with.
+        ChangedStudyError: Parents, tasks or environment are not those that the study began with.
     """
     facts = bench.facts()
     about, now = record.about, about_of(spec, bench, facts)
@@ -134,21 +147,21 @@ def _check_same(about: Mapping[str, Any], now: Mapping[str, Any], bench: Bench, 
     """Refuse other parents, other files that decide how candidates behave, other tasks."""
     others = bench.builder.changed_parents(about)
     if others:
-        raise MergeError(
+        raise ChangedStudyError(
             f"the weights of {', '.join(others)} are not those that study {name!r} began with; "
-            f"put them back, or start a new study"
+            f"put them back, or start anew (--fresh)"
         )
     was = about.get("behaviour")
     others = [] if was is None else _unlike(was, now["behaviour"])
     if others:
-        raise MergeError(
+        raise ChangedStudyError(
             f"{', '.join(others)} changed since study {name!r} began, and with it how its "
-            f"candidates answer; put it back, or start a new study"
+            f"candidates answer; put it back, or start anew (--fresh)"
         )
     for key, what in PARTS.items():
         if now.get(key) != about.get(key):
             which = ", ".join(_unlike(about.get(key), now.get(key)))
-            raise MergeError(
+            raise ChangedStudyError(
                 f"the {what} of study {name!r} are not those it began with"
                 f"{f' ({which})' if which else ''}; {_advice(about, now)}"
             )
@@ -177,8 +190,8 @@ def _moves(spec: StudySpec, record: Record, about: Mapping[str, Any]) -> list[st
 def _advice(about: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if "clusters" in now and "clusters" not in about:
         by = ", ".join(f"`{key}` of {task}" for task, key in now["clusters"]["by"].items())
-        return f"items of one cluster ({by}) were in several pools; start a new study"
-    return "put them back, or start a new study"
+        return f"items of one cluster ({by}) were in several pools; start anew (--fresh)"
+    return "put them back, or start anew (--fresh)"
 
 
 def _older(about: Mapping[str, Any]) -> list[str]:

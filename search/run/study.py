@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -18,10 +20,12 @@ from search.report.samples import keep_samples
 from search.report.select import choose
 from search.report.summarize import summarize
 from search.report.summary import Report
+from search.run.anew import start_anew, start_over
 from search.run.loop import search
 from search.run.resume import open_for
 from search.run.unforeseen import traceback_kept
 from search.spec import study_file
+from search.spec.changes import ChangedStudyError
 from search.spec.storage_url import secrets
 from search.spec.study_file import StudySpec
 from search.spec.study_name import split
@@ -43,6 +47,7 @@ def run(
     accept: bool = False,
     force: bool = False,
     name: str | None = None,
+    fresh: bool = False,
 ) -> Report | None:
     """Start or resume a study and write its results.
 
@@ -58,6 +63,7 @@ def run(
             earlier runs.
         force: Whether to search where all baselines score the same.
         name: Of the study, instead of the study file's.
+        fresh: Whether to start over; what is stored is kept as another study, see ``anew``.
 
     Returns:
         What it found, or None if ``stop`` ended the run.
@@ -67,16 +73,28 @@ def run(
     """
     file, name = split(str(path), name)
     spec = study_file.read(Path(file)).called(name)
-    make_folder(spec.results)
-    lock = FileLock(spec.results / ".writer.lock")
+    with _held(spec.results), traceback_kept(spec.results, secrets(spec.storage)):
+        if fresh:
+            start_over(spec, progress, stop)
+        work = partial(_run, spec, progress, stop, change, others, staff, accept, force)
+        try:
+            return work()
+        except ChangedStudyError as changed:
+            start_anew(spec, changed, progress, stop)
+        return work()
+
+
+def _held(folder: Path) -> AbstractContextManager[object]:
+    """Return a lock that keeps other runs of this machine from a folder of results."""
+    make_folder(folder)
+    lock = FileLock(folder / ".writer.lock")
     try:
-        held = lock.acquire(timeout=0)
+        found: AbstractContextManager[object] = lock.acquire(timeout=0)
     except Timeout as error:
-        raise MergeError(f"{spec.results}: another run of this study is writing there") from error
+        raise MergeError(f"{folder}: another run of this study is writing there") from error
     except OSError as error:
         raise OutputError(f"{lock.lock_file}: cannot be written: {error.strerror}") from error
-    with held, traceback_kept(spec.results, secrets(spec.storage)):
-        return _run(spec, progress, stop, change, others, staff, accept, force)
+    return found
 
 
 def _run(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from merge_core.errors import join, shown
+from merge_core.errors import MergeError, join, shown
 from search.spec.sections import Engine, Items, Search, told_race
 
 SECTIONS: dict[str, type[Items | Search | Engine]] = {
@@ -38,6 +38,10 @@ STAYS = {  # of the engine, and why
     "engine.max_model_len": "what is longer is cut, or cannot be scored",
 }
 WIDTH = 60  # characters of a value that are told
+
+
+class ChangedStudyError(MergeError):
+    """What a study asks, or where it runs, is not what it began with, so scores would not mix."""
 
 
 @dataclass(frozen=True)

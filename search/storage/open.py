@@ -19,6 +19,7 @@ from search.spec.storage_url import (
     sqlite_options,
     storage_file,
 )
+from search.storage.aside import is_aside
 from search.storage.away import said_by
 from search.storage.servers import server_storage
 from search.storage.stored import Guard, to_stderr
@@ -96,11 +97,12 @@ def _chosen(
     if name is not None and _has(storage, name):
         return name
     names = optuna.get_all_study_names(storage)
-    if len(names) == 1 and (name is None or unnamed):
-        study = optuna.load_study(study_name=names[0], storage=storage)
+    meant = [one for one in names if not is_aside(one, names)]
+    if len(meant) == 1 and (name is None or unnamed):
+        study = optuna.load_study(study_name=meant[0], storage=storage)
         about = None if name is None else Record(study, guard.url, guard).about
         if name is None or (about is not None and "name" not in about["study"]):
-            return names[0]
+            return meant[0]
     if create and name is not None:
         return None
     held = f"it has {', '.join(sorted(names)) or 'none'}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -199,6 +199,49 @@ class Stored:
                 f"stored {number}: another process writes it, too. Stop that one and run again to "
                 "go on"
             )
+
+    def names(self) -> list[str]:
+        """Return the names of all studies of its storage."""
+        import optuna
+
+        storage = self._study._storage
+        return self._done("read", lambda: optuna.get_all_study_names(storage))
+
+    def other(self, name: str) -> optuna.Study:
+        """Return another study of its storage."""
+        import optuna
+
+        storage = self._study._storage
+        return self._done("read", lambda: optuna.load_study(study_name=name, storage=storage))
+
+    def copy_to(self, name: str, attributes: Mapping[str, Any], last: Mapping[str, Any]) -> None:
+        """Copy its trials to a new study of its storage.
+
+        Args:
+            name: Of the new study.
+            attributes: Of the new study as a whole.
+            last: More of these, which are stored when all else is.
+        """
+        import optuna
+
+        def copy() -> None:
+            storage, ways = self._study._storage, self._study.directions
+            made = optuna.create_study(storage=storage, study_name=name, directions=ways)
+            for key, value in attributes.items():
+                made.set_user_attr(key, value)
+            for trial in self._study.get_trials(deepcopy=False):
+                made.add_trial(trial)
+            for key, value in last.items():
+                made.set_user_attr(key, value)
+
+        with self.guard.failing("written"):
+            copy()
+
+    def remove(self) -> None:
+        """Remove the study from its storage."""
+        storage, study = self._study._storage, self._study._study_id
+        with self.guard.failing("written"):
+            storage.delete_study(study)
 
     def take(self) -> None:
         """Make ready to write much."""

@@ -26,14 +26,21 @@ from tests.search import toy
 Study = Callable[..., StudySpec]
 
 
-def run(spec: StudySpec, *, listener: Any = None, stop: Any = toy.never, **change: Any) -> Any:
+def run(
+    spec: StudySpec,
+    *,
+    listener: Any = None,
+    stop: Any = toy.never,
+    fresh: bool = False,
+    **change: Any,
+) -> Any:
     """Run a whole study, but for its model folder; return its report, None if it was stopped."""
     (spec.folder / "study.yaml").write_text(json.dumps(dict(spec.data)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hire, "Worker", lambda *_: toy.Toy(spec))
         patch.setattr(results, "write", lambda *_: None)
         heard = listener or toy.Listener()
-        return whole.run(spec.folder, heard, stop, Change.of(**change))
+        return whole.run(spec.folder, heard, stop, Change.of(**change), fresh=fresh)
 
 
 def record_of(spec: StudySpec) -> Record:

@@ -20,6 +20,7 @@ from merge_core.errors import MergeError, StorageError, UnknownNameError
 from merge_core.recipe.schema import Recipe, Source
 from search.report.select import choose
 from search.report.summarize import summarize
+from search.run.anew import start_over
 from search.run.resume import open_for
 from search.spec.study_file import StudySpec
 from search.storage import stored
@@ -64,6 +65,21 @@ def whole(spec: StudySpec, stop: Any = toy.never) -> Record:
             chosen = choose(record, bench, toy.Listener())
             record.finish(summarize(record, spec, bench.tasks, chosen).to_json())
     return record
+
+
+@pytest.mark.parametrize("kind", ["journal", "mariadb", "grpc_proxy"])
+def test_a_study_makes_room_for_a_new_one_and_is_kept(
+    place: Place, tmp_path: Path, kind: str
+) -> None:
+    spec = spec_in(place(kind), tmp_path)
+    first = whole(spec)
+    before = told(first)
+    start_over(spec, toy.Listener(), toy.never)
+    assert open_for(spec).about is None
+    assert told(whole(spec))["trials"] == before["trials"]
+    kept = open_record(spec.storage, f"{spec.name}.before-1")
+    assert told(kept) == before
+    assert open_study(spec.storage)[1].name == spec.name
 
 
 def told(record: Record) -> dict[str, Any]:

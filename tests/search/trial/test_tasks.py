@@ -206,7 +206,7 @@ def test_a_study_of_before_or_of_other_clusters_is_not_resumed(study: Study) -> 
     now = toy.Toy(spec, tasks=[toy.Task("gain", **facts), toy.Task("loss", 30)])
     rule = (
         r"^the items of study 'toy' are not those it began with \(search, select, report\); items "
-        r"of one cluster \(`passage` of gain\) were in several pools; start a new study$"
+        r"of one cluster \(`passage` of gain\) were in several pools; start anew \(--fresh\)$"
     )
     with pytest.raises(MergeError, match=rule):
         toy.searched(spec, now)
