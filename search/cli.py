@@ -19,6 +19,7 @@ from merge_core.inspect import report as inspection
 from search.commands.answers import answers
 from search.commands.bundle import bundle
 from search.commands.compare import compare
+from search.commands.extract_lora import extract_lora
 from search.commands.report import report
 from search.commands.reproduce import reproduce
 from search.commands.run import run
@@ -221,6 +222,9 @@ def moe(
 ) -> None:
     """Make a mixture of experts of dense models."""
     _made(api.moe(config, out, tell=_warn, overwrite=overwrite, strict=strict), out, as_json)
+
+
+app.command()(extract_lora)
 
 
 @app.command()

@@ -129,7 +129,7 @@ FLOORS = {
             {"kernels"},
         ),
         *({"numerics"}, {"methods", "architecture"}, {"recipe"}, {"parents"}, {"tokenizer"}),
-        *({"plan"}, {"mixture"}, {"merge"}, {"output"}, {"inspect", "api", "testing"}),
+        *({"plan"}, {"mixture"}, {"merge"}, {"output"}, {"inspect", "extract", "api", "testing"}),
     ),
     "evaluators": (
         *({"target", "clusters", "answer"}, {"facts"}),

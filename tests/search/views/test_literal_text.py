@@ -18,6 +18,7 @@ from evaluators.answer import Answer
 from evaluators.engines.hf.residual_stream import LayerDistances
 from evaluators.registry import EVALUATORS, EvaluatorPlugin
 from merge_core.contract import Method, Param
+from merge_core.extract.adapter_folder import Extraction
 from merge_core.methods.registry import METHODS
 from merge_core.recipe.schema import Recipe
 from merge_core.validation import StrictModel, Words
@@ -38,6 +39,7 @@ from search.trial.trial import Trial
 from search.views import (
     answers,
     comparison,
+    extraction,
     inspection_html,
     inspection_table,
     layers_table,
@@ -132,6 +134,13 @@ def show_table(_: pytest.MonkeyPatch) -> None:
     tables.OUT.print(tables.numbers(tables.table(BAD, (BAD, BAD), [(BAD, BAD)]), words=1))
 
 
+def show_extraction(_: pytest.MonkeyPatch) -> None:
+    row = {"name": BAD, "rank": 1, "norm": 1.0, "error": 0.5, "relative": 0.5, "largest": 0.1}
+    left = {BAD: {"why": BAD, "norm": 1.0}}
+    found = Extraction(BAD, BAD, 1, "float32", [row], [BAD], [BAD], left, 1.0, 0.5, 10)
+    extraction.extraction(found, Path(BAD))
+
+
 def show_methods(patch: pytest.MonkeyPatch) -> None:
     param = Param(BAD, BAD, choices=(BAD,), default=BAD)
     said = {"about": BAD, "formula": BAD, "when": BAD, "merge": lambda inputs: inputs.models[0]}
@@ -223,6 +232,7 @@ SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "plugin_table.methods": show_methods,
     "plugin_table.one_method": show_method,
     "plugin_table.evaluators": show_evaluators,
+    "extraction.extraction": show_extraction,
     "inspection_table.show": show_inspection,
     "layers_table.show": show_layers,
     "progress_line.ProgressLine": show_progress,
@@ -238,6 +248,7 @@ PRINT_NOTHING = {
     "plugin_table.described",  # declarations, and texts for what prints or renders them
     "plugin_table.said",
     "plugin_table.linked",
+    "share_done.share_done",  # a bar with a word of ours
     "tables.size",  # a number, as is a duration
     "tables.verdicts",  # numbers
     "terminal.duration",

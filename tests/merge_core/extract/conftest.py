@@ -1,0 +1,3 @@
+from tests.merge_core.parents.conftest import bases
+
+__all__ = ["bases"]
