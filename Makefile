@@ -6,7 +6,7 @@
 # make sweep        live = exported for every model class that can be made tiny (ARGS="--only Qwen2")
 # make soak         studies killed 40 times, on full disks and doubled, end as unbroken ones (ARGS="--kills 100 --storage sqlite")
 # make saved        run the quickstart's study anew for studies/quickstart/saved, which every machine repeats
-# make docs         the documentation as a site: build/site/index.html
+# make docs         the documentation as a site: build/site/index.html      make pictures   its page of methods and their pictures anew
 # make zoo          train the quickstart's models anew            make bench   print the benchmarks' ratios
 PYTHON ?= python3
 VLLM_PYTHON ?= $(PYTHON)
@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist wo
 export HF_HUB_OFFLINE ?= 1
 export HF_DATASETS_OFFLINE ?= 1
 
-.PHONY: quickstart quickstart-moe saved test test-vllm check lint fast fuzz sweep soak zoo bench docs clean
+.PHONY: quickstart quickstart-moe saved test test-vllm check lint fast fuzz sweep soak zoo bench docs pictures clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed" if sys.version_info < (3, 10) else 0)'
@@ -79,6 +79,9 @@ saved: .venv/ready
 
 docs: .venv/ready-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+pictures: .venv/ready-dev
+	$(BIN)/python -m dev.docs.methods
 
 zoo: .venv/ready
 	$(BIN)/python studies/quickstart/train.py
