@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from merge_core.contract import Method
 from merge_core.methods.registry import METHODS, method
 
 _RECIPE = "the recipe itself"
@@ -29,7 +30,14 @@ _PLACES = {
 # read by earlier versions of mergekit, declared and never read, or an option of its command line
 _ONCE = (
     *("embed_slerp", "int8_mask", "residual_weight", "allow_negative_weights", "select_topk"),
-    *("allow_crimes", "transformers_cache", "lora_merge_cache", "lora_merge_dtype", "cuda"),
+    *(
+        "allow_crimes",
+        "transformers_cache",
+        "lora_merge_cache",
+        "lora_merge_dtype",
+        "cuda",
+        "smooth",
+    ),
     *("device", "low_cpu_memory", "out_shard_size", "copy_tokenizer", "clone_tensors"),
     *("trust_remote_code", "random_seed", "lazy_unpickle", "write_model_card", "read_to_gpu"),
     *("safe_serialization", "multi_gpu", "num_threads", "verbose", "verbosity", "quiet"),
@@ -47,14 +55,22 @@ def _owners(methods: tuple[str, ...]) -> dict[str, list[str]]:
     return owners
 
 
-def why_idle(name: str) -> str | None:
-    """Return why a key changes nothing where it stands, ``rule``; None for a name never known."""
+def why_idle(name: str, parameters_of: Method | None = None) -> str | None:
+    """Return why a key changes nothing where it stands, ``rule``; None for a name never known.
+
+    Args:
+        name: The key.
+        parameters_of: The method whose ``parameters`` it stands in; None: it stands elsewhere.
+    """
     if name in _PLACES:
         return f"changes nothing here; it belongs to {_PLACES[name]}"
     owners = _owners(METHODS.names()).get(name)
+    if owners and parameters_of is not None:
+        has = ", ".join(param.name for param in parameters_of.params) or "no parameters"
+        return f"changes nothing: {parameters_of.name!r} does not read it; it has {has}"
     if owners:
         shown = ", ".join(owners[:3]) + (", ..." if len(owners) > 3 else "")
-        return f"changes nothing here; {shown} read it under parameters"
+        return f"changes nothing here; it belongs under parameters, where {shown} read it"
     if name in _ONCE:
         return f"changes nothing, here and in today's mergekit{_NOW.get(name, '')}; remove it"
     return None

@@ -5,6 +5,7 @@ What the method has no use for and mergekit passes over is a notice, and left ou
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
@@ -51,8 +52,11 @@ def check_method(recipe: Recipe, path: str, problems: Problems, notices: Problem
     if found.base == "required" and any(group.base is None for group in groups):
         _missing(join(path, "base_model"), f"required by merge_method {found.name!r}", problems)
     used = _Used(found, problems, notices).recipe(recipe, path)
+    missing: Problems = []
     for group in groups:
-        _check_group(group, found, path, problems)
+        _check_group(group, found, path, problems, missing)
+    for where, rule in missing:
+        _missing(where, f"{rule}{_stray(where, notices)}", problems)
     return used
 
 
@@ -121,9 +125,7 @@ class _Used(NamedTuple):
     def _idle(self, name: str, param: Param | None, of: str) -> str | None:
         """Return why a parameter changes nothing where it stands, or None."""
         if param is None:
-            idle = why_idle(name)
-            has = ", ".join(p.name for p in self.method.params) or "no parameters"
-            return None if idle is None else f"{idle}; {self.method.name!r} has {has}"
+            return why_idle(name, self.method)
         if of == "base":
             return f"changes nothing: the base takes no parameters in {self.method.name!r}"
         if of == "model" and param.scope == "shared":
@@ -153,7 +155,9 @@ def _groups(recipe: Recipe, path: str) -> Iterator[_Group]:
             yield _Group(place, one.sources, base, (one.parameters, *shared))
 
 
-def _check_group(group: _Group, found: Method, path: str, problems: Problems) -> None:
+def _check_group(
+    group: _Group, found: Method, path: str, problems: Problems, missing: Problems
+) -> None:
     listed = [source.model for source in group.sources]
     if found.base == "none" and group.base not in (None, *listed):
         rule = f"{found.name!r} has no base; list it as a model or remove it"
@@ -170,25 +174,34 @@ def _check_group(group: _Group, found: Method, path: str, problems: Problems) ->
         problems.append((group.path, rule))
     for param in _required("shared", found, group.shared):
         where = join(join(path, "parameters"), param.name)
-        _missing(where, f"required by merge_method {found.name!r}", problems)
+        missing.append((where, f"required by merge_method {found.name!r}"))
     for i, source in enumerate(group.sources):
-        _check_source(group, source, found, join(group.path, i), problems)
+        _check_source(group, source, found, join(group.path, i), missing)
 
 
 def _check_source(
-    group: _Group, source: Source, found: Method, path: str, problems: Problems
+    group: _Group, source: Source, found: Method, path: str, missing: Problems
 ) -> None:
     if found.base != "none" and source.model == group.base:
         return
     for param in _required("model", found, (source.parameters, *group.shared)):
         rule = f"required by merge_method {found.name!r} for every model"
-        _missing(join(join(path, "parameters"), param.name), rule, problems)
+        missing.append((join(join(path, "parameters"), param.name), rule))
 
 
 def _required(scope: str, found: Method, given: tuple[Settings, ...]) -> list[Param]:
     names = {name for settings in given for name, _ in settings}
     params = [param for param in found.params if param.scope == scope and param.default is None]
     return [param for param in params if param.name not in names]
+
+
+def _stray(path: str, notices: Problems) -> str:
+    """Return a hint where a parameter that is required stands, in vain, in the same owner."""
+    owner, _, name = path.rpartition("parameters.")
+    for where, _ in notices:
+        if where.startswith(owner) and re.split(r"[.\]]", where)[-1] == name:
+            return f"; {where.removeprefix(owner)} is not read there, move it here"
+    return ""
 
 
 def _missing(path: str, rule: str, problems: Problems) -> None:

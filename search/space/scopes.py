@@ -67,7 +67,7 @@ class Scopes:
 
     def of(self, place: Place) -> OverLayers:
         """Return the layers that the knob at a place stands over."""
-        part = slice_of(place)
+        part = self._slice(place)
         if part is None and module_of(place) is None:
             return self.whole
         key = entry_of(place) or part or place[:2]
@@ -85,16 +85,16 @@ class Scopes:
         place = knob.place
         if self._lacks_module(place):
             return f"{knob.unit} needs a module that is there"
-        if slice_of(place) is None and self._has_slices(place):
+        part = self._slice(place)
+        if part is None and self._has_slices(place):
             return f"{knob.unit} needs one number of layers; give it inside of each slice"
-        part = slice_of(place)
         if part is not None and not self._span(part, entry_of(place)).fixed:
             return f"{knob.unit} needs a slice whose layer_range are plain numbers"
         return self.of(place).rule_broken_by(knob)
 
     def depth(self, place: Place, tensor: str) -> float:
         """Return a tensor's place in [0, 1], as interpolation takes it for a knob at a place."""
-        if slice_of(place) is not None:
+        if self._slice(place) is not None:
             return self.of(place).depth(tensor)
         stack = next((s for s in self._stacks if s.index(tensor) is not None), None)
         return 0.0 if stack is None else OverLayers((), stack).depth(tensor)
@@ -148,6 +148,19 @@ class Scopes:
 
     def _inside(self, module: layers.Module) -> list[str]:
         return [name for name in self._tensors if module.layers.index(name) is not None]
+
+    def _slice(self, place: Place) -> Place | None:
+        """Return the place of the slice whose layers a place stands over, or None.
+
+        What stands outside of the only slice of a recipe, or of its module, stands over that.
+        """
+        own, name = slice_of(place), module_of(place)
+        modules = self._template.data.get("modules") or {}
+        if own is not None or (name is None and modules):
+            return own
+        at: Place = () if name is None else ("modules", name)
+        slices = found_at(self._template.data, at).get("slices") or ()
+        return (*at, "slices", 0) if len(slices) == 1 else None
 
     def _has_slices(self, place: Place) -> bool:
         name, data = module_of(place), self._template.data

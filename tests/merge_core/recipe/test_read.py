@@ -259,6 +259,23 @@ CASES = {
         "merge_method: linear\nmodels:\n- {model: a, parameters: {weight: 1}}\n- model: b\n",
         ["4: models[1].parameters.weight: required by merge_method 'linear' for every model"],
     ),
+    "required parameter beside parameters": (
+        "merge_method: linear\nmodels:\n- {model: a, weight: 1}\n- {model: b, weight: 1}\n",
+        [
+            f"{i + 3}: models[{i}].parameters.weight: required by merge_method 'linear' for every "
+            "model; weight is not read there, move it here"
+            for i in (0, 1)
+        ],
+    ),
+    "required shared parameter under a model": (
+        "merge_method: slerp\nbase_model: a\nmodels: [{model: b, parameters: {t: 1}}]\n",
+        [
+            (
+                "1: parameters.t: required by merge_method 'slerp'; "
+                "models[0].parameters.t is not read there, move it here"
+            )
+        ],
+    ),
     "required shared parameter": (
         "merge_method: slerp\nbase_model: a\nmodels: [{model: b}]\n",
         ["1: parameters.t: required by merge_method 'slerp'"],
@@ -349,7 +366,7 @@ IDLE = {  # what is said in vain -> the same without it, and the notices
         SLERP + "parameters: {t: 1}\n",
         [
             "4: parameters.embed_slerp: changes nothing, here and in today's mergekit; remove it",
-            "4: parameters.int8_mask: changes nothing here; breadcrumbs, ",
+            "4: parameters.int8_mask: changes nothing: 'slerp' does not read it; it has t",
         ],
     ),
     "weights where a method has no parameters": (
@@ -358,7 +375,7 @@ IDLE = {  # what is said in vain -> the same without it, and the notices
             "- {model: b, parameters: {weight: [{filter: mlp, value: [2, 1]}, {value: x}]}}\n"
         ),
         "merge_method: arcee_fusion\nbase_model: a\nmodels: [{model: b}]\n",
-        ["4: models[0].parameters.weight: changes nothing here; breadcrumbs, "],
+        ["4: models[0].parameters.weight: changes nothing: 'arcee_fusion' does not read it; it"],
     ),
     "base with parameters": (
         ties().replace(
@@ -380,7 +397,7 @@ IDLE = {  # what is said in vain -> the same without it, and the notices
         "parameters: {weight: 1, dtype: float16}\n",
         LINEAR + "parameters: {weight: 1}\n",
         [
-            "3: normalize: changes nothing here; breadcrumbs, ",
+            "3: normalize: changes nothing here; it belongs under parameters, where breadcrumbs, ",
             "4: random_seed: changes nothing, here and in today's mergekit; the seed of random",
             "5: allow_negative_weights: changes nothing, here and in today's mergekit; remove it",
             "6: parameters.dtype: changes nothing here; it belongs to the recipe itself",

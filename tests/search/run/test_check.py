@@ -288,7 +288,7 @@ def test_a_bad_recipe_is_refused_as_a_recipe(tmp_path: Path) -> None:
 
 
 IDLE = RECIPE.replace("weight: 1", "weight: 1, density: 0.5")
-REASON = "models[0].parameters.density: changes nothing here; "
+REASON = "models[0].parameters.density: changes nothing: "
 
 
 def test_a_recipe_whose_chat_template_does_not_compile_is_refused(folder: Path) -> None:
@@ -315,7 +315,7 @@ def test_what_a_study_and_its_baselines_say_in_vain_are_warnings_too(folder: Pat
     (folder / "study.yaml").write_text(yaml.safe_dump(data))
     first, second, *_ = check(folder).warnings
     assert "study.yaml:" in first
-    assert "recipe.parameters.density: changes nothing here; " in first
+    assert "recipe.parameters.density: changes nothing: " in first
     assert REASON in second
     with pytest.raises(DocumentError, match=r"recipe\.parameters\.density: changes nothing"):
         check(folder, strict=True)

@@ -41,6 +41,17 @@ CUT = """
           layer_range: [{low: 1, high: 4, tied: cut}, 4]
           parameters: {scale: [{filter: down_proj, value: {low: 0.5, high: 1.5}}, {value: 1.0}]}
 """
+USUAL = """
+    - sources:
+        - {model: @add, layer_range: [0, 4]}
+        - {model: @sort, layer_range: [0, 4]}
+  base_model: @add
+  parameters:
+    t:
+      - {filter: self_attn, value: {low: 0.0, high: 1.0, gradient: 3}}
+      - {filter: mlp, value: {low: 0.0, high: 1.0, per: layer}}
+      - value: {low: 0.0, high: 1.0}
+"""
 
 
 def write(folder, slices, method, sampler, trials):
@@ -59,8 +70,13 @@ def write(folder, slices, method, sampler, trials):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("slices", "method", "sampler"),
-    [(MERGED, "linear", "cma-es"), (MERGED, "linear", "gradient"), (CUT, "passthrough", "tpe")],
-    ids=["merged slices, drawn", "merged slices, by gradient", "a cut that moves"],
+    [
+        (MERGED, "linear", "cma-es"),
+        (MERGED, "linear", "gradient"),
+        (CUT, "passthrough", "tpe"),
+        (USUAL, "slerp", "gradient"),
+    ],
+    ids=["merged slices, drawn", "merged slices, by gradient", "a cut that moves", "all layers"],
 )
 def test_stacked_candidates_are_searched_reproduced_and_exported(tmp_path, slices, method, sampler):
     study = write(tmp_path, slices, method, sampler, 5)
@@ -69,7 +85,8 @@ def test_stacked_candidates_are_searched_reproduced_and_exported(tmp_path, slice
     assert summary["winner"]["report"]
     assert [t.state for t in record.trials].count("failed") == 0
     names = [t.baseline for t in record.trials if t.baseline]
-    assert [n.rpartition("/")[2] for n in names if n.startswith("parent:")] == ["add", "sort"]
+    first = "base" if method == "slerp" else "add"
+    assert [n.rpartition("/")[2] for n in names][:2] == [first, "sort"]
     assert "uniform" in names
     rows = list(reproduce(record, worker_of(spec, record), range(len(record.trials))))
     assert {row["verdict"] for row in rows} == {"identical"}

@@ -103,6 +103,51 @@ def test_slopes_of_what_slices_share_equal_finite_differences(parents: dict[str,
     test_pull_back.check(space, parents)
 
 
+T = [
+    {"filter": "self_attn", "value": {**RANGE, "gradient": 3}},
+    {"filter": "mlp", "value": {**RANGE, "per": "layer"}},
+    {"value": {**RANGE, "per": "tensor"}},
+]
+USUAL = {"merge_method": "slerp", "base_model": NAMES["base"], "dtype": "float32"}
+WHOLE = [one(source("base", 0, 4), source("add", 0, 4))]
+
+
+@pytest.mark.parametrize("module", [False, True])
+def test_a_slice_over_all_layers_is_searched_as_models_are(
+    parents: dict[str, Parent], module: bool
+) -> None:
+    part = {"slices": WHOLE}
+    sliced = {"modules": {"default": {**part, "parameters": {"t": T}}}} if module else part
+    models = [{"model": NAMES["base"]}, {"model": NAMES["add"]}]
+    ours = space_of(USUAL | sliced | ({} if module else {"parameters": {"t": T}}), parents)
+    theirs = space_of(USUAL | {"models": models, "parameters": {"t": T}}, parents)
+    names = {d.name.removeprefix("default/"): d.name for d in ours.dimensions}
+    assert [*names] == [d.name for d in theirs.dimensions]
+    point = draw(theirs)
+    ours_of = {names[name]: value for name, value in point.items()}
+
+    def settled(space: Space, values: dict[str, Any]) -> dict[str, Any]:
+        return {x.tensor: x.shared["t"] for x in plan(space.recipe(values), parents).steps}
+
+    found, wanted = settled(ours, ours_of), settled(theirs, point)
+    assert found.keys() == wanted.keys()
+    for tensor, t in wanted.items():
+        assert found[tensor] == pytest.approx(t), tensor
+    assert not ours.idle
+    test_pull_back.check(ours, parents, ours_of)
+    recipe = ours.recipe(ours_of)
+    assert point_of(ours, recipe) == pytest.approx(ours_of)
+
+
+def test_layers_that_a_slice_leaves_out_are_not_among_those_of_its_knobs(
+    parents: dict[str, Parent],
+) -> None:
+    part = {"slices": [one(source("base", 1, 4), source("add", 0, 3))]}
+    per = {**RANGE, "per": "layer"}
+    space = space_of(USUAL | part | {"parameters": {"t": per}}, parents)
+    assert [d.name for d in space.dimensions] == [f"t/layer {i}" for i in range(3)]
+
+
 CUT = {"low": 1, "high": 4, "tied": "cut"}
 
 
@@ -155,7 +200,8 @@ def test_a_layer_that_a_model_does_not_have_is_named_before_anything_is_drawn() 
     [
         (
             stacked(
-                one(source("a", 0, 2, weight=1.0)), parameters={"weight": {**RANGE, "per": "layer"}}
+                *(one(source("a", i, i + 1, weight=1.0)) for i in (0, 1)),
+                parameters={"weight": {**RANGE, "per": "layer"}},
             ),
             "recipe.parameters.weight: per needs one number of layers; give it inside of each",
         ),

@@ -13,6 +13,7 @@ from merge_core.methods.registry import METHODS, method
 from merge_core.recipe import read as recipe_reader
 from search.spec import recipe_template
 from search.spec.recipe_template import Template
+from tests.merge_core.recipes_in_the_wild import WILD
 
 TIES = """
 merge_method: ties
@@ -148,7 +149,7 @@ def test_a_range_for_a_flag_is_a_problem(low: float, high: float, got: str) -> N
 def test_a_knob_of_a_parameter_that_the_method_lacks_is_a_problem() -> None:
     ((path, rule),) = problems_of(data_of(TIES, "parameters", "t", {"choices": [1, 2]}))
     assert path == "recipe.parameters.t"
-    assert rule.startswith("changes nothing here; nearswap, slerp read it under parameters; 'ties'")
+    assert rule.startswith("changes nothing: 'ties' does not read it; it has weight, ")
     assert rule.endswith("; there is nothing to search")
 
 
@@ -172,6 +173,16 @@ def test_what_a_study_says_in_vain_without_a_range_is_a_notice() -> None:
         "parameters.t",
     ]
     assert parsed(TIES).notices == ()
+
+
+@pytest.mark.parametrize("name", WILD)
+def test_recipes_of_strangers_are_read_as_by_merge(name: str) -> None:
+    text, idle = WILD[name]
+    found = parsed(text)
+    assert sorted(path for path, _ in found.notices) == sorted(idle)
+    recipe = recipe_reader.parse(data_of(text), "", [])
+    assert recipe is not None
+    assert recipe_reader.parse(found.filled({}), "", []) == recipe
 
 
 def test_a_bad_knob_does_not_hide_what_else_is_wrong() -> None:
