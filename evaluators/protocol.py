@@ -193,6 +193,22 @@ class Evaluator(ABC):
         except NoTargetsError as error:
             raise NoPromptsError(f"{self.task} names neither prompts nor targets") from error
 
+    def generation(self, which: Sequence[int]) -> list[Mapping[str, Any] | None]:
+        """Return how a model is to write its answers to some items, to be looked at.
+
+        Args:
+            which: Positions in ``items``, any order, repeats allowed.
+
+        Returns:
+            One entry per position: settings as ``Engine.generate_until`` has them, such as
+            ``until``; None, the default, where nothing is written.
+
+        Raises:
+            IndexError: A position is outside ``items``.
+        """
+        self.check_positions(which)
+        return [None] * len(which)
+
     def answers(self, model: LiveModel, which: Sequence[int]) -> Sequence[Answer]:
         """Return what a model says to some items on the weights that it has now, to be looked at.
 

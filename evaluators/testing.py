@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from typing import ClassVar
@@ -164,6 +164,11 @@ class EvaluatorContract:
         for position in (-1, len(evaluator.items)):
             with pytest.raises(IndexError, match=str(position)):
                 evaluator.targets([position])
+
+    def test_how_answers_are_written_is_said_of_each_position(self, evaluator: Evaluator) -> None:
+        one, other = evaluator.generation([0]), evaluator.generation([1])
+        assert evaluator.generation([1, 0, 1]) == [*other, *one, *other]
+        assert all(how is None or isinstance(how, Mapping) for how in (*one, *other))
 
     def test_answers_are_one_per_position_or_refused_at_once(
         self, evaluator: Evaluator, live_model: LiveModel

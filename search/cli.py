@@ -110,7 +110,7 @@ def check(
     found = checks.check(study, strict=strict, tasks=not no_tasks)
     costs = dry_runs.dry_run(study) if dry_run else None
     more = {} if costs is None else {"dry_run": costs.plain()}
-    _answer(as_json, found.facts | more, lambda: tables.checked(found, costs))
+    _answer(as_json, found.plain() | more, lambda: tables.checked(found, costs))
     for line in found.warnings:
         _warn(line)
 

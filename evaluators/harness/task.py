@@ -138,6 +138,16 @@ class LmEvalTask(Evaluator):
         self.check_positions(which)
         return [_start(self._prepared.requests[i][0]) for i in which]
 
+    def generation(self, which: Sequence[int]) -> list[Mapping[str, Any] | None]:
+        """Return how answers are written. See ``protocol.Evaluator.generation``."""
+        self.check_positions(which)
+        first = [self._prepared.requests[i][0] for i in which]
+        written = [r.request_type == "generate_until" for r in first]
+        return [
+            {**r.args[1], **self._thoughts} if writes else None
+            for r, writes in zip(first, written, strict=True)
+        ]
+
     @functools.cached_property
     def _targets(self) -> tuple[Target, ...]:
         try:

@@ -139,6 +139,11 @@ class AnswerEvaluator(Evaluator):
         self.check_positions(which)
         return [self.texts[i] for i in which]
 
+    def generation(self, which: Sequence[int]) -> list[Mapping[str, Any] | None]:
+        """Return how answers are written. See ``protocol.Evaluator.generation``."""
+        self.check_positions(which)
+        return [self._how] * len(which)
+
     def unfit(self, model: LiveModel, which: Sequence[int]) -> dict[int, str]:
         """Return why prompts do not fit the window. See ``protocol.Evaluator.unfit``."""
         return unfit({i: self._tokens[i] for i in which}, self._most, window_of(model))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from merge_core.tokenizer.chat_template import check_chat_templates
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from search.run.check_mixture import mixture_of
 from search.run.check_tasks import opened_tasks, other_tokenizers
+from search.run.first_items import FirstItem
 from search.run.first_plans import Infos, infos_here, misfits, plannable, tensors_here
 from search.run.live_size import most_bytes
 from search.run.size import Counts, memory, once, too_many
@@ -36,10 +37,19 @@ OF_RECIPES = {"merge_method", "moe", "experts"}  # a recipe has one of these key
 
 @dataclass(frozen=True)
 class Checked:
-    """Facts in the order they are printed, and what is allowed but unwise."""
+    """Facts in the order they are printed, and what is allowed but unwise.
+
+    ``first`` are the first items of each task as a model will read them.
+    """
 
     facts: dict[str, Any]
     warnings: list[str]
+    first: Mapping[str, Sequence[FirstItem]] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the facts, and first items where there are some, as JSON values."""
+        first = {task: [one.plain() for one in items] for task, items in self.first.items()}
+        return {**self.facts, **({"first items": first} if first else {})}
 
 
 def check(path: Path, *, strict: bool = False, tasks: bool = False) -> Checked:
@@ -65,7 +75,7 @@ def check(path: Path, *, strict: bool = False, tasks: bool = False) -> Checked:
         found, idle = _study(spec, documents[0]), notices(spec)
         if tasks:
             more = _opened(spec, documents[0])
-            found = Checked(found.facts | more.facts, found.warnings + more.warnings)
+            found = Checked(found.facts | more.facts, found.warnings + more.warnings, more.first)
     for one in idle if strict else ():
         one.refuse()
     return replace(found, warnings=[*(x for one in idle for x in one.lines()), *found.warnings])
@@ -84,7 +94,7 @@ def _opened(spec: StudySpec, document: Document) -> Checked:
     opened = opened_tasks(spec, tokenizer)
     document.fail(opened.problems)
     warnings = opened.warnings + other_tokenizers(spec, tokenizer) + _planned(spec, document)
-    return Checked(opened.facts, warnings)
+    return Checked(opened.facts, warnings, opened.first)
 
 
 def _planned(spec: StudySpec, document: Document) -> list[str]:

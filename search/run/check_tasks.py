@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from merge_core.errors import MergeError, Problems
 from merge_core.parents.locate import locate_here
 from merge_core.tokenizer.parent_tokenizer import has_tokenizer, open_tokenizer
+from search.run.first_items import FirstItem, first_items
 from search.run.shown import shown
 from search.scoring.objectives import named, opened_entry
 from search.scoring.told import clustered, fewer
@@ -18,12 +20,14 @@ from search.trial.tasks import Tasks
 class OpenedTasks(NamedTuple):
     """What is wrong with tasks, or what is known of them.
 
-    ``problems`` are key paths in the study file, and what is wrong there; ``facts`` are shown.
+    ``problems`` are key paths in the study file, and what is wrong there; ``facts`` are shown, and
+    the ``first`` items of each task as a model will read them.
     """
 
     problems: Problems = []  # noqa: RUF012
     warnings: list[str] = []  # noqa: RUF012
     facts: dict[str, Any] = {}  # noqa: RUF012
+    first: Mapping[str, Sequence[FirstItem]] = {}
 
 
 def opened_tasks(spec: StudySpec, tokenizer: Any) -> OpenedTasks:
@@ -48,6 +52,7 @@ def opened_tasks(spec: StudySpec, tokenizer: Any) -> OpenedTasks:
         return OpenedTasks(found)
     try:
         tasks = Tasks(spec, named(spec, opened, steering))
+        first = first_items(tasks)
     except MergeError as error:
         return OpenedTasks([("score", str(error))])
     untaught = untrainable(spec, tasks)
@@ -57,17 +62,28 @@ def opened_tasks(spec: StudySpec, tokenizer: Any) -> OpenedTasks:
     if why and sampler == ALONE:
         return OpenedTasks([("search.sampler", refused(why))])
     warnings = [left_out(why)] if why and sampler == FIRST else []
-    return OpenedTasks(warnings=warnings, facts=_facts(tasks))
+    return OpenedTasks(warnings=warnings, facts=_facts(tasks), first=first)
 
 
 def _facts(tasks: Tasks) -> dict[str, Any]:
     told = {
+        "items": _counts(tasks),
         "clusters": clustered(tasks.evaluators),
         "pools": fewer(tasks.asked, tasks.pools),  # as asked for otherwise
     }
     found: dict[str, Any] = {name: lines for name, lines in told.items() if lines}
     least = shown(tasks)
     return found if least is None else {**found, "report pool": least}
+
+
+def _counts(tasks: Tasks) -> list[str]:
+    """Say how many items each task has, and how many of them are in which pool."""
+    return [
+        f"{task} {len(evaluator.items)} ("
+        + ", ".join(f"{name} {len(pool.of(task))}" for name, pool in tasks.pools.items())
+        + ")"
+        for task, evaluator in tasks.evaluators.items()
+    ]
 
 
 def other_tokenizers(spec: StudySpec, tokenizer: Any) -> list[str]:

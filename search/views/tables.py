@@ -15,10 +15,13 @@ from search.report.summary import Report
 from search.run.caches import Cache
 from search.run.check import Checked
 from search.run.dry_run import Costs
+from search.run.first_items import FirstItem
 from search.trial.trial import Trial
 from search.views.terminal import OUT, duration
 
 KNOBS = 8  # columns of a table; more would have no room
+SHOWN = 800  # characters of a text of an item
+FEW = 10  # names of a list that are shown of twice as many
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -41,10 +44,40 @@ def checked(found: Checked, measured: Costs | None = None) -> None:
     """Print what a file would do, and what it costs where that was measured."""
     for key, value in found.facts.items():
         shown = [f"{k} {size(x)}" for k, x in value.items()] if isinstance(value, dict) else value
-        print(f"{key}: {', '.join(shown) if isinstance(shown, list) else shown}")
-
+        print(f"{key}: {_listed(shown) if isinstance(shown, list) else shown}")
+    for task, items in found.first.items():
+        print(f"first items of {task}:")
+        for one in items:
+            _first_item(one)
     if measured is not None:
         costs(measured)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names with commas; of many the first ones."""
+    if len(names) <= 2 * FEW:
+        return ", ".join(names)
+    return f"{', '.join(names[:FEW])}, and {len(names) - FEW} more (all: --json)"
+
+
+def _first_item(one: FirstItem) -> None:
+    """Print an item as a model will read it; texts stand as Python writes them."""
+    prompt = "not said by the task" if one.prompt is None else _cut(one.prompt)
+    print(f"  {one.id}\n    prompt  {prompt}")
+    if any(one.right):
+        print(f"    right   {' or '.join(map(_cut, one.right))}")
+    if one.others:
+        print(f"    wrong   {', '.join(map(_cut, one.others))}")
+    if one.unknown:
+        print(f"    right   not known: {one.unknown}")
+    if one.stop is not None:
+        ends = [*map(repr, one.stop), "the end token"]
+        print(f"    stop    {', '.join(ends)}, or {one.most} tokens")
+
+
+def _cut(text: str) -> str:
+    """Return a text as Python writes it; of a long one the beginning and the end."""
+    return repr(text if len(text) <= SHOWN else f"{text[: SHOWN // 4]} … {text[-3 * SHOWN // 4 :]}")
 
 
 def costs(found: Costs) -> None:

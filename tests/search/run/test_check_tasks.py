@@ -56,6 +56,7 @@ def test_what_is_right_is_right_with_its_tasks(folder: Path) -> None:
     file = study(folder, ASK)
     opened = check(file, tasks=True).facts
     assert opened.pop("report pool").startswith("a difference of 44.0 points is likely to be shown")
+    assert opened.pop("items") == ["q 30 (search 10, select 10, report 10)"]
     assert opened == check(file).facts
 
 
@@ -133,3 +134,55 @@ def test_clusters_are_counted_and_pools_that_are_smaller_for_them(folder: Path) 
     assert "8 instead of 10 for select" in facts["pools"]
     rule = problems(study(folder, {**ASK, "cluster": "pag"}))["score[0]"]
     assert rule.startswith("q.jsonl:1: cluster: no key 'pag', did you mean 'page'?")
+
+
+def test_two_items_of_each_task_are_shown_as_a_model_will_read_them(folder: Path) -> None:
+    tasks = Tasks(folder / "tasks", character_tokenizer())
+    tasks.write("pick", [{"q": f"{i}", "a": 1, "choices": ["x", "y"]} for i in range(30)], **CHOICE)
+    pick = {"evaluator": "lm_eval", "include_path": "tasks", "task": "pick"}
+    free = {**ASK, "stop": ".", "max_tokens": 7, "delimiter": ""}
+    found = check(study(folder, free, pick), tasks=True)
+    assert {task: len(items) for task, items in found.first.items()} == {"q": 2, "pick": 2}
+    one, other = (item.plain() for item in found.first["q"])
+    number = one["prompt"].removeprefix("say ").removesuffix(":")
+    assert one["prompt"] != other["prompt"]
+    assert one["id"]
+    assert {**one, "id": ""} == {
+        "id": "",
+        "prompt": f"say {number}:",
+        "right": [f"{number}."],
+        "others": [],
+        "unknown": "",
+        "stop": ["."],
+        "most": 7,
+    }
+    choice = found.first["pick"][0]
+    assert ([x.strip() for x in choice.right], [x.strip() for x in choice.others]) == (["y"], ["x"])
+    assert (choice.stop, choice.most) == (None, None)
+    assert found.plain()["first items"]["q"] == [one, other]
+
+
+def test_an_item_says_why_nothing_is_known_to_be_right(folder: Path) -> None:
+    judged = {k: x for k, x in ASK.items() if k != "answer"}
+    judged |= {"evaluator": "judge", "rubric": "{{ answer }}", "model": "m"}
+    judged |= {"base_url": "http://localhost:1/v1"}
+    (item, _) = check(study(folder, judged), tasks=True).first["q"]
+    assert (item.right, item.stop, item.most) == ((), ("\n\n",), 256)
+    assert item.unknown == "a judge scores what the model writes; no answer is the right one"
+
+
+def test_a_document_is_its_own_prompt_and_ends_nowhere(folder: Path) -> None:
+    lines = "".join(json.dumps({"text": f"text {i}"}) + "\n" for i in range(30))
+    (folder / "texts.jsonl").write_text(lines)
+    own = {"evaluator": "bits_per_byte", "file": "texts.jsonl"}
+    (item, _) = check(study(folder, own), tasks=True).first["texts"]
+    assert item.prompt is not None
+    assert item.prompt.startswith("text ")
+    assert (item.right, item.others, item.stop) == (("",), (), None)
+
+
+def test_a_long_prompt_is_shown_by_its_beginning_and_its_end(folder: Path) -> None:
+    (item, _) = check(study(folder, ASK | {"prompt": "{{ q * 999 }}"}), tasks=True).first["q"]
+    assert item.prompt is not None
+    assert len(item.prompt) < 4010
+    assert " … " in item.prompt

@@ -32,6 +32,7 @@ from search.report.summary import Difference, Report
 from search.run.caches import Cache
 from search.run.check import Checked
 from search.run.dry_run import Costs
+from search.run.first_items import FirstItem
 from search.run.inspect_layers import LayersFound
 from search.run.size import Counts
 from search.space.starting_points import UNIFORM
@@ -93,7 +94,8 @@ def show_so_far(_: pytest.MonkeyPatch) -> None:
 
 
 def show_facts(_: pytest.MonkeyPatch) -> None:
-    tables.checked(Checked({BAD: BAD, "tasks": [BAD]}, [BAD]))
+    item = FirstItem(BAD, BAD, (BAD,), (BAD,), BAD, (BAD,), 1)
+    tables.checked(Checked({BAD: BAD, "tasks": [BAD]}, [BAD], {BAD: [item]}))
 
 
 def show_costs(_: pytest.MonkeyPatch) -> None:
