@@ -4,8 +4,8 @@
   stands: in recipes, baselines, digests, sentences. The weights are the same; digests of recipes,
   which cover names, are computed anew.
 - Of every other absolute path in an error or in the summary the last name is left.
-- Hosts and processes that have run the study are left out, and in sample answers the tasks whose
-  texts may not go along.
+- Hosts and processes that have run the study are left out, and answers to tasks whose texts may not
+  go along.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from merge_core.errors import ParameterError, Problems
 from merge_core.recipe.model_reference import Reference, parse
 from search.storage.about import ABOUT, ITEMS
-from search.storage.study_record import SAMPLES
+from search.storage.said import ANSWERS, SAMPLES, without
 from search.storage.tensor_sums import TENSORS, packed_sums, unpacked_sums
 from search.storage.trial_codec import OPTIONAL
 
@@ -97,8 +97,12 @@ class Portable:
             SAMPLES: self._heard,
             "summary": self._scrubbed,
             "runs": lambda x: _without_hosts(self._scrubbed(x)),
+            ANSWERS: lambda x: without(x, self._silent),
         }
-        return {key: ways.get(key, self._measured)(value) for key, value in found.items()}
+        return {
+            key: ways.get(key.partition(":")[0], self._measured)(value)
+            for key, value in found.items()
+        }
 
     def trial(self, found: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
         """Return a trial as the bundle has it."""

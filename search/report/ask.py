@@ -9,9 +9,6 @@ from merge_core.errors import MergeError
 from search.trial.trial import Trial
 from search.trial.worker import Bench, Job, Result
 
-LONGEST = 2000  # characters of a text that is stored: the end of a prompt, the beginning of others
-CUT = "…"
-
 
 def ask(bench: Bench, trial: Trial, pool: str, asks: Mapping[str, Sequence[int]]) -> Result:
     """Build a trial again and ask it; the candidate that is live is not built again.
@@ -43,13 +40,3 @@ def said(result: Result) -> Mapping[str, Sequence[Answer]]:
     """Return the answers of ``ask``."""
     assert result.answers is not None
     return result.answers
-
-
-def start(text: str) -> str:
-    """Return the beginning of a text, as much as is stored."""
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + CUT
-
-
-def end(text: str) -> str:
-    """Return the end of a text, as much as is stored."""
-    return text if len(text) <= LONGEST else CUT + text[1 - LONGEST :]

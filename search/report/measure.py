@@ -40,19 +40,19 @@ def measure(
     progress: Progress,
     stop: Callable[[], bool] = lambda: False,
     part: Blocks | None = None,
+    then: Callable[[Trial], None] = lambda trial: None,
 ) -> None:
     """Score trials on a pool, as far as that is not stored yet; one commit for each.
-
-    A candidate that fails there by its own fault is dropped.
 
     Args:
         record: Where the trials are.
         bench: Scores them, several at a time where it can.
         pool: On which one.
-        numbers: Of the trials.
+        numbers: Of the trials; one that fails there by its own fault is dropped.
         progress: Is told of every trial.
         stop: Asked between two trials.
         part: Places of each task that are enough, the first ones; None: the whole pool.
+        then: Called with each trial that was measured now, which may still be live.
 
     Raises:
         MergeError: A rebuilt candidate does not have the weights that its trial had.
@@ -61,11 +61,10 @@ def measure(
     """
     places = part or whole(bench.tasks, pool)
     known = {t.weights_digest: t.measured[pool] for t in record.trials if _reaches(t, pool, places)}
-    spent, trials = list[float](), map(record.trial, dict.fromkeys(numbers))
-    todo = [trial for trial in trials if not _reaches(trial, pool, places)]
+    todo = [t for t in map(record.trial, dict.fromkeys(numbers)) if not _reaches(t, pool, places)]
     fresh = list(dict.fromkeys(t.weights_digest for t in todo if t.weights_digest not in known))
     firsts = {trial.weights_digest: trial for trial in reversed(todo)}
-    waiting, running = deque(fresh), dict[str, Future[Result]]()
+    waiting, running, spent = deque(fresh), dict[str, Future[Result]](), list[float]()
     for i, trial in enumerate(todo):
         ends, digest = stop(), trial.weights_digest
         if ends and digest not in known and digest not in running:
@@ -82,6 +81,7 @@ def measure(
         record.add_measured(pool, trial.number, known[digest])
         if known[digest].error is not None:
             progress.notice(drop_notice(record.trial(trial.number)))
+        then(record.trial(trial.number))
 
 
 def whole(tasks: Tasks, pool: str) -> Blocks:

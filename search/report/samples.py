@@ -14,7 +14,8 @@ from merge_core.errors import MergeError
 from search.report import ask
 from search.report.measure import REPORT
 from search.report.select import Selection
-from search.storage.study_record import Record, Samples
+from search.storage.said import Samples, end, start
+from search.storage.study_record import Record
 from search.trial.progress import Progress, StopRequested
 from search.trial.tasks import Tasks
 from search.trial.trial import Trial
@@ -38,7 +39,7 @@ def keep_samples(
     """
     winner, parent = (record.trial(chosen.named[name]) for name in ("winner", chosen.best_parent))
     pair = (winner.number, parent.number)
-    if record.has_samples(*pair):
+    if record.said.has_samples(*pair):
         return
     places = differing(bench.tasks, winner, parent)
     asks = {task: tuple(i for some in x.values() for i in some) for task, x in places.items()}
@@ -56,7 +57,7 @@ def keep_samples(
             progress.notice(f"no sample answers are kept: {error}; another run tries again")
             return
         asks = {task: x for task, x in asks.items() if task in said[-1]}  # some have no answers
-    record.keep_samples(*pair, _paired(bench.tasks, places, *said) if asks else {})
+    record.said.keep_samples(*pair, _paired(bench.tasks, places, *said) if asks else {})
 
 
 def differing(tasks: Tasks, winner: Trial, parent: Trial) -> Places:
@@ -109,10 +110,10 @@ def _paired(
             way: [
                 {
                     "id": evaluator.items[which[i]].id,
-                    "prompt": ask.end(ours.prompt),
-                    "right": ask.start(ours.right),
-                    "winner": ask.start(ours.said),
-                    "parent": ask.start(other.said),
+                    "prompt": end(ours.prompt),
+                    "right": start(ours.right),
+                    "winner": start(ours.said),
+                    "parent": start(other.said),
                 }
                 for i, (ours, other) in zip(some, each, strict=False)
             ]

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 from merge_core.errors import MergeError
 from search.report.finalists import finalists
+from search.report.keep_answers import Keeper
 from search.report.measure import REPORT, SELECT, drop_notice, measure, part_of_report
 from search.scoring.pareto import front
 from search.scoring.shrinkage import Weighed, evidence, weighed
 from search.space.starting_points import DEFAULTS, PARENT, SIMPLE, UNIFORM
 from search.storage.study_record import Record
-from search.trial.progress import Progress
+from search.trial.progress import Progress, StopRequested
 from search.trial.tasks import SEARCH, Tasks
 from search.trial.trial import Trial
 from search.trial.worker import Bench
@@ -93,9 +94,14 @@ def choose(
     while True:
         chosen = select(record, bench, progress, stop)
         numbers = chosen.named.values()
-        measure(record, bench, REPORT, numbers, progress, stop)
+        keeper = Keeper(record, bench, progress, chosen.named)
+        measure(record, bench, REPORT, numbers, progress, stop, then=keeper.keep)
         if not any(record.trial(number).dropped for number in numbers):
             break
+    for trial in map(record.trial, numbers):  # those that an earlier run has measured
+        if keeper.lacks(trial) and stop():
+            raise StopRequested
+        keeper.keep(trial)
     part = part_of_report(bench.tasks)
     measure(record, bench, REPORT, chosen.shrunken, progress, stop, part)
     return chosen

@@ -14,6 +14,7 @@ from typing import Any
 from evaluators.answer import Answer
 from merge_core.errors import MergeError, UnknownNameError, hint
 from search.report import ask
+from search.report.keep_answers import kept_by
 from search.report.measure import REPORT
 from search.storage.study_record import Record
 from search.trial.facts import Facts, stored_facts
@@ -200,7 +201,7 @@ def _counts(record: Record, wanted: Wanted, task: str) -> tuple[int | None, int 
 
 def _kept(record: Record, trial: Trial, pool: str) -> Answers:
     """Return the answers of a trial that the study has kept."""
-    return {}
+    return {task: dict(enumerate(said)) for task, said in kept_by(record, trial, pool).items()}
 
 
 def _both(kept: Sequence[Answers], task: str) -> set[int]:

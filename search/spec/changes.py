@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from merge_core.errors import MergeError, join, shown
-from search.spec.sections import Engine, Items, Search, told_race
+from search.spec.sections import KEEP_ANSWERS, Engine, Items, Search, told_race
 
 SECTIONS: dict[str, type[Items | Search | Engine]] = {
     "items": Items,
@@ -19,6 +19,7 @@ BY_MACHINE = "where it runs; what that comes to is compared with earlier runs"
 MAY_CHANGE = {  # in a study that has begun; path -> what it says, and what becomes of a change
     "name": "how the study is called",
     "storage": "where its database is",
+    "keep_answers": "how many answers are kept to be looked at",
     **{f"search.{key}": LENGTH for key in ("trials", "hours", "patience", "target")},
     "search.order": "in which order trials are settled from now on",
     "search.finalists": "who is chosen among when the search is over",
@@ -89,7 +90,7 @@ def _told(data: Mapping[str, Any], threads: int | None) -> dict[str, Any]:
     sections["search"]["race"] = told_race(sections["search"]["race"])
     if sections["engine"]["threads"] is None:
         sections["engine"]["threads"] = threads
-    return {"aggregate": "mean", **data, **sections}
+    return {"aggregate": "mean", "keep_answers": KEEP_ANSWERS, **data, **sections}
 
 
 def unlike(old: Any, new: Any, path: str = "") -> list[Difference]:

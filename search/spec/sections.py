@@ -14,6 +14,7 @@ from search.samplers.registry import SAMPLERS
 from search.spec.recipe_file import Kept, read_recipe
 
 START = "start"  # key of a recipe to start from
+KEEP_ANSWERS = 40  # of each who is asked, unless the file says it
 OF_ONE = {  # engine -> the keys that only it has
     "hf": ("device", "parents"),
     "vllm": ("tensor_parallel_size", "gpu_memory_utilization", "max_model_len"),

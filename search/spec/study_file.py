@@ -24,7 +24,7 @@ from search.spec.recipe_file import Kept, read_recipe
 from search.spec.recipe_template import Template
 from search.spec.recipe_template import parse as parse_template
 from search.spec.score import Kind, Scores, refusal
-from search.spec.sections import START, Engine, Items, Search
+from search.spec.sections import KEEP_ANSWERS, START, Engine, Items, Search
 from search.spec.storage_url import filled, in_folder, masked, storage_file, variables
 from search.spec.study_name import split
 
@@ -56,6 +56,8 @@ class StudyFile(StrictModel):
         aggregate: How they become the one number of a trial.
         items, search, engine: The sections of these names.
         baselines: Recipes that the user wants measured beside the built-in baselines, by name.
+        keep_answers: Report items whose answers are kept, over all tasks together, of each of the
+            winner, parents, base and uniform merge; at least one a task, 0: none.
         storage: An Optuna storage URL, with environment variables for ``${NAME}``; a relative
             SQLite path starts at the file's folder.
     """
@@ -75,6 +77,7 @@ class StudyFile(StrictModel):
         AfterValidator(_free),
         Words("names with recipe files"),
     ] = Field({})
+    keep_answers: int = Field(KEEP_ANSWERS, ge=0, le=1000)
     storage: Annotated[Text, AfterValidator(filled)] = Field(
         "sqlite:///results/study.db", repr=False
     )

@@ -31,6 +31,7 @@ from search.storage.lease import Lease
 from search.storage.packed import Ids, packed_ids
 from search.storage.runs import RUNS, stored_runs
 from search.storage.runs import attribute as runs_attribute
+from search.storage.said import Said, Samples
 from search.storage.stored import Guard, Stored
 from search.storage.tensor_sums import TENSORS, Sums, packed_sums, unpacked_sums
 from search.storage.trial_codec import attribute, frozen, thawed
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=StrictModel)
 T = TypeVar("T")
-SAMPLES = "samples"  # the study attribute with sample answers
-Samples = dict[str, dict[str, list[dict[str, str]]]]  # task -> "gained", "lost" -> their texts
 
 
 class Record:
@@ -59,6 +58,7 @@ class Record:
         self.url = url
         self._lease: Lease | None = None
         self._attributes = Attributes(self._stored, self._damaged, self._check_alone)
+        self.said = Said(self._attributes)
         self._about: dict[str, Any] | None = None
         self._ids: Ids | None = None
         self._read()
@@ -296,25 +296,8 @@ class Record:
 
         Those of a winner that was chosen after the summary was stored do not go with it.
         """
-        found = self._stored_samples()
         winner = (self.summary or {}).get("winner")
-        of_winner = isinstance(winner, Mapping) and found.get("winner") == winner.get("trial")
-        return dict(found["tasks"]) if of_winner else {}
-
-    def has_samples(self, winner: int, parent: int) -> bool:
-        """Return whether the sample answers of these trials are stored."""
-        found = self._stored_samples()
-        return (found.get("winner"), found.get("parent")) == (winner, parent)
-
-    def keep_samples(self, winner: int, parent: int, samples: Samples) -> None:
-        """Store the sample answers of two trials, in one commit, in place of other ones."""
-        self._attributes.set(SAMPLES, {"winner": winner, "parent": parent, "tasks": samples})
-
-    def _stored_samples(self) -> dict[str, Any]:
-        found = self._attributes.values.get(SAMPLES)
-        if not isinstance(found, dict) or not isinstance(found.get("tasks"), dict):
-            return {}  # all else is as good as none
-        return found
+        return self.said.samples(winner.get("trial")) if isinstance(winner, Mapping) else {}
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Store the summary, and before it who was dropped."""

@@ -68,6 +68,7 @@ def test_defaults_in_the_table_are_the_defaults():
     found = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", page("study-file.md"), re.M)
     rows = {row[0]: row[2] for row in found}
     items, search, engine = sections.Items(), sections.Search(), sections.Engine()
+    assert rows["keep_answers"] == str(sections.KEEP_ANSWERS)
     assert rows["items"] == f"{items.search}, {items.select}, {items.report}"
     first = f"{search.sampler}, {search.seed}, {search.trials}"
     race = f"{{margin: {search.race.margin}, error: {search.race.error}}}, {search.order}"

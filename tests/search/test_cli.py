@@ -10,6 +10,7 @@ import pytest
 
 from evaluators.harness import task_files
 from search import cli
+from search.commands import answers as answers_command
 from search.commands import reproduce, stored
 from search.samplers.registry import SAMPLERS
 from search.storage.locate import open_study
@@ -131,7 +132,9 @@ def test_best_shows_the_winning_recipe(mergetune, study):
     assert json.loads(out)["recipe"]["merge_method"] in ("task_arithmetic", "linear")
 
 
-def test_answers_of_two_trials_stand_below_each_other_with_what_is_right(mergetune, study):
+def test_answers_of_two_trials_stand_below_each_other_with_what_is_right(
+    mergetune, study, monkeypatch
+):
     command = ("answers", study, "--trial", "uniform", "--against", "add", "--limit", 2)
     code, out, err = mergetune(*command, "--task", "quickstart_add", "--json")
     assert code == 0
@@ -146,6 +149,10 @@ def test_answers_of_two_trials_stand_below_each_other_with_what_is_right(mergetu
     code, out, _ = mergetune(*command)
     assert (code, out.count("--- item")) == (0, 4)
     assert f"right: {answers[0]['right']}\n" in out
+    monkeypatch.setattr(answers_command, "Worker", None)  # what is kept needs no model
+    code, out, err = mergetune("answers", study, "--wrong")
+    assert (code, err) == (0, "")
+    assert " does not get right, of 10 items of the report pool" in out
     code, _, err = mergetune("answers", study, "--trial", "unifrom")
     assert (code, err.count("\n")) == (1, 1)
 

@@ -16,6 +16,7 @@ from typing import Any
 import optuna
 import pytest
 
+from evaluators.answer import Answer
 from merge_core.errors import MergeError, OutputError, OutputExistsError, ParameterError
 from merge_core.recipe import read as recipe_reader
 from search.bundle.inputs import inputs_of
@@ -29,6 +30,7 @@ from search.storage import archive, chunks
 from search.storage.locate import open_study
 from search.storage.open import open_record
 from search.storage.packed import packed_ids
+from search.storage.said import packed, unpacked
 from search.storage.tensor_sums import packed_sums, unpacked_sums
 from search.trial.trial import Measurement
 from tests.search import toy
@@ -294,8 +296,12 @@ def test_the_database_of_a_bundle_is_an_optuna_study(searched: StudySpec, tmp_pa
     connection.close()
 
 
-def test_sample_answers_of_tasks_without_texts_stay_at_home() -> None:
+def test_answers_to_tasks_without_texts_stay_at_home() -> None:
     change = Portable({}, {}, {}, {"hub"})
+    kept = packed("report", {x: [Answer("a", "b", "c")] for x in ("own", "hub")})
+    found = change.attributes({"answers:3": kept, "answers:4": 7})
+    assert unpacked(found["answers:3"]) == {"own": [Answer("a", "b", "c")]}
+    assert found["answers:4"] is None
     said = {"winner": 1, "parent": 2, "tasks": {"own": {"gained": []}, "hub": {"gained": []}}}
     found = change.attributes({"samples": said, "runs": [{"host": "box", "pid": 3, "time": 1}]})
     assert found["samples"]["tasks"] == {"own": {"gained": []}}
@@ -310,7 +316,7 @@ def test_the_digest_of_a_renamed_winner_is_that_of_its_recipe(study: Study, tmp_
     record = toy.searched(spec, toy.Toy(spec, parents=points))
     digest = record.trial(5).recipe.digest()
     with record.writing():
-        record.keep_samples(5, 1, {})
+        record.said.keep_samples(5, 1, {})
         record._stored.set("noted", {"recipe_digest": digest})
     bundled(spec, out := tmp_path / "toy.zip")
     _, found = open_study(str(out))

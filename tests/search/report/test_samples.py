@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from evaluators.answer import Answer
-from search.report import ask
-from search.report.ask import CUT, LONGEST
 from search.report.samples import KEPT, differing, keep_samples
 from search.report.select import Selection, choose
 from search.report.summarize import summarize
+from search.storage.said import CUT, LONGEST, end, start
 from search.storage.study_record import Record
 from search.trial.progress import StopRequested
 from search.trial.trial import Measurement
@@ -119,7 +118,7 @@ def test_a_stop_between_the_two_keeps_nothing_and_the_next_run_makes_them(tmp_pa
     asked = iter([False, True])
     with pytest.raises(StopRequested):
         keep_samples(record, bench, chosen, toy.Listener(), lambda: next(asked))
-    assert not record.has_samples(chosen.winner, chosen.named[chosen.best_parent])
+    assert not record.said.has_samples(chosen.winner, chosen.named[chosen.best_parent])
     kept(record, bench, chosen)
     assert set(record.samples) == {"gain", "loss"}
 
@@ -171,9 +170,9 @@ def test_answers_of_other_weights_or_of_another_engine_are_not_kept(
 
 def test_long_texts_are_cut_to_the_end_of_a_prompt_and_the_beginning_of_an_answer() -> None:
     text = "a" * LONGEST
-    assert ask.end(text) == ask.start(text) == text
-    assert ask.end(f"b{text}") == CUT + "a" * (LONGEST - 1)
-    assert ask.start(f"{text}b") == "a" * (LONGEST - 1) + CUT
+    assert end(text) == start(text) == text
+    assert end(f"b{text}") == CUT + "a" * (LONGEST - 1)
+    assert start(f"{text}b") == "a" * (LONGEST - 1) + CUT
 
 
 def test_scores_and_summary_are_the_same_with_samples_and_without(tmp_path: Path) -> None:

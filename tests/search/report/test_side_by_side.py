@@ -31,7 +31,8 @@ class RightOrWrong(Speaking):
 
 def study(tmp_path: Path, *tasks: toy.Task) -> tuple[Record, Bench]:
     bench = Bench(
-        toy.spec_of(toy.STUDY, tmp_path), tasks=tasks or [Speaking("gain"), RightOrWrong("loss")]
+        toy.spec_of(f"keep_answers: 0\n{toy.STUDY}", tmp_path),
+        tasks=tasks or [Speaking("gain"), RightOrWrong("loss")],
     )
     record, _ = finished(bench)
     bench.built.clear()

@@ -59,6 +59,7 @@ WRONG: dict[str, list[tuple[Any, str]]] = {  # key path -> values, and what is s
     "search.prior": [(3, "expected a study file"), ("", "expected a study file")],
     "engine.name": [("tgi", "expected one of hf, vllm")],
     "engine.batch_size": [(0, "must be at least 1")],
+    "keep_answers": [(-1, "must be at least 0"), (1.5, "expected a whole number")],
     "storage": [(7, "expected a text"), ("study.db", "expected a storage URL")],
     "baselines": [([1], "expected names with recipe files"), ({"base": "x"}, "")],
     "serch": [({}, "unknown key, did you mean 'search'?")],
