@@ -253,6 +253,15 @@ def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove what is in it.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show or clear what is kept on disk of a study's parents; without one, of model classes."""
-    found = caches.cache(study, clear=clear)
-    _answer(as_json, asdict(found), lambda: tables.cache(found, cleared=clear))
+    """Show or clear what is kept on disk of a study's parents; without one, your own cache."""
+    found = [caches.cache(study, clear=clear)]
+    data = asdict(found[0])
+    if study is None:
+        found.append(caches.unpacked(clear=clear))
+        data["unpacked"] = asdict(found[1])
+
+    def show() -> None:
+        for one in found:
+            tables.cache(one, cleared=clear)
+
+    _answer(as_json, data, show)

@@ -36,6 +36,8 @@ MAY_IMPORT = {
 }
 ONE_FILE = {  # what one file alone may import
     "testing.py": {"pytest"},  # the test classes that plugin authors subclass
+    "gguf_file.py": {"filelock"},
+    "gguf_tokenizer.py": {"tokenizers"},
     "proxy.py": {"grpc"},
     "process.py": {"vllm"},
     "on_ray.py": {"ray"},

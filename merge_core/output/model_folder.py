@@ -126,7 +126,7 @@ def _check_replaceable(out: Path, parents: Iterable[Parent], ours: bool) -> None
         return
     places = [parent.located for parent in parents]
     parts = [x for place in places if place is not None for x in (place.model, place.lora)]
-    models = [part.folder.resolve() for part in parts if part is not None]
+    models = [part.shown.resolve() for part in parts if part is not None]
     if out in (here := Path.cwd().resolve(), *here.parents):
         why = "the working directory is in it"
     elif any(out in (model, *model.parents) for model in models):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from merge_core.errors import CheckpointError
+from merge_core.parents import gguf_file
 from merge_core.parents.companions import CHATS, KEPT, LEFT, OWN
 from merge_core.recipe.model_reference import Reference, parse
 
@@ -25,12 +26,24 @@ class Place:
     path: str
     folder: Path
     commit: str | None = None
+    gguf: Path | None = None  # the file that ``folder`` was made of
+
+    @property
+    def shown(self) -> Path:
+        """What the user knows it by."""
+        return self.gguf or self.folder
+
+    @property
+    def files(self) -> list[Path]:
+        """All files that decide what is read, whether it is read of each or not."""
+        there = [x for x in self.folder.iterdir() if x.is_file()]
+        return there + ([] if self.gguf is None else gguf_file.sources(self.gguf))
 
     def seen_from(self, where: Path) -> tuple[str, str | None]:
         """Return path and revision that lead here from a file in the folder ``where``."""
         if self.commit is not None:
             return self.path, self.commit
-        return relative_to(self.folder, where), None
+        return relative_to(self.shown, where), None
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,41 @@ def local_folder(path: str, roots: Sequence[Path]) -> Path | None:
     return None
 
 
+def local_model(path: str, roots: Sequence[Path]) -> Path | None:
+    """Return the model folder or GGUF file that a path names, relative to one of ``roots``.
+
+    A folder that has one GGUF file and no weights of other formats is that file.
+
+    Raises:
+        CheckpointError: It has several.
+    """
+    for root in roots:
+        folder = local_folder(path, (root,))
+        if folder is not None:
+            return gguf_file.instead_of(folder) or folder
+        file = _gguf(root, path)
+        if file is not None:
+            return file
+    return None
+
+
+def _gguf(root: Path, path: str) -> Path | None:
+    if not path.endswith(gguf_file.SUFFIX):
+        return None
+    try:
+        file = root / Path(path).expanduser()
+        return file.parent.resolve() / file.name if file.is_file() else None
+    except (OSError, ValueError, RuntimeError):
+        return None
+
+
+def _opened(path: str, found: Path) -> Place:
+    """Return the place of a folder or a GGUF file of this disk."""
+    if found.suffix == gguf_file.SUFFIX and found.is_file():
+        return Place(path, gguf_file.as_folder(found), gguf=found)
+    return Place(path, found)
+
+
 def local_file(path: str, roots: Sequence[Path]) -> Path | None:
     """Return the file of tensors that a path names, relative to one of ``roots``, or None."""
     if not path.endswith(FILE):
@@ -83,9 +131,13 @@ def local_file(path: str, roots: Sequence[Path]) -> Path | None:
 
 
 def locate_here(reference: str, roots: Sequence[Path]) -> Path | None:
-    """Return the folder of a reference's model if it is on this disk outside the hub's cache."""
-    folder = local_folder(reference, roots)
-    return local_folder(parse(reference).path, roots) if folder is None else folder
+    """Return the folder of a reference's model if it is on this disk outside the hub's cache.
+
+    Raises:
+        CheckpointError: It is a GGUF file and cannot be read, see ``gguf_file.as_folder``.
+    """
+    found = local_model(reference, roots) or local_model(parse(reference).path, roots)
+    return None if found is None else _opened(reference, found).folder
 
 
 def not_local(reference: str, roots: Sequence[Path]) -> list[str]:
@@ -95,12 +147,12 @@ def not_local(reference: str, roots: Sequence[Path]) -> list[str]:
         ParameterError: The reference cannot be read.
         CheckpointError: A part can only be a folder, and is not there.
     """
-    if local_folder(reference, roots) is not None or local_file(reference, roots) is not None:
+    if local_model(reference, roots) is not None or local_file(reference, roots) is not None:
         return []
     _refuse_file(reference, roots)
     parsed = parse(reference)
     parts = [path for path in (parsed.path, parsed.lora) if path is not None]
-    absent = [path for path in parts if local_folder(path, roots) is None]
+    absent = [path for path in parts if local_model(path, roots) is None]
     for path in absent:
         _refuse_path(path, roots)
     return absent
@@ -118,9 +170,9 @@ def locate(reference: str, roots: Sequence[Path]) -> Located:
         ParameterError: The reference cannot be read.
         CheckpointError: There is no such folder, and the hub does not give it either.
     """
-    folder = local_folder(reference, roots)
-    if folder is not None:
-        return Located(reference, Place(reference, folder))
+    whole = local_model(reference, roots)
+    if whole is not None:
+        return Located(reference, _opened(reference, whole))
     file = local_file(reference, roots)
     if file is not None:
         return Located(reference, Place(reference, file))
@@ -132,14 +184,15 @@ def locate(reference: str, roots: Sequence[Path]) -> Located:
 
 
 def _place(path: str, revision: str | None, roots: Sequence[Path]) -> Place:
-    folder = local_folder(path, roots)
-    if folder is not None and revision is not None:
+    found = local_model(path, roots)
+    if found is not None and revision is not None:
+        kind = "folder" if found.is_dir() else "file"
         raise CheckpointError(
-            f"model {path!r}: is the folder {folder}, which has no revision {revision!r}; "
+            f"model {path!r}: is the {kind} {found}, which has no revision {revision!r}; "
             f"revisions are for hub ids"
         )
-    if folder is not None:
-        return Place(path, folder)
+    if found is not None:
+        return _opened(path, found)
     _refuse_path(path, roots)
     folder = _from_hub(path, revision, roots)
     return Place(path, folder, folder.name)  # the cache names a snapshot's folder by its commit
@@ -147,6 +200,8 @@ def _place(path: str, revision: str | None, roots: Sequence[Path]) -> Place:
 
 def _refuse_path(path: str, roots: Sequence[Path]) -> None:
     """Refuse text that can only be a path: hub ids are ``name`` or ``owner/name``."""
+    if path.endswith(gguf_file.SUFFIX):
+        raise CheckpointError(f"model {path!r}: no such file in {_shown(roots)}")
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise CheckpointError(f"model {path!r}: no such folder in {_shown(roots)}")
 

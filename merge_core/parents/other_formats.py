@@ -9,7 +9,7 @@ from merge_core.json_text import read_json
 
 ADAPTER = "adapter_config.json"
 SHARDS = ("model-*.safetensors", "pytorch_model-*.bin")
-OTHERS = ("*.gguf", "*.safetensors", "*.bin", "*.pth", "*.pt", "*.h5", "*.msgpack", "*.onnx")
+OTHERS = ("*.safetensors", "*.bin", "*.pth", "*.pt", "*.h5", "*.msgpack", "*.onnx")
 NAMED = 3  # files that a message names
 
 
@@ -28,8 +28,6 @@ def instead_of_weights(folder: Path) -> str:
     for shards, index in zip(SHARDS, ("model.safetensors", "pytorch_model.bin"), strict=True):
         if found[shards]:
             return f"has {found[shards]}, but no {index}.index.json that says what is where; add it"
-    if found["*.gguf"]:
-        return f"has {found['*.gguf']}, and GGUF is not read; use the model in safetensors"
     others = ", ".join(text for text in found.values() if text)
     if others:
         return f"has {others}, no format that is read; save it by save_pretrained"

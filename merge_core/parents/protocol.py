@@ -35,8 +35,8 @@ class Parent(ABC):
 
     @property
     def where(self) -> str:
-        """What messages call it: its folder, if it has one."""
-        return str(self.folder) if self.located else self.reference
+        """What messages call it: its folder or GGUF file, if it has one."""
+        return str(self.located.model.shown) if self.located else self.reference
 
     def stored_names(self, names: Sequence[str]) -> Mapping[str, str]:
         """Return name in a file or of a module's tensor -> name under which the class stores it."""

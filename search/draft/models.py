@@ -12,7 +12,7 @@ from typing import Any
 from merge_core.architecture import layers
 from merge_core.errors import CheckpointError
 from merge_core.json_text import read_json
-from merge_core.parents.locate import local_folder, locate_here, not_local
+from merge_core.parents.locate import local_model, locate_here, not_local
 from merge_core.parents.weight_files import tensor_shapes
 from merge_core.recipe.model_reference import parse
 from merge_core.recipe.read import DTYPES
@@ -78,7 +78,7 @@ class Paths:
 
     def reference(self, reference: str) -> str:
         """Return a model reference for the file, as text."""
-        if local_folder(reference, self.roots) is not None:
+        if local_model(reference, self.roots) is not None:
             return self._moved(reference)
         parts = parse(reference)
         lora = None if parts.lora is None else self._moved(parts.lora)
@@ -94,7 +94,7 @@ class Paths:
         if Path(path).expanduser().is_absolute():
             return path
         for root in self.roots:
-            if local_folder(path, (root,)) is not None:
+            if local_model(path, (root,)) is not None:
                 return _from(root / path, self.folder)
         return path  # of the hub
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from merge_core.architecture import class_facts_cache
 from merge_core.errors import MergeError, OutputError
 from merge_core.merge import cache_folder
+from merge_core.parents import gguf_file
 from search.spec import study_file
+
+HOMELESS = "no cache: this user has no home; set MERGETUNE_CACHE to a folder"
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ def cache(where: Path | None, *, clear: bool = False) -> Cache:
         holds, names, bound = "facts of model classes", class_facts_cache.FILES, None
         folder = class_facts_cache.folder()
         if folder is None:
-            raise MergeError("no cache: this user has no home; set MERGETUNE_CACHE to a folder")
+            raise MergeError(HOMELESS)
     else:
         holds, names, bound = "statistics of parents", cache_folder.FILES, cache_folder.bound()
         folder = _of_study(where)
@@ -49,6 +53,31 @@ def cache(where: Path | None, *, clear: bool = False) -> Cache:
         done = "cleared" if clear else "read"
         raise OutputError(f"{folder}: cannot be {done}: {error.strerror or error}") from error
     return Cache(holds, str(folder), held.entries, held.bytes, bound)
+
+
+def unpacked(*, clear: bool = False) -> Cache:
+    """Return what the user's cache has of models unpacked from GGUF files, or had.
+
+    Args:
+        clear: Remove it; the next reader of a file unpacks it again.
+
+    Raises:
+        MergeError: The user has no home.
+        OutputError: The folder cannot be read, or cleared.
+    """
+    folder = gguf_file.cache()
+    if folder is None:
+        raise MergeError(HOMELESS)
+    try:
+        kept = [x for x in folder.glob("*") if gguf_file.FOLDERS.fullmatch(x.name) and x.is_dir()]
+        size = sum(file.stat().st_size for x in kept for file in x.rglob("*"))
+        for one in kept if clear else ():
+            shutil.rmtree(one)
+            one.with_suffix(".lock").unlink(missing_ok=True)
+    except OSError as error:
+        done = "cleared" if clear else "read"
+        raise OutputError(f"{folder}: cannot be {done}: {error.strerror or error}") from error
+    return Cache("models unpacked from GGUF files", str(folder), len(kept), size)
 
 
 def _of_study(where: Path) -> Path:

@@ -13,7 +13,7 @@ from merge_core.output.live_model import GENERATION, INERT
 from merge_core.parents.companions import companions, is_of_tokenizer
 from merge_core.parents.protocol import Parent
 
-READ = (".safetensors", ".bin", ".json", ".jinja", ".txt", ".model", ".tiktoken")
+READ = (".safetensors", ".bin", ".json", ".jinja", ".txt", ".model", ".tiktoken", ".gguf")
 
 
 def digests(parents: Mapping[str, Parent], main: str) -> dict[str, str]:
@@ -64,9 +64,9 @@ class Watch:
     def __init__(self, parents: Iterable[Parent]) -> None:
         places = [parent.located for parent in parents]
         parts = [part for x in places if x is not None for part in (x.model, x.lora)]
-        folders = {part.folder for part in parts if part is not None}
-        files = [file for folder in folders for file in folder.iterdir() if file.suffix in READ]
-        self._seen = {file: _state(file) for file in files}
+        files = {file for part in parts if part is not None for file in part.files}
+        read = [file for file in files if file.suffix in READ]
+        self._seen = {file: _state(file) for file in read}
 
     def check(self) -> None:
         """Refuse to go on with files that were replaced, changed or removed.

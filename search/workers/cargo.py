@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
 from merge_core.errors import OutputError
+from merge_core.parents import gguf_file
 from merge_core.parents.companions import OWN, companions
-from merge_core.parents.locate import PICKLED, local_file, local_folder
+from merge_core.parents.locate import PICKLED, local_file, local_model
 from merge_core.recipe.model_reference import Reference, parse
 from merge_core.recipe.yaml_document import Document
 from merge_core.validation import Words
@@ -59,7 +60,7 @@ class Cargo:
         roots = (folder, Path(opening.directory or Path.cwd()))
         references = _references(spec)
         paths = [path for reference in references for path in _paths(reference)]
-        found = {path: local_folder(path, roots) or local_file(path, roots) for path in paths}
+        found = {path: local_model(path, roots) or local_file(path, roots) for path in paths}
         local = {path: place for path, place in found.items() if place is not None}
         named = _of_study(spec, opening.study, set(local.values()))
         try:
@@ -136,7 +137,9 @@ def _inside(place: Path, path: str, parcel: Parcel) -> Path:
 
 
 def _of_model(place: Path) -> dict[str, Path]:
-    """Return name -> file of all that is read of a model's folder, or the one file it is."""
+    """Return name -> file of all that is read of a model's folder, or the file it is."""
+    if place.suffix == gguf_file.SUFFIX and place.is_file():
+        return {x.relative_to(place.parent).as_posix(): x for x in gguf_file.sources(place)}
     if place.is_file():
         return {place.name: place}
     safe = any(place.glob("*.safetensors"))

@@ -330,7 +330,6 @@ OTHER_FOLDERS = {
         "adapter_config.json",
         "adapter_model.safetensors",
     ): r"LoRA adapter, no model; .*: BASE\+here ",
-    ("a-Q4_K_M.gguf",): r"has a-Q4_K_M\.gguf, and GGUF is not read; use the model in safetensors",
     (
         "config.json",
         *(f"model-0000{i}-of-00009.safetensors" for i in range(1, 6)),

@@ -55,6 +55,19 @@ def test_cache_of_the_user_is_that_of_model_classes(tmp_path, monkeypatch):
     assert caches.cache(None).entries == 0
 
 
+def test_models_unpacked_from_gguf_are_shown_and_cleared_beside_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("MERGETUNE_CACHE", str(tmp_path))
+    one = tmp_path / "gguf" / ("0" * 32)
+    one.mkdir(parents=True)
+    (one / "model.safetensors").write_bytes(b"12345")
+    (one.parent / "mine").mkdir()
+    found = json.loads(called("--json"))["unpacked"]
+    assert (found["entries"], found["bytes"], found["place"]) == (1, 5, str(one.parent))
+    assert "models unpacked from GGUF files: 1 entries, 0.0 MiB, cleared\n" in called("--clear")
+    assert [x.name for x in one.parent.iterdir()] == ["mine"]
+    assert caches.unpacked().entries == 0
+
+
 def test_study_without_a_cache_is_told(tmp_path):
     path = write_study(tmp_path / "a")
     with pytest.raises(MergeError, match=r"the study keeps none; engine\.cache names a folder"):
