@@ -23,6 +23,7 @@ PIECE = 2**20  # bytes asked for at a time: Python takes memory for as many as a
 VALUES = 5 * 10**6  # of a document; they take up to 100 bytes each, some 10**6 are in use
 DEPTH = 64  # of nesting; 10 are in use
 DIGITS = 40  # of a whole number in a model's files; 31 are in use (no greatest length: 1e30)
+POINTER = b"version https://git-lfs"  # what git has in place of a large file
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -59,8 +60,10 @@ def read_text(path: Path, raises: type[MergeError] = CheckpointError, most: int 
         CheckpointError: Or ``raises``: It is missing, no regular file, has more than ``most``
             bytes, or is not UTF-8.
     """
+    data = read_bytes(path, raises, most)
+    refuse_pointer(data, path, raises)
     try:
-        return read_bytes(path, raises, most).decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         byte = f"byte {error.start} is 0x{error.object[error.start]:02x}"
         raise raises(f"{path}: cannot be read: not UTF-8, {byte}; fetch it again") from error
@@ -82,6 +85,19 @@ def read_bytes(path: Path, raises: type[MergeError] = CheckpointError, most: int
     if len(data) > most:
         raise raises(f"{path}: cannot be read: expected at most {most} bytes, got more")
     return bytes(data)
+
+
+def refuse_pointer(start: bytes, path: Path, raises: type[MergeError] = CheckpointError) -> None:
+    """Refuse what git-lfs leaves in place of a file, by the file's first bytes.
+
+    Raises:
+        CheckpointError: Or ``raises``: It is such a pointer.
+    """
+    if start.startswith(POINTER):
+        raise raises(
+            f"{path}: is a pointer of git-lfs, the file itself was not fetched; run git lfs pull "
+            f"in its folder, or download it again from the hub"
+        )
 
 
 def parse_json(

@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from merge_core.errors import warn
-from merge_core.json_text import BYTES, read_json
+from merge_core.json_text import BYTES, POINTER, read_json, refuse_pointer
 
 CHATS = "additional_chat_templates/*.jinja"
 TOKENIZER = (  # belong to one vocabulary
@@ -36,10 +36,13 @@ def companions(folder: Path) -> list[Path]:
     this machine into what is published: it is left with a warning, as is what is over 256 MiB.
 
     Raises:
-        CheckpointError: A file that decides how the model behaves is no JSON object.
+        CheckpointError: A file that decides how the model behaves is no JSON object, or git-lfs
+            has left a pointer in place of one.
     """
     found = [file for file in _candidates(folder) if file.is_file() and _may_go(file, folder)]
     for file in found:
+        with file.open("rb") as stream:
+            refuse_pointer(stream.read(len(POINTER)), file)
         if any(fnmatch(file.name, pattern) for pattern in CHECKED):
             read_json(file)
     return found

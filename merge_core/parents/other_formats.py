@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from merge_core.errors import CheckpointError
-from merge_core.json_text import read_json
+from merge_core.parents import quantized
 
 ADAPTER = "adapter_config.json"
 SHARDS = ("model-*.safetensors", "pytorch_model-*.bin")
 OTHERS = ("*.safetensors", "*.bin", "*.pth", "*.pt", "*.h5", "*.msgpack", "*.onnx")
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "adapter_model.bin")
 NAMED = 3  # files that a message names
 
 
@@ -28,17 +29,42 @@ def instead_of_weights(folder: Path) -> str:
     for shards, index in zip(SHARDS, ("model.safetensors", "pytorch_model.bin"), strict=True):
         if found[shards]:
             return f"has {found[shards]}, but no {index}.index.json that says what is where; add it"
+    config = quantized.hint_of(folder / "config.json")
+    how = quantized.told(
+        {"quantization_config": quantized.hint_of(folder / "quantize_config.json")}, []
+    )
+    if how := quantized.told(config, []) or how:
+        return f"is quantized{how}; {quantized.WHAT_TO_DO}"
     others = ", ".join(text for text in found.values() if text)
     if others:
         return f"has {others}, no format that is read; save it by save_pretrained"
+    return _inside(folder)
+
+
+def _inside(folder: Path) -> str:
+    """Return what the folders in a folder without weights have, or nothing."""
+    if (folder / "zero_to_fp32.py").is_file():
+        return "has shards of DeepSpeed; make weights of them with the zero_to_fp32.py in it"
+    if _named(folder, "*/*.distcp"):
+        return "has shards of FSDP; make weights of them with accelerate merge-weights"
+    if found := re.fullmatch(r"models--([^-].*?)--(.+)", folder.name):
+        return f"is a folder of the hub's cache; name the model: {found[1]}/{found[2]}"
+    inner = {file.parent.name for kind in WEIGHTS for file in folder.glob(f"*/{kind}")}
+    if inner:
+        name = max(inner, key=lambda name: (_number(name), name))
+        more = f" ({len(inner)} such folders)" if len(inner) > 1 else ""
+        return f"has no weights, the folder {name} in it has; name that one{more}"
     return ""
 
 
+def _number(name: str) -> int:
+    """Return the number at the end of a name, as in ``checkpoint-500``; 0 if there is none."""
+    found = re.search(r"(\d{1,18})$", name)
+    return int(found[1]) if found else 0
+
+
 def _base(folder: Path) -> str | None:
-    try:
-        base = read_json(folder / ADAPTER).get("base_model_name_or_path")
-    except CheckpointError:  # what it says is a hint only
-        return None
+    base = quantized.hint_of(folder / ADAPTER).get("base_model_name_or_path")
     return base if isinstance(base, str) and base else None
 
 

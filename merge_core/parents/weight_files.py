@@ -12,7 +12,8 @@ from typing import Any
 
 from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError, shown
-from merge_core.json_text import parse_json, read_json
+from merge_core.json_text import POINTER, parse_json, read_json, refuse_pointer
+from merge_core.parents import quantized
 from merge_core.parents.other_formats import instead_of_weights
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -75,8 +76,6 @@ def open_folder(folder: Path, opens: Opens) -> Weights:
     for file, opened in files.items():
         left_out |= opened.left_out
         for name, info in opened.infos.items():
-            if info.dtype not in WIDTHS:
-                raise CheckpointError(f"{folder / file}: {name} is {info.dtype}, not mergeable")
             if name in tensors:
                 raise CheckpointError(
                     f"{folder}: {name} stands in two shards, {tensors[name].file} and {file}; "
@@ -88,6 +87,7 @@ def open_folder(folder: Path, opens: Opens) -> Weights:
                 left_out[name] = f"{file} has it, {index} does not list it"
     for name in (listed or {}).keys() - tensors.keys() - left_out.keys():
         left_out[name] = f"{index} lists it, no file has it"
+    quantized.refuse(folder, {name: info.dtype for name, info in tensors.items()}, WIDTHS)
     return Weights(files, tensors, left_out)
 
 
@@ -241,10 +241,13 @@ class _Pickle(WeightFile):
 
         try:  # files of torch before 1.6 are no zip archives and cannot be mapped
             with _Whole(path) as stream:
-                mmap = stream.read(len(ZIP)) == ZIP
+                refuse_pointer(start := stream.read(len(POINTER)), path)
+                mmap = start.startswith(ZIP)
                 stream.seek(0)
                 source = path if mmap else stream
                 data = torch.load(source, map_location="cpu", weights_only=True, mmap=mmap)
+        except CheckpointError:
+            raise
         except Exception as error:  # it raises whatever the bytes lead to
             first = (str(error) or repr(error)).splitlines()[0]
             raise CheckpointError(
@@ -294,10 +297,14 @@ def _infos(path: Path) -> dict[str, TensorInfo]:
     """Return what a safetensors file's header says, if the file holds it."""
     try:
         with path.open("rb") as stream:
+            refuse_pointer(stream.read(len(POINTER)), path)
+            stream.seek(0)
             size, there = int.from_bytes(stream.read(8), "little"), path.stat().st_size
             if size > min(HEADER_BYTES, there - 8):
                 raise ValueError(f"its header has {size} bytes, the file {there}")
             text = stream.read(size).decode("utf-8")
+    except CheckpointError:
+        raise
     except (OSError, ValueError) as error:
         raise _damaged(path, str(error)) from error
     header = parse_json(text, f"{path}: damaged or no safetensors file: its header")

@@ -12,7 +12,7 @@ from merge_core.contract import Method, Value
 from merge_core.errors import CheckpointError, ParameterError, ShapeError
 from merge_core.methods.registry import method
 from merge_core.numerics.bernoulli import key_for
-from merge_core.parents import ties
+from merge_core.parents import quantized, ties
 from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import FLOATS, shapes_of
 from merge_core.plan import stack_fit
@@ -113,9 +113,9 @@ def _check_whole(parent: Parent) -> None:
     floats = facts.shapes.keys() - facts.whole_numbers
     packed = [n for n, x in parent.tensors.items() if x.dtype in PACKED and n in floats]
     if packed or (lacking and any(key in parent.config for key in model_class.QUANTIZED)):
+        how = quantized.told(parent.config, parent.tensors)
         raise CheckpointError(
-            f"{parent.where}: {[*packed, *lacking][0]} is quantized; merge the model whose weights "
-            f"these were, or save this one dequantized"
+            f"{parent.where}: {[*packed, *lacking][0]} is quantized{how}; {quantized.WHAT_TO_DO}"
         )
     if lacking:
         raise CheckpointError(

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from merge_core.errors import CheckpointError, ParameterError, hint, shown, warn
-from merge_core.json_text import read_bytes, read_json
+from merge_core.json_text import read_bytes, read_json, refuse_pointer
 from merge_core.parents.protocol import Parent
 from merge_core.tokenizer.insert import Added, insert
 
@@ -158,7 +158,7 @@ def _check_files(folder: Path) -> None:
     """Read what transformers will read, within bounds: it has none, and waits for a pipe."""
     for file in sorted({file for pattern in READ for file in folder.glob(pattern)}):
         if file.suffix != ".json":
-            read_bytes(file)
+            refuse_pointer(read_bytes(file), file)
             continue
         for found in _ids(file.name, read_json(file)):
             if isinstance(found, int) and found > MOST_IDS:

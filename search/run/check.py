@@ -126,8 +126,8 @@ def _recipe(file: Path, reading: Reading) -> Checked:
     recipe = reading.recipe
     check_chat_templates(recipe)
     roots = (file.resolve().parent, Path.cwd())
+    infos = infos_here(recipe.references(), roots)
     if any(one.slices or one.modules for one in (*recipe.documents, recipe)):
-        infos = infos_here(recipe.references(), roots)
         stack_fit.check(reading, {name: shapes_of(own) for name, own in infos.items()})
     facts = {
         "recipe": str(file),

@@ -373,7 +373,7 @@ def test_config_that_is_no_object_is_refused(single):
 
 def test_type_that_cannot_be_merged_is_refused(tmp_path):
     tensors = {"w": torch.zeros(2, dtype=torch.float8_e4m3fn)}
-    with pytest.raises(CheckpointError, match=r"model\.safetensors: w is F8_E4M3, not mergeable"):
+    with pytest.raises(CheckpointError, match=r"f8: w is F8_E4M3, a quantized type; name the"):
         opened(folder_with(tmp_path / "f8", {SINGLE: tensors}))
 
 
