@@ -2,7 +2,8 @@
 
 A comment above a block says what tests make of it: ``<!-- not run: why -->``, ``<!-- fails -->``
 (its last command ends with an error), ``<!-- fewer -->`` (study files get few items and trials
-first: the page is about the same study, and a test must be short). Several are joined by ``;``.
+first: the page is about the same study, and a test must be short), ``<!-- other numbers -->`` (what
+is shown came of the whole study and is not compared). Several are joined by ``;``.
 """
 
 import json
@@ -23,7 +24,7 @@ from search.spec.study_file import StudyFile
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^( *)```(.*)$")
-MARKS = re.compile(r"<!-- (not run: .+|fails|fewer|fewer; fails|fails; fewer) -->")
+MARKS = re.compile(r"<!-- (not run: .+|(?:fails|fewer|other numbers)(?:; [a-z ]+)*) -->")
 STOCK = {  # what a part of a study file is put into
     "recipe": {
         "merge_method": "task_arithmetic",

@@ -73,7 +73,10 @@ def _fewer(folder):
 
 
 def _commands(block, mergetune):
-    *first, last = commands(block)
+    asked = commands(block)
+    if "other numbers" in block.marks:
+        asked = [(command, []) for command, _ in asked]
+    *first, last = asked
     for command, shown in first:
         _command(block, command, shown, mergetune, fails=False)
     _command(block, *last, mergetune, fails="fails" in block.marks)
