@@ -16,11 +16,13 @@ from merge_core.recipe.yaml_document import Document, read_all
 from merge_core.tokenizer.chat_template import check_chat_templates
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from search.run.check_mixture import mixture_of
-from search.run.check_tasks import opened_tasks, other_tokenizers
+from search.run.check_tasks import opened_tasks
 from search.run.first_items import FirstItem
 from search.run.first_plans import Infos, infos_here, misfits, plannable, tensors_here
+from search.run.idle_settings import beyond_layers, unmatched_filters
 from search.run.live_size import most_bytes
 from search.run.size import Counts, memory, once, too_many
+from search.run.unlike_parents import unlike_parents
 from search.space.inverse import point_of
 from search.space.path_space import PathSpace, cut_sizes
 from search.space.space import Space
@@ -93,7 +95,10 @@ def _opened(spec: StudySpec, document: Document) -> Checked:
         raise
     opened = opened_tasks(spec, tokenizer)
     document.fail(opened.problems)
-    warnings = opened.warnings + other_tokenizers(spec, tokenizer) + _planned(spec, document)
+    there = {name: locate_here(name, spec.roots) for name in spec.template.references()}
+    folders = {name: folder for name, folder in there.items() if folder is not None}
+    unlike = unlike_parents(folders, spec.template.base_or_first(), tokenizer)
+    warnings = opened.warnings + unlike + _planned(spec, document)
     return Checked(opened.facts, warnings, opened.first)
 
 
@@ -176,6 +181,8 @@ def _study(spec: StudySpec, document: Document) -> Checked:
     facts["dimension_names"] = [d.name for d in space.dimensions]
     if not space.dimensions:
         warnings.append("the recipe has no range and no choices: there is nothing to search")
+    warnings += [*unmatched_filters(spec.template, (tensors, *there.values()))]
+    warnings += [*beyond_layers(space)]
     if idle := space.idle:
         warnings.append(
             f"{len(idle)} dimensions reach no tensor of the models: {', '.join(idle[:3])}"

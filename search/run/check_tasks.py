@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from merge_core.errors import MergeError, Problems
-from merge_core.parents.locate import locate_here
-from merge_core.tokenizer.parent_tokenizer import has_tokenizer, open_tokenizer
 from search.run.first_items import FirstItem, first_items
-from search.run.shown import shown
+from search.run.shown import few, shown
 from search.scoring.objectives import named, opened_entry
 from search.scoring.told import clustered, fewer
 from search.spec.study_file import StudySpec
@@ -62,6 +60,7 @@ def opened_tasks(spec: StudySpec, tokenizer: Any) -> OpenedTasks:
     if why and sampler == ALONE:
         return OpenedTasks([("search.sampler", refused(why))])
     warnings = [left_out(why)] if why and sampler == FIRST else []
+    warnings += [line for line in (few(tasks),) if line]
     return OpenedTasks(warnings=warnings, facts=_facts(tasks), first=first)
 
 
@@ -84,25 +83,3 @@ def _counts(tasks: Tasks) -> list[str]:
         + ")"
         for task, evaluator in tasks.evaluators.items()
     ]
-
-
-def other_tokenizers(spec: StudySpec, tokenizer: Any) -> list[str]:
-    """Return a warning for each model on this disk that numbers the tokens in another way."""
-    own, main = tokenizer.get_vocab(), spec.template.base_or_first()
-    found = []
-    for name in spec.template.references():
-        folder = locate_here(name, spec.roots)
-        if folder is None or not has_tokenizer(folder):
-            continue
-        try:
-            theirs = open_tokenizer(folder).get_vocab()
-        except MergeError as error:
-            found.append(f"{error}; candidates have that of {main}")
-            continue
-        others = sum(own.get(token, i) != i for token, i in theirs.items())
-        if others:
-            found.append(
-                f"{name}: {others} tokens have other numbers in its tokenizer than in that of "
-                f"{main}, which candidates have"
-            )
-    return found

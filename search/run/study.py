@@ -23,7 +23,9 @@ from search.report.summary import Report
 from search.run.anew import start_anew, start_over
 from search.run.loop import search
 from search.run.resume import open_for
+from search.run.shown import few
 from search.run.unforeseen import traceback_kept
+from search.run.unlike_parents import unlike_parents
 from search.spec import study_file
 from search.spec.changes import ChangedStudyError
 from search.spec.storage_url import secrets
@@ -129,7 +131,7 @@ def _search_and_report(
     told = bench.told()
     progress.stage(f"candidates are merged by {told['kernels']} kernels")
     progress.notice(f"parents: {told['parents']}")
-    for notice in (*spec.notices.lines(), *tasks.notices):
+    for notice in (*spec.notices.lines(), *tasks.notices, *_warnings(spec, bench)):
         progress.notice(notice)
     end = search(spec, record, bench, progress, stop, change, accept=accept, force=force)
     if end is None:
@@ -149,6 +151,15 @@ def _search_and_report(
     pages.write(spec.results, Found.of(record, spec.folder.name))
     results.write(spec.results, builder, winner, report, card_result(record, winner))
     return report
+
+
+def _warnings(spec: StudySpec, bench: Bench) -> list[str]:
+    """Return what of a study is allowed but unwise, as ``check`` says it, too."""
+    parents = bench.builder.parents
+    folders = {name: parents[name].folder for name in spec.template.references()}
+    main = spec.template.base_or_first()
+    found = [few(bench.tasks), *unlike_parents(folders, main, bench.builder.tokenizer)]
+    return [f"warning: {line}" for line in found if line]
 
 
 def _keep_use(record: Record, bench: Bench, progress: Progress) -> None:

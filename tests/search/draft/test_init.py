@@ -191,7 +191,8 @@ def test_equal_questions_can_stay_together(folder):
     (folder / "q.jsonl").write_text("\n".join(lines))
     found = init(given(), asked(folder, "q.jsonl"), folder / "study.yaml", tasks=True)
     assert read(found.files[0]).items.search == 4
-    assert not check(found.files[0], tasks=True).warnings
+    (warning,) = check(found.files[0], tasks=True).warnings
+    assert warning.startswith("few items: the 8 of the report pool")
 
 
 def test_too_few_items_are_refused(folder):

@@ -109,6 +109,37 @@ def test_a_study_is_checked_by_its_file_or_its_folder(folder: Path) -> None:
     assert check(folder) == check(folder / "study.yaml")
 
 
+def weighted(folder: Path, weight: Any) -> list[str]:
+    """Write the study file with another weight of its first model; return what is warned of."""
+    data = yaml.safe_load(STUDY)
+    data["recipe"]["models"][0]["parameters"]["weight"] = weight
+    data["search"]["trials"] = 100
+    (folder / "study.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
+    return check(folder).warnings
+
+
+def test_a_filter_that_matches_nothing_is_a_warning(folder: Path) -> None:
+    fixed = [{"filter": "self_atn", "value": 0.5}, {"value": 1.0}]
+    place = "recipe.models[0].parameters.weight[0].filter"
+    told = f"{place}: 'self_atn' changes nothing: no tensor of the models has it in its name"
+    assert weighted(folder, fixed) == [told]
+    searched = [{"filter": "self_atn", "value": {"low": 0, "high": 1}}, {"value": 1.0}]
+    assert weighted(folder, searched)[0] == told
+    assert weighted(folder, [{"filter": "self_attn", "value": 0.5}, {"value": 1.0}]) == []
+    assert weighted(folder, [{"filter": "*", "value": 0.5}]) == []
+
+
+def test_more_layers_to_a_number_than_there_are_is_a_warning(folder: Path) -> None:
+    place = "recipe.models[0].parameters.weight"
+    (warning,) = weighted(folder, {"low": 0, "high": 1, "per": 5})
+    assert warning == (
+        f"{place}: `per: 5` is beyond the 4 layers there: one number decides all of them; write a "
+        "smaller one, or omit `per`"
+    )
+    for per in (1, 4, "tensor"):
+        assert weighted(folder, {"low": 0, "high": 1, "per": per}) == []
+
+
 @pytest.mark.parametrize(("trials", "warned"), [(11, True), (12, False)])
 def test_more_dimensions_than_the_trials_can_search_are_a_warning(
     folder: Path, trials: int, warned: bool

@@ -113,13 +113,117 @@ def test_code_of_task_files_needs_consent_here_too(folder: Path) -> None:
         check(file, tasks=True)
 
 
+def warnings(folder: Path) -> list[str]:
+    """Return what is warned of a study, but for its few items."""
+    found = check(study(folder, ASK, search={"trials": 4}), tasks=True).warnings
+    return [line for line in found if not line.startswith("few items: ")]
+
+
+def test_a_report_pool_that_hardly_shows_anything_is_a_warning(folder: Path) -> None:
+    (warning,) = check(study(folder, ASK, search={"trials": 4}), tasks=True).warnings
+    assert warning == (
+        "few items: the 10 of the report pool will hardly show a difference below 44.0 points; 5 "
+        "points take about 621: give `items.report` or the tasks more, or do not hope to see a "
+        "small gain"
+    )
+
+
+CONFIG = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+    "rope_theta": 500000.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"num_attention_heads": 4, "num_key_value_heads": 4}, "num_attention_heads 4 (there 8)"),
+        ({"num_key_value_heads": 2}, "num_key_value_heads 2 (there 8)"),
+        ({"rope_theta": 10000.0}, "rope_parameters.rope_theta 10000.0 (there 500000.0)"),
+        (
+            {"rope_scaling": {"rope_type": "linear", "factor": 2.0}},
+            "rope_parameters.rope_type linear (there default)",
+        ),
+        ({"max_position_embeddings": 64}, "max_position_embeddings 64 (there 2048)"),
+        (
+            {"model_type": "mistral", "architectures": ["MistralForCausalLM"]},
+            "model_type mistral (there llama)",
+        ),
+    ],
+    ids=["heads", "key heads", "rope", "rope type", "window", "architecture"],
+)
+def test_a_model_with_another_config_is_a_warning(
+    folder: Path, changed: dict[str, Any], told: str
+) -> None:
+    for name, config in (("one", CONFIG), ("two", CONFIG | changed)):
+        (folder / name / "config.json").write_text(json.dumps(config))
+    (warning,) = warnings(folder)
+    start = (
+        "two: its weights were tuned under another config than that of one, which candidates have: "
+    )
+    assert warning.startswith(start)
+    assert told in warning
+
+
+def test_configs_that_say_the_same_in_other_words_are_alike(folder: Path) -> None:
+    new = {k: x for k, x in CONFIG.items() if k != "rope_theta"}
+    new |= {"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}, "dtype": "float16"}
+    new |= {"hidden_act": "silu", "use_cache": False, "transformers_version": "4.0.0"}
+    for name, config in (("one", CONFIG), ("two", new)):
+        (folder / name / "config.json").write_text(json.dumps(config))
+    assert warnings(folder) == []
+
+
+def test_a_config_that_cannot_be_read_is_said_not_to_be_compared(folder: Path) -> None:
+    (folder / "two" / "config.json").write_text('{"model_type": "nobody"}')
+    assert warnings(folder) == [
+        "two: its config is not compared with that of one: model_type 'nobody' is not known"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs", "told"),
+    [
+        ("{{ 1 }}", "{{ 2 }}", "has another chat template than one, with whose candidates"),
+        (None, "{{ 2 }}", "has a chat template, and one, with whose tokenizer"),
+        ("{{ 1 }}", None, "has no chat template; candidates are asked with that of one"),
+    ],
+)
+def test_a_model_with_another_chat_template_is_a_warning(
+    folder: Path, own: str | None, theirs: str | None, told: str
+) -> None:
+    for name, template in (("one", own), ("two", theirs)):
+        tokenizer = character_tokenizer()
+        tokenizer.chat_template = template
+        tokenizer.save_pretrained(folder / name)
+        if template is None:
+            (folder / name / "chat_template.jinja").unlink(missing_ok=True)
+    (warning,) = warnings(folder)
+    assert warning.startswith(f"two: {told}")
+
+
+def test_a_model_with_other_special_tokens_is_a_warning(folder: Path) -> None:
+    tokenizer = character_tokenizer()
+    was = tokenizer.eos_token
+    tokenizer.eos_token = "a"
+    tokenizer.save_pretrained(folder / "two")
+    (warning,) = warnings(folder)
+    assert warning == (
+        "two: its special tokens are not those of one, which candidates have: eos_token a (there "
+        f"{was})"
+    )
+
+
 def test_a_model_that_numbers_tokens_in_another_way_is_a_warning(folder: Path) -> None:
     file = folder / "two" / "tokenizer.json"
     data = json.loads(file.read_text())
     vocab = data["model"]["vocab"]
     vocab["a"], vocab["b"] = vocab["b"], vocab["a"]
     file.write_text(json.dumps(data))
-    (warning,) = check(study(folder, ASK, search={"trials": 4}), tasks=True).warnings
+    (warning,) = warnings(folder)
     assert warning == (
         "two: 2 tokens have other numbers in its tokenizer than in that of one, which candidates "
         "have"
