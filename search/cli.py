@@ -24,6 +24,7 @@ from search.commands.report import report
 from search.commands.reproduce import reproduce
 from search.commands.run import run
 from search.commands.stored import best, export, trials
+from search.commands.tokensurgeon import tokensurgeon
 from search.draft import evolve, from_recipe
 from search.draft.init import Given
 from search.draft.init import init as first_study
@@ -224,7 +225,8 @@ def moe(
     _made(api.moe(config, out, tell=_warn, overwrite=overwrite, strict=strict), out, as_json)
 
 
-app.command()(extract_lora)
+for tool in (extract_lora, tokensurgeon):
+    app.command()(tool)
 
 
 @app.command()

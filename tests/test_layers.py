@@ -131,7 +131,13 @@ FLOORS = {
             {"kernels"},
         ),
         *({"numerics"}, {"methods", "architecture"}, {"recipe"}, {"parents"}, {"tokenizer"}),
-        *({"plan"}, {"mixture"}, {"merge"}, {"output"}, {"inspect", "extract", "api", "testing"}),
+        *(
+            {"plan"},
+            {"mixture"},
+            {"merge"},
+            {"output"},
+            {"inspect", "extract", "transplant", "api", "testing"},
+        ),
     ),
     "evaluators": (
         *({"target", "clusters", "answer"}, {"facts"}),

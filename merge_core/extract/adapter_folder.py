@@ -13,11 +13,10 @@ from typing import Any
 
 from merge_core.atomic_write import check_free, fill_whole
 from merge_core.contract import Tensor
-from merge_core.errors import OutputExistsError
 from merge_core.extract.lora import Asked, Extracted, extract
 from merge_core.extract.modules import names_of_modules
 from merge_core.json_text import json_text
-from merge_core.output.contents import CARD
+from merge_core.output.contents import CARD, check_ours
 from merge_core.output.model_card import code
 from merge_core.parents import ties
 from merge_core.parents.companions import companions, is_of_tokenizer
@@ -91,11 +90,8 @@ def extract_lora(
         MergeError: A model cannot be read, or they are no model and its base.
     """
     check_free(out, overwrite=overwrite)
-    if overwrite and out.exists() and any(out.iterdir()) and not (out / RECORD).is_file():
-        raise OutputExistsError(
-            f"{out}: is not replaced, since extract-lora did not write it (it has no {RECORD}); "
-            f"choose another place or remove it yourself"
-        )
+    if overwrite:
+        check_ours(out, RECORD, "extract-lora")
     opened = open_parents((model, base), (Path.cwd(),))
     found = extract(opened[model], opened[base], asked, progress)
     every = names_of_modules(opened[base])

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from merge_core.errors import MergeError
+from merge_core.errors import MergeError, OutputExistsError
 from merge_core.json_text import read_json
 
 RECORD = "mergetune.json"  # the last file of a folder: its presence says that it is complete
@@ -30,6 +30,19 @@ def is_whole(folder: Path, weights_digest: str) -> bool:
     except (MergeError, OSError, LookupError, AttributeError, TypeError):  # gone, cut, unreadable
         return False
     return same and bool(files) and record.get("weights_digest") == weights_digest
+
+
+def check_ours(out: Path, record: str, command: str) -> None:
+    """Refuse to replace a folder that a command did not write: it has not its ``record``.
+
+    Raises:
+        OutputExistsError: There is another one.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / record).is_file():
+        raise OutputExistsError(
+            f"{out}: is not replaced, since {command} did not write it (it has no {record}); "
+            f"choose another place or remove it yourself"
+        )
 
 
 def _facts(file: Path) -> dict[str, Any]:

@@ -158,13 +158,14 @@ def not_local(reference: str, roots: Sequence[Path]) -> list[str]:
     return absent
 
 
-def locate(reference: str, roots: Sequence[Path]) -> Located:
+def locate(reference: str, roots: Sequence[Path], *, weights: bool = True) -> Located:
     """Return the folders of a reference's files; a hub id is looked up in the cache, then fetched.
 
     Args:
         reference: As in the recipe. Text that names a folder as a whole is that folder.
         roots: Folders that relative paths are tried from, in order: that of the file which holds
             the reference, then the working directory.
+        weights: Whether they are fetched too; a tokenizer and a config are small.
 
     Raises:
         ParameterError: The reference cannot be read.
@@ -178,12 +179,14 @@ def locate(reference: str, roots: Sequence[Path]) -> Located:
         return Located(reference, Place(reference, file))
     _refuse_file(reference, roots)
     parsed = parse(reference)
-    model = _place(parsed.path, parsed.revision, roots)
-    lora = None if parsed.lora is None else _place(parsed.lora, parsed.lora_revision, roots)
+    model = _place(parsed.path, parsed.revision, roots, weights)
+    lora = None
+    if parsed.lora is not None:
+        lora = _place(parsed.lora, parsed.lora_revision, roots, weights)
     return Located(reference, model, lora)
 
 
-def _place(path: str, revision: str | None, roots: Sequence[Path]) -> Place:
+def _place(path: str, revision: str | None, roots: Sequence[Path], weights: bool) -> Place:
     found = local_model(path, roots)
     if found is not None and revision is not None:
         kind = "folder" if found.is_dir() else "file"
@@ -194,7 +197,7 @@ def _place(path: str, revision: str | None, roots: Sequence[Path]) -> Place:
     if found is not None:
         return _opened(path, found)
     _refuse_path(path, roots)
-    folder = _from_hub(path, revision, roots)
+    folder = _from_hub(path, revision, roots, weights)
     return Place(path, folder, folder.name)  # the cache names a snapshot's folder by its commit
 
 
@@ -216,12 +219,13 @@ def _shown(roots: Sequence[Path]) -> str:
     return " or ".join(str(root) for root in roots)
 
 
-def _from_hub(path: str, revision: str | None, roots: Sequence[Path]) -> Path:
+def _from_hub(path: str, revision: str | None, roots: Sequence[Path], weights: bool) -> Path:
     import huggingface_hub as hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    plain = [*OWN, "README.md", *KEPT]
     try:
-        for patterns in ([*WANTED], [*WANTED, *PICKLED]):
+        for patterns in ([*WANTED], [*WANTED, *PICKLED]) if weights else (plain,):
             found = hub.snapshot_download(
                 path, revision=revision, allow_patterns=patterns, ignore_patterns=[*UNWANTED]
             )

@@ -125,6 +125,15 @@ def test_only_safetensors_and_text_files_are_downloaded(roots, hub):
     assert not any("bin" in pattern or "py" in pattern for pattern in WANTED)
 
 
+def test_weights_are_left_on_the_hub_where_they_are_not_wanted(roots, hub):
+    for path in ("safe/one", "pickled/one"):
+        folder = locate(path, roots, weights=False).model.folder
+        assert [*folder.iterdir()] == []
+    assert len(hub) == 2
+    assert not any("safetensors" in pattern for _, _, wanted in hub for pattern in wanted)
+    assert {"config.json", "tokenizer*"} <= set(hub[0][2])
+
+
 def test_what_is_fetched_is_what_is_read_or_copied_and_no_weights_of_other_formats():
     from huggingface_hub.utils import filter_repo_objects
 

@@ -63,6 +63,40 @@ def words(*names):
     return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
 
 
+def marked():
+    """A tokenizer as Llama 2's: words begin with a mark, unknown letters fall back to bytes."""
+    from tokenizers import Tokenizer, decoders, models, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    entries = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
+    entries += ["\u2581", *"thecasé", "th", "the", "at", "\u2581the", "\u2581th", "\u2581cat"]
+    merges = [("t", "h"), ("th", "e"), ("a", "t"), ("\u2581", "the"), ("\u2581", "th")]
+    vocabulary = {token: i for i, token in enumerate(entries)}
+    made = models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    core = Tokenizer(made)
+    core.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
+    parts = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    core.decoder = decoders.Sequence([*parts, decoders.Strip(" ", 1, 0)])
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=core, **special)
+
+
+def pieces():
+    """A tokenizer as BERT's."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    entries = ["[UNK]", "[CLS]", "[SEP]", "the", "cat", "##s", "##ing", "##", "s", "##at"]
+    vocabulary = {token: i for i, token in enumerate(entries)}
+    core = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    core.normalizer, core.decoder = normalizers.BertNormalizer(), decoders.WordPiece()
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
+    return PreTrainedTokenizerFast(tokenizer_object=core, **special)
+
+
 def make_model(folder, tokenizer, seed, rows=None, dtype="float32"):
     """A Llama whose embedding has a row for every token (or ``rows``), with its tokenizer."""
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -21,6 +21,7 @@ from merge_core.contract import Method, Param
 from merge_core.extract.adapter_folder import Extraction
 from merge_core.methods.registry import METHODS
 from merge_core.recipe.schema import Recipe
+from merge_core.transplant.surgeon import Transplant
 from merge_core.validation import StrictModel, Words
 from search import views
 from search.draft.write import Written
@@ -49,6 +50,7 @@ from search.views import (
     progress_line,
     said,
     tables,
+    transplant,
 )
 from tests.search.views.test_inspection_html import FOUND
 
@@ -143,6 +145,11 @@ def show_extraction(_: pytest.MonkeyPatch) -> None:
     extraction.extraction(found, Path(BAD))
 
 
+def show_transplant(_: pytest.MonkeyPatch) -> None:
+    rows = dict.fromkeys(("before", "after", "shared", "role", "subwords", "mean"), 1)
+    transplant.transplant(Transplant(BAD, BAD, [BAD], rows, 1.0, ""), Path(BAD))
+
+
 def show_methods(patch: pytest.MonkeyPatch) -> None:
     param = Param(BAD, BAD, choices=(BAD,), default=BAD)
     said = {"about": BAD, "formula": BAD, "when": BAD, "merge": lambda inputs: inputs.models[0]}
@@ -235,6 +242,7 @@ SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "plugin_table.one_method": show_method,
     "plugin_table.evaluators": show_evaluators,
     "extraction.extraction": show_extraction,
+    "transplant.transplant": show_transplant,
     "inspection_table.show": show_inspection,
     "layers_table.show": show_layers,
     "progress_line.ProgressLine": show_progress,
