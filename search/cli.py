@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -68,7 +69,6 @@ from search.views.terminal import printable_output
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Searches merge recipes for language models.",
 )
@@ -92,6 +92,22 @@ def main() -> None:
             raise
         print("mergetune: stopped at once; what is settled is stored", file=sys.stderr)
         sys.exit(STOPPED)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"mergetune {version('mergetune')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_version, help="Say which version."),
+    ] = False,
+) -> None:
+    """Do what is asked before any command."""
 
 
 @app.command()
@@ -231,7 +247,10 @@ for tool in (extract_lora, tokensurgeon):
 
 @app.command()
 def methods(
-    name: Annotated[str | None, typer.Argument(help="Say all about this one.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Say all about this one.", autocompletion=plugin_table.names),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List the merge methods and their parameters."""

@@ -34,6 +34,11 @@ def methods(as_json: bool) -> None:
     )
 
 
+def names() -> list[str]:
+    """Return what `mergetune methods NAME` may be asked for; nothing is imported."""
+    return [*METHODS.names(), MIXTURE.name]
+
+
 def described() -> dict[str, Method | Described]:
     """Return all that `mergetune methods NAME` explains, by name: merge methods, then mixtures."""
     return {**{name: method(name) for name in METHODS.names()}, MIXTURE.name: MIXTURE}

@@ -96,6 +96,10 @@ def check_command(words: list[str]) -> None:
     """Hold a command line of ours to the options that there are."""
     group = typer.main.get_command(cli.app)
     context = group.make_context("mergetune", ["--help"], resilient_parsing=True)
+    if words[0].startswith("-"):  # of mergetune itself
+        known = {option for one in group.get_params(context) for option in one.opts}
+        assert words[0] in known, f"mergetune {words[0]}: no such option"
+        return
     command = group.get_command(context, words[0])
     assert command is not None, f"mergetune {words[0]}: no such command"
     inner = command.context_class(command, info_name=words[0], parent=context)

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -387,6 +388,22 @@ def test_help_imports_nothing_heavy() -> None:
     assert code == "0"
     assert "Read a study or a recipe" in out
     assert not modules & HEAVY
+
+
+@pytest.mark.slow
+def test_the_version_and_what_completes_a_command_import_nothing_heavy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (code, out), modules = run("--version")
+    assert (code, out) == ("0", f"mergetune {version('mergetune')}\n")
+    assert not modules & HEAVY
+    monkeypatch.setenv("_MERGETUNE_COMPLETE", "complete_bash")
+    for line, found in (("mergetune tri", "trials"), ("mergetune methods dare_l", "dare_linear")):
+        monkeypatch.setenv("COMP_WORDS", line)
+        monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+        (_, out), modules = run()
+        assert out.split() == [found]
+        assert not modules & HEAVY
 
 
 def test_checking_a_study_without_its_tasks_imports_nothing_heavy(folder: Path) -> None:

@@ -249,6 +249,7 @@ SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "live_panel.panel": show_panel,
 }
 PRINT_NOTHING = {
+    "plugin_table.names",  # completes what is typed
     "stopping.Stopper",  # sentences of ours
     "stopping.end_in_order",
     "progress_line.hush_libraries",
