@@ -15,6 +15,7 @@ from merge_core.recipe.read import Reading, reading_of
 from merge_core.recipe.yaml_document import Document, read_all
 from merge_core.tokenizer.chat_template import check_chat_templates
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
+from search.run.check_machine import machine, window
 from search.run.check_mixture import mixture_of
 from search.run.check_tasks import opened_tasks
 from search.run.first_items import FirstItem
@@ -87,19 +88,26 @@ def _opened(spec: StudySpec, document: Document) -> Checked:
     """Open tokenizers and tasks; return what is known of these, and warnings."""
     main = locate_here(spec.template.base_or_first(), spec.roots)
     if main is None:
-        return Checked({}, ["tasks are not opened: the tokenizer's files are not here"])
+        here = machine(spec)
+        document.fail(here.problems)
+        absent = "tasks are not opened: the tokenizer's files are not here"
+        return Checked(here.facts, [absent, *here.warnings])
     try:
         tokenizer = open_tokenizer(main)
     except MergeError as error:
         document.fail([("recipe", str(error))])
         raise
     opened = opened_tasks(spec, tokenizer)
-    document.fail(opened.problems)
+    found = [machine(spec)]
+    if opened.tasks is not None:
+        found.append(window(spec, opened.tasks, tokenizer, main))
+    document.fail([*opened.problems, *(problem for one in found for problem in one.problems)])
+    seen = {key: fact for one in found for key, fact in one.facts.items()}
     there = {name: locate_here(name, spec.roots) for name in spec.template.references()}
     folders = {name: folder for name, folder in there.items() if folder is not None}
     unlike = unlike_parents(folders, spec.template.base_or_first(), tokenizer)
-    warnings = opened.warnings + unlike + _planned(spec, document)
-    return Checked(opened.facts, warnings, opened.first)
+    warnings = [*opened.warnings, *unlike, *(line for one in found for line in one.warnings)]
+    return Checked(opened.facts | seen, warnings + _planned(spec, document), opened.first)
 
 
 def _planned(spec: StudySpec, document: Document) -> list[str]:

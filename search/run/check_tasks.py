@@ -19,13 +19,14 @@ class OpenedTasks(NamedTuple):
     """What is wrong with tasks, or what is known of them.
 
     ``problems`` are key paths in the study file, and what is wrong there; ``facts`` are shown, and
-    the ``first`` items of each task as a model will read them.
+    the ``first`` items of each task as a model will read them; ``tasks``: if nothing is wrong.
     """
 
     problems: Problems = []  # noqa: RUF012
     warnings: list[str] = []  # noqa: RUF012
     facts: dict[str, Any] = {}  # noqa: RUF012
     first: Mapping[str, Sequence[FirstItem]] = {}
+    tasks: Tasks | None = None
 
 
 def opened_tasks(spec: StudySpec, tokenizer: Any) -> OpenedTasks:
@@ -61,7 +62,7 @@ def opened_tasks(spec: StudySpec, tokenizer: Any) -> OpenedTasks:
         return OpenedTasks([("search.sampler", refused(why))])
     warnings = [left_out(why)] if why and sampler == FIRST else []
     warnings += [line for line in (few(tasks),) if line]
-    return OpenedTasks(warnings=warnings, facts=_facts(tasks), first=first)
+    return OpenedTasks(warnings=warnings, facts=_facts(tasks), first=first, tasks=tasks)
 
 
 def _facts(tasks: Tasks) -> dict[str, Any]:

@@ -44,6 +44,17 @@ def open_for(
         MergeError: It was not written by mergetune.
     """
     record = opened(spec, notice, stop)
+    check_begun(spec, record)
+    return record
+
+
+def check_begun(spec: StudySpec, record: Record) -> None:
+    """Refuse a record that is not this study's.
+
+    Raises:
+        ChangedStudyError: See ``open_for``.
+        MergeError: It was not written by mergetune.
+    """
     about = record.about
     if about is not None:
         changed = [str(found) for found in _changes(spec, about) if not found.may]
@@ -56,7 +67,6 @@ def open_for(
     elif record.trials or record.objectives != _objectives(spec):
         error = MergeError if record.trials or record.stored.attributes() else ChangedStudyError
         raise error(f"study {record.name!r} in {record.url} was not written by mergetune")
-    return record
 
 
 def opened(

@@ -57,6 +57,8 @@ def test_what_is_right_is_right_with_its_tasks(folder: Path) -> None:
     opened = check(file, tasks=True).facts
     assert opened.pop("report pool").startswith("a difference of 44.0 points is likely to be shown")
     assert opened.pop("items") == ["q 30 (search 10, select 10, report 10)"]
+    assert (opened.pop("device"), opened.pop("stored")) == ("cpu", "nothing yet")
+    assert opened.pop("window") == "every item fits into the 2048 tokens of the model"
     assert opened == check(file).facts
 
 
@@ -286,7 +288,12 @@ def test_a_document_is_its_own_prompt_and_ends_nowhere(folder: Path) -> None:
 
 
 def test_a_long_prompt_is_shown_by_its_beginning_and_its_end(folder: Path) -> None:
-    (item, _) = check(study(folder, ASK | {"prompt": "{{ q * 999 }}"}), tasks=True).first["q"]
+    for name in ("one", "two"):
+        config = CONFIG | {"max_position_embeddings": 9999}
+        (folder / name / "config.json").write_text(json.dumps(config))
+    (item, _) = check(
+        study(folder, ASK | {"prompt": "{{ q * 999 }}", "max_tokens": 1}), tasks=True
+    ).first["q"]
     assert item.prompt is not None
     assert len(item.prompt) < 4010
     assert " … " in item.prompt
