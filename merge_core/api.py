@@ -103,7 +103,7 @@ def planned(
         idle.refuse()
     for line in idle.lines():
         tell(line)
-    for line in filter(None, (made.lost(), made.head_of_another())):
+    for line in filter(None, (made.lost(), made.head_of_another(), made.running_statistics())):
         tell(line)
     return made
 

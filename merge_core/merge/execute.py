@@ -18,7 +18,7 @@ from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.merge.whole_vectors import WholeVectors
 from merge_core.numerics import weights_hash
 from merge_core.parents.protocol import Parent
-from merge_core.plan.steps import DTYPES, Operand, Plan, Step
+from merge_core.plan.steps import COUNTER, DTYPES, VARIANCE, Operand, Plan, Step
 
 PRODUCTS = 16  # bytes: where matrices begin whose products with one row round alike
 
@@ -102,7 +102,7 @@ class Execution:
             ``step.shape``, of type ``plan.dtype``, or as stored where the step copies.
 
         Raises:
-            NonFiniteError: The result has NaN or infinite entries.
+            NonFiniteError: The result has NaN or infinite entries, or is a variance below 0.
             ParameterError: The method refuses the parameters it has for this tensor.
             MethodError: The method gives something else than a tensor of this shape.
             CheckpointError: Whole-number tensors differ between the parents.
@@ -122,6 +122,11 @@ class Execution:
         except NonFiniteError as error:
             raise NonFiniteError(f"{step.tensor}: {name}: {error}") from error
         self._note(step, weights_hash.digest_and_finiteness(step.tensor, merged, fuse=self._fuse))
+        if step.tensor.endswith(VARIANCE) and bool((merged < 0).any()):
+            raise NonFiniteError(
+                f"{step.tensor}: {name!r}: a variance is below 0, {float(merged.min()):g}, and has "
+                f"no root; choose weights within 0 and 1, or merge by linear"
+            )
         return self._scaled(step, merged) if step.tensor in self._factors else merged
 
     def _scaled(self, step: Step, merged: Tensor) -> Tensor:
@@ -226,7 +231,7 @@ class Execution:
 
     def _copied(self, step: Step) -> Tensor:
         first, *others = (self._read(operand) for operand in step.inputs())
-        for other in others:
+        for other in () if step.tensor.endswith(COUNTER) else others:
             if not bool(first.equal(other)):
                 raise CheckpointError(
                     f"{step.tensor}: the parents' whole-number tensors differ and cannot be merged"

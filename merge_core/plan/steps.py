@@ -14,6 +14,8 @@ from merge_core.recipe.schema import Recipe
 from merge_core.tokenizer.vocabulary import Vocabulary
 
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float32"}
+# How names of a batch norm's buffers end; the counter is of use in trainings only.
+MEAN, VARIANCE, COUNTER = ".running_mean", ".running_var", ".num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,17 @@ class Plan:
             return None
         name, why = min(found.items())
         return f"{name}: left out: {why} ({len(found)} such, in `dropped` of mergetune.json)"
+
+    def running_statistics(self) -> str | None:
+        """Return a line on running statistics of batch norms, if such are merged."""
+        found = [x.tensor for x in self.steps if x.tensor.endswith((MEAN, VARIANCE))]
+        if not found or all(len(step.inputs()) < 2 for step in self.steps):
+            return None
+        return (
+            f"{found[0]}: statistics of batch norms are merged as weights are ({len(found)} such), "
+            f"which is not what the merged model would measure; let it read some batches in "
+            f"training mode, without a step"
+        )
 
     def head_of_another(self) -> str | None:
         """Return a line on a tied head that is not that of the model whose layers are the last.
