@@ -3,7 +3,8 @@
 A comment above a block says what tests make of it: ``<!-- not run: why -->``, ``<!-- fails -->``
 (its last command ends with an error), ``<!-- fewer -->`` (study files get few items and trials
 first: the page is about the same study, and a test must be short), ``<!-- other numbers -->`` (what
-is shown came of the whole study and is not compared). Several are joined by ``;``.
+is shown came of the whole study and is not compared), ``<!-- into FILE -->`` (a reader is told to
+edit the YAML file so). Several are joined by ``;``.
 """
 
 import json
@@ -24,7 +25,9 @@ from search.spec.study_file import StudyFile
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^( *)```(.*)$")
-MARKS = re.compile(r"<!-- (not run: .+|(?:fails|fewer|other numbers)(?:; [a-z ]+)*) -->")
+MARKS = re.compile(
+    r"<!-- (not run: .+|(?:fails|fewer|other numbers|into [\w.]+)(?:; [a-z ]+)*) -->"
+)
 STOCK = {  # what a part of a study file is put into
     "recipe": {
         "merge_method": "task_arithmetic",
@@ -50,11 +53,20 @@ class Block:
         return f"{self.page.name}:{self.line}"
 
     @property
+    def into(self) -> str | None:
+        """The YAML file that it is a part of."""
+        return next((mark[5:] for mark in self.marks if mark.startswith("into ")), None)
+
+    @property
     def runs(self) -> bool:
         """Whether running the page does something with it."""
-        return self.title is not None or (
-            self.language in ("console", "python")
-            and not any(mark.startswith("not run") for mark in self.marks)
+        return (
+            self.title is not None
+            or self.into is not None
+            or (
+                self.language in ("console", "python")
+                and not any(mark.startswith("not run") for mark in self.marks)
+            )
         )
 
 

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -53,7 +54,9 @@ def test_blocks_of_a_page_run_one_after_the_other(page, folder, mergetune):
     for block in (block for block in blocks(page) if block.runs):
         if "fewer" in block.marks:
             _fewer(folder)
-        if block.title is not None:
+        if block.into is not None:
+            _into(Path.cwd() / block.into, yaml.safe_load(block.text))
+        elif block.title is not None:
             with open(block.title, "w", encoding="utf-8") as file:
                 file.write(block.text)
         elif block.language == "python":
@@ -61,6 +64,11 @@ def test_blocks_of_a_page_run_one_after_the_other(page, folder, mergetune):
                 exec(compile(block.text, str(block), "exec"), names)
         else:
             _commands(block, mergetune)
+
+
+def _into(file, part):
+    whole = yaml.safe_load(file.read_text(encoding="utf-8"))
+    file.write_text(yaml.safe_dump({**whole, **part}), encoding="utf-8")
 
 
 def _fewer(folder):
@@ -104,4 +112,5 @@ def _command(block, command, shown, mergetune, *, fails):
 def _plain(line):
     """Return what a line says, whatever its numbers are, in whatever table it stands."""
     words = re.sub(r"[─-╿]", " ", line)
+    words = re.sub(r"\b([0-9a-f]{6,64})\b", "#", words)  # digests
     return " ".join(re.sub(r"\d+(\.\d+)?", "#", words).split())
