@@ -69,20 +69,27 @@ def looks_of(record: Record, winner: int, items: int) -> tuple[Look, ...]:
     """
     digest = record.trial(winner).weights_digest
     now = Look(study="", trial=winner, weights_digest=digest, items=items)
-    earlier = (look for look in _own(record, items) if look.weights_digest != digest)
-    others = (look for look in record.looks if look.weights_digest != digest)
-    return (*_once([*others, *earlier]), now)
+    known = {look.weights_digest for look in record.looks}
+    looks = [*record.looks, *(x for x in _own(record, items) if x.weights_digest not in known)]
+    before = (x for x in looks if x.weights_digest != digest or _at_fewer(x, items))
+    return (*_once(before), now)
 
 
 def said(looks: Sequence[Look], items: int) -> list[str]:
     """Return a sentence on each look but the last one, of a study with so many report items."""
-    return [
-        f"Trial {x.trial} won before this one, and was measured on the same report items."
-        if not x.study
-        else f"Trial {x.trial} of study {x.study} won there, and was measured on {x.items} of the "
-        f"{items} report items of this study."
-        for x in looks[:-1]
-    ]
+    return [_said(look, looks[-1], items) for look in looks[:-1]]
+
+
+def _said(look: Look, now: Look, items: int) -> str:
+    same = "the same" if look.items == items else f"{look.items} of the {items}"
+    if look.study:
+        return (
+            f"Trial {look.trial} of study {look.study} won there, and was measured on {look.items} "
+            f"of the {items} report items of this study."
+        )
+    if look.weights_digest == now.weights_digest:
+        return f"The winner was reported before, when there were {look.items} report items."
+    return f"Trial {look.trial} won before this one, and was measured on {same} report items."
 
 
 def _seen_by(other: Record, pool: Pool) -> list[Look]:
@@ -103,6 +110,8 @@ def _seen_by(other: Record, pool: Pool) -> list[Look]:
 def _own(record: Record, items: int) -> list[Look]:
     """Return the winners that a study has reported, also those of before looks were stored."""
     before = record.summary or {}
+    pools = before.get("pools")
+    then = pools.get(REPORT) if isinstance(pools, Mapping) else None
     winner, others = before.get("winner"), before.get("earlier_winners")
     numbers = [*others] if isinstance(others, list) else []
     numbers.append(winner.get("trial") if isinstance(winner, Mapping) else None)
@@ -111,7 +120,7 @@ def _own(record: Record, items: int) -> list[Look]:
             study="",
             trial=n,
             weights_digest=record.trial(n).weights_digest,
-            items=items,
+            items=min(items, then) if isinstance(then, int) else items,
         )
         for n in dict.fromkeys(numbers)
         if isinstance(n, int)
@@ -119,11 +128,19 @@ def _own(record: Record, items: int) -> list[Look]:
 
 
 def _once(looks: Iterable[Look]) -> tuple[Look, ...]:
-    """Return the first look at each candidate."""
-    first: dict[str, Look] = {}
+    """Return the first look at each candidate; of a report pool that grew, that at each size."""
+    first: dict[tuple[str, int], Look] = {}
+    looks = list(looks)
+    ours = {look.weights_digest for look in looks if not look.study}
     for look in looks:
-        first.setdefault(look.weights_digest, look)
+        if not look.study or look.weights_digest not in ours:
+            first.setdefault((look.weights_digest, 0 if look.study else look.items), look)
     return tuple(first.values())
+
+
+def _at_fewer(look: Look, items: int) -> bool:
+    """Return whether a look of this study was at a report pool that has grown since."""
+    return not look.study and look.items < items
 
 
 def _contents(pool: Pool) -> set[str]:

@@ -12,7 +12,7 @@ from search.report.kept_model import other_tensors
 from search.spec.changes import differing
 from search.storage.about import REPORT
 from search.storage.study_record import Record
-from search.trial.environment import ENGINE, differences, made_in
+from search.trial.environment import ENGINE, asked_in, differences, made_in
 from search.trial.racing import Race
 from search.trial.tasks import SEARCH, Scores
 from search.trial.trial import Trial, kind_of
@@ -53,7 +53,7 @@ def reproduce(record: Record, worker: Worker, numbers: Sequence[int]) -> Iterato
     trials = [record.trial(number) for number in numbers]
     causes = _Causes(record, worker)
     for trial in trials:
-        found = _checked(worker, trial)
+        found = _checked(worker, trial, causes.asked(trial))
         row: dict[str, Any] = {"number": trial.number, "verdict": found.verdict}
         yield row if found.verdict == "identical" else row | found.plain() | causes.of(trial, found)
 
@@ -68,6 +68,7 @@ class _Found:
     values: dict[str, dict[str, float]] = field(default_factory=dict)
     tensors: list[str] | None = None
     engine: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mapping[str, int] = field(default_factory=dict)
 
     def differs(self, verdict: Verdict, reason: str) -> None:
         """Add a reason; weights that differ are a worse one than scores."""
@@ -102,10 +103,14 @@ class _Causes:
         self._tasks = [*dict.fromkeys([*others, *items])]
         self._files = self._others("behaviour", self._facts)
 
+    def asked(self, trial: Trial) -> dict[str, int]:
+        """Return what the study file asked for when the trial was settled."""
+        return asked_in(made_in(self._about, self._runs, trial.number))
+
     def of(self, trial: Trial, found: _Found) -> dict[str, Any]:
         """Return them for one trial."""
         was = made_in(self._about, self._runs, trial.number)
-        now = {**self._facts["environment"], ENGINE: found.engine}
+        now = {**self._facts["environment"], ENGINE: found.engine, **found.asked}
         parents = [x for x in self._parents if x in trial.recipe.references()]
         return {
             "changed_parents": parents,
@@ -124,12 +129,15 @@ def _unlike(was: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:
     return [] if was is None else differing(was, now)
 
 
-def _checked(worker: Worker, trial: Trial) -> _Found:
-    found = _Found()
+def _checked(worker: Worker, trial: Trial, asked: Mapping[str, int]) -> _Found:
+    """Score a trial again as its runs did, with their threads and batch sizes."""
+    found = _Found(asked=asked)
+    worker.use(asked)
     if trial.state == "failed":
         _fail_again(worker, trial, SEARCH, trial.error, found)
         return found
     for pool, measured in trial.measured.items():
+        worker.use(measured.asked or asked)
         if measured.error is not None:
             _fail_again(worker, trial, pool, measured.error, found)
         else:

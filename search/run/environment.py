@@ -12,6 +12,7 @@ from typing import Any
 from search.spec.changes import ChangedStudyError
 from search.storage.study_record import Record
 from search.trial.environment import (
+    ASKED,
     ENGINE,
     TOLD,
     Differing,
@@ -71,7 +72,7 @@ def entered(record: Record, now: Environment, *, accept: bool, workers: int) -> 
         "environment": {**now, **({ENGINE: engine} if engine else {})},
     }
     why = "an earlier run had it" if same else f"{ACCEPT} takes it"
-    notices = [f"{one}: {_why(one, why)}" for one in found]
+    notices = [f"{one}: {_why(one, why)}" for one in found if one.key not in ASKED]
     if record.runs and record.runs[-1]["host"] != host:
         notices.append(f"the last run was on host {record.runs[-1]['host']}, this one is on {host}")
     return Entered(run, engine, notices)

@@ -135,6 +135,16 @@ def taken_over(spec: StudySpec, record: Record, bench: Bench) -> Prior:
     return prior
 
 
+def check_fresh(spec: StudySpec, bench: Bench) -> None:
+    """Refuse report items that came later, if a study that this one goes on from chose by them.
+
+    Raises:
+        MergeError: There are some; or that study is gone, so that nobody can tell.
+    """
+    if spec.search.prior is not None:
+        _check_items(_opened(spec.search.prior, spec.folder), bench.tasks.item_ids())
+
+
 def _stored(record: Record) -> Prior:
     problems: Problems = []
     found = read(_Stored, record.prior, "prior", problems)

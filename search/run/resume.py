@@ -7,15 +7,20 @@ from typing import Any
 
 from merge_core.errors import MergeError
 from search.run.environment import entered
-from search.spec.changes import MAY_CHANGE, ChangedStudyError, Difference, changes, differing
+from search.run.prior import check_fresh
+from search.scoring.pools import described
+from search.spec.changes import ChangedStudyError, Difference, changes, differing
+from search.spec.sections import Items
 from search.spec.storage_url import masked
 from search.spec.study_file import StudySpec
-from search.storage.about import FORMAT
+from search.storage.about import FORMAT, REPORT
 from search.storage.open import open_record
 from search.storage.stored import to_stderr
 from search.storage.study_record import Record
+from search.trial.tasks import Tasks
 from search.trial.worker import Bench
 
+OF_REPORT = ("pools", "clusters", "facts", "grown")  # of what all trials share
 PARTS = {  # of what all trials share -> the word for it
     "tasks": "tasks",
     "score": "shares of tasks in groups",
@@ -120,6 +125,23 @@ def about_of(
     }
 
 
+def carried(spec: StudySpec, record: Record) -> dict[str, Any] | None:
+    """Return what is stored of a study's beginning, with what its file adds by now.
+
+    That are baselines, and a larger report pool: ``grown`` has how many report items were asked for
+    before.
+    """
+    about = record.about
+    if about is None:
+        return None
+    known = about["baselines"]
+    added = {name: recipe.plain() for name, recipe in spec.recipes.items() if name not in known}
+    was = Items(**(about["study"].get("items") or {})).report
+    more = [was] if was != spec.items.report else []
+    grown = [*about.get("grown", []), *more]
+    return {**about, "baselines": {**known, **added}, **({"grown": grown} if grown else {})}
+
+
 def begin_or_check(
     spec: StudySpec, record: Record, bench: Bench, *, accept: bool = False
 ) -> list[str]:
@@ -147,14 +169,66 @@ def begin_or_check(
         notices = _moves(spec, record, about)
     here = entered(record, facts["environment"], accept=accept, workers=bench.count)
     if about is not None and (notices or about["format"] != FORMAT):
-        record.begin({**about, "folder": folder, "study": dict(spec.data)})
+        _go_on(spec, record, bench, now, facts["tensors"])
     record.keep_run(here.run)
     bench.expect(here.engine)
     return [*notices, *_older(about or now), *here.notices]
 
 
+def _go_on(
+    spec: StudySpec, record: Record, bench: Bench, now: Mapping[str, Any], sums: Mapping[str, Any]
+) -> None:
+    """Store the study's file as it is now, and what it has added, in one commit."""
+    about = record.about
+    assert about is not None
+    said = {"folder": record.path_to(spec.folder), "study": dict(spec.data)}
+    parents = {**now["parents"], **about["parents"]}
+    more = {"parents": parents, "baselines": {**now["baselines"], **about["baselines"]}}
+    if "behaviour" in about:
+        more["behaviour"] = {**now["behaviour"], **about["behaviour"]}
+    grows = _grows(about, now)
+    if grows:
+        check_fresh(spec, bench)
+        more |= {key: now[key] for key in OF_REPORT if key in now}
+    new = {name: sums[name] for name in parents if name not in about["parents"]}
+    record.begin(
+        {**about, **said, **more},
+        bench.tasks.item_ids() if grows else None,
+        {**record.tensor_sums, **new} if new and record.tensor_sums else None,
+    )
+
+
+def _grows(about: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    return len(now.get("grown", ())) > len(about.get("grown", ()))
+
+
+def _before_growth(
+    about: Mapping[str, Any], now: Mapping[str, Any], tasks: Tasks
+) -> Mapping[str, Any]:
+    """Return what ``about_of`` would, of the first report items: those that the study had."""
+    if not _grows(about, now):
+        return now
+    had = {task: found["items"] for task, found in about["pools"][REPORT].items()}
+    ids = tasks.item_ids()[REPORT]
+    first = {task: described(found[: had.get(task, 0)]) for task, found in ids.items()}
+    found = {**now, "pools": {**now["pools"], REPORT: first}}
+    if "clusters" in now:
+        numbers = now["clusters"][REPORT].items()
+        cut = {task: some[: had.get(task, 0)] for task, some in numbers}
+        found["clusters"] = {**now["clusters"], REPORT: cut}
+    return found
+
+
 def _check_same(about: Mapping[str, Any], now: Mapping[str, Any], bench: Bench, name: str) -> None:
-    """Refuse other parents, other files that decide how candidates behave, other tasks."""
+    """Refuse other parents, other files that decide how candidates behave, other tasks.
+
+    Parents and baselines that are new are nobody's.
+    """
+    now = _before_growth(about, now, bench.tasks)
+    added = {f"{x}/config.json" for x in now["parents"] if x not in about["parents"]}
+    known = {name: now["baselines"].get(name) for name in about["baselines"]}
+    behaviour = {k: x for k, x in now["behaviour"].items() if k not in added}
+    now = {**now, "baselines": known, "behaviour": behaviour}
     others = bench.builder.changed_parents(about)
     if others:
         raise ChangedStudyError(
@@ -188,7 +262,7 @@ def _unlike(was: Any, now: Any) -> list[str]:
 def _moves(spec: StudySpec, record: Record, about: Mapping[str, Any]) -> list[str]:
     """Return what of a study file changed, and where it lies, a sentence for each."""
     folder = record.path_to(spec.folder)
-    notices = [f"{found}: {MAY_CHANGE[found.path]}" for found in _changes(spec, about)]
+    notices = [f"{found}: {found.why}" for found in _changes(spec, about)]
     if about["folder"] != folder:
         notices.append(
             f"folder was {about['folder']!r}, is {folder!r}: where the study file is, seen from "

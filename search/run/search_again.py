@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,7 +17,7 @@ from search.spec.study_file import StudySpec
 from search.storage.open import open_record
 from search.storage.study_record import Record
 from search.trial.budget import Change, searched
-from search.trial.environment import differences, made_in
+from search.trial.environment import asked_in, differences, made_in
 from search.trial.progress import Progress
 from search.trial.router_file import without_file
 from search.trial.tasks import SEARCH
@@ -34,11 +34,13 @@ class _Part(NamedTuple):
         trials: How many there are at its end.
         searched: After so many searched ones it ends with their mean; None: without.
         workers: Candidates in flight.
+        asked: ``threads`` and ``batch_size`` of its run, as far as they are known.
     """
 
     trials: int
     searched: int | None
     workers: int
+    asked: Mapping[str, int]
 
 
 def search_again(
@@ -46,7 +48,8 @@ def search_again(
 ) -> dict[str, Any]:
     """Search as the study did, up to the first trial that is another one.
 
-    With as many trials, as many in flight, and means of generations where the study has them.
+    With as many trials, as many in flight, with the batch sizes and threads of its runs, means of
+    generations where the study has them, and baselines that came later where they came.
     Measured times are not compared, and nothing is written but to a temporary storage.
 
     Args:
@@ -70,22 +73,32 @@ def search_again(
         )
     with tempfile.TemporaryDirectory(prefix="mergetune-") as folder:
         again = _Again(spec, record, worker, Path(folder))
-        for part in _parts(record):
+        for part in _parts(record, spec.baselines):
             again.search(part, progress)
         return again.found()
 
 
-def _parts(record: Record) -> Iterator[_Part]:
-    """Yield the parts of a study's search: up to each mean, and to each other number in flight."""
-    starts = {run["trials"]: run["workers"] for run in record.runs}  # of several the last
-    workers = starts.get(0, 1)
+def _parts(record: Record, own: Collection[str]) -> Iterator[_Part]:
+    """Yield the parts of a study's search.
+
+    They end at each mean, where a run did otherwise what runs may, and before each of the user's
+    ``own`` baselines that came when the search had begun.
+    """
+    starts = {run["trials"]: _how(run) for run in record.runs}  # of several the last
+    how = starts.get(0, (1, {}))
+    drawn = False
     for trial in record.trials:
-        if trial.number and starts.get(trial.number, workers) != workers:
-            yield _Part(trial.number, None, workers)
-            workers = starts[trial.number]
+        now = starts.get(trial.number, how)
+        if trial.number and (now != how or (drawn and trial.baseline in own)):
+            yield _Part(trial.number, None, *how)
+        how, drawn = now, drawn or trial.was_searched()
         if trial.is_mean():
-            yield _Part(trial.number + 1, int(str(trial.baseline).removeprefix(MEAN)), workers)
-    yield _Part(len(record.trials), None, workers)
+            yield _Part(trial.number + 1, int(str(trial.baseline).removeprefix(MEAN)), *how)
+    yield _Part(len(record.trials), None, *how)
+
+
+def _how(run: Mapping[str, Any]) -> tuple[int, Mapping[str, int]]:
+    return run["workers"], asked_in(run["environment"])
 
 
 class _Again:
@@ -101,25 +114,37 @@ class _Again:
         if record.prior is not None:
             self._here.keep_prior(record.prior)
         place = self._here.path_to(spec.folder)
-        self._here.begin({**about_of(spec, worker), "folder": place}, worker.tasks.item_ids())
+        first = self._until(next((t.number for t in record.trials if t.was_searched()), None))
+        self._here.begin({**about_of(first, worker), "folder": place}, worker.tasks.item_ids())
         worker.builder.results = folder  # for routers that are trained
         self._same, self._first = 0, ""
+
+    def _until(self, end: int | None) -> StudySpec:
+        """Return the study with those baselines that it had when it had so many trials."""
+        known = {trial.baseline for trial in self._record.trials[:end]}
+        kept = {name: x for name, x in self._spec.baselines.items() if name in known}
+        return self._spec.model_copy(update={"baselines": kept})
 
     def search(self, part: _Part, progress: Progress) -> None:
         """Do a part of it."""
         trials = self._here.trials
         most = max(self._spec.search.trials, searched(self._record.trials))
         more = (most if part.searched is None else part.searched) - searched(trials)
-        if more < 1 or len(trials) >= part.trials or self._first:
+        comes = self._record.trials[len(trials) : part.trials]
+        own = any(trial.baseline in self._spec.baselines for trial in comes)
+        if not (more > 0 or own) or not comes or self._first:
             return
         self._worker.count = part.workers  # one after the other, with as many in flight
+        self._worker.use(part.asked)
+        change = Change(more=more) if more > 0 else Change(trials=max(1, searched(trials)))
         begun = itertools.count(len(trials) + 1)
 
         def ends() -> bool:  # is asked before each trial is begun
             self._compare()
             return next(begun) > part.trials or bool(self._first)
 
-        search(self._spec, self._here, self._worker, progress, ends, Change(more=more), force=True)
+        spec = self._until(part.trials)
+        search(spec, self._here, self._worker, progress, ends, change, force=True)
         self._compare()
 
     def found(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from search.report.summarize import summarize
 from search.report.summary import Report
 from search.run.anew import start_anew, start_over
 from search.run.loop import search
-from search.run.resume import open_for
+from search.run.resume import carried, open_for
 from search.run.shown import few
 from search.run.unforeseen import traceback_kept
 from search.run.unlike_parents import unlike_parents
@@ -112,7 +112,10 @@ def _run(
     progress.phase("opening")
     record = open_for(spec, progress.notice, stop)
     results.check_owner(spec.results, record.name)
-    with record.writing(), hired(staff, spec, lambda: record.about, progress.notice) as bench:
+    with (
+        record.writing(),
+        hired(staff, spec, lambda: carried(spec, record), progress.notice) as bench,
+    ):
         looks.note_others(record, spec, bench.tasks, others, progress)
         return _search_and_report(spec, record, bench, progress, stop, change, accept, force)
 

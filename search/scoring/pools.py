@@ -214,7 +214,7 @@ def _placed(
         return [*sizes[name]] if there is room[-1] else []
 
     homes: dict[str, dict[str, str]] = {task: {} for task in clusters}
-    order = sorted(sizes, key=lambda name: _rank(seed, name))
+    order = sorted(sizes, key=lambda name: rank(seed, name))
     later = (roomy_in_all, to_the_rest) if rest else (roomy, roomy_in_all)
     for fitting in (roomy_in_each, *later):
         order = [name for name in order if not _fill(name, sizes[name], room, fitting, homes)]
@@ -243,8 +243,9 @@ def _ordered(
     ids: Sequence[str], clusters: Sequence[str], homes: Mapping[str, str], pool: str, seed: int
 ) -> tuple[int, ...]:
     here = [i for i, cluster in enumerate(clusters) if homes.get(cluster) == pool]
-    return tuple(sorted(here, key=lambda i: (_rank(seed, clusters[i]), _rank(seed, ids[i]))))
+    return tuple(sorted(here, key=lambda i: (rank(seed, clusters[i]), rank(seed, ids[i]))))
 
 
-def _rank(seed: int, name: str) -> bytes:
+def rank(seed: int, name: str) -> bytes:
+    """Return what orders clusters, and items, at random: by the seed and their names alone."""
     return blake2b(f"{seed}\x1f{name}".encode(), digest_size=16).digest()

@@ -16,6 +16,10 @@ SECTIONS: dict[str, type[Items | Search | Engine]] = {
 }
 LENGTH = "how long the search is; settled trials stay"
 BY_MACHINE = "where it runs; what that comes to is compared with earlier runs"
+ROUNDS = (
+    "sums are rounded otherwise, so a few items may score otherwise; `mergetune reproduce` scores "
+    "each trial as its run did"
+)
 MAY_CHANGE = {  # in a study that has begun; path -> what it says, and what becomes of a change
     "name": "how the study is called",
     "storage": "where its database is",
@@ -30,14 +34,18 @@ MAY_CHANGE = {  # in a study that has begun; path -> what it says, and what beco
     "engine.device": BY_MACHINE,
     "engine.parents": BY_MACHINE,
     "engine.gpu_memory_utilization": BY_MACHINE,
+    "engine.batch_size": ROUNDS,
+    "engine.threads": ROUNDS,
 }
 STAYS = {  # of the engine, and why
     "engine.name": "other programs, other sums",
-    "engine.batch_size": "an item's neighbours in a batch decide its score's last bits",
-    "engine.threads": "they share out sums, so they decide last bits; the study's own number stays",
     "engine.tensor_parallel_size": "devices share out sums, so they decide last bits",
     "engine.max_model_len": "what is longer is cut, or cannot be scored",
 }
+BASELINE = "baselines."  # before the name of one
+ADDED = "it is measured now; settled trials stay"
+REPORT = "items.report"
+GROWN = "the items that it had stay, and items that chose nothing come to them"
 WIDTH = 60  # characters of a value that are told
 
 
@@ -56,7 +64,16 @@ class Difference:
     @property
     def may(self) -> bool:
         """Whether a study that has begun may go on with it."""
-        return self.path in MAY_CHANGE
+        return bool(self.why)
+
+    @property
+    def why(self) -> str:
+        """What becomes of a change that may be; of another one nothing."""
+        if self.path.startswith(BASELINE) and self.was is None:
+            return ADDED
+        if self.path == REPORT and _is_more(self.was, self.now):
+            return GROWN
+        return MAY_CHANGE.get(self.path, "")
 
     def __str__(self) -> str:
         return f"{self.path} was {_said(self.was)}, is {_said(self.now)}"
@@ -106,6 +123,11 @@ def unlike(old: Any, new: Any, path: str = "") -> list[Difference]:
         same = old == new and isinstance(old, bool) == isinstance(new, bool)
         return [] if same else [Difference(path, old, new)]
     return [found for where, a, b in pairs for found in unlike(a, b, where)]
+
+
+def _is_more(was: Any, now: Any) -> bool:
+    """Return whether a number of items is larger; "rest" is as many as there are."""
+    return type(was) is int and (now == "rest" or (type(now) is int and now > was))
 
 
 def _said(value: Any) -> str:

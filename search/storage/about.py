@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from merge_core.errors import Problems, join
 from merge_core.validation import StrictModel, read
@@ -43,6 +43,7 @@ class _About(StrictModel):
     baselines: dict[str, Any]
     threads: int
     folder: str
+    grown: list[int] = Field([])
 
 
 class _Ids(StrictModel):
@@ -88,12 +89,21 @@ def read_ids(stored: Any, about: Mapping[str, Any], problems: Problems) -> Ids:
         stored: The attribute that has them.
         about: What all trials share, with their digests.
         problems: To add to, also where they are not those that the study began with.
+
+    Returns:
+        Pool -> task -> ids. Report items that were stored, and are not counted yet since the run
+        that brought them was killed, are left out.
     """
     try:
         ids = unpacked_ids(stored)
     except ValueError as error:
         problems.append((ITEMS, str(error)))
         return {}
+    counted = about["pools"].get(REPORT, {})
+    ids[REPORT] = {
+        task: found[: counted[task]["items"]] if task in counted else found
+        for task, found in ids.get(REPORT, {}).items()
+    }
     problems += [
         (join(join(ITEMS, pool), task), "the ids are not those of the digest")
         for pool, tasks in about["pools"].items()

@@ -35,6 +35,7 @@ from search.storage.said import Said, Samples
 from search.storage.stored import Guard, Stored
 from search.storage.tensor_sums import TENSORS, Sums, packed_sums, unpacked_sums
 from search.storage.trial_codec import attribute, frozen, thawed
+from search.trial.environment import asked_otherwise
 from search.trial.trial import Measurement, Trial
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ class Record:
         """The winners, this study's and others', that were measured on its report items.
 
         Raises:
-            StorageError: What is stored of them is damaged.
+            StorageError: They are damaged.
         """
         stored = self._attributes.values.get("looks", [])
         return tuple(self._whole(Looks, {"looks": stored}, "looks").looks)
@@ -276,9 +277,9 @@ class Record:
     def add_measured(self, pool: str, number: int, found: Measurement) -> None:
         """Store what was measured of a trial on the select or report pool, in one commit.
 
-        That it was dropped is stored when the study is finished: a run that finds no winner leaves
-        it to be tried again.
+        That it was dropped is stored when the study is finished: else it is tried again.
         """
+        found = replace(found, asked=asked_otherwise(self._about, self.runs, number))
         if found.error is None:
             self._store_measured(pool, number, found)
         trial = self.trials[number]
@@ -301,10 +302,9 @@ class Record:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Store the summary, and before it who was dropped."""
-        for trial in self.trials:
-            for pool, found in trial.measured.items():
-                if found.error is not None:
-                    self._store_measured(pool, trial.number, found)
+        later = [(t.number, pool, x) for t in self.trials for pool, x in t.measured.items()]
+        for number, pool, found in (one for one in later if one[2].error is not None):
+            self._store_measured(pool, number, found)
         if self.summary != summary:
             self._attributes.set("summary", dict(summary))
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from merge_core.errors import Problems, StorageError
 from merge_core.recipe import read as recipe_reader
@@ -44,6 +44,7 @@ class _Measured(StrictModel):
     scores: Annotated[dict[str, list[float]], read_by(read_scores)]
     seconds: dict[str, Number]
     error: str | None = None
+    asked: dict[str, int] = Field({})
 
 
 class _Gradient(StrictModel):
@@ -196,9 +197,11 @@ def _whole(attributes: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
 
 def attribute(found: Measurement) -> dict[str, Any]:
     """Return a measurement as an attribute holds it."""
-    error = {} if found.error is None else {"error": found.error}
-    return {"scores": packed_scores(found.scores), "seconds": dict(found.seconds), **error}
+    more: dict[str, Any] = {} if found.error is None else {"error": found.error}
+    if found.asked:
+        more["asked"] = dict(found.asked)
+    return {"scores": packed_scores(found.scores), "seconds": dict(found.seconds), **more}
 
 
 def _measurement(found: _Measured) -> Measurement:
-    return Measurement(found.scores, found.seconds, found.error)
+    return Measurement(found.scores, found.seconds, found.error, found.asked)

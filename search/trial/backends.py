@@ -85,6 +85,11 @@ class InPlace:
                 self._ready.popitem(last=False)
         return digest
 
+    def use(self, engine: Engine) -> None:
+        """Score from the next build on as a section of a study file says."""
+        self._engine, self.live = engine, None
+        self._ready.clear()
+
     def slopes(self) -> AbstractContextManager[Mapping[str, Gradients]]:
         """Collect losses' gradients by the values of the candidate; see ``Candidate.slopes``."""
         return self.source.slopes()
@@ -121,6 +126,11 @@ class Resident:
         digest = self.source.send(plan, self._vllm.take)
         self.live = self._ready
         return digest
+
+    def use(self, engine: Engine) -> None:
+        """As ``InPlace.use``; vLLM is started anew."""
+        self._engine = engine
+        self._stop()
 
     def slopes(self) -> AbstractContextManager[Mapping[str, Gradients]]:
         """Refuse: vLLM keeps weights in forms of its own, and no gradients.

@@ -76,7 +76,8 @@ class Builder:
         self._spec, self._about = spec, about
         self._places: Mapping[str, str] = places or {}
         self.results = spec.results  # where routers go that are trained
-        self._threads = _set_threads(about["threads"] if about else spec.engine.threads or threads)
+        begun = about["threads"] if about else threads
+        self._threads = _set_threads(spec.engine.threads or begun)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -163,6 +164,24 @@ class Builder:
             MergeError: It cannot be built, or is not finite.
         """
         return self._host.build(self.plan(recipe))
+
+    def use(self, asked: Mapping[str, int]) -> bool:
+        """Score from now on with other ``threads`` or another ``batch_size``.
+
+        Args:
+            asked: What of both is known.
+
+        Returns:
+            Whether something is new, so that a candidate must be built again.
+        """
+        engine = self._spec.engine
+        wanted = {"threads": self._threads, "batch_size": engine.batch_size, **asked}
+        if wanted == {"threads": self._threads, "batch_size": engine.batch_size}:
+            return False
+        self._threads = _set_threads(wanted["threads"])
+        self._spec = self._spec.model_copy(update={"engine": engine.model_copy(update=wanted)})
+        self._host.use(self._spec.engine)
+        return True
 
     def with_routers(self, recipe: Recipe, fit: Fit) -> tuple[Recipe, Fitted]:
         """Return a mixture with routers that are trained, and what that was.

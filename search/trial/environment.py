@@ -24,6 +24,7 @@ TOLD = {  # key -> why another value stops no run; every other key does
     "mergetune": "its changelog says where it scores or draws otherwise",
     "cpu": "its kernels go by `processor`, which is compared",
 }
+ASKED = ("threads", "batch_size")  # what the study file asks for, and tells of itself
 _INFO = Path("/proc/cpuinfo")
 _BLAS = {  # torch's words -> a name for the version behind them
     "mkl": r"Math Kernel Library Version (\S+)",
@@ -42,8 +43,8 @@ class Differing:
 
     @property
     def stops(self) -> bool:
-        """Whether it may change a score or a draw."""
-        return self.key not in TOLD
+        """Whether it may change a score or a draw, and no word of the user's stands for it."""
+        return self.key not in TOLD and self.key not in ASKED
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -71,6 +72,7 @@ def environment_of(
         **versions,
         "python": "{}.{}".format(*sys.version_info),
         "threads": threads,
+        "batch_size": engine.batch_size,
         "merges_on": _merges_on(placement),
         "cpu": _cpu(),
     }
@@ -105,6 +107,28 @@ def made_in(
     return environment
 
 
+def asked_in(environment: Environment) -> dict[str, int]:
+    """Return what the study file asked for in an environment, as far as it is known."""
+    found = _flat(environment)
+    return {key: found[key] for key in ASKED if isinstance(found.get(key), int)}
+
+
+def asked_otherwise(
+    about: Mapping[str, Any] | None, runs: Sequence[Mapping[str, Any]], number: int
+) -> dict[str, int]:
+    """Return what the last run's file asked for, if that is not what settled a trial.
+
+    Args:
+        about: As in ``made_in``; None: the study has not begun.
+        runs: As there.
+        number: As there.
+    """
+    if about is None or not runs:
+        return {}
+    now = asked_in(runs[-1]["environment"])
+    return {} if now == asked_in(made_in(about, runs, number)) else now
+
+
 def differences(was: Environment, now: Environment) -> list[Differing]:
     """Return what differs of all that is known of both environments."""
     one, other = _flat(was), _flat(now)
@@ -117,7 +141,7 @@ def differences(was: Environment, now: Environment) -> list[Differing]:
 
 def _flat(environment: Environment) -> dict[str, Any]:
     own = {key: value for key, value in environment.items() if key != ENGINE}
-    return {**own, **environment.get(ENGINE, {})}
+    return {**environment.get(ENGINE, {}), **own}
 
 
 def _merges_on(placement: str) -> str:

@@ -14,6 +14,7 @@ from evaluators.protocol import Evaluator, LiveModel, answer_items, score_items
 from merge_core.errors import EvaluationError, ItemError, NoAnswersError
 from search.scoring import intervals, told
 from search.scoring.aggregate import Aggregate
+from search.scoring.growth import split_again
 from search.scoring.objectives import Opened, open_evaluators, sharing
 from search.scoring.pools import NAMES, described
 from search.spec.study_file import StudySpec
@@ -30,18 +31,20 @@ class Tasks:
     Args:
         spec: The study.
         opened: Its evaluators.
+        grown: How many report items it had asked for before it asked for more, in their order.
 
     Raises:
         MergeError: The pools cannot be filled.
     """
 
-    def __init__(self, spec: StudySpec, opened: Opened) -> None:
+    def __init__(self, spec: StudySpec, opened: Opened, grown: Sequence[int] = ()) -> None:
         self.evaluators: Mapping[str, Evaluator] = opened.evaluators
         self.steering: Mapping[str, Evaluator] = opened.steering
         self.aggregate = Aggregate(spec.aggregate, opened.entries)
         self.asked = {name: getattr(spec.items, name) for name in NAMES}
         shared = sharing(self.evaluators)
-        self.pools = shared.split(self.asked, spec.search.seed)
+        self.grown = tuple(grown)
+        self.pools = split_again(shared, self.asked, self.grown, spec.search.seed)
         self._named: Mapping[str, Sequence[str]] = shared.clusters or {}
         self._numbers = {
             name: {task: _numbers(ids) for task, ids in self.clusters(name).items()}
@@ -237,6 +240,7 @@ class Tasks:
                 for task, e in self.evaluators.items()
             },
             **self._about_clusters(),
+            **({"grown": [*self.grown]} if self.grown else {}),
         }
 
     def _about_clusters(self) -> dict[str, Any]:
@@ -269,17 +273,18 @@ def _numbers(names: Sequence[str]) -> intervals.IntVector:
     return np.array([numbers[name] for name in names], dtype=np.int64)
 
 
-def open_tasks(spec: StudySpec, tokenizer: Any) -> Tasks:
+def open_tasks(spec: StudySpec, tokenizer: Any, grown: Sequence[int] = ()) -> Tasks:
     """Open the tasks of a study.
 
     Args:
         spec: The study.
         tokenizer: Of all candidates.
+        grown: See ``Tasks``.
 
     Raises:
         MergeError: A task cannot be opened, or the pools cannot be filled.
     """
-    return Tasks(spec, open_evaluators(spec, tokenizer))
+    return Tasks(spec, open_evaluators(spec, tokenizer), grown)
 
 
 def complete_scores(evaluator: Evaluator, live: LiveModel, which: Sequence[int]) -> list[float]:

@@ -23,11 +23,14 @@ class Measurement:
         seconds: ``build``, ``model`` (scoring) and, on the search pool, ``other`` and what else a
             trial did.
         error: Traceback of a candidate that was dropped on this pool.
+        asked: ``threads`` and ``batch_size`` of the run that measured it, where these are others
+            than those of the run that settled the trial.
     """
 
     scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+    asked: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def items(self) -> int:

@@ -29,7 +29,7 @@ from search.trial.trial import Fitted
 
 T = TypeVar("T")
 # in an engine's fingerprint, and compared or told by other records; each model has its own window
-ELSEWHERE = (*LIBRARIES, "vllm", "tokenizer", "generation", "max_length")
+ELSEWHERE = (*LIBRARIES, "vllm", "tokenizer", "generation", "max_length", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -189,12 +189,18 @@ class Worker:
         if builds:
             check_device(self.spec.engine)
         self.builder = Builder(self.spec, about, threads, places=places)
-        self.tasks = open_tasks(self.spec, self.builder.tokenizer)
+        grown = (about or {}).get("grown", ())
+        self.tasks = open_tasks(self.spec, self.builder.tokenizer, grown)
         self.track = racing.track_of(self.spec, self.tasks, about)
         self._live: tuple[Recipe, str] | None = None
         self._trained: tuple[Recipe, Recipe, Fitted] | None = None  # asked for, made, and how
         self._began_with: Mapping[str, Any] = (about or {}).get("engine", {})
         self.seen: Mapping[str, Any] = {}
+
+    def use(self, asked: Mapping[str, int]) -> None:
+        """Score from now on as a run did, see ``Builder.use``."""
+        if self.builder.use(asked):
+            self._live = None
 
     def submit(self, job: Job) -> Future[Result]:
         """Do a job at once; see ``Bench``."""

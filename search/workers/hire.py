@@ -76,7 +76,7 @@ def hired(
         yield Worker(spec.data, spec.folder, begun)
         return
     home = Worker(spec.data, spec.folder, begun, builds=False)
-    known = begun["threads"] if begun else spec.engine.threads
+    known = spec.engine.threads or (begun["threads"] if begun else None)
     if staff.ray is None:
         workers: Workers = _processes(staff.workers or 1, spec, about, known)
     else:

@@ -161,6 +161,7 @@ class Toy(Worker):
         parents: Where they stand now.
         tasks: The tasks, if not those of the study file.
         steering: What scores the search pool instead of some of them, by their places.
+        about: What was stored when the study began.
     """
 
     def __init__(
@@ -170,6 +171,7 @@ class Toy(Worker):
         parents: dict[str, Point] | None = None,
         tasks: Sequence[Task] | None = None,
         steering: Mapping[int, Task] | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         self.spec, self._live = spec, None
         self.seen, self._began_with = {}, {}
@@ -177,7 +179,7 @@ class Toy(Worker):
         self.builder = ToyBuilder(self)
         names = [score.options.task for score in spec.scores]
         opened = named(spec, tasks or [Task(name) for name in names], steering)
-        self.tasks = ToyTasks(self, opened)
+        self.tasks = ToyTasks(self, opened, (about or {}).get("grown", ()))
         self.track = racing.track_of(spec, self.tasks, None)
         self.built: list[Recipe] = []
         self.scored: list[tuple[str, str]] = []  # (pool, weights digest)
@@ -211,10 +213,10 @@ class ToyBuilder(Builder):
     tensor_digests: Any = {}  # noqa: RUF012
 
     def __init__(self, toy: Toy) -> None:
-        self._toy, self._threads, self.parents = toy, 1, toy.parents
+        self._toy, self._threads, self.parents = toy, toy.spec.engine.threads or 1, toy.parents
         self._spec = toy.spec
         self.space = Space(toy.spec.template, TENSORS)
-        self._host: Any = SimpleNamespace(versions={})
+        self._host: Any = SimpleNamespace(versions={}, use=lambda _: None)
 
     def plan(self, recipe: Recipe) -> Any:
         """There is nothing to plan of points."""
@@ -229,8 +231,8 @@ class ToyBuilder(Builder):
 class ToyTasks(Tasks):
     """Scores as its toy says."""
 
-    def __init__(self, toy: Toy, opened: Opened) -> None:
-        super().__init__(toy.spec, opened)
+    def __init__(self, toy: Toy, opened: Opened, grown: Sequence[int]) -> None:
+        super().__init__(toy.spec, opened, grown)
         self._toy = toy
 
     def score(self, live: Any, pool: str, blocks: Any = None) -> dict[str, list[float]]:

@@ -250,9 +250,7 @@ def test_what_of_the_environment_differs_from_the_run_that_made_the_trial_is_tol
     ]
 
 
-@pytest.mark.parametrize(
-    ("key", "was", "now"), [("dtype", "float32", "bfloat16"), ("batch_size", 16, 8)]
-)
+@pytest.mark.parametrize(("key", "was", "now"), [("dtype", "float32", "bfloat16")])
 def test_another_live_engine_is_told_beside_scores_that_differ(
     study: Study, monkeypatch: pytest.MonkeyPatch, key: str, was: Any, now: Any
 ) -> None:

@@ -37,7 +37,7 @@ def run(
     """Run a whole study, but for its model folder; return its report, None if it was stopped."""
     (spec.folder / "study.yaml").write_text(json.dumps(dict(spec.data)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hire, "Worker", lambda *_: toy.Toy(spec))
+        patch.setattr(hire, "Worker", lambda *given: toy.Toy(spec, about=given[2]))
         patch.setattr(results, "write", lambda *_: None)
         heard = listener or toy.Listener()
         return whole.run(spec.folder, heard, stop, Change.of(**change), fresh=fresh)
@@ -226,8 +226,8 @@ def test_each_change_that_may_be_is_told_once(study: Study) -> None:
 def test_a_refused_change_leaves_what_is_stored(study: Study) -> None:
     run(study(trials=1))
     before = record_of(study()).about
-    with pytest.raises(MergeError, match=r"engine\.batch_size was 64, is 8"):
-        run(study(toy.STUDY + "engine: {batch_size: 8}\n", trials=9))
+    with pytest.raises(MergeError, match=r"engine\.max_model_len was not set, is 8"):
+        run(study(toy.STUDY + "engine: {name: vllm, max_model_len: 8}\n", trials=9))
     assert record_of(study()).about == before
 
 

@@ -114,7 +114,6 @@ def test_another_version_of_mergetune_or_host_is_told_and_stops_nothing(
     [
         ("python", "3.1"),
         ("device", "NVIDIA H200"),
-        ("threads", 64),
         ("processor", ["aarch64", "DEFAULT"]),
         ("blas", "openblas 1"),
         ("merges_on", "device"),

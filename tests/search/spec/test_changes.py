@@ -31,7 +31,18 @@ def changed_paths(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         (("recipe", "models"), [], ["recipe.models"]),
         (("score", 1, "weight"), 0.25, ["score[1].weight"]),
         (("score", 0), None, ["score[0].evaluator", "score[0].task"]),
-        (("engine",), {"batch_size": 1}, ["engine.batch_size"]),
+        (("engine",), {"batch_size": 1, "threads": 2}, []),
+        (
+            ("engine",),
+            {"name": "vllm", "max_model_len": 9},
+            ["engine.name", "engine.max_model_len"],
+        ),
+        (("items", "report"), 99, []),
+        (("items", "report"), "rest", []),
+        (("items", "report"), 1, ["items.report"]),
+        (("items", "report"), True, ["items.report"]),
+        (("items", "select"), 99, ["items.select"]),
+        (("baselines",), {"mine": "mine.yaml", "a.b": "c.yaml"}, []),
         (("engine",), {"kernels": "blocked", "cache": "elsewhere"}, []),
         (("engine",), {"parents": "pinned", "device": "cuda:1"}, []),
         (("engine",), {"name": "vllm"}, ["engine.name"]),
@@ -56,7 +67,6 @@ def test_all_differences_are_named() -> None:
     assert changed_paths(data_of(), new) == [
         "items.search",
         "items.select",
-        "items.report",
         "search.sampler",
         "search.race.margin",
         "search.race.error",
@@ -118,4 +128,17 @@ def test_threads_that_a_file_leaves_to_the_study_are_the_studys_own() -> None:
     said, silent = data_of(engine={"threads": 2}), data_of()
     assert changes(silent, said, threads=2) == changes(said, silent, threads=2) == []
     (found,) = changes(silent, said, threads=1)
-    assert (str(found), found.may) == ("engine.threads was 1, is 2", False)
+    assert (str(found), found.may) == ("engine.threads was 1, is 2", True)
+    assert "a few items may score otherwise" in found.why
+
+
+def test_a_baseline_may_come_but_not_go_or_change() -> None:
+    one, other = (data_of(baselines={"mine": file}) for file in ("a.yaml", "b.yaml"))
+    assert changed_paths(data_of(), one) == []
+    assert changed_paths(one, other) == changed_paths(one, data_of()) == ["baselines.mine"]
+
+
+def test_a_report_pool_may_grow_but_not_shrink() -> None:
+    for was, now, paths in (("rest", 9, ["items.report"]), (9, "rest", []), (9, 9, [])):
+        old, new = (data_of(items={"report": n}) for n in (was, now))
+        assert changed_paths(old, new) == paths
