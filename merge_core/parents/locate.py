@@ -140,6 +140,34 @@ def locate_here(reference: str, roots: Sequence[Path]) -> Path | None:
     return None if found is None else _opened(reference, found).folder
 
 
+def locate_cached(reference: str, roots: Sequence[Path]) -> Path | None:
+    """Return the folder of a reference's model as ``locate_here``, or in the hub's cache.
+
+    There it may lack some files; nothing is fetched.
+
+    Raises:
+        CheckpointError: See ``locate_here``.
+    """
+    here = locate_here(reference, roots)
+    if here is not None:
+        return here
+    import huggingface_hub as hub
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    parsed = parse(reference)
+    try:
+        found = hub.snapshot_download(
+            parsed.path,
+            revision=parsed.revision,
+            allow_patterns=[*OWN, *KEPT],
+            ignore_patterns=[*UNWANTED],
+            local_files_only=True,
+        )
+    except (HFValidationError, LocalEntryNotFoundError):
+        return None
+    return Path(found)
+
+
 def not_local(reference: str, roots: Sequence[Path]) -> list[str]:
     """Return the parts of a reference, model and adapter, that are no folders but may be hub ids.
 

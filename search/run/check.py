@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from merge_core.errors import MergeError, Notices, Problems
-from merge_core.parents.locate import locate_here, not_local
+from merge_core.parents.locate import locate_cached, locate_here, not_local
 from merge_core.parents.weight_files import shapes_of, tensor_infos
 from merge_core.plan import stack_fit
 from merge_core.recipe.read import Reading, reading_of
@@ -86,24 +86,27 @@ def check(path: Path, *, strict: bool = False, tasks: bool = False) -> Checked:
 
 def _opened(spec: StudySpec, document: Document) -> Checked:
     """Open tokenizers and tasks; return what is known of these, and warnings."""
-    main = locate_here(spec.template.base_or_first(), spec.roots)
+    main = locate_cached(spec.template.base_or_first(), spec.roots)
     if main is None:
         here = machine(spec)
         document.fail(here.problems)
-        absent = "tasks are not opened: the tokenizer's files are not here"
+        absent = (
+            "tasks are not opened: the tokenizer is not on this disk; `run` fetches it, and opens "
+            "them before it fetches weights"
+        )
         return Checked(here.facts, [absent, *here.warnings])
     try:
         tokenizer = open_tokenizer(main)
     except MergeError as error:
         document.fail([("recipe", str(error))])
         raise
-    opened = opened_tasks(spec, tokenizer)
+    opened = opened_tasks(spec, tokenizer, fetch=False)
     found = [machine(spec)]
     if opened.tasks is not None:
         found.append(window(spec, opened.tasks, tokenizer, main))
     document.fail([*opened.problems, *(problem for one in found for problem in one.problems)])
     seen = {key: fact for one in found for key, fact in one.facts.items()}
-    there = {name: locate_here(name, spec.roots) for name in spec.template.references()}
+    there = {name: locate_cached(name, spec.roots) for name in spec.template.references()}
     folders = {name: folder for name, folder in there.items() if folder is not None}
     unlike = unlike_parents(folders, spec.template.base_or_first(), tokenizer)
     warnings = [*opened.warnings, *unlike, *(line for one in found for line in one.warnings)]

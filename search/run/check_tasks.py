@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
+from evaluators.harness.cache_only import cache_only, is_absent
+from evaluators.protocol import Evaluator, Suite
 from merge_core.errors import MergeError, Problems
 from search.run.first_items import FirstItem, first_items
 from search.run.shown import few, shown
@@ -13,6 +16,8 @@ from search.scoring.told import clustered, fewer
 from search.spec.study_file import StudySpec
 from search.trial.slopes import ALONE, FIRST, left_out, refused, untrainable, without_targets
 from search.trial.tasks import Tasks
+
+ABSENT = "what it asks is not in the hub's cache; `run` fetches it, before any model"
 
 
 class OpenedTasks(NamedTuple):
@@ -29,26 +34,52 @@ class OpenedTasks(NamedTuple):
     tasks: Tasks | None = None
 
 
-def opened_tasks(spec: StudySpec, tokenizer: Any) -> OpenedTasks:
+def opened_tasks(spec: StudySpec, tokenizer: Any, *, fetch: bool = True) -> OpenedTasks:
     """Open what a study scores with, as a run does; consent to code and keys is needed alike.
 
-    ``tokenizer`` is that of all candidates.
+    Args:
+        spec: The study.
+        tokenizer: That of all candidates.
+        fetch: Whether data sets may be fetched from the hub; if not, those that are not in its
+            cache are a warning, and no task is known.
     """
+    with nullcontext() if fetch else cache_only():
+        return _opened(spec, tokenizer, fetch)
+
+
+def _opened(spec: StudySpec, tokenizer: Any, fetch: bool) -> OpenedTasks:
     found: Problems = []
+    absent: list[str] = []
     opened, steering = [], {}
     for i in range(len(spec.scores)):
         try:
             one, by = opened_entry(spec, i, tokenizer)
         except MergeError as error:
-            path = f"score[{i}]"
-            rule = str(error).removeprefix(f"{path}.steer: ")
-            found.append((path if rule == str(error) else f"{path}.steer", rule))
+            if not fetch and is_absent(error):
+                absent.append(f"score[{i}] is not opened: {ABSENT} ({error})")
+            else:
+                found.append(_problem(i, error))
             continue
         opened.append(one)
         if by is not None:
             steering[i] = by
-    if found:
-        return OpenedTasks(found)
+    if found or absent:
+        return OpenedTasks(found, absent)
+    return _together(spec, opened, steering)
+
+
+def _problem(i: int, error: MergeError) -> tuple[str, str]:
+    """Return key path and rule of an entry that cannot be opened."""
+    path = f"score[{i}]"
+    rule = str(error).removeprefix(f"{path}.steer: ")
+    return (path if rule == str(error) else f"{path}.steer", rule)
+
+
+def _together(
+    spec: StudySpec,
+    opened: Sequence[Evaluator | Suite],
+    steering: Mapping[int, Evaluator | Suite],
+) -> OpenedTasks:
     try:
         tasks = Tasks(spec, named(spec, opened, steering))
         first = first_items(tasks)

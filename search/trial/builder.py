@@ -83,7 +83,9 @@ class Builder:
     def tokenizer(self) -> Any:
         """The tokenizer of all candidates."""
         main = self._spec.template.base_or_first()
-        return open_tokenizer(locate(self._places.get(main, main), self._spec.roots).model.folder)
+        place = self._places.get(main, main)
+        found = locate(place, self._spec.roots, weights=False)  # so tasks are opened before them
+        return open_tokenizer(found.model.folder)
 
     @property
     def parents(self) -> Mapping[str, Parent]:

@@ -122,6 +122,7 @@ class Parent:
     """A parent's point, and the digest that stands for its weights."""
 
     point: Point
+    folder = Path()  # of all: there are no files in which they could differ
 
     @property
     def digest(self) -> str:
@@ -211,6 +212,7 @@ class ToyBuilder(Builder):
     parents: Any = None
     behaviour: Any = {"org/base/config.json": "00ff"}  # noqa: RUF012
     tensor_digests: Any = {}  # noqa: RUF012
+    tokenizer: Any = None
 
     def __init__(self, toy: Toy) -> None:
         self._toy, self._threads, self.parents = toy, toy.spec.engine.threads or 1, toy.parents

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
+import datasets
+import huggingface_hub
 import pytest
 import yaml
 
@@ -297,3 +300,57 @@ def test_a_long_prompt_is_shown_by_its_beginning_and_its_end(folder: Path) -> No
     assert item.prompt is not None
     assert len(item.prompt) < 4010
     assert " … " in item.prompt
+
+
+def on_the_hub(folder: Path) -> Path:
+    """Write a study that scores with a task whose data are on the hub; return it."""
+    (folder / "tasks").mkdir()
+    (folder / "tasks" / "far.yaml").write_text(
+        "task: far\ndataset_path: nobody/nothing\noutput_type: generate_until\n"
+        "test_split: test\ndoc_to_text: q\ndoc_to_target: a\n"
+    )
+    return study(folder, {"evaluator": "lm_eval", "include_path": "tasks", "task": "far"})
+
+
+def test_what_is_not_in_the_hubs_cache_is_a_warning_and_nothing_is_fetched(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(socket.socket, "connect", lambda *to: asked.append(to))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *to, **_: asked.append(to) or [])
+    before = datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE
+    found = check(on_the_hub(folder), tasks=True)
+    (warning,) = [line for line in found.warnings if line.startswith("score[0]")]
+    assert warning.startswith(
+        "score[0] is not opened: what it asks is not in the hub's cache; `run` fetches it, before "
+        "any model (lm-eval task 'far' cannot be loaded: "
+    )
+    assert asked == []
+    assert before == (datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE)
+
+
+def test_other_entries_are_checked_all_the_same(folder: Path) -> None:
+    on_the_hub(folder)
+    far = {"evaluator": "lm_eval", "include_path": "tasks", "task": "far"}
+    found = problems(study(folder, far, ASK | {"file": "gone.jsonl"}))
+    assert [*found] == ["score[1]"]
+
+
+def test_a_tokenizer_in_the_hubs_cache_is_taken_from_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = folder / "hub" / "models--nobody--one"
+    (where / "refs").mkdir(parents=True)
+    (where / "refs" / "main").write_text("0" * 40)
+    (where / "snapshots").mkdir()
+    (folder / "one").rename(where / "snapshots" / ("0" * 40))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder / "hub"))
+    file = study(folder, ASK)
+    file.write_text(file.read_text().replace("model: one", "model: nobody/one"))
+    found = check(file, tasks=True)
+    assert [*found.first] == ["q"]
+    assert any(line.startswith("nobody/one: no folder of that name") for line in found.warnings)
+    file.write_text(file.read_text().replace("nobody/one", "nobody/two"))
+    found = check(file, tasks=True)
+    assert not found.first
+    assert any("the tokenizer is not on this disk; `run` fetches" in x for x in found.warnings)
