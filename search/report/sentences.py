@@ -71,7 +71,7 @@ def _overall(rivals: Sequence[Rival]) -> str:
 
 def _against(rival: Rival, items: int, looks: int) -> str:
     if rival.same:
-        return f"The winner has the weights of {rival.text}."
+        return f"No candidate beat {rival.text}: the winner has its weights."
     minus = rival.minus
     limits = minus.widened or minus
     level = 100 * (1 - (1 - LEVEL) / looks)

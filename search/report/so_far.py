@@ -5,7 +5,7 @@ Search items steer the search, so the best value on them is too high; nothing is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,15 +38,20 @@ class SoFar:
     @classmethod
     def of(cls, record: Record) -> SoFar:
         """Return it of a study."""
-        whole = [trial for trial in record.trials if trial.state == "complete"]
+        return cls.of_trials(record.name, record.trials, record.about or {})
+
+    @classmethod
+    def of_trials(cls, name: str, trials: Sequence[Trial], about: Mapping[str, Any]) -> SoFar:
+        """Return it of a study's name, its trials, and what they share."""
+        whole = [trial for trial in trials if trial.state == "complete"]
         named = {trial.baseline: trial for trial in whole if trial.baseline is not None}
-        pool = (record.about or {}).get("pools", {}).get("search", {})
+        pool = about.get("pools", {}).get("search", {})
         return cls(
-            record.name,
-            len(record.trials),
-            sum(trial.state == "failed" for trial in record.trials),
+            name,
+            len(trials),
+            sum(trial.state == "failed" for trial in trials),
             sum(one["items"] for one in pool.values()),
-            best_so_far(record.trials),
+            best_so_far(trials),
             {n: t for n, t in named.items() if n in (BASE, UNIFORM) or n.startswith(PARENT)},
         )
 

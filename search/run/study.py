@@ -18,6 +18,7 @@ from search.report.measure import REPORT
 from search.report.page.found import Found
 from search.report.samples import keep_samples
 from search.report.select import choose
+from search.report.so_far import SoFar
 from search.report.summarize import summarize
 from search.report.summary import Report
 from search.run.anew import start_anew, start_over
@@ -138,12 +139,14 @@ def _search_and_report(
         progress.notice(notice)
     end = search(spec, record, bench, progress, stop, change, accept=accept, force=force)
     if end is None:
+        _stopped(record, progress)
         return None
     progress.stage(f"computed once for all candidates: {bench.told()['once']}")
     try:
         chosen = choose(record, bench, progress, stop)
         keep_samples(record, bench, chosen, progress, stop)
     except StopRequested:
+        _stopped(record, progress)
         return None
     _keep_use(record, bench, progress)
     report = summarize(record, spec, tasks, chosen, end)
@@ -163,6 +166,12 @@ def _warnings(spec: StudySpec, bench: Bench) -> list[str]:
     main = spec.template.base_or_first()
     found = [few(bench.tasks), *unlike_parents(folders, main, bench.builder.tokenizer)]
     return [f"warning: {line}" for line in found if line]
+
+
+def _stopped(record: Record, progress: Progress) -> None:
+    """Say what is best so far of a study that is stopped before its report."""
+    for sentence in () if record.summary else SoFar.of(record).verdict():
+        progress.notice(sentence)
 
 
 def _keep_use(record: Record, bench: Bench, progress: Progress) -> None:

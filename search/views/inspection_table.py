@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from merge_core.inspect.report import Inspection, Row
+from merge_core.inspect.report import Inspection, Pair, Row
 from search.views.tables import numbers, table
 from search.views.terminal import OUT
 
 PLACE = 40  # columns of the terminal for layer and module
 NUMBER = 11  # and for one number
+PAIRS = 3  # that are told one by one
+CHANCE = 0.03  # how far from a half a share of signs is as if they were drawn
+ANGLES = (  # least cosine, and what two task vectors do then
+    (0.5, "change the weights alike"),
+    (0.1, "change the weights a little alike"),
+    (-0.1, "change the weights in nearly independent directions"),
+    (-1.1, "work against each other"),
+)
 Cells = dict[str, dict[Row, list[str]]]  # what stands under a name in each row that has it
 
 
@@ -24,6 +32,38 @@ def show(found: Inspection) -> None:
     _print(found, "task vectors", vectors, words, "", len(words) * NUMBER)
     words = ("cosine", "signs differ")
     _print(found, "pairs of task vectors", pairs, words, "-", 3 * NUMBER)  # under two names
+    for sentence in _sentences(found):
+        OUT.print(sentence, soft_wrap=True)
+
+
+def _sentences(found: Inspection) -> list[str]:
+    """Return what the numbers of the whole model say, in words."""
+    names, said = found.short_names(), []
+    for one in found.total.models:
+        if one.relative is None:
+            continue
+        kept = ""
+        if one.kept is not None and one.kept.squares is not None:
+            about = "about " if found.kept_is == "expected" else ""
+            kept = f"; its density keeps {about}{one.kept.squares:.0%} of that, as a squared norm"
+        said.append(f"{names[one.model]} moved by {one.relative:.1%} of the weights' norm{kept}.")
+    pairs = [x for x in found.total.pairs if x.cosine is not None]
+    pairs.sort(key=lambda pair: pair.cosine or 0.0)
+    if len(pairs) > PAIRS:  # who is most against whom, and who is most alike
+        pairs = [pairs[0], pairs[-1]]
+    return [*said, *(_of_pair(pair, " and ".join(names[x] for x in pair.models)) for pair in pairs)]
+
+
+def _of_pair(pair: Pair, names: str) -> str:
+    cosine, signs = pair.cosine or 0.0, pair.sign_disagreement
+    words = next((words for least, words in ANGLES if cosine >= least), "have no angle")
+    if signs is None:
+        return f"{names} {words} (cosine {cosine:+.2f}); no entry is changed by both."
+    chance = ", as by chance" if abs(signs - 0.5) < CHANCE else ""
+    return (
+        f"{names} {words} (cosine {cosine:+.2f}); of the entries that both change, signs differ in "
+        f"{signs:.0%}{chance}."
+    )
 
 
 def _cells(found: Inspection) -> tuple[Cells, Cells]:

@@ -328,6 +328,7 @@ def test_first_interrupt_ends_after_the_running_trial_and_keeps_what_is_settled(
     assert process.returncode == 1
     assert "stopping after this trial" in rest
     assert "stopped; run it again to go on" in rest
+    assert "Best so far: trial " in rest
     shown = int(line.split()[1])  # trial 18 of 60 ...
     _, record = open_study(str(study))
     assert shown <= len(record.trials) < 510

@@ -20,6 +20,7 @@ from search.report.page.knobs import knobs
 from search.report.page.numbers import counted
 from search.report.page.recipe import recipe
 from search.report.page.style import style
+from search.report.so_far import SoFar
 from search.report.verdict import sentences
 
 STATES = {
@@ -58,7 +59,9 @@ def _opening(found: Found) -> list[Html]:
                 class_="warn",
             )
         )
-        return made
+        so_far = SoFar.of_trials(found.name, found.trials, found.about).verdict()
+        said = [element("p", sentence) for sentence in so_far]
+        return [*made, element("div", *said, class_="verdict")] if said else made
     later = found.later_than_report()
     if later:
         made.append(

@@ -184,6 +184,7 @@ def test_unfinished_study_has_a_page_that_says_so(study: Study) -> None:
     unfinished = Found.of(record, "studies/toy")
     root = read(unfinished)
     assert "This study is not finished" in words(root)
+    assert "Best so far: trial " in words(root)
     assert "search" in parts(root)
     assert not {"candidates", "recipe", "optimism"} & {*parts(root)}
     assert "mergetune run studies/toy" in words(part(root, "repeat"))

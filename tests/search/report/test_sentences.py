@@ -64,7 +64,7 @@ def test_a_winner_that_is_a_baseline_is_said_to_be_it() -> None:
     same = Rival("the uniform merge", "uniform", simple(0, 0).minus, same=True)
     overall, _, each = sentences([parent(0.1, 0.3), same], 50, 1)
     assert overall == "The search bought nothing: its winner is the uniform merge itself."
-    assert each == "The winner has the weights of the uniform merge."
+    assert each == "No candidate beat the uniform merge: the winner has its weights."
 
 
 def test_after_several_looks_the_wider_interval_is_said_with_its_level() -> None:

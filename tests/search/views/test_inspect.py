@@ -1,11 +1,15 @@
 import json
 import sys
+from dataclasses import replace
+from itertools import combinations
 from xml.etree import ElementTree
 
 import pytest
 
+from merge_core.inspect.report import Measured, Pair
 from search import cli
 from search.views import inspection_table
+from tests.search.views.test_inspection_html import FOUND
 
 RECIPE = """
 merge_method: {method}
@@ -66,8 +70,54 @@ def test_table_has_every_row_with_norms_kept_shares_and_pairs(mergetune, recipe)
 
 
 def test_table_of_drawn_entries_says_about(mergetune, recipe):
-    assert "~kept" in mergetune("inspect", recipe(method="dare_ties"))[1]
-    assert "~kept" not in mergetune("inspect", recipe())[1]
+    drawn, cut = (mergetune("inspect", recipe(method=name))[1] for name in ("dare_ties", "ties"))
+    assert "~kept" in drawn
+    assert "its density keeps about " in drawn
+    assert "~kept" not in cut
+    assert "its density keeps about " not in cut
+
+
+def test_numbers_of_the_whole_model_are_said_in_words(mergetune, recipe):
+    _, out, _ = mergetune("inspect", recipe())
+    found = json.loads(mergetune("inspect", recipe(), "--json")[1])["total"]
+    for name, one in zip(("one", "two", "three"), found["models"], strict=True):
+        kept = f"{one['kept']['squares']:.0%} of that, as a squared norm.\n"
+        said = (
+            f"{name} moved by {one['relative']:.1%} of the weights' norm; its density keeps {kept}"
+        )
+        assert said in out
+    for pair in found["pairs"]:
+        assert f"(cosine {pair['cosine']:+.2f}); of the entries that both change, signs " in out
+
+
+@pytest.mark.parametrize(
+    ("cosine", "signs", "said"),
+    [
+        (0.9, 0.1, "a and b change the weights alike (cosine +0.90); of the entries that both"),
+        (0.2, 0.4, "a and b change the weights a little alike (cosine +0.20); of the entries"),
+        (0.0, 0.5, "(cosine +0.00); of the entries that both change, signs differ in 50%, as by"),
+        (-0.4, 0.7, "a and b work against each other (cosine -0.40); of the entries that both"),
+        (
+            0.0,
+            None,
+            "a and b change the weights in nearly independent directions (cosine +0.00); n",
+        ),
+    ],
+)
+def test_an_angle_is_said_in_words(cosine, signs, said):
+    assert said in inspection_table._of_pair(Pair(("x/a", "x/b"), cosine, signs), "a and b")
+
+
+def test_of_many_pairs_the_most_opposed_and_the_most_alike_are_said():
+    names = [f"m{i}" for i in range(4)]
+    pairs = [Pair(x, i / 10, 0.5) for i, x in enumerate(combinations(names, 2))]
+    models = tuple(Measured(name, 1.0, None, None) for name in names)
+    found = replace(FOUND, total=replace(FOUND.total, models=models, pairs=tuple(pairs)))
+    found = replace(found, models=tuple(names))
+    assert [x.split(" change")[0] for x in inspection_table._sentences(found)] == [
+        "m0 and m1",
+        "m2 and m3",
+    ]
 
 
 def test_narrow_terminal_gets_one_model_in_a_table(mergetune, recipe, monkeypatch):
