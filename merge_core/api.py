@@ -11,6 +11,7 @@ from merge_core.atomic_write import check_free
 from merge_core.errors import Notices, ParameterError
 from merge_core.merge.nested import plan, unmatched_filters
 from merge_core.output import model_folder
+from merge_core.output.gguf_export import Quant
 from merge_core.parents.open import open_parents
 from merge_core.parents.weight_files import shapes_of
 from merge_core.plan import stack_fit
@@ -36,8 +37,18 @@ def merge(
     folder: Folder | None = None,
     overwrite: bool = False,
     strict: bool = False,
+    gguf: Quant | None = None,
 ) -> str:
     """Merge a recipe into a new model folder and return its weights digest; see :func:`planned`.
+
+    Args:
+        recipe: See :func:`read`.
+        out: The folder to make.
+        tell: See :func:`planned`.
+        folder: See :func:`read`.
+        overwrite: Replace ``out`` if mergetune wrote it.
+        strict: See :func:`planned`.
+        gguf: How weights are packed in a GGUF file that is written beside them; None: none is.
 
     Raises:
         DocumentError: The recipe breaks rules.
@@ -45,7 +56,7 @@ def merge(
     """
     check_free(Path(out), overwrite=overwrite)  # before hours of fetching models
     plan = planned(recipe, folder, tell=tell, strict=strict)
-    return model_folder.write(plan, Path(out), overwrite=overwrite)
+    return model_folder.write(plan, Path(out), overwrite=overwrite, gguf=gguf)
 
 
 def moe(

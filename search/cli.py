@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,6 +35,7 @@ from search.options import (
     Config,
     DryRun,
     Files,
+    Gguf,
     Html,
     IncludePath,
     Inspected,
@@ -45,12 +46,14 @@ from search.options import (
     Out,
     Overwrite,
     Plugins,
+    Quant,
     SendKeys,
     Strict,
     StudyOut,
     Texts,
     Trials,
     TrustTasks,
+    packed,
 )
 from search.run import caches
 from search.run import check as checks
@@ -222,11 +225,14 @@ def merge(
     recipe: Annotated[Path, typer.Argument(help="A recipe in the mergekit dialect.")],
     out: Out,
     overwrite: Overwrite = False,
+    gguf: Gguf = False,
+    quant: Quant = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """Merge a recipe into a model folder."""
-    _made(api.merge(recipe, out, tell=_warn, overwrite=overwrite, strict=strict), out, as_json)
+    how: dict[str, Any] = {"tell": _warn, "overwrite": overwrite, "strict": strict}
+    _made(api.merge(recipe, out, gguf=packed(gguf, quant), **how), out, as_json)
 
 
 @app.command()

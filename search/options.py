@@ -10,6 +10,8 @@ import typer
 from evaluators import plugin_file
 from evaluators.harness import task_files
 from evaluators.jsonl.judge_key import send_keys
+from merge_core.errors import ParameterError
+from merge_core.output import gguf_export
 from search.samplers.plugin_file import READERS
 
 Study = Annotated[
@@ -37,6 +39,24 @@ Name = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if mergetune wrote it.")]
+
+
+Gguf = Annotated[bool, typer.Option("--gguf", help="Write a GGUF file into OUT, too.")]
+Quant = Annotated[
+    gguf_export.Quant | None,
+    typer.Option("--quant", help="How --gguf packs weights; q8_0 if not said."),
+]
+
+
+def packed(gguf: bool, quant: gguf_export.Quant | None) -> gguf_export.Quant | None:
+    """Return how a GGUF file is packed; None: none is asked for.
+
+    Raises:
+        ParameterError: It is said how to pack none.
+    """
+    if quant is not None and not gguf:
+        raise ParameterError(f"--quant {quant}: goes with --gguf; say that, too")
+    return (quant or "q8_0") if gguf else None
 
 
 def _load_plugins(files: list[Path] | None) -> list[Path]:

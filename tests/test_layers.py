@@ -36,6 +36,7 @@ MAY_IMPORT = {
 }
 ONE_FILE = {  # what one file alone may import
     "testing.py": {"pytest"},  # the test classes that plugin authors subclass
+    "gguf_export.py": {"gguf"},
     "gguf_file.py": {"filelock"},
     "gguf_tokenizer.py": {"tokenizers"},
     "proxy.py": {"grpc"},

@@ -12,8 +12,9 @@ from typing import Any
 from merge_core.atomic_write import fill_whole, write_whole
 from merge_core.errors import CheckpointError, OutputExistsError
 from merge_core.json_text import json_text, read_json, tagged
-from merge_core.output import folded_scales
+from merge_core.output import folded_scales, gguf_export
 from merge_core.output.contents import CARD, RECORD, listed
+from merge_core.output.gguf_export import Quant
 from merge_core.output.model_card import CardResult, card, is_as_written
 from merge_core.output.safetensors_writer import SHARD_BYTES, write_shards
 from merge_core.parents.companions import companions, is_of_tokenizer
@@ -34,6 +35,7 @@ def write(
     expected: str | None = None,
     shard_bytes: int = SHARD_BYTES,
     result: CardResult | None = None,
+    gguf: Quant | None = None,
 ) -> str:
     """Merge into a new model folder: weights, config, tokenizer, recipe, model card.
 
@@ -45,6 +47,7 @@ def write(
         expected: The ``weights_digest`` that the result must have; None takes any.
         shard_bytes: Greatest size of one weights file; a larger tensor gets a file of its own.
         result: What is known of the model, for its card.
+        gguf: How the weights are packed in a GGUF file beside them, if there is to be one.
 
     Returns:
         The ``weights_digest`` of what was written, the same as that of the live candidate.
@@ -52,11 +55,12 @@ def write(
     Raises:
         OutputExistsError: ``out`` is taken; also with ``overwrite`` by what must not be lost.
         CheckpointError: The parents do not give the weights that are expected.
-        ParameterError: Weights alone cannot say what layers' inputs are multiplied by.
+        ParameterError: Weights, or GGUF, cannot say what layers' inputs are multiplied by.
         MergeError: A tensor cannot be merged; nothing is left behind.
     """
     made: list[str] = []
     out, factors = out.resolve(), folded_scales.factors(plan)
+    gguf_export.check(gguf, plan.config, [step.tensor for step in plan.steps])
     if overwrite:
         _check_replaceable(out, plan.opened.values(), ours)
 
@@ -68,19 +72,27 @@ def write(
                 f"{out}: not written, the merge gives other weights ({made[0]}, was {expected}); "
                 f"a parent has changed since"
             )
-        _describe(plan, folder, portable(plan.recipe, plan.opened, out), made[0], result)
+        _describe(plan, folder, out, made[0], result, gguf)
 
     fill_whole(out, fill, overwrite=overwrite)
     return made[0]
 
 
 def _describe(
-    plan: Plan, folder: Path, recipe: Recipe, weights: str, result: CardResult | None
+    plan: Plan,
+    folder: Path,
+    out: Path,
+    weights: str,
+    result: CardResult | None,
+    gguf: Quant | None,
 ) -> None:
-    """Write card, recipe and, last, the record of a folder that has all else."""
-    record = _record(plan, weights)
+    """Write card, recipe, GGUF file and, last, the record of a folder that has all else."""
+    recipe, record = portable(plan.recipe, plan.opened, out), _record(plan, weights)
     (folder / CARD).write_text(card(plan, recipe, record, result), encoding="utf-8")
     (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    if gguf is not None:
+        file = folder / gguf_export.file_name(out.name, gguf)
+        gguf_export.write(folder, file, gguf, out.name)
     record["files"] = listed(folder)
     (folder / RECORD).write_text(json_text(record) + "\n", encoding="utf-8")
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from merge_core.atomic_write import write_whole
-from search.options import Json, Name, Out, Overwrite, Plugins, SendKeys, Study
+from search.options import (
+    Gguf,
+    Json,
+    Name,
+    Out,
+    Overwrite,
+    Plugins,
+    Quant,
+    SendKeys,
+    Study,
+    packed,
+)
 from search.report import files
 from search.report.cards import card_result
 from search.report.listing import KEYS, Listing
@@ -105,16 +116,19 @@ def export(
     out: Out,
     trial: Annotated[str, typer.Option(help="A trial's number, or best.")] = "best",
     overwrite: Overwrite = False,
+    gguf: Gguf = False,
+    quant: Quant = None,
     name: Name = None,
     plugin: Plugins = None,
     send_key: SendKeys = None,
     as_json: Json = False,
 ) -> None:
     """Write the model folder of one trial."""
+    how: dict[str, Any] = {"overwrite": overwrite, "gguf": packed(gguf, quant)}
     spec, record = open_study(in_place(study, note), name)
     (one,) = chosen(record, trial, several=False)
     result = card_result(record, one)
     builder = Builder(spec, record.about)
-    digest = files.export(builder, one, out, overwrite=overwrite, result=result)
+    digest = files.export(builder, one, out, result=result, **how)
     data = {"out": str(out), "trial": one.number, "weights_digest": digest}
     answer(as_json, data, lambda: print(f"{out}: trial {one.number}, weights digest {digest}"))

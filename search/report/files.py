@@ -11,6 +11,7 @@ from merge_core.errors import OutputExistsError, warn
 from merge_core.json_text import json_text
 from merge_core.output import model_folder
 from merge_core.output.contents import CARD, is_whole
+from merge_core.output.gguf_export import Quant
 from merge_core.output.model_card import CardResult
 from search.report.summary import Report
 from search.trial.builder import Builder
@@ -64,6 +65,7 @@ def export(
     overwrite: bool = False,
     ours: bool = False,
     result: CardResult | None = None,
+    gguf: Quant | None = None,
 ) -> str:
     """Write a trial's model folder; returns its weights digest. See ``model_folder.write``.
 
@@ -73,5 +75,5 @@ def export(
     """
     expected = trial.weights_digest or None  # a failed trial may have none
     plan = builder.plan(trial.recipe)
-    how: dict[str, Any] = {"overwrite": overwrite, "ours": ours, "result": result}
+    how: dict[str, Any] = {"overwrite": overwrite, "ours": ours, "result": result, "gguf": gguf}
     return model_folder.write(plan, out, expected=expected, **how)

@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
-from merge_core.errors import CheckpointError
+from merge_core.errors import CheckpointError, MergeWarning
+from merge_core.parents.locate import locate
 from search.cli import app
 from search.space.starting_points import baselines
 from search.spec import study_file
@@ -67,9 +69,25 @@ def test_study_over_it_is_run_reproduced_and_bundled_as_one_over_a_folder(models
     packed = tmp_path / "packed"
     assert "0: identical" in called("reproduce", packed, "--trial", "0")
     called("bundle", packed, tmp_path / "packed.zip")
-    called("export", packed, tmp_path / "out", "--trial", "0")
+    given = ("--trial", "0", "--gguf", "--quant", "f32")
+    with pytest.warns(MergeWarning, match="no tokenizer: it is a WordLevel"):
+        called("export", packed, tmp_path / "out", *given)
     assert "packed/base.gguf" in (tmp_path / "out/recipe.yaml").read_text()
     assert json.loads((tmp_path / "out/config.json").read_text())["dtype"] == "float32"
+    written = [locate(x, [tmp_path]).model for x in ("out", "out/out-F32.gguf")]
+    one, other = (load_file(x.folder / "model.safetensors") for x in written)
+    assert all(one[name].equal(other[name]) for name in one.keys() | other.keys())
+
+
+def test_how_to_pack_is_said_with_gguf_alone_and_q8_0_is_meant_without(models, tmp_path):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"merge_method: passthrough\nmodels: [{{model: {models}/packed}}]\n")
+    found = CliRunner().invoke(app, ["merge", str(recipe), str(tmp_path / "a"), "--quant", "f16"])
+    assert found.exit_code != 0
+    assert "--quant f16: goes with --gguf" in str(found.exception)
+    with pytest.warns(MergeWarning, match="no tokenizer: it is a WordLevel"):
+        called("merge", recipe, tmp_path / "a", "--gguf")
+    assert (tmp_path / "a/a-Q8_0.gguf").is_file()
 
 
 class Machine(Shore):
