@@ -24,6 +24,7 @@ from search.commands.extract_lora import extract_lora
 from search.commands.report import report
 from search.commands.reproduce import reproduce
 from search.commands.run import run
+from search.commands.seeds import compare_seeds
 from search.commands.stored import best, export, trials
 from search.commands.tokensurgeon import tokensurgeon
 from search.draft import evolve, from_recipe
@@ -44,9 +45,12 @@ from search.options import (
     NoTasks,
     NotOpened,
     Out,
+    OutOrNone,
     Overwrite,
     Plugins,
     Quant,
+    ScoredBy,
+    Seeds,
     SendKeys,
     Strict,
     StudyOut,
@@ -223,14 +227,19 @@ def inspect(
 @app.command()
 def merge(
     recipe: Annotated[Path, typer.Argument(help="A recipe in the mergekit dialect.")],
-    out: Out,
+    out: OutOrNone = None,
     overwrite: Overwrite = False,
     gguf: Gguf = False,
     quant: Quant = None,
     strict: Strict = False,
+    seeds: Seeds = None,
+    score: ScoredBy = None,
     as_json: Json = False,
 ) -> None:
-    """Merge a recipe into a model folder."""
+    """Merge a recipe into a model folder, or compare merges with several seeds."""
+    if seeds is not None or score is not None or out is None:
+        compare_seeds(recipe, out, seeds, score, strict=strict, as_json=as_json)
+        return
     how: dict[str, Any] = {"tell": _warn, "overwrite": overwrite, "strict": strict}
     _made(api.merge(recipe, out, gguf=packed(gguf, quant), **how), out, as_json)
 

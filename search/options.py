@@ -158,6 +158,23 @@ Config = Annotated[
     Path, typer.Argument(help="A configuration of mergekit-moe, or a recipe with moe.")
 ]
 Out = Annotated[Path, typer.Argument(help="The model folder to make.")]
+OutOrNone = Annotated[
+    Path | None, typer.Argument(help="The model folder to make; none with --seeds.")
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option(
+        "--seeds",
+        min=2,
+        help="Write nothing: merge with so many seeds, and say how far they differ.",
+    ),
+]
+ScoredBy = Annotated[
+    Path | None,
+    typer.Option(
+        "--score", metavar="STUDY", help="With --seeds: also score them by this study file's tasks."
+    ),
+]
 StudyOut = Annotated[
     Path, typer.Option("--out", help="The study file to write (.yaml), or its folder.")
 ]

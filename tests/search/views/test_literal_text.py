@@ -19,6 +19,7 @@ from evaluators.engines.hf.residual_stream import LayerDistances
 from evaluators.registry import EVALUATORS, EvaluatorPlugin
 from merge_core.contract import Method, Param
 from merge_core.extract.adapter_folder import Extraction
+from merge_core.merge.seed_spread import Apart, Spread
 from merge_core.methods.registry import METHODS
 from merge_core.recipe.schema import Recipe
 from merge_core.transplant.surgeon import Transplant
@@ -35,6 +36,7 @@ from search.run.check import Checked
 from search.run.dry_run import Costs
 from search.run.first_items import FirstItem
 from search.run.inspect_layers import LayersFound
+from search.run.seed_scores import SeedScores, TaskSpread
 from search.run.size import Counts
 from search.space.starting_points import UNIFORM
 from search.trial.trial import Trial
@@ -49,6 +51,7 @@ from search.views import (
     plugin_table,
     progress_line,
     said,
+    seeds,
     tables,
     transplant,
 )
@@ -150,6 +153,12 @@ def show_transplant(_: pytest.MonkeyPatch) -> None:
     transplant.transplant(Transplant(BAD, BAD, [BAD], rows, 1.0, ""), Path(BAD))
 
 
+def show_seeds(_: pytest.MonkeyPatch) -> None:
+    found = Spread((0, 1), ("a", "b"), {BAD: Apart(1.0, 1.0, 2)})
+    scores = SeedScores(BAD, [TaskSpread(BAD, 2, [0.5], 0.5, 0.1, 0.1)], [0.5], 0.5, 0.1, 0.1)
+    seeds.seeds(found, scores)
+
+
 def show_methods(patch: pytest.MonkeyPatch) -> None:
     param = Param(BAD, BAD, choices=(BAD,), default=BAD)
     said = {"about": BAD, "formula": BAD, "when": BAD, "merge": lambda inputs: inputs.models[0]}
@@ -243,6 +252,7 @@ SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "plugin_table.evaluators": show_evaluators,
     "extraction.extraction": show_extraction,
     "transplant.transplant": show_transplant,
+    "seeds.seeds": show_seeds,
     "inspection_table.show": show_inspection,
     "layers_table.show": show_layers,
     "progress_line.ProgressLine": show_progress,
