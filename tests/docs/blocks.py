@@ -10,6 +10,7 @@ edit the YAML file so). Several are joined by ``;``.
 import json
 import re
 import shlex
+from configparser import ConfigParser
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,4 +147,14 @@ def _json_lines(block: Block) -> None:
         json.loads(line)
 
 
-CHECKS = {"console": _console, "yaml": _yaml, "python": _python, "jsonl": _json_lines}
+def _toml(block: Block) -> None:
+    ConfigParser().read_string(block.text)  # near enough; tomllib is younger than Python 3.10
+
+
+CHECKS = {
+    "console": _console,
+    "yaml": _yaml,
+    "python": _python,
+    "jsonl": _json_lines,
+    "toml": _toml,
+}

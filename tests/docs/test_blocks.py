@@ -40,6 +40,7 @@ def folder(tmp_path, monkeypatch):
         shutil.copytree(source, tmp_path / "studies" / name, ignore=_made_by_runs)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.syspath_prepend(tmp_path / "studies" / "quickstart")  # where the pages import from
     return tmp_path
 
 
