@@ -50,6 +50,9 @@ def answers(
     """Show what a trial says to items of a study: prompt, what is right, answer, score."""
     _, record = open_study(study, name)
     trials = tuple(who(record, one) for one in (trial, against) if one is not None)
+    if record.summary is None and "best" in (trial, against):
+        number = who(record, "best").number
+        note(f"the study is not finished: trial {number} is the best so far, by search items")
     wanted = Wanted(trials, pool or usual_pool(trials[0]), tuple(task or ()), wrong, limit)
 
     @cache

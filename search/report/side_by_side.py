@@ -16,6 +16,7 @@ from merge_core.errors import MergeError, UnknownNameError, hint
 from search.report import ask
 from search.report.keep_answers import kept_by
 from search.report.measure import REPORT
+from search.storage.locate import winner
 from search.storage.study_record import Record
 from search.trial.facts import Facts, stored_facts
 from search.trial.tasks import SEARCH
@@ -82,11 +83,22 @@ class OfTask:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """What is shown of a study."""
+    """What is shown of a study; ``winner``: the number of the trial that won, if one has."""
 
     study: str
     wanted: Wanted
     tasks: Mapping[str, OfTask]
+    winner: int | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """How the trials are called, for people."""
+        return [self._name(trial) for trial in self.wanted.trials]
+
+    def _name(self, trial: Trial) -> str:
+        roles = ["winner"] if trial.number == self.winner else []
+        roles += [] if trial.baseline is None else [trial.baseline]
+        return f"trial {trial.number}" + (f" ({', '.join(roles)})" if roles else "")
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -94,7 +106,10 @@ class SideBySide:
         return {
             "study": self.study,
             "pool": wanted.pool,
-            "trials": [{"number": t.number, "baseline": t.baseline} for t in wanted.trials],
+            "trials": [
+                {"number": t.number, "baseline": t.baseline, "winner": t.number == self.winner}
+                for t in wanted.trials
+            ],
             "tasks": {
                 task: {
                     "unit": found.unit,
@@ -159,6 +174,7 @@ def side_by_side(
         record.name,
         wanted,
         {task: _of_task(record, wanted, task, fits[task], shown[task], answers) for task in tasks},
+        None if record.summary is None else winner(record)[0].number,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 
 from search.report.side_by_side import Heard, OfTask, SideBySide
-from search.trial.trial import Trial
 from search.views.terminal import OUT
 
 PROMPT, TEXT = 800, 1200  # characters that are shown of a prompt (its end), and of another text
@@ -13,7 +12,7 @@ PROMPT, TEXT = 800, 1200  # characters that are shown of a prompt (its end), and
 
 def side_by_side(found: SideBySide) -> None:
     """Print what is shown of each task."""
-    names = [_name(trial) for trial in found.wanted.trials]
+    names = found.names
     for i, (task, one) in enumerate(found.tasks.items()):
         _line("\n" * (i > 0) + _head(task, one, found))
         if one.better is not None:
@@ -25,15 +24,10 @@ def side_by_side(found: SideBySide) -> None:
             _item(heard, names)
 
 
-def _name(trial: Trial) -> str:
-    return f"trial {trial.number}" + ("" if trial.baseline is None else f" ({trial.baseline})")
-
-
 def _head(task: str, one: OfTask, found: SideBySide) -> str:
     pool = f"{one.items:,} items of the {found.wanted.pool} pool"
     if found.wanted.wrong:
-        first = _name(found.wanted.trials[0])
-        pool = f"{one.matching:,} that {first} does not get right, of {pool}"
+        pool = f"{one.matching:,} that {found.names[0]} does not get right, of {pool}"
     if one.heard:
         return f"{task}: {len(one.heard)} of {pool}; scores are {one.unit}"
     return f"{task}: none of {pool} is shown" + (

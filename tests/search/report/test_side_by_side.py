@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from merge_core.errors import MergeError, UnknownNameError
+from search.commands import answers as command
 from search.report.side_by_side import FEW, Wanted, _wrong, side_by_side, usual_pool
 from search.report.who import who
 from search.storage.study_record import Record
@@ -138,3 +140,22 @@ def test_another_engine_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(record, "_about", about)
     _, told = shown(record, bench, "best")
     assert told[1].startswith("engine of the engine was 'vllm' when it was scored, is 'toy': ")
+
+
+def test_the_winner_is_called_so_and_the_best_so_far_is_said_to_be_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mergetune: Any
+) -> None:
+    record, bench = study(tmp_path)
+    monkeypatch.setattr(command, "open_study", lambda *_: (bench.spec, record))
+    monkeypatch.setattr(command, "Worker", lambda *_: bench)
+    code, out, err = mergetune("answers", tmp_path, "--limit", 1)
+    number = who(record, "best").number
+    assert code == 0
+    assert f"not finished: trial {number} is the best so far, by search items\n" in err
+    assert f"\ntrial {number} (uniform), score " in out
+    monkeypatch.setattr(Record, "summary", {"winner": {"trial": number}})
+    code, out, err = mergetune("answers", tmp_path, "--limit", 1, "--json")
+    assert "not finished" not in err
+    assert json.loads(out)["trials"] == [{"number": number, "baseline": "uniform", "winner": True}]
+    name = f"\ntrial {number} (winner, uniform), score "
+    assert name in mergetune("answers", tmp_path, "--limit", 1)[1]
