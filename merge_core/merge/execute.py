@@ -73,6 +73,7 @@ class Execution:
         fuse: Use fused kernels: the same bits, faster once they are compiled.
         factors: Tensor of the result -> what it is multiplied by, after it was rounded; its digest
             stays the one of before.
+        passing: The parents are read for this plan alone, so what was read is let go at once.
     """
 
     def __init__(
@@ -82,14 +83,15 @@ class Execution:
         *,
         fuse: bool = False,
         factors: Mapping[str, float] | None = None,
+        passing: bool = False,
     ) -> None:
         self._plan, self._known, self._fuse = plan, known, fuse
-        self._factors = factors or {}
-        self._whole = WholeVectors(plan.steps, self._read, known)
+        self._factors, self._passing = factors or {}, passing
+        self._whole = WholeVectors(plan.steps, self._read, known, self.let_go)
         self.digests: dict[str, int] = {}  # of the tensors that were made
         for parent in plan.parents.values():
-            if isinstance(parent, Merged) and parent.part:
-                parent.execution = Execution(parent.plan, known, fuse=fuse)
+            if isinstance(parent, Merged) and (parent.part or passing):
+                parent.execution = Execution(parent.plan, known, fuse=fuse, passing=passing)
 
     def carry_out(self, step: Step, out: Tensor | None = None) -> Tensor:
         """Compute one output tensor in float32 and round it once.
@@ -214,11 +216,18 @@ class Execution:
         for operand in step.inputs():
             self._plan.parents[operand.parent].expect(operand.tensor)
 
+    def let_go(self) -> None:
+        """Take what parents' files were read of out of memory, where nobody reads it again."""
+        if self._passing:
+            for parent in self._plan.opened.values():
+                parent.let_go()
+
     def check_copies(self) -> None:
         """Compare all tensors that are to be equal before anything is made; see ``carry_out``."""
         for step in self._plan.steps:
             if step.copied:
                 self._copied(step)
+                self.let_go()
 
     def _read(self, operand: Operand) -> Tensor:
         parent = self._plan.parents[operand.parent]

@@ -28,13 +28,18 @@ class WholeVectors:
         steps: The plan's; those without ``trim: global`` take no part.
         read: Gives a parent's tensor.
         known: Keeps what other plans on the same parents need again; None keeps nothing.
+        let_go: Is called where what was read is not read again in this pass.
     """
 
     def __init__(
-        self, steps: Sequence[Step], read: Callable[[Operand], Tensor], known: Known | None
+        self,
+        steps: Sequence[Step],
+        read: Callable[[Operand], Tensor],
+        known: Known | None,
+        let_go: Callable[[], None],
     ) -> None:
         self._steps = [step for step in steps if step.shared.get("trim") == "global"]
-        self._read, self._known = read, known
+        self._read, self._known, self._let_go = read, known, let_go
         self._found: dict[str, dict[str, Cut]] = {}  # parent -> output tensor -> what to keep
 
     @cached_property
@@ -100,3 +105,4 @@ class WholeVectors:
             for place in range(0, model.numel(), PART):
                 part = slice(place, place + PART)
                 yield (model[part].float() - start[part].float()).abs_()
+            self._let_go()

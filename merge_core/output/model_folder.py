@@ -17,6 +17,7 @@ from merge_core.output.contents import CARD, RECORD, listed
 from merge_core.output.gguf_export import Quant
 from merge_core.output.model_card import CardResult, card, is_as_written
 from merge_core.output.safetensors_writer import SHARD_BYTES, write_shards
+from merge_core.parents import digests
 from merge_core.parents.companions import companions, is_of_tokenizer
 from merge_core.parents.protocol import Parent
 from merge_core.plan.steps import Plan
@@ -66,12 +67,14 @@ def write(
 
     def fill(folder: Path) -> None:
         write_shell(plan, folder)  # first: what can be wrong there is known before hours of merging
+        wait = digests.begun(plan.opened.values())  # while tensors are merged
         made.append(write_shards(plan, folder, shard_bytes, factors))
         if expected not in (None, made[0]):
             raise CheckpointError(
                 f"{out}: not written, the merge gives other weights ({made[0]}, was {expected}); "
                 f"a parent has changed since"
             )
+        wait()
         _describe(plan, folder, out, made[0], result, gguf)
 
     fill_whole(out, fill, overwrite=overwrite)

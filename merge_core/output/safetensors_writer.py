@@ -38,7 +38,7 @@ def write_shards(
         The ``weights_digest``.
     """
     shards = _shards(plan, limit)
-    execution = Execution(plan, factors=factors)
+    execution = Execution(plan, factors=factors, passing=True)
     execution.check_copies()
     for file, steps in shards:
         with (folder / file).open("wb") as stream:
@@ -91,3 +91,4 @@ def _write(plan: Plan, execution: Execution, steps: Sequence[Step], stream: Bina
     for step in ordered:
         tensor = execution.carry_out(step).contiguous()
         stream.write(tensor.reshape(-1).view(torch.uint8).cpu().numpy().data)  # without a copy
+        execution.let_go()

@@ -57,3 +57,8 @@ class Checkpoint(Parent):
     def expect(self, name: str) -> None:
         """See ``Parent``."""
         self._files[self.tensors[name].file].expect(self._keys[name])
+
+    def let_go(self) -> None:
+        """See ``Parent``."""
+        for file in self._files.values():
+            file.let_go()

@@ -65,6 +65,11 @@ class Adapted(Changed):
         """See ``Parent``."""
         return name in self._changes or super().makes(name)
 
+    def let_go(self) -> None:
+        """See ``Parent``."""
+        super().let_go()
+        self._file.let_go()
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the parent's digest, the adapter's tensors and how they are applied, hex."""

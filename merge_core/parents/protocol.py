@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class Parent(ABC):
     # class stores them, whatever a file calls them.
     tensors: Mapping[str, TensorInfo]
     left_out: Mapping[str, str] = {}  # what its files hold and is not among them -> the reason
+    _seen: Content | None = None
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -42,7 +43,7 @@ class Parent(ABC):
         """Return name in a file or of a module's tensor -> name under which the class stores it."""
         return model_class.stored_names(self.config, names, self.where, len(self.tensors))
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 of all weights by name, hex; the same however they are spread over files."""
         return self._content.digest
@@ -52,9 +53,17 @@ class Parent(ABC):
         """Tensor -> a number that tells whether it is another one, see ``Content``."""
         return self._content.sums
 
-    @cached_property
+    @property
     def _content(self) -> Content:
-        return content_of((name, self.tensor(name)) for name in sorted(self.tensors))
+        # no cached_property: before Python 3.12 one lock of it holds for all parents
+        if self._seen is None:
+            self._seen = content_of(self._each())
+        return self._seen
+
+    def _each(self) -> Iterator[tuple[str, Tensor]]:
+        for name in sorted(self.tensors):
+            yield name, self.tensor(name)
+            self.let_go()
 
     @cached_property
     def apart(self) -> frozenset[str]:
@@ -84,6 +93,9 @@ class Parent(ABC):
     def expect(self, name: str) -> None:
         """Hear that a tensor is needed soon."""
 
+    def let_go(self) -> None:  # noqa: B027
+        """Hear that no tensor of before is needed soon: its files' pages leave this process."""
+
 
 class Changed(Parent):
     """A parent that has all of another one, but for what a subclass changes."""
@@ -107,3 +119,7 @@ class Changed(Parent):
     def expect(self, name: str) -> None:
         """See ``Parent``; what the change needs beside the parent's tensor is small."""
         self._parent.expect(name)
+
+    def let_go(self) -> None:
+        """See ``Parent``."""
+        self._parent.let_go()

@@ -227,3 +227,7 @@ class Kept(WeightFile):
             tensor = self._kept[name].to(self._device, non_blocking=True, copy=True)
             event = None if self._stream is None else self._stream.record_event()
         self._sent[name] = tensor, event
+
+    def let_go(self) -> None:
+        """See ``WeightFile``; what is kept elsewhere stays there."""
+        self._file.let_go()

@@ -12,17 +12,19 @@ from typing import Any
 
 from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError, shown
-from merge_core.json_text import POINTER, parse_json, read_json, refuse_pointer
+from merge_core.json_text import POINTER, read_json, refuse_pointer
 from merge_core.parents import quantized
+from merge_core.parents.mapped_file import MappedFile
 from merge_core.parents.other_formats import instead_of_weights
+from merge_core.parents.safetensors_header import damaged, place, read_header
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 # Bytes of an entry; of the types that can be merged.
 FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 WIDTHS = {**FLOATS, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-HEADER_BYTES = 2**25  # 300,000 tensors; the format's own limit, 10**8, is a minute of parsing
-AXES = 64  # as in torch
+TORCH = {"F64": "double", "F32": "float", "F16": "half", "BF16": "bfloat16", "I64": "long"}
+TORCH |= {"I32": "int", "I16": "short", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
 ZIP = b"PK\x03\x04"
 
 
@@ -47,6 +49,9 @@ class WeightFile(ABC):
 
     def expect(self, name: str) -> None:  # noqa: B027
         """Hear that a tensor is needed soon; a mapped file has nothing to do."""
+
+    def let_go(self) -> None:  # noqa: B027
+        """Hear that no tensor of before is needed soon; those that were given stay valid."""
 
 
 Opens = Callable[[Path], WeightFile]
@@ -197,7 +202,7 @@ class _Header(WeightFile):
     """What a safetensors file says of its tensors."""
 
     def __init__(self, path: Path) -> None:
-        self.infos = _infos(path)
+        self.infos = _infos(path, read_header(path, WIDTHS)[1])
 
     def tensor(self, name: str) -> Tensor:
         raise NotImplementedError
@@ -205,19 +210,28 @@ class _Header(WeightFile):
 
 class _Safetensors(WeightFile):
     def __init__(self, path: Path) -> None:
-        from safetensors import SafetensorError, safe_open
-
-        self.infos = _infos(path)
+        begin, entries = read_header(path, WIDTHS)
+        self.infos = _infos(path, entries)
+        self._places = {
+            name: (begin + start, begin + stop)
+            for name, (start, stop) in zip(entries, map(place, entries.values()), strict=True)
+        }
         self._views: dict[str, Tensor] = {}  # making one takes as long as merging 50,000 entries
         try:
-            self._file: Any = safe_open(str(path), framework="pt")
-        except (SafetensorError, OSError) as error:
-            raise _damaged(path, str(error)) from error
+            self._file = MappedFile(path)
+        except OSError as error:
+            raise damaged(path, str(error)) from error
 
     def tensor(self, name: str) -> Tensor:
+        import torch
+
         if name not in self._views:
-            self._views[name] = self._file.get_tensor(name)
+            info, data = self.infos[name], self._file.view(*self._places[name])
+            self._views[name] = data.view(getattr(torch, TORCH[info.dtype])).reshape(info.shape)
         return self._views[name]
+
+    def let_go(self) -> None:
+        self._file.let_go()
 
 
 class _Whole(io.BufferedReader):
@@ -289,60 +303,9 @@ def _is_plain(x: Any) -> bool:
     return not x.is_quantized and x.numel() * x.element_size() <= x.untyped_storage().nbytes()
 
 
-def _damaged(path: Path, why: str) -> CheckpointError:
-    return CheckpointError(f"{path}: damaged or no safetensors file: {why}; fetch it again")
-
-
-def _infos(path: Path) -> dict[str, TensorInfo]:
-    """Return what a safetensors file's header says, if the file holds it."""
-    try:
-        with path.open("rb") as stream:
-            refuse_pointer(stream.read(len(POINTER)), path)
-            stream.seek(0)
-            size, there = int.from_bytes(stream.read(8), "little"), path.stat().st_size
-            if size > min(HEADER_BYTES, there - 8):
-                raise ValueError(f"its header has {size} bytes, the file {there}")
-            text = stream.read(size).decode("utf-8")
-    except CheckpointError:
-        raise
-    except (OSError, ValueError) as error:
-        raise _damaged(path, str(error)) from error
-    header = parse_json(text, f"{path}: damaged or no safetensors file: its header")
-    if not isinstance(header, dict):
-        raise _damaged(path, f"its header is {shown(header)[:80]}")
-    entries = {name: said for name, said in header.items() if name != "__metadata__"}
-    end = 0
-    for name, said in sorted(entries.items(), key=lambda entry: _place(entry[1])):
-        if not _is_entry(said) or _place(said)[0] != end:
-            raise _damaged(path, f"its header says of {name[:80]} {shown(said)[:160]}")
-        end = _place(said)[1]
-    if end != there - 8 - size:
-        raise _damaged(path, f"its tensors have {end} bytes, the file has {there - 8 - size}")
+def _infos(path: Path, entries: Mapping[str, Any]) -> dict[str, TensorInfo]:
+    """Return what a header says of tensors; ``entries``: see ``read_header``."""
     return {
         name: TensorInfo(path.name, tuple(said["shape"]), said["dtype"])
         for name, said in entries.items()
     }
-
-
-def _place(said: Any) -> tuple[int, int]:
-    """Return where an entry of a header says that its tensor begins and ends; else -1, -1."""
-    offsets = said.get("data_offsets") if isinstance(said, dict) else None
-    whole = isinstance(offsets, list) and len(offsets) == 2 and all(map(_is_size, offsets))
-    return (offsets[0], offsets[1]) if offsets and whole else (-1, -1)
-
-
-def _is_entry(said: Any) -> bool:
-    """Return whether an entry of a header gives a type, and a shape of as many bytes."""
-    begin, end = _place(said)
-    if not 0 <= begin <= end:
-        return False
-    dtype, shape = said.get("dtype"), said.get("shape")
-    if not (isinstance(dtype, str) and isinstance(shape, list) and len(shape) <= AXES):
-        return False
-    if not all(map(_is_size, shape)):
-        return False
-    return dtype not in WIDTHS or math.prod(shape) * WIDTHS[dtype] == end - begin
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63

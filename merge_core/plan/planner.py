@@ -12,7 +12,7 @@ from merge_core.contract import Method, Value
 from merge_core.errors import CheckpointError, ParameterError, ShapeError
 from merge_core.methods.registry import method
 from merge_core.numerics.bernoulli import key_for
-from merge_core.parents import quantized, ties
+from merge_core.parents import digests, quantized, ties
 from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import FLOATS, shapes_of
 from merge_core.plan import stack_fit
@@ -60,6 +60,8 @@ def plan_document(
     dropped = _left_out(layout, used, names)
     for name in used:
         dropped |= {**parents[name].left_out, **unloaded[name]}
+    if found.draws:  # masks' keys hold their digests
+        digests.begun(opened[x] for x in used if x in opened)()
     steps = [_step(placed, recipe, found, parents) for placed in layout.placed]
     config = _config(parents, config_from, layout, tokens, tokens_from)
     shapes = {step.tensor: step.shape for step in steps}
