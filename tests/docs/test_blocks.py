@@ -45,7 +45,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def _made_by_runs(folder, names):
-    return {name for name in names if name in ("results", "__pycache__", "saved")}
+    return {name for name in names if name in ("results", "__pycache__", "quickstart")}
 
 
 @pytest.mark.slow
