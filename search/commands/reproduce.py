@@ -11,8 +11,9 @@ import typer
 from merge_core.errors import MergeError, UnknownNameError, hint
 from search.options import Json, Name, Plugins, SendKeys, Study, TrustTasks
 from search.report import reproduce as reproduction
+from search.report.who import called
 from search.run.search_again import search_again
-from search.storage.locate import chosen, in_place, open_study
+from search.storage.locate import in_place, open_study
 from search.storage.study_record import Record
 from search.trial.worker import Worker
 from search.views import tables
@@ -33,7 +34,7 @@ def reproduce(
     study: Study,
     trial: Annotated[
         str | None,
-        typer.Option(help="A trial's number, best, all (if not given), sample:K: K by lot."),
+        typer.Option(help="A number, best, a name, all (if not given), sample:K: K by lot."),
     ] = None,
     again: Annotated[
         bool,
@@ -52,7 +53,7 @@ def reproduce(
             "cannot go with --trial; it compares all trials", param_hint="--search"
         )
     spec, record = open_study(in_place(study, note), name)
-    numbers = [t.number for t in chosen(record, trial or "all")]
+    numbers = [t.number for t in called(record, trial or "all")]
     places = _places(model or (), record)
     worker = Worker(spec.data, spec.folder, record.about, places=places)
     _check_places(places, record, worker)

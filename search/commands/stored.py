@@ -25,7 +25,8 @@ from search.report.cards import card_result
 from search.report.listing import KEYS, Listing
 from search.report.so_far import SoFar
 from search.report.summary import Report
-from search.storage.locate import chosen, in_place, open_study, winner
+from search.report.who import called
+from search.storage.locate import in_place, open_study, winner
 from search.storage.study_record import Record
 from search.trial.builder import Builder
 from search.views import tables
@@ -114,7 +115,7 @@ def best(
 def export(
     study: Study,
     out: Out,
-    trial: Annotated[str, typer.Option(help="A trial's number, or best.")] = "best",
+    trial: Annotated[str, typer.Option(help="A number, best, or a baseline's name.")] = "best",
     overwrite: Overwrite = False,
     gguf: Gguf = False,
     quant: Quant = None,
@@ -126,7 +127,7 @@ def export(
     """Write the model folder of one trial."""
     how: dict[str, Any] = {"overwrite": overwrite, "gguf": packed(gguf, quant)}
     spec, record = open_study(in_place(study, note), name)
-    (one,) = chosen(record, trial, several=False)
+    (one,) = called(record, trial, several=False)
     result = card_result(record, one)
     builder = Builder(spec, record.about)
     digest = files.export(builder, one, out, result=result, **how)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from merge_core.errors import MergeError, UnknownNameError, hint
 from search.report.summary import Report
 from search.space.starting_points import DEFAULTS, PARENT, SIMPLE, UNIFORM
-from search.storage.locate import winner
+from search.storage.locate import SAMPLE, chosen, winner
 from search.storage.study_record import Record
 from search.trial.trial import Trial
 
@@ -50,6 +50,20 @@ def who(record: Record, name: str) -> Trial:
         f"study {record.name!r} has no trial {name!r}; expected a number, "
         f"{', '.join((*ROLES, *named))}{hint(name, (*ROLES, *named))}"
     )
+
+
+def called(record: Record, which: str, *, several: bool = True) -> list[Trial]:
+    """Return the trials that ``--trial`` names, see ``locate.chosen``, or by a name, see ``who``.
+
+    ``best`` is the winner, which a study must have for it.
+
+    Raises:
+        UnknownNameError: It names no trial.
+        MergeError: What it means is not there yet.
+    """
+    if which in ("all", "best") or which.isdecimal() or which.startswith(SAMPLE):
+        return chosen(record, which, several=several)
+    return [who(record, which)]
 
 
 def _last(name: str) -> str:

@@ -186,7 +186,7 @@ def test_export_writes_the_trial_that_was_asked_for(mergetune, study, tmp_path):
     record = json.loads((tmp_path / "out" / "mergetune.json").read_text())
     rows = json.loads(mergetune("trials", study, "--json")[1])
     assert record["weights_digest"] == rows[0]["weights_digest"]
-    code, out, _ = mergetune("export", study, tmp_path / "again", "--trial", "0", "--json")
+    code, out, _ = mergetune("export", study, tmp_path / "again", "--trial", "base", "--json")
     assert json.loads(out)["weights_digest"] == rows[0]["weights_digest"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from merge_core.errors import MergeError, UnknownNameError
-from search.report.who import who
+from search.report.who import called, who
 from tests.search import toy
 from tests.search.report.test_samples import Bench, finished, kept
 
@@ -50,3 +50,17 @@ def test_a_name_of_nothing_or_of_two_is_refused_with_what_there_is(tmp_path: Pat
         who(record, "x")
     with pytest.raises(MergeError, match="has no best parent yet: none is complete"):
         who(record, "best_parent")
+
+
+def test_export_and_reproduce_take_names_too_and_best_is_the_winner_alone(tmp_path: Path) -> None:
+    bench = Bench(toy.spec_of(toy.STUDY, tmp_path))
+    record, chosen = finished(bench)
+    assert [t.baseline for t in called(record, "one")] == ["parent:org/one"]
+    assert len(called(record, "all")) == len(record.trials)
+    with pytest.raises(MergeError, match="is not finished: run it first"):
+        called(record, "best")
+    with pytest.raises(UnknownNameError, match="--trial: expected a number or best, got 'all'"):
+        called(record, "all", several=False)
+    kept(record, bench, chosen)
+    assert [t.number for t in called(record, "best")] == [chosen.winner]
+    assert [t.number for t in called(record, "7", several=False)] == [7]
