@@ -137,7 +137,11 @@ Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse what a recipe says in vain, which is a warning.")
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Score one candidate on a few items: what will it cost?")
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Score the base on a few items: what does it say, and what will the study cost?",
+    ),
 ]
 NoTasks = Annotated[
     bool, typer.Option("--no-tasks", help="Do not open tokenizers and tasks; needs no torch.")

@@ -8,13 +8,14 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from merge_core.contract import Param
 from merge_core.errors import MergeError
 from merge_core.recipe.schema import Recipe
+from search.run.base_scores import BaseScores, base_scores
 from search.run.size import Counts
 from search.run.steps import steps
 from search.samplers.steps import PARTS
@@ -55,6 +56,7 @@ class Costs:
         memory: Bytes: ``process``, its peak with the pages of mapped files, and ``device``; of one
             worker.
         workers: How many candidates are built and scored at a time.
+        base: What the base scores on a few items, where it was scored.
     """
 
     first_build: float
@@ -67,6 +69,7 @@ class Costs:
     items_scored: int
     memory: Mapping[str, int]
     workers: int = 1
+    base: BaseScores | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain data, ready for JSON."""
@@ -74,7 +77,7 @@ class Costs:
 
 
 def dry_run(path: Path, change: Change = NO_CHANGE, workers: int = 1) -> Costs:
-    """Build and score one candidate of a study.
+    """Score the base of a study on a few items, then build and score one candidate.
 
     Args:
         path: The study file or its folder.
@@ -86,7 +89,9 @@ def dry_run(path: Path, change: Change = NO_CHANGE, workers: int = 1) -> Costs:
     """
     spec = study_file.read(path)
     threads = None if workers == 1 else max(1, len(cpus_here()) // workers)
-    return measured(spec, Worker(spec.data, spec.folder, threads=threads), change, workers)
+    worker = Worker(spec.data, spec.folder, threads=threads)
+    costs = measured(spec, worker, change, workers)
+    return replace(costs, base=base_scores(spec, worker, FEW))
 
 
 def measured(

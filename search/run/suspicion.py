@@ -53,10 +53,10 @@ def check_baselines(
         return
     for line in () if why else same.values():
         progress.notice(f"warning: {line}")
-    cause = _shown(bench, trials, [*same] or [*tasks.evaluators], progress)
+    why_not = _shown(bench, trials, [*same] or [*tasks.evaluators], progress)
     if why:
         raise MergeError(
-            f"the search was not begun: {why}; {cause}; mend that and run again with --fresh, or "
+            f"the search was not begun: {why}; {why_not}; mend that and run again with --fresh, or "
             "search all the same with --force"
         )
 
@@ -128,10 +128,10 @@ def _shown(bench: Bench, trials: Sequence[Trial], names: Iterable[str], progress
             progress.notice(f"  prompt {_end(one.prompt)}")
             progress.notice(f"  right  {_start(one.right)}")
             progress.notice(f"  said   {_start(one.said)}")
-    return _cause([one for answers in said.values() for one in answers])
+    return cause([one for answers in said.values() for one in answers])
 
 
-def _cause(answers: Sequence[Answer]) -> str:
+def cause(answers: Sequence[Answer]) -> str:
     """Return what may be the matter with scores that are all the same, by some answers."""
     wrong = [one for one in answers if one.right and one.said.strip() != one.right.strip()]
     holding = [one for one in wrong if any(x and x in one.said for x in one.right.split(" | "))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from search.draft.write import Written
 from search.report.listing import Listing
 from search.report.so_far import SoFar
 from search.report.summary import Report
+from search.run.base_scores import BaseScores
 from search.run.caches import Cache
 from search.run.check import Checked
 from search.run.dry_run import Costs
@@ -98,6 +100,20 @@ def costs(found: Costs) -> None:
         f"some of them {took['report']}\n"
         f"peak of memory: {', '.join(f'{k} {size(x)}' for k, x in found.memory.items())}"
     )
+    if found.base is not None:
+        _base(found.base)
+
+
+def _base(found: BaseScores) -> None:
+    """Print what the base scores, and says to the first items."""
+    for task, score in found.scores.items():
+        items, unit = found.items[task], found.units[task]
+        print(f"{found.name} on {items} items of {task}: {score:.3f} {unit}")
+        for one in found.answers.get(task, ()):
+            print(f"    prompt  {_cut(one.prompt)}\n    right   {_cut(one.right)}")
+            print(f"    said    {_cut(one.said)}")
+    for line in found.warnings:
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def size(count: int) -> str:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from evaluators.answer import Answer
 from merge_core.errors import MergeError, NonFiniteError
 from search.report.select import choose
+from search.run.base_scores import base_scores
 from search.run.dry_run import FEW, dry_run, measured
+from search.space.starting_points import baselines
 from search.spec.study_file import StudySpec
 from search.trial import worker
 from search.trial.budget import Change
@@ -179,7 +184,10 @@ def test_a_dry_run_of_a_real_study_leaves_its_folder_as_it_was(tmp_path: Path) -
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     assert found.candidates.trials == 7
     assert min(found.build, *found.per_item.values(), found.seconds["all"]) > 0
-    assert json.loads(json.dumps(found.plain()))["candidates"]["trials"] == 7
+    plain = json.loads(json.dumps(found.plain()))
+    assert plain["candidates"]["trials"] == 7
+    assert plain["base"]["name"] == "base"
+    assert {len(said) for said in plain["base"]["answers"].values()} == {2}
 
 
 @pytest.mark.slow
@@ -234,5 +242,53 @@ def test_builds_of_a_study_of_paths_are_those_of_two_paths(
         ),
     )
     found = dry_run(root / "study.yaml")
-    assert len(dict.fromkeys(built)) == 2
+    assert len(dict.fromkeys(built)) == 3, "two of them, and the first parent to be scored"
     assert found.build > 0
+    assert found.base is not None
+    assert found.base.name == "parent:one"
+
+
+class Asked(toy.Task):
+    """Scores alternately as it is told, and shows answers."""
+
+    def __init__(self, task: str, *scores: float, **more: Any) -> None:
+        super().__init__(task, 90, bounds=(0.0, 1.0), **more)
+        self.scores = scores
+
+    def score(self, model: Any, which: Sequence[int]) -> np.ndarray[Any, Any]:
+        return np.array([self.scores[place % len(self.scores)] for place, _ in enumerate(which)])
+
+    def answers(self, model: Any, which: Sequence[int]) -> list[Answer]:
+        return [Answer(f"1 + {i} =", "4", "4 or 5") for i in which]
+
+
+def test_the_base_is_scored_on_a_few_items_and_asked_two(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = study(toy.STUDY.replace("search: 20, select: 20", "search: 80, select: 20"))
+    bench = toy.Toy(spec, tasks=[Asked("gain", 0.0, 1.0), Asked("loss", 0.0)])
+    found = base_scores(spec, bench, FEW)
+    assert {*bench.built} == {baselines(spec, bench.builder.space)[0].recipe}
+    assert (found.name, found.items) == ("base", {"gain": FEW, "loss": FEW})
+    assert found.scores == {"gain": 0.5, "loss": 0.0}
+    assert {task: len(said) for task, said in found.answers.items()} == {"gain": 2, "loss": 2}
+    (warning,) = found.warnings
+    assert warning == (
+        f"base scores 0 on each of {FEW} items of loss: 2 of 2 answers above hold the right one "
+        "and say more: `stop` or `answer_regex` may cut that off"
+    )
+    tables.costs(replace(measured(spec, bench), base=found))
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    at = lines.index(f"base on {FEW} items of gain: 0.500 points")
+    assert lines[at + 2 : at + 4] == ["    right   '4'", "    said    '4 or 5'"]
+    assert err == f"warning: {warning}\n"
+
+
+def test_the_mean_of_the_base_goes_by_the_sizes_of_items(study: Study) -> None:
+    spec = study(toy.SHORT)
+    task = Asked("gain", 0.0, 1.0, sizes=tuple(range(1, 91)), reported=lambda x: 10 * x)
+    bench = toy.Toy(spec, tasks=[task])
+    sizes = [i + 1 for i in bench.tasks.pools["search"].of("gain")[:4]]
+    expected = 10 * (sizes[1] + sizes[3]) / sum(sizes)
+    assert base_scores(spec, bench, 4).scores["gain"] == pytest.approx(expected)
