@@ -9,6 +9,7 @@ import yaml
 from evaluators.registry import EVALUATORS
 from search import cli
 from search.run.check import check
+from search.samplers.registry import SAMPLERS
 from search.spec import sections
 from search.spec.changes import MAY_CHANGE
 from search.spec.study_file import StudyFile
@@ -58,22 +59,30 @@ def test_page_of_tasks_shows_every_evaluator():
     assert {entry["evaluator"] for entry in entries} == set(EVALUATORS.names())
 
 
-def test_defaults_in_the_table_are_the_defaults():
-    found = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", page("study-file.md"), re.M)
+def test_page_of_searching_has_every_sampler():
+    named = re.findall(r"^\| `([\w-]+)` \|", page("searching.md"), flags=re.MULTILINE)
+    assert set(named) == set(SAMPLERS.names())
+
+
+SECTIONS = {"search": sections.Search, "engine": sections.Engine}
+
+
+def test_keys_and_defaults_in_the_tables_are_those_of_study_files():
+    found = re.findall(r"^\| `([\w.]+)` \| (.*) \| (.*) \|$", page("study-file.md"), re.M)
     rows = {row[0]: row[2] for row in found}
-    items, search, engine = sections.Items(), sections.Search(), sections.Engine()
-    assert rows["keep_answers"] == str(sections.KEEP_ANSWERS)
+    items = sections.Items()
     assert rows["items"] == f"{items.search}, {items.select}, {items.report}"
-    first = f"{search.sampler}, {search.seed}, {search.trials}"
-    race = f"{{margin: {search.race.margin}, error: {search.race.error}}}, {search.order}"
-    assert (
-        rows["search"] == f"{first}, no limit, none, none, {search.finalists}, none, none, {race}"
-    )
-    assert search.hours is search.patience is search.target is None
-    assert search.start is search.prior is None
-    named = [engine.device, engine.batch_size, "torch's own", engine.kernels, engine.parents]
-    assert rows["engine"] == f"{', '.join(map(str, named))}, none"
-    assert engine.threads is engine.cache is None
+    assert rows["keep_answers"] == str(sections.KEEP_ANSWERS)
+    assert rows.keys() >= StudyFile.declared().keys() - {"name"}
+    for section, kind in SECTIONS.items():
+        told = {k: row for k, row in rows.items() if k.startswith(f"{section}.")}
+        assert told == {f"{section}.{k}": _words(getattr(kind(), k)) for k in kind.declared()}
+
+
+def _words(default):
+    if isinstance(default, sections.Race):
+        return f"{{margin: {default.margin}, error: {default.error}}}"
+    return "none" if default is None else str(default)
 
 
 def test_what_may_change_in_the_table_is_what_may_change():
