@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evaluators.protocol import Suite
 from merge_core.errors import MergeError, UnknownNameError
 from search.commands import answers as command
 from search.report.side_by_side import FEW, Wanted, _wrong, side_by_side, usual_pool
@@ -19,6 +20,7 @@ from search.storage.study_record import Record
 from search.trial.facts import Facts
 from tests.search import toy
 from tests.search.report.test_samples import Bench, Speaking, finished
+from tests.search.scoring.test_steer import Slope
 
 
 class RightOrWrong(Speaking):
@@ -159,3 +161,25 @@ def test_the_winner_is_called_so_and_the_best_so_far_is_said_to_be_it(
     assert json.loads(out)["trials"] == [{"number": number, "baseline": "uniform", "winner": True}]
     name = f"\ntrial {number} (winner, uniform), score "
     assert name in mergetune("answers", tmp_path, "--limit", 1)[1]
+
+
+def test_what_steers_names_the_search_scores_and_a_group_means_all_its_tasks(
+    tmp_path: Path,
+) -> None:
+    text = toy.STUDY.replace("task: gain}", "task: gain, steer: slope}")
+    members = Suite("both", ((Speaking("gain"), 0.5), (Speaking("more"), 0.5)))
+    steering = Suite("both", ((Slope("gain"), 0.5), (Slope("more"), 0.5)))
+    tasks: Any = [members, Speaking("loss")]
+    spec = toy.spec_of(f"keep_answers: 0\n{text}", tmp_path)
+    bench = Bench(spec, tasks=tasks, steering={0: steering})  # type: ignore[dict-item]
+    record = toy.in_memory(spec, bench)
+    found, _ = shown(record, bench, "uniform", tasks=("both",), pool="search", most=1)
+    assert {task: one.unit for task, one in found.tasks.items()} == dict.fromkeys(
+        ("gain", "more"), "slope"
+    )
+    found, _ = shown(record, bench, "uniform", "base", tasks=("both",), pool="search", most=1)
+    assert [one.better for one in found.tasks.values()] == [None, None]
+    with pytest.raises(MergeError, match=r"gain is scored by another metric on the search pool \("):
+        shown(record, bench, "uniform", tasks=("both",), pool="search", wrong=True)
+    found, _ = shown(record, bench, "uniform", tasks=("loss",), pool="search", most=1)
+    assert [one.unit for one in found.tasks.values()] == ["points"]
