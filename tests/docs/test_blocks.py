@@ -32,6 +32,13 @@ def test_commands_in_the_text_of_a_page_exist(page):
         check_command(words)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page_has_no_code_that_is_only_indented(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    options = r"    options:\n(      .*\n)+"  # of mkdocstrings
+    assert not re.findall(r"\n\n    \S.*", re.sub(options, "", text))
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Return a folder that looks like a clone, with the shipped models, where all is run."""
