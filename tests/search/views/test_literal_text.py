@@ -31,6 +31,7 @@ from search.report.listing import Listing
 from search.report.side_by_side import Heard, OfTask, SideBySide, Wanted
 from search.report.so_far import SoFar
 from search.report.summary import Difference, Report
+from search.run.base_scores import BaseScores
 from search.run.caches import Cache
 from search.run.check import Checked
 from search.run.dry_run import Costs
@@ -107,7 +108,11 @@ def show_costs(_: pytest.MonkeyPatch) -> None:
     seconds = dict.fromkeys(
         ("trial", "step", "baselines", "search", "select", "report", "all"), 1.0
     )
-    tables.costs(Costs(1.0, 1.0, {BAD: 1.0}, {}, Counts(1, 1, 1, 1, 1), 1, seconds, 1, {}))
+    answers = {BAD: [Answer(BAD, BAD, BAD)]}
+    base = BaseScores(BAD, {BAD: 1}, {BAD: 0.5}, {BAD: BAD}, [BAD], answers)
+    tables.costs(
+        Costs(1.0, 1.0, {BAD: 1.0}, {}, Counts(1, 1, 1, 1, 1), 1, seconds, 1, {}, base=base)
+    )
 
 
 def show_verdict(_: pytest.MonkeyPatch) -> None:
