@@ -23,6 +23,8 @@ from search.workers.hire import Staff
 if TYPE_CHECKING:
     import pandas as pd
 
+OPTIONS = ("name", "force", "fresh", "callbacks")  # of ``study.run``
+
 
 def scored(
     model: LiveModel,
@@ -48,36 +50,27 @@ def ran(
     study: Path,
     prior: Sequence[str],
     *,
-    name: str | None = None,
     workers: int | None = None,
     accept_environment: bool = False,
-    force: bool = False,
-    fresh: bool = False,
-    **budget: float | None,
+    **options: Any,
 ) -> Study:
     """Start or resume a study; a ``MergeError`` says why it cannot be run, see ``study.run``.
 
     Args:
         study: Its file, its folder, or a bundle, which is unpacked beside itself.
         prior: Other studies that may have reported on the same items.
-        name: Of the study, instead of the study file's.
         workers: How many candidates are built and scored at a time.
         accept_environment: Go on with other libraries or on another device than before.
-        force: Search even where all baselines score the same.
-        fresh: Start over; what is stored is kept as another study, ``NAME.before-1``.
-        budget: ``trials``, ``more``, ``hours``; see ``search.trial.budget.Change``.
+        options: ``name``, ``force``, ``fresh``, ``callbacks``, see ``study.run``; ``trials``,
+            ``more``, ``hours``, see ``search.trial.budget.Change``.
     """
     hush_libraries()
-    study, change = Path(in_place(str(study), note)), Change.of(**budget)
-    how: dict[str, Any] = {
-        "accept": accept_environment,
-        "force": force,
-        "name": name,
-        "fresh": fresh,
-    }
+    how = {key: options.pop(key) for key in OPTIONS if key in options}
+    study, change = Path(in_place(str(study), note)), Change.of(**options)
+    staff, accept = Staff(workers), accept_environment
     with ProgressLine() as progress:
-        studies.run(study, progress, lambda: False, change, prior, Staff(workers), **how)
-    return Study(study, name)
+        studies.run(study, progress, lambda: False, change, prior, staff, accept=accept, **how)
+    return Study(study, how.get("name"))
 
 
 def _opened(entry: Mapping[str, Any], folder: Path, model: LiveModel) -> Evaluator | Suite:

@@ -126,6 +126,14 @@ Fresh = Annotated[
     bool,
     typer.Option("--fresh", help="Start over; what is stored is kept, as study NAME.before-1."),
 ]
+Callbacks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--callback",
+        metavar="NAME",
+        help="Also tell wandb, mlflow, tensorboard or a plugin how the run goes; may be repeated.",
+    ),
+]
 Ray = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Workers are actors of a Ray cluster; `local`: its own."),

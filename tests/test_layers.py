@@ -42,6 +42,9 @@ ONE_FILE = {  # what one file alone may import
     "proxy.py": {"grpc"},
     "process.py": {"vllm"},
     "on_ray.py": {"ray"},
+    "on_mlflow.py": {"mlflow"},
+    "on_tensorboard.py": {"tensorboard"},
+    "on_wandb.py": {"wandb"},
     "weight_transfer.py": {"vllm"},
 }
 
@@ -149,7 +152,15 @@ FLOORS = {
     ),
     "search": (
         *({"samplers"}, {"spec"}, {"space", "scoring"}, {"trial"}, {"storage", "workers"}),
-        *({"report"}, {"run", "bundle"}, {"draft"}, {"views"}, {"options"}, {"commands"}, {"cli"}),
+        *(
+            {"callbacks", "report"},
+            {"run", "bundle"},
+            {"draft"},
+            {"views"},
+            {"options"},
+            {"commands"},
+            {"cli"},
+        ),
     ),
 }
 # seconds to import

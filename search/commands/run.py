@@ -11,6 +11,7 @@ import typer
 from merge_core.errors import ParameterError
 from search.options import (
     AcceptEnvironment,
+    Callbacks,
     DryRun,
     Force,
     Fresh,
@@ -50,6 +51,7 @@ def run(
     accept_environment: AcceptEnvironment = False,
     force: Force = False,
     fresh: Fresh = False,
+    callback: Callbacks = None,
     name: Name = None,
     dry_run: DryRun = False,
     plugin: Plugins = None,
@@ -80,6 +82,7 @@ def run(
             force=force,
             name=name,
             fresh=fresh,
+            callbacks=callback or (),
         )
     if report is None:
         print("stopped; run it again to go on", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,9 @@ from filelock import FileLock, Timeout
 
 from merge_core.atomic_write import make_folder
 from merge_core.errors import MergeError, OutputError
+from search.callbacks.protocol import Callback
+from search.callbacks.registry import made
+from search.callbacks.told import telling
 from search.report import files as results
 from search.report import looks, pages
 from search.report.cards import card_result
@@ -51,6 +54,7 @@ def run(
     force: bool = False,
     name: str | None = None,
     fresh: bool = False,
+    callbacks: Sequence[str] = (),
 ) -> Report | None:
     """Start or resume a study and write its results.
 
@@ -67,6 +71,7 @@ def run(
         force: Whether to search where all baselines score the same.
         name: Of the study, instead of the study file's.
         fresh: Whether to start over; what is stored is kept as another study, see ``anew``.
+        callbacks: Names of those that are told how the run goes, too.
 
     Returns:
         What it found, or None if ``stop`` ended the run.
@@ -75,11 +80,11 @@ def run(
         MergeError: The study cannot be run; what is settled stays stored.
     """
     file, name = split(str(path), name)
-    spec = study_file.read(Path(file)).called(name)
+    spec, listeners = study_file.read(Path(file)).called(name), made(callbacks)
     with _held(spec.results), traceback_kept(spec.results, secrets(spec.storage)):
         if fresh:
             start_over(spec, progress, stop)
-        work = partial(_run, spec, progress, stop, change, others, staff, accept, force)
+        work = partial(_run, spec, progress, stop, change, others, staff, accept, force, listeners)
         try:
             return work()
         except ChangedStudyError as changed:
@@ -109,6 +114,7 @@ def _run(
     staff: Staff,
     accept: bool,
     force: bool,
+    callbacks: Mapping[str, Callback],
 ) -> Report | None:
     progress.phase("opening")
     record = open_for(spec, progress.notice, stop)
@@ -116,9 +122,12 @@ def _run(
     with (
         record.writing(),
         hired(staff, spec, lambda: carried(spec, record), progress.notice) as bench,
+        telling(progress, callbacks, spec, record) as told,
     ):
         looks.note_others(record, spec, bench.tasks, others, progress)
-        return _search_and_report(spec, record, bench, progress, stop, change, accept, force)
+        report = _search_and_report(spec, record, bench, told, stop, change, accept, force)
+        told.summary = None if report is None else report.to_json()
+        return report
 
 
 def _search_and_report(

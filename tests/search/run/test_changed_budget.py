@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ def run(
     listener: Any = None,
     stop: Any = toy.never,
     fresh: bool = False,
+    callbacks: Sequence[str] = (),
     **change: Any,
 ) -> Any:
     """Run a whole study, but for its model folder; return its report, None if it was stopped."""
@@ -39,8 +40,9 @@ def run(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hire, "Worker", lambda *given: toy.Toy(spec, about=given[2]))
         patch.setattr(results, "write", lambda *_: None)
-        heard = listener or toy.Listener()
-        return whole.run(spec.folder, heard, stop, Change.of(**change), fresh=fresh)
+        heard, asked = listener or toy.Listener(), Change.of(**change)
+        how: Any = {"fresh": fresh, "callbacks": callbacks}
+        return whole.run(spec.folder, heard, stop, asked, **how)
 
 
 def record_of(spec: StudySpec) -> Record:
