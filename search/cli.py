@@ -32,6 +32,7 @@ from search.draft.init import Given
 from search.draft.init import init as first_study
 from search.draft.tasks import Asked
 from search.options import (
+    AllowCrimes,
     Asks,
     Config,
     DryRun,
@@ -56,6 +57,7 @@ from search.options import (
     StudyOut,
     Texts,
     Trials,
+    TrustCode,
     TrustTasks,
     packed,
 )
@@ -125,6 +127,8 @@ def check(
     dry_run: DryRun = False,
     plugin: Plugins = None,
     trust_tasks: TrustTasks = False,
+    allow_crimes: AllowCrimes = False,
+    trust_remote_code: TrustCode = False,
     send_key: SendKeys = None,
     as_json: Json = False,
 ) -> None:
@@ -155,6 +159,8 @@ def init(
     out: StudyOut = HERE,
     no_tasks: NotOpened = False,
     trust_tasks: TrustTasks = False,
+    allow_crimes: AllowCrimes = False,
+    trust_remote_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
     """Write a first study file for some models and tasks, with comments that say why."""
@@ -174,6 +180,8 @@ def import_evolve(
     out: StudyOut = HERE,
     no_tasks: NotOpened = False,
     trust_tasks: TrustTasks = False,
+    allow_crimes: AllowCrimes = False,
+    trust_remote_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
     """Turn a mergekit-evolve configuration into a study file, and say what is not in it."""
@@ -191,6 +199,8 @@ def import_mergekit(
     out: StudyOut = HERE,
     no_tasks: NotOpened = False,
     trust_tasks: TrustTasks = False,
+    allow_crimes: AllowCrimes = False,
+    trust_remote_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
     """Turn a recipe into a study file that searches around its numbers; they are a baseline."""
@@ -211,6 +221,8 @@ def inspect(
     html: Html = None,
     plugin: Plugins = None,
     trust_tasks: TrustTasks = False,
+    allow_crimes: AllowCrimes = False,
+    trust_remote_code: TrustCode = False,
     send_key: SendKeys = None,
     as_json: Json = False,
 ) -> None:
@@ -234,6 +246,8 @@ def merge(
     strict: Strict = False,
     seeds: Seeds = None,
     score: ScoredBy = None,
+    allow_crimes: AllowCrimes = False,
+    trust_remote_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
     """Merge a recipe into a model folder, or compare merges with several seeds."""
@@ -250,6 +264,8 @@ def moe(
     out: Out,
     overwrite: Overwrite = False,
     strict: Strict = False,
+    allow_crimes: AllowCrimes = False,
+    trust_remote_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
     """Make a mixture of experts of dense models."""

@@ -10,6 +10,7 @@ import typer
 from evaluators import plugin_file
 from evaluators.harness import task_files
 from evaluators.jsonl.judge_key import send_keys
+from merge_core import consent
 from merge_core.errors import ParameterError
 from merge_core.output import gguf_export
 from search.samplers.plugin_file import READERS
@@ -79,6 +80,22 @@ TrustTasks = Annotated[
         "--trust-tasks",
         callback=lambda trusted: task_files.trust_tasks() if trusted else None,
         help="Run code that lm-eval task files of yours name under !function.",
+    ),
+]
+AllowCrimes = Annotated[
+    bool,
+    typer.Option(
+        consent.CRIMES,
+        callback=lambda given: consent.allow(consent.CRIMES) if given else None,
+        help="Merge models of unlike architectures whose tensors have the same names and shapes.",
+    ),
+]
+TrustCode = Annotated[
+    bool,
+    typer.Option(
+        consent.CODE,
+        callback=lambda given: consent.allow(consent.CODE) if given else None,
+        help="Run the code that a model's folder brings for its class and its tokenizer.",
     ),
 ]
 SendKeys = Annotated[

@@ -21,6 +21,7 @@ MAY_IMPORT = {
         *("merge_core.errors", "merge_core.plugins", "merge_core.validation"),
         *(
             "merge_core.json_text",
+            "merge_core.consent",
             "merge_core.templates",
             "merge_core.confined",
         ),  # nothing else of it
@@ -128,7 +129,7 @@ def test_relative_import_is_refused():
 FLOORS = {
     "merge_core": (
         *(
-            {"errors", "processes", "printable"},
+            {"errors", "processes", "printable", "consent"},
             {"confined_process"},
             {"confined"},
             {"plugins", "atomic_write", "json_text", "validation", "contract", "templates"},

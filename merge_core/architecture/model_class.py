@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from merge_core.architecture import class_facts_cache, layer_kinds, refused_config
+from merge_core import consent
+from merge_core.architecture import class_facts_cache, layer_kinds, refused_config, remote_code
 from merge_core.architecture.layers import Layers
 from merge_core.architecture.stored_names import StoredNames, stored_form
 from merge_core.errors import CheckpointError
@@ -99,7 +100,7 @@ def read(
         CheckpointError: transformers makes no model of it, or one with far more tensors.
     """
     with said_of(where):
-        return _read(_text(config), tensors, keep)
+        return _read(_text(config), tensors, keep and remote_code.CODE_FROM not in config)
 
 
 @lru_cache(maxsize=64)
@@ -231,6 +232,7 @@ def config_of(config: Mapping[str, Any]) -> Any:
     """Return the transformers config object for the contents of a ``config.json``.
 
     It has no ``auto_map`` at any depth: transformers would ask on the terminal whether to run it.
+    A class that is code of the folder is taken where the user allows it, see ``remote_code``.
     Infinite numbers are read in the form in which transformers writes them, too.
 
     Raises:
@@ -240,10 +242,12 @@ def config_of(config: Mapping[str, Any]) -> Any:
 
     kind = str(config.get("model_type"))
     if kind not in CONFIG_MAPPING:
+        if consent.code() and remote_code.CODE_FROM in config:
+            return remote_code.config_of(config)
         if config.get("auto_map"):
             raise ValueError(
-                f"model_type {kind!r} is code of the folder (auto_map), which is never run: there "
-                "is no --trust-remote-code; use a copy saved with a class of transformers"
+                f"model_type {kind!r} is code of the folder (auto_map), which is not run; if you "
+                f"trust it: {consent.CODE}; else use a copy saved with a class of transformers"
             )
         raise ValueError(f"model_type {kind!r} is not known")
     found = CONFIG_MAPPING[kind]
@@ -273,6 +277,8 @@ def model_class(config: Any) -> Any:
     import transformers
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 
+    if (own := remote_code.model_class(config)) is not None:
+        return own
     for name in getattr(config, "architectures", None) or ():
         found = getattr(transformers, str(name), None)
         if isinstance(found, type) and issubclass(found, PreTrainedModel):

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from merge_core.architecture.remote_code import CODE_FROM
 from merge_core.atomic_write import fill_whole, write_whole
 from merge_core.errors import CheckpointError, OutputExistsError
 from merge_core.json_text import json_text, read_json, tagged
@@ -18,7 +19,7 @@ from merge_core.output.gguf_export import Quant
 from merge_core.output.model_card import CardResult, card, is_as_written
 from merge_core.output.safetensors_writer import SHARD_BYTES, write_shards
 from merge_core.parents import digests
-from merge_core.parents.companions import companions, is_of_tokenizer
+from merge_core.parents.companions import code_files, companions, is_of_tokenizer
 from merge_core.parents.protocol import Parent
 from merge_core.plan.steps import Plan
 from merge_core.recipe.schema import Recipe
@@ -167,6 +168,7 @@ def write_shell(plan: Plan, folder: Path) -> None:
 def _write_config(plan: Plan, folder: Path) -> None:
     config = dict(plan.config)
     config.pop("torch_dtype", None)  # the key before transformers 5
+    config.pop(CODE_FROM, None)
     config["dtype"] = plan.dtype
     text = json.dumps(tagged(config), indent=2, allow_nan=False)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
@@ -193,6 +195,8 @@ def _copy(plan: Plan, folder: Path) -> None:
             place = folder / file.relative_to(source)
             place.parent.mkdir(exist_ok=True)
             shutil.copyfile(file, place)
+    for file in code_files(plan.parents[plan.config_from].folder):
+        shutil.copyfile(file, folder / file.name)
 
 
 def _set_chat_template(folder: Path, text: str) -> None:

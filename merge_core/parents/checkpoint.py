@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
-from merge_core.architecture import model_class
+from merge_core.architecture import model_class, remote_code
 from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError
 from merge_core.json_text import read_json
@@ -28,7 +28,7 @@ class Checkpoint(Parent):
         self.located = located
         self.reference, self.folder = located.reference, located.model.folder
         weight_files.files_of(self.folder)  # what has none may be no model at all
-        self.config = read_json(self.folder / "config.json")
+        self.config = remote_code.located(read_json(self.folder / "config.json"), self.folder)
         weights = weight_files.open_folder(self.folder, opens)
         self._stored, self._files, self.left_out = weights.tensors, weights.files, weights.left_out
 

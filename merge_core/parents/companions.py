@@ -1,7 +1,8 @@
 """What a model folder has beside weights, config and card, and what of it goes with a merge.
 
 That is: files of the tokenizer, of the processor, chat templates, generation settings. Code,
-weights of other formats, notes of trainings and quantization are left, here as on the hub.
+weights of other formats, notes of trainings and quantization are left, here as on the hub; code
+goes along where the user trusts it.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
+from merge_core import consent
 from merge_core.errors import warn
 from merge_core.json_text import BYTES, POINTER, read_json, refuse_pointer
 
+CODE = "*.py"
 CHATS = "additional_chat_templates/*.jinja"
 TOKENIZER = (  # belong to one vocabulary
     *("tokenizer*", "vocab.*", "*vocab*.json", "merges.txt", "dict.txt", "bpe.codes"),
@@ -46,6 +49,12 @@ def companions(folder: Path) -> list[Path]:
         if any(fnmatch(file.name, pattern) for pattern in CHECKED):
             read_json(file)
     return found
+
+
+def code_files(folder: Path) -> list[Path]:
+    """Return the files of a model's own class, sorted; none, unless the user trusts code."""
+    there = sorted(folder.glob(CODE)) if consent.code() else []
+    return [file for file in there if file.is_file() and _may_go(file, folder)]
 
 
 def is_of_tokenizer(file: Path) -> bool:

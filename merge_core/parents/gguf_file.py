@@ -188,6 +188,7 @@ def _write_model(folder: Path, file: Path, header: Header) -> None:
             config=config,
             gguf_file=NAME,
             local_files_only=True,
+            trust_remote_code=False,
             dtype=torch.float32,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # told below
@@ -208,7 +209,9 @@ def _config(folder: Path, file: Path) -> Any:
     if (file.parent / CONFIG).is_file():
         config = model_class.checked(read_json(file.parent / CONFIG), str(file.parent))
     else:
-        config = AutoConfig.from_pretrained(folder, gguf_file=NAME, local_files_only=True)
+        config = AutoConfig.from_pretrained(
+            folder, gguf_file=NAME, local_files_only=True, trust_remote_code=False
+        )
     config.architectures = [model_class.model_class(config).__name__]
     return config
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from merge_core import consent
 from merge_core.errors import CheckpointError
 from merge_core.parents import gguf_file
-from merge_core.parents.companions import CHATS, KEPT, LEFT, OWN
+from merge_core.parents.companions import CHATS, CODE, KEPT, LEFT, OWN
 from merge_core.recipe.model_reference import Reference, parse
 
 FILE = ".safetensors"  # references to a file of tensors end so
@@ -251,11 +252,13 @@ def _from_hub(path: str, revision: str | None, roots: Sequence[Path], weights: b
     import huggingface_hub as hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    plain = [*OWN, "README.md", *KEPT]
+    code = [CODE] if consent.code() else []
+    left = [name for name in UNWANTED if name not in code]
+    plain = [*OWN, "README.md", *KEPT, *code]
     try:
-        for patterns in ([*WANTED], [*WANTED, *PICKLED]) if weights else (plain,):
+        for patterns in ([*WANTED, *code], [*WANTED, *code, *PICKLED]) if weights else (plain,):
             found = hub.snapshot_download(
-                path, revision=revision, allow_patterns=patterns, ignore_patterns=[*UNWANTED]
+                path, revision=revision, allow_patterns=patterns, ignore_patterns=left
             )
             if any(Path(found).glob("*.safetensors")):
                 break

@@ -17,6 +17,7 @@ from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import FLOATS, shapes_of
 from merge_core.plan import stack_fit
 from merge_core.plan.check_result import check_result
+from merge_core.plan.kinds import refuse_unlike
 from merge_core.plan.layout import Layout, Placed, lay_out
 from merge_core.plan.steps import DTYPES, Operand, Plan, Step
 from merge_core.recipe.interpolate import value_at
@@ -49,6 +50,7 @@ def plan_document(
     with_base = found.base != "none"
     listed = tuple(dict.fromkeys(source.model for source in recipe.sources()))
     config_from, used = recipe.base_model or listed[0], recipe.names() if with_base else listed
+    refuse_unlike({name: parents[name].config for name in dict.fromkeys([config_from, *used])})
     parents = ties.aligned(parents, [*used, config_from])
     tokens, tokens_from = _tokens(recipe, parents, config_from, used)
     parents = {**parents, **({} if tokens is None else {x: tokens.reindexed(x) for x in used})}

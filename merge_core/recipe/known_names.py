@@ -42,7 +42,11 @@ _ONCE = (
     *("trust_remote_code", "random_seed", "lazy_unpickle", "write_model_card", "read_to_gpu"),
     *("safe_serialization", "multi_gpu", "num_threads", "verbose", "verbosity", "quiet"),
 )
-_NOW = {"random_seed": "; the seed of random masks is `seed`"}
+_NOW = {
+    "random_seed": "; the seed of random masks is `seed`",
+    "allow_crimes": "; the command line has --allow-crimes",
+    "trust_remote_code": "; the command line has --trust-remote-code",
+}
 
 
 @lru_cache(maxsize=1)

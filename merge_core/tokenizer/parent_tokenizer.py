@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from merge_core import consent
 from merge_core.errors import CheckpointError, ParameterError, hint, shown, warn
 from merge_core.json_text import read_bytes, read_json, refuse_pointer
 from merge_core.parents.protocol import Parent
@@ -98,7 +99,9 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def open_tokenizer(folder: Path) -> Any:
-    """Return what transformers makes of a folder's tokenizer files; the folder's code is not run.
+    """Return what transformers makes of a folder's tokenizer files.
+
+    The folder's code is run where the user allows it.
 
     Raises:
         CheckpointError: It makes nothing of them without code, or nothing at all; a file is none,
@@ -109,15 +112,15 @@ def open_tokenizer(folder: Path) -> Any:
     _check_files(folder)
     try:
         found = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
+            folder, local_files_only=True, trust_remote_code=consent.code()
         )
         found.encode("")  # settings of a wrong type are seen when they are used
     except Exception as error:  # the tokenizers library raises nothing narrower
         if "trust_remote_code" in str(error):
             raise CheckpointError(
                 f"{folder}: its tokenizer is code of the folder (`auto_map` in its "
-                "tokenizer_config.json or config.json), which is never run; save it as "
-                "tokenizer.json with a class of transformers"
+                f"tokenizer_config.json or config.json), which is not run; if you trust it: "
+                f"{consent.CODE}; else save it as tokenizer.json with a class of transformers"
             ) from error
         if not has_tokenizer(folder):
             raise CheckpointError(

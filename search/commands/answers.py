@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from search.options import Json, Name, Plugins, SendKeys, Study, TrustTasks
+from search.options import AllowCrimes, Json, Name, Plugins, SendKeys, Study, TrustCode, TrustTasks
 from search.report.side_by_side import Wanted, side_by_side, usual_pool
 from search.report.who import who
 from search.storage.locate import in_place, open_study
@@ -44,6 +44,8 @@ def answers(
     name: Name = None,
     plugin: Plugins = None,
     trust_tasks: TrustTasks = False,
+    allow_crimes: AllowCrimes = False,
+    trust_remote_code: TrustCode = False,
     send_key: SendKeys = None,
     as_json: Json = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from merge_core.errors import MergeError, UnknownNameError, hint
-from search.options import Json, Name, Plugins, SendKeys, Study, TrustTasks
+from search.options import AllowCrimes, Json, Name, Plugins, SendKeys, Study, TrustCode, TrustTasks
 from search.report import reproduce as reproduction
 from search.report.who import called
 from search.run.search_again import search_again
@@ -44,6 +44,8 @@ def reproduce(
     name: Name = None,
     plugin: Plugins = None,
     trust_tasks: TrustTasks = False,
+    allow_crimes: AllowCrimes = False,
+    trust_remote_code: TrustCode = False,
     send_key: SendKeys = None,
     as_json: Json = False,
 ) -> None:

@@ -11,6 +11,7 @@ import typer
 from merge_core.errors import ParameterError
 from search.options import (
     AcceptEnvironment,
+    AllowCrimes,
     Callbacks,
     DryRun,
     Force,
@@ -25,6 +26,7 @@ from search.options import (
     Ray,
     RayCpus,
     SendKeys,
+    TrustCode,
     TrustTasks,
     Workers,
 )
@@ -56,6 +58,8 @@ def run(
     dry_run: DryRun = False,
     plugin: Plugins = None,
     trust_tasks: TrustTasks = False,
+    allow_crimes: AllowCrimes = False,
+    trust_remote_code: TrustCode = False,
     send_key: SendKeys = None,
     as_json: Json = False,
 ) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from merge_core.atomic_write import write_whole
 from search.options import (
+    AllowCrimes,
     Gguf,
     Json,
     Name,
@@ -18,6 +19,7 @@ from search.options import (
     Quant,
     SendKeys,
     Study,
+    TrustCode,
     packed,
 )
 from search.report import files
@@ -122,6 +124,8 @@ def export(
     name: Name = None,
     plugin: Plugins = None,
     send_key: SendKeys = None,
+    allow_crimes: AllowCrimes = False,
+    trust_remote_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
     """Write the model folder of one trial."""

@@ -19,7 +19,14 @@ from search.run.check_machine import machine, window
 from search.run.check_mixture import mixture_of
 from search.run.check_tasks import opened_tasks
 from search.run.first_items import FirstItem
-from search.run.first_plans import Infos, infos_here, misfits, plannable, tensors_here
+from search.run.first_plans import (
+    Infos,
+    infos_here,
+    misfits,
+    plannable,
+    refuse_unlike_here,
+    tensors_here,
+)
 from search.run.idle_settings import beyond_layers, unmatched_filters
 from search.run.live_size import most_bytes
 from search.run.size import Counts, memory, once, too_many
@@ -143,6 +150,8 @@ def _recipe(file: Path, reading: Reading) -> Checked:
     check_chat_templates(recipe)
     roots = (file.resolve().parent, Path.cwd())
     infos = infos_here(recipe.references(), roots)
+    for one in (*recipe.documents, recipe):
+        refuse_unlike_here(one.names(), roots)
     if any(one.slices or one.modules for one in (*recipe.documents, recipe)):
         stack_fit.check(reading, {name: shapes_of(own) for name, own in infos.items()})
     facts = {
@@ -158,6 +167,7 @@ def _recipe(file: Path, reading: Reading) -> Checked:
 
 def _study(spec: StudySpec, document: Document) -> Checked:
     references = spec.template.references()
+    refuse_unlike_here((x for x in references if x not in spec.template.experts()), spec.roots)
     warnings = _absent(references, spec.roots)
     steer = [f"{_task(score)} by {score.steer}" for score in spec.scores if score.steer]
     facts: dict[str, Any] = {

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from merge_core.errors import MergeError, Problems
 from merge_core.parents.locate import locate_here
+from merge_core.parents.quantized import hint_of
 from merge_core.parents.weight_files import TensorInfo, shapes_of, tensor_infos
 from merge_core.plan import stack_fit
+from merge_core.plan.kinds import refuse_unlike
 from search.space.space import Space
 from search.space.starting_points import UNIFORM, Baseline, defaults
 from search.spec.mixture_knobs import DENSE
@@ -33,6 +35,16 @@ def infos_here(references: Iterable[str], roots: Sequence[Path]) -> Infos:
     """Return the tensors of every model whose files are here; adapters have those of their base."""
     there = {name: locate_here(name, roots) for name in references}
     return {name: tensor_infos(folder) for name, folder in there.items() if folder is not None}
+
+
+def refuse_unlike_here(references: Iterable[str], roots: Sequence[Path]) -> None:
+    """Refuse models of unlike architectures, of those whose files are here.
+
+    Raises:
+        CheckpointError: See ``kinds.refuse_unlike``.
+    """
+    there = {name: locate_here(name, roots) for name in references}
+    refuse_unlike({x: hint_of(folder / "config.json") for x, folder in there.items() if folder})
 
 
 def misfits(spec: StudySpec, space: Space, tensors: Infos) -> Problems:

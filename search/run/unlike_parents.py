@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from merge_core.architecture.model_class import config_of
+from merge_core.architecture.remote_code import located
 from merge_core.errors import MergeError
 from merge_core.json_text import read_json
 from merge_core.tokenizer.parent_tokenizer import has_tokenizer, open_tokenizer
@@ -50,7 +51,7 @@ def _of_config(name: str, folder: Path, main: str, own: Path) -> list[str]:
     if not ((folder / CONFIG).is_file() and (own / CONFIG).is_file()):
         return []
     try:
-        theirs, ours = (_flat(_filled(read_json(one / CONFIG))) for one in (folder, own))
+        theirs, ours = (_flat(_filled(one)) for one in (folder, own))
     except (MergeError, ValueError) as error:
         return [f"{name}: its config is not compared with that of {main}: {error}"]
     others = [
@@ -64,9 +65,9 @@ def _of_config(name: str, folder: Path, main: str, own: Path) -> list[str]:
     return [f"{name}: {what}, which candidates have: {', '.join(others)}"]
 
 
-def _filled(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is compared of a config, with the defaults of its class."""
-    made = config_of(config)
+def _filled(folder: Path) -> dict[str, Any]:
+    """Return what is compared of a folder's config, with the defaults of its class."""
+    made = config_of(located(read_json(folder / CONFIG), folder))
     text = made.get_text_config().to_dict()
     whole = made.to_dict()
     kept = {key: text[key] for key in COMPARED if text.get(key) is not None}

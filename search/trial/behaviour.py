@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from merge_core.architecture.remote_code import CODE_FROM
 from merge_core.errors import CheckpointError
 from merge_core.output.live_model import GENERATION, INERT
-from merge_core.parents.companions import companions, is_of_tokenizer
+from merge_core.parents.companions import CODE, code_files, companions, is_of_tokenizer
 from merge_core.parents.protocol import Parent
 
 READ = (".safetensors", ".bin", ".json", ".jinja", ".txt", ".model", ".tiktoken", ".gguf")
@@ -28,15 +29,15 @@ def digests(parents: Mapping[str, Parent], main: str) -> dict[str, str]:
     """
     found = {f"{name}/config.json": _config(parent) for name, parent in parents.items()}
     folder = parents[main].folder
-    for file in companions(folder):
-        if file.name == GENERATION or is_of_tokenizer(file):
+    for file in (*companions(folder), *code_files(folder)):
+        if file.name == GENERATION or file.match(CODE) or is_of_tokenizer(file):
             name = f"{main}/{file.relative_to(folder).as_posix()}"
             found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
     return found
 
 
 def _config(parent: Parent) -> str:
-    kept = {key: value for key, value in parent.config.items() if key not in INERT}
+    kept = {k: x for k, x in parent.config.items() if k not in (*INERT, CODE_FROM)}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, get_args
 
 from merge_core.errors import OutputError
 from merge_core.parents import gguf_file
-from merge_core.parents.companions import OWN, companions
+from merge_core.parents.companions import OWN, code_files, companions
 from merge_core.parents.locate import PICKLED, local_file, local_model
 from merge_core.recipe.model_reference import Reference, parse
 from merge_core.recipe.yaml_document import Document
@@ -147,7 +147,7 @@ def _of_model(place: Path) -> dict[str, Path]:
     files = {file for pattern in patterns for file in place.glob(pattern)}
     with warnings.catch_warnings():  # they were told when the study was opened
         warnings.simplefilter("ignore")
-        files.update(companions(place))
+        files.update((*companions(place), *code_files(place)))
     return {file.relative_to(place).as_posix(): file for file in files}
 
 

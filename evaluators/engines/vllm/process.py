@@ -19,6 +19,7 @@ import numpy as np
 
 from evaluators.engines.vllm.weight_transfer import send
 from evaluators.log_control import hushed, hushed_logs
+from merge_core import consent
 from merge_core.errors import EvaluationError, ParameterError
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class RunningVllm:
             "enforce_eager": current_platform.is_cpu(),  # compiling takes minutes there
             "disable_log_stats": True,
             "seed": 0,
-            "trust_remote_code": False,
+            "trust_remote_code": consent.code(),
         }
 
     def _forget(self) -> None:

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from safetensors.torch import load_file
 
+from merge_core import consent
 from merge_core.errors import CheckpointError, ParameterError, ShapeError
 from merge_core.parents.weight_files import SINGLE
 from tests.merge_core.conftest import change
@@ -183,9 +184,8 @@ def test_tensors_of_other_layers_are_dropped_with_the_reason(planned):
 def test_parents_whose_layers_have_other_names_are_told_so(planned, family, own_family):
     root = own_family()
     shutil.copytree(family("gpt2") / "two", root / "gpt2")
-    with pytest.raises(
-        CheckpointError, match=r"^model.layers: gpt2 has none of one's layers; they must share one"
-    ):
+    told = r"^model.layers: gpt2 has none of one's layers; they must share one"
+    with consent.allowed(consent.CRIMES), pytest.raises(CheckpointError, match=told):
         planned(STACKED.replace("model: two", "model: gpt2"), root=root)
 
 
