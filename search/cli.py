@@ -24,6 +24,7 @@ from search.commands.extract_lora import extract_lora
 from search.commands.report import report
 from search.commands.reproduce import reproduce
 from search.commands.run import run
+from search.commands.schema import schema
 from search.commands.seeds import compare_seeds
 from search.commands.stored import best, export, trials
 from search.commands.tokensurgeon import tokensurgeon
@@ -272,7 +273,7 @@ def moe(
     _made(api.moe(config, out, tell=_warn, overwrite=overwrite, strict=strict), out, as_json)
 
 
-for tool in (extract_lora, tokensurgeon):
+for tool in (extract_lora, tokensurgeon, schema):
     app.command()(tool)
 
 

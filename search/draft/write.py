@@ -22,7 +22,7 @@ from search.scoring.pools import Sharing
 from search.space.space import Space
 from search.space.starting_points import STARTED, baselines, defaults
 from search.space.units import Drawn
-from search.spec import study_file
+from search.spec import json_schema, study_file
 from search.spec.sections import Engine, Items
 from search.spec.study_file import StudySpec
 from search.trial.builder import Builder
@@ -142,6 +142,7 @@ def _written(draft: Draft, file: Path, *, tasks: bool) -> Written:
     items = _opened_items(spec, builder.tokenizer) if builder and tasks else _known_items(draft)
     counts, why = _counts(items, draft)
     text = commented(_data(draft, file, counts), {"items": why, **draft.comments}, draft.head)
+    text = f"{json_schema.MARK}\n{text}"
     spec = _read(parse(text, str(file)), draft, file)
     if builder:
         baselines(spec, builder.space)
@@ -149,6 +150,9 @@ def _written(draft: Draft, file: Path, *, tasks: bool) -> Written:
     for path, recipe in files.items():
         write_whole(path, recipe.to_yaml())
     write_whole(file, text)
+    schema = file.with_name(json_schema.FILE)
+    if not schema.exists():
+        write_whole(schema, json_schema.text())
     found = checks.check(file)
     return Written((file, *files), found.facts, found.warnings, draft.notes)
 

@@ -62,7 +62,7 @@ class LayerPath:
 def parse(data: Any, path: str, problems: Problems) -> LayerPath | None:
     """Read what stands under ``slices: path:``; add everything that is wrong to ``problems``."""
     found: Problems = []
-    said = read(_LayerPath, data, path, found)
+    said = read(LayerPathKeys, data, path, found)
     problems.extend(found)
     return None if said is None else LayerPath(**dict(said))
 
@@ -162,7 +162,9 @@ def _ends(count: Any) -> Any:
     return count
 
 
-class _LayerPath(StrictModel):
+class LayerPathKeys(StrictModel):
+    """Keys of a layer path."""
+
     parents: Annotated[
         list[Annotated[str, read_by(_reference)]],
         Field(min_length=1, max_length=100, title="required: the models whose layers there are"),
@@ -179,7 +181,7 @@ class _LayerPath(StrictModel):
     input_scale: Annotated[Knob | None, read_by(_scale)] = None
 
     @model_validator(mode="after")
-    def _fit_each_other(self) -> _LayerPath:
+    def _fit_each_other(self) -> LayerPathKeys:
         most = self.max_layers
         kept = self.keep_first + self.keep_last
         found: list[tuple[Place, str]] = []

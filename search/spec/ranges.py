@@ -95,7 +95,7 @@ def is_knob(data: Any, *, parameter: bool = False) -> bool:
     """
     if parameter and data == SEARCH:
         return True
-    known = {"low", "high", "choices", *(_Range.declared() if parameter else ())}
+    known = {"low", "high", "choices", *(RangeKeys.declared() if parameter else ())}
     return isinstance(data, dict) and bool(known & set(data)) and "value" not in data
 
 
@@ -107,7 +107,7 @@ def parse(
     said = {} if data == SEARCH else dict(data)
     if not {"low", "high", "choices", "sum"} & said.keys():
         said |= _declared(said, declared, path, found)
-    said_of = read(_Choices if "choices" in said else _Range, said, path, found)
+    said_of = read(ChoicesKeys if "choices" in said else RangeKeys, said, path, found)
     problems.extend(found)
     if said_of is None or found:
         return None
@@ -176,7 +176,9 @@ def _span(first: int, last: int) -> str:
 _Name = Annotated[str | None, Field(min_length=1), Words("a name")]
 
 
-class _Choices(StrictModel):
+class ChoicesKeys(StrictModel):
+    """Keys of a knob with choices."""
+
     choices: Annotated[
         list[bool | int | float | str],
         Field(min_length=2, max_length=100),
@@ -187,13 +189,15 @@ class _Choices(StrictModel):
     start: bool | int | float | str | None = None
 
     @model_validator(mode="after")
-    def _start_is_one(self) -> _Choices:
+    def _start_is_one(self) -> ChoicesKeys:
         if self.start is not None and repr(self.start) not in map(repr, self.choices):
             raise failed([(("start",), f"must be one of the choices, got {shown(self.start)}")])
         return self
 
 
-class _Range(StrictModel):
+class RangeKeys(StrictModel):
+    """Keys of a knob with a range."""
+
     low: float | None = None
     high: float | None = None
     step: float | None = None
@@ -212,7 +216,7 @@ class _Range(StrictModel):
     start: float | None = None
 
     @model_validator(mode="after")
-    def _fit_each_other(self) -> _Range:
+    def _fit_each_other(self) -> RangeKeys:
         found = self._wrong_unit()
         if self.sum is None:
             ends = {"low": self.low, "high": self.high}
