@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import torch
 
-from merge_core.numerics.exact_sums import one_thread
+from merge_core.kernels.threads import one_thread
 from merge_core.numerics.products import low_rank_sum
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError, NonFiniteError, ParameterError, ShapeError
 from merge_core.extract.modules import Module, modules
+from merge_core.kernels.threads import share
 from merge_core.numerics import low_rank
 from merge_core.numerics.low_rank import Factors
-from merge_core.numerics.threads import share
 from merge_core.parents import ties
 from merge_core.parents.protocol import Parent
 from merge_core.parents.weight_files import FLOATS

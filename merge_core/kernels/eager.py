@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from merge_core.contract import Block, Inputs, Method, Prepared, Tensor, required
+from merge_core.contract import Block, Inputs, Method, Prepared, Tensor
 from merge_core.kernels.check import check
+from merge_core.kernels.threads import share
 
 BLOCK = 2**17  # entries: 512 KiB of float32
 FAR_BLOCK = 2**23  # on an accelerator, where few large operations are better; float32 counts 2**24
@@ -35,15 +36,38 @@ class Span:
 
 
 def merge_blocks(method: Method, inputs: Inputs, prepared: Prepared, out: Tensor) -> None:
-    """Merge one tensor into ``out``, ``(*shape)`` contiguous, rounding once."""
+    """Merge one tensor into ``out``, ``(*shape)`` contiguous, rounding once.
+
+    On a CPU threads take block after block, each with one thread of torch's: to share out every
+    operation of a block is as many waits for each other, and far more where others compute, too.
+    """
     assert method.entry is not None
     if prepared.rows or prepared.columns:
-        into, blocks = out.view(table_shape(prepared, out.shape)), row_blocks(inputs, prepared)
+        _merge_rows(method, inputs, prepared, out)
+        return
+    entry, into = method.entry, out.view(-1)
+    which, block = _flat(inputs, prepared)
+
+    def merge(span: Span) -> None:
+        import torch
+
+        with torch.no_grad():  # each thread has its own setting
+            merged = entry(block(span))
+            check(method, merged, (span.stop - span.start,))
+            into[span.start : span.stop].copy_(merged)
+
+    if out.device.type == "cpu":
+        share(merge, list(which))
     else:
-        into, blocks = out.view(-1), flat_blocks(inputs, prepared)
-    start = 0
-    for block in blocks:
-        shape = (block.models[0] if block.models else required(block.base)).shape
+        for span in which:
+            merge(span)
+
+
+def _merge_rows(method: Method, inputs: Inputs, prepared: Prepared, out: Tensor) -> None:
+    assert method.entry is not None
+    into, start = out.view(table_shape(prepared, out.shape)), 0
+    for block in row_blocks(inputs, prepared):
+        shape = block.models[0].shape
         stop, merged = start + shape[0], method.entry(block)
         check(method, merged, shape)
         into[start:stop].copy_(merged)
@@ -69,18 +93,27 @@ def of_model(inputs: Inputs, prepared: Prepared, i: int, size: int) -> Iterator[
 
 def flat_blocks(inputs: Inputs, prepared: Prepared, size: int | None = None) -> Iterator[Block]:
     """Yield the blocks of a tensor in flat order."""
+    which, block = _flat(inputs, prepared, size)
+    return map(block, which)
+
+
+def _flat(
+    inputs: Inputs, prepared: Prepared, size: int | None = None
+) -> tuple[Iterator[Span], Callable[[Span], Block]]:
+    """Return the spans of a flat tensor, and what makes the block of one of them."""
     import torch
 
     models = [model.reshape(-1) for model in inputs.models]
     base = None if inputs.base is None else inputs.base.reshape(-1)
     arrays = {name: [x.reshape(-1) for x in many] for name, many in prepared.arrays.items()}
     first = models[0] if base is None else base
-    for span in spans(prepared, first.numel(), size or _size(first)):
+
+    def block(span: Span) -> Block:
         part, count = slice(span.start, span.stop), span.stop - span.start
         places = None
         if prepared.words:
             places = torch.arange(count, dtype=torch.int32, device=first.device).add_(span.place)
-        yield Block(
+        return Block(
             [x[part].float() for x in models],
             None if base is None else base[part].float(),
             _numbers(span.numbers, first),
@@ -89,6 +122,8 @@ def flat_blocks(inputs: Inputs, prepared: Prepared, size: int | None = None) -> 
             {name: [x[part] for x in many] for name, many in arrays.items()},
             places,
         )
+
+    return spans(prepared, first.numel(), size or _size(first)), block
 
 
 def spans(prepared: Prepared, count: int, size: int = BLOCK) -> Iterator[Span]:

@@ -13,7 +13,7 @@ from merge_core.architecture import model_class
 from merge_core.architecture.refused_config import said
 from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError, ParameterError
-from merge_core.numerics.exact_sums import one_thread
+from merge_core.kernels.threads import one_thread
 from merge_core.parents.protocol import Parent
 from merge_core.tokenizer import parent_tokenizer
 

@@ -1,4 +1,4 @@
-"""Sums whose bits depend on no thread count, and one thread for what else would.
+"""Sums whose bits depend on no thread count.
 
 torch splits a long sum over threads, so its last bits change with their number. Runs of 2**14
 elements stay below the size from which torch splits (32,768); each is summed in float64, and so are
@@ -10,8 +10,7 @@ and off by at most half a unit for each entry.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 from merge_core.contract import Tensor
 
@@ -86,19 +85,3 @@ def counted(parts: Parts, unit: float) -> float:
     # a part of up to 2**21 entries below 2**31 stays below 2**52, where float64 is exact
     sums = [float((part.double() / unit).round().sum()) for part in parts()]
     return sum(map(int, sums)) * unit if all(map(math.isfinite, sums)) else math.nan
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread, for matrix products and decompositions.
-
-    The number is the process's: not for use in several threads.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -7,7 +7,7 @@ are cut into blocks by the shape alone, one thread computes a block, and threads
 from __future__ import annotations
 
 from merge_core.contract import Tensor
-from merge_core.numerics.threads import share, spans
+from merge_core.kernels.threads import share, spans
 
 ROWS = 256  # of a block, at most
 

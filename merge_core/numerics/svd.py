@@ -12,8 +12,7 @@ from typing import TypeVar
 
 from merge_core.contract import Tensor
 from merge_core.errors import NonFiniteError
-from merge_core.numerics.exact_sums import one_thread
-from merge_core.numerics.threads import share
+from merge_core.kernels.threads import one_thread, share
 
 LARGE = 2**25  # entries of matrices that are decomposed one after the other: each takes 40 bytes
 Result = TypeVar("Result")

@@ -10,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from merge_core.contract import Tensor
+from merge_core.kernels.threads import share, spans
 from merge_core.numerics.bernoulli import WORD
-from merge_core.numerics.threads import share, spans
 
 if TYPE_CHECKING:
     import numpy as np

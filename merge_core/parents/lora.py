@@ -17,7 +17,7 @@ from pathlib import Path
 
 from merge_core.contract import Tensor
 from merge_core.errors import CheckpointError
-from merge_core.numerics.exact_sums import one_thread
+from merge_core.kernels.threads import one_thread
 from merge_core.numerics.products import low_rank_sum
 from merge_core.numerics.weights_hash import Content, content_of
 from merge_core.parents.locate import Located

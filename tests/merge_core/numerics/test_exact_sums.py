@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from merge_core.kernels.threads import one_thread
 from merge_core.numerics import exact_sums
-from merge_core.numerics.exact_sums import dot, l1, one_thread, row_dots
+from merge_core.numerics.exact_sums import dot, l1, row_dots
 from merge_core.testing import assert_same_bits, threads
 
 STREAM = torch.Generator().manual_seed(5)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
-
-from merge_core.numerics.exact_sums import one_thread
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -37,3 +36,19 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     import torch
 
     return ThreadPoolExecutor(threads, "mergetune", torch.set_num_threads, (1,))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread, for matrix products and decompositions.
+
+    The number is the process's: not for use in several threads.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from merge_core.numerics.threads import share, spans
+from merge_core.kernels.threads import share, spans
 from merge_core.testing import threads
 
 
