@@ -46,8 +46,7 @@ def plan_document(
         ShapeError: Two parents have different shapes for one tensor.
         ParameterError: A parameter has no value for some tensor.
     """
-    found = method(recipe.merge_method)
-    with_base = found.base != "none"
+    with_base = (found := method(recipe.merge_method)).base != "none"
     listed = tuple(dict.fromkeys(source.model for source in recipe.sources()))
     config_from, used = recipe.base_model or listed[0], recipe.names() if with_base else listed
     refuse_unlike({name: parents[name].config for name in dict.fromkeys([config_from, *used])})
@@ -60,13 +59,11 @@ def plan_document(
     layout = lay_out(recipe, config_from, names, facts.stacks, with_base=with_base)
     _check_fit(layout, parents)
     dropped = _left_out(layout, used, names)
-    for name in used:
-        dropped |= {**parents[name].left_out, **unloaded[name]}
+    dropped |= {x: why for y in used for x, why in {**parents[y].left_out, **unloaded[y]}.items()}
     if found.draws:  # masks' keys hold their digests
         digests.begun(opened[x] for x in used if x in opened)()
     steps = [_step(placed, recipe, found, parents) for placed in layout.placed]
-    config = _config(parents, config_from, layout, tokens, tokens_from)
-    shapes = {step.tensor: step.shape for step in steps}
+    config, shapes = _config(parents, config_from, layout, tokens, tokens_from), _shapes(steps)
     check_result(config, config_from, shapes, stacked=bool(layout.picked))
     return Plan(
         recipe=recipe,
@@ -83,6 +80,10 @@ def plan_document(
         input_scales=layout.scales,
         stack=next(iter(layout.picked), None),
     )
+
+
+def _shapes(steps: Iterable[Step]) -> dict[str, tuple[int, ...]]:
+    return {step.tensor: step.shape for step in steps}
 
 
 def _tokens(
