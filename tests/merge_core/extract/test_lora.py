@@ -159,6 +159,26 @@ def test_what_is_excluded_stays_the_base_s_and_counts_as_error(bases, tmp_path):
     assert told.error == pytest.approx(distance(wanted, left), rel=1e-5)
 
 
+def test_experts_that_are_fused_in_memory_stay_the_base_s_and_are_said(tmp_path):
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    sizes = {"vocab_size": 20, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 2}
+    MixtralForCausalLM(MixtralConfig(**sizes, **heads)).save_pretrained(tmp_path / "b")
+    model = tuned(tmp_path / "b", tmp_path / "m", noise)
+    told = extract_lora(str(model), str(tmp_path / "b"), tmp_path / "a", FULL)
+    wanted, base = load_file(model / SINGLE), load_file(tmp_path / "b" / SINGLE)
+    experts = {name for name in wanted if ".experts." in name}
+    assert told.left.keys() == experts
+    assert {facts["why"] for facts in told.left.values()} == {"peft has no module for it"}
+    assert "model.layers.0.mlp.gate" in told.whole
+    assert told.error == pytest.approx(distance(wanted, {x: base[x] for x in experts}), rel=1e-5)
+    (adapted,) = open_parents((f"{tmp_path / 'b'}+{tmp_path / 'a'}",), (tmp_path,)).values()
+    for name, tensor in wanted.items():
+        expected = base[name] if name in experts else tensor
+        assert (adapted.tensor(name).float() - expected).abs().max() <= 2e-6, name
+
+
 def test_rounding_of_the_factors_is_part_of_the_error(bases, tmp_path):
     model = tuned(bases["llama"], tmp_path / "m", noise)
     told = extract_lora(str(model), str(bases["llama"]), tmp_path / "a", Asked(64, "bfloat16"))
