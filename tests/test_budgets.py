@@ -13,7 +13,7 @@ FILES = sorted(file for layer in LAYERS for file in (ROOT / layer).rglob("*.py")
 FACE = sorted((ROOT / "mergetune").glob("*.py"))  # over the three
 LINES_OF_A_FILE = 350
 LINES_OF_A_FUNCTION = 50
-LINES_OF_ALL = 56500  # was 49000: storages, format 2, bundles, workers, Ray
+LINES_OF_ALL = 65000  # was 49000: storages, format 2, bundles, workers, Ray
 
 
 def lines(source: str) -> int:

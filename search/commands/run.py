@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -74,6 +74,8 @@ def run(
         costs = dry_runs.dry_run(study, change, workers or 1)
         answer(as_json, costs.plain(), lambda: tables.costs(costs))
         return
+    how: dict[str, Any] = {"accept": accept_environment, "force": force, "fresh": fresh}
+    how |= {"name": name, "callbacks": callback or ()}
     with ProgressLine() as progress:
         report = studies.run(
             study,
@@ -82,11 +84,7 @@ def run(
             change,
             prior or (),
             staff,
-            accept=accept_environment,
-            force=force,
-            name=name,
-            fresh=fresh,
-            callbacks=callback or (),
+            **how,
         )
     if report is None:
         print("stopped; run it again to go on", file=sys.stderr)

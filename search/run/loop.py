@@ -64,11 +64,7 @@ def search(
             all baselines score the same, or several candidates failed alike.
         InterruptedStudyError: What failed was no candidate.
     """
-    prior = taken_over(spec, record, bench)
-    for notice in (*begin_or_check(spec, record, bench, accept=accept), *prior.notices()):
-        progress.notice(notice)
-    if rule := untrainable(spec, bench.tasks):
-        raise MergeError(f"recipe.moe.gate_mode: {rule}")
+    prior = _begun(spec, record, bench, progress, accept=accept)
     space = bench.builder.space
     first = [*baselines(spec, space, prior.baselines), *cuts(spec, record, bench, progress)]
     pending = plannable(bench.builder, _pending(first, record), progress.notice)
@@ -87,6 +83,22 @@ def search(
     loop = _Loop(spec, flight, prior, stepping, budget)
     end = loop.searched(stop)
     return None if end is None else _ended(loop, end, progress, stop)
+
+
+def _begun(
+    spec: StudySpec, record: Record, bench: Bench, progress: Progress, *, accept: bool
+) -> Prior:
+    """Store how the study begins, or check that it goes on as it began; return what it takes over.
+
+    Raises:
+        MergeError: It does not, or its routers cannot be trained.
+    """
+    prior = taken_over(spec, record, bench)
+    for notice in (*begin_or_check(spec, record, bench, accept=accept), *prior.notices()):
+        progress.notice(notice)
+    if rule := untrainable(spec, bench.tasks):
+        raise MergeError(f"recipe.moe.gate_mode: {rule}")
+    return prior
 
 
 def _settled(flight: Flight, pending: Sequence[Baseline], stop: Callable[[], bool]) -> bool:
