@@ -21,6 +21,7 @@ from search.spec.study_file import StudySpec
 from search.trial import racing, router_file, routers, slopes
 from search.trial.backends import check_device
 from search.trial.builder import LIBRARIES, Builder
+from search.trial.environment import ASKED
 from search.trial.failure import Failure
 from search.trial.layer_distances import measured_on
 from search.trial.racing import NOBODY, Race, Track
@@ -29,7 +30,7 @@ from search.trial.trial import Fitted
 
 T = TypeVar("T")
 # in an engine's fingerprint, and compared or told by other records; each model has its own window
-ELSEWHERE = (*LIBRARIES, "vllm", "tokenizer", "generation", "max_length", "batch_size")
+ELSEWHERE = (*LIBRARIES, "vllm", "tokenizer", "generation", "max_length", *ASKED)
 
 
 @dataclass(frozen=True)

@@ -278,3 +278,20 @@ def test_second_run_of_a_study_is_refused_while_one_is_writing(tmp_path):
         pytest.raises(MergeError, match="another run of this study is writing"),
     ):
         run_whole(study)
+
+
+def test_another_batch_size_and_other_threads_go_on_and_reproduce(tmp_path):
+    study = write_study(tmp_path / "small", trials=1)
+    run_whole(study)
+    text = study.read_text().replace("batch_size: 16, threads: 1", "batch_size: 5, threads: 2")
+    study.write_text(text.replace("trials: 1,", "trials: 2,").replace("report: 20", "report: 30"))
+    threads = torch.get_num_threads()
+    try:
+        run_whole(study)
+        spec, record = open_study(str(study))
+        found = list(reproduce(record, worker_of(spec, record), range(len(record.trials))))
+    finally:
+        torch.set_num_threads(threads)
+    assert {row["verdict"] for row in found} == {"identical"}
+    asked = [run["environment"] for run in record.runs]
+    assert [(x["batch_size"], x["threads"]) for x in asked] == [(16, 1), (5, 2)]
