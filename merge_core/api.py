@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from merge_core.errors import Notices, ParameterError
 from merge_core.merge.nested import plan, unmatched_filters
 from merge_core.output import model_folder
 from merge_core.output.gguf_export import Quant
+from merge_core.output.safetensors_writer import SHARD_BYTES, Watch
 from merge_core.parents.open import open_parents
 from merge_core.parents.weight_files import shapes_of
 from merge_core.plan import stack_fit
 from merge_core.plan.steps import Plan
 from merge_core.recipe.read import Reading, reading_of
+from merge_core.recipe.schema import Recipe
 from merge_core.recipe.yaml_document import Document, parse_all, read_all
 from merge_core.tokenizer.chat_template import check_chat_templates
 
@@ -38,6 +41,9 @@ def merge(
     overwrite: bool = False,
     strict: bool = False,
     gguf: Quant | None = None,
+    seed: int | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    watch: Watch | None = None,
 ) -> str:
     """Merge a recipe into a new model folder and return its weights digest; see :func:`planned`.
 
@@ -49,14 +55,18 @@ def merge(
         overwrite: Replace ``out`` if mergetune wrote it.
         strict: See :func:`planned`.
         gguf: How weights are packed in a GGUF file that is written beside them; None: none is.
+        seed: Of random masks, instead of the recipe's and its documents' own.
+        shard_bytes: Greatest size of one weights file; a larger tensor gets a file of its own.
+        watch: Is told after each tensor how many bytes are written, and of how many.
 
     Raises:
         DocumentError: The recipe breaks rules.
         MergeError: A parent cannot be used, or ``out`` is taken.
     """
     check_free(Path(out), overwrite=overwrite)  # before hours of fetching models
-    plan = planned(recipe, folder, tell=tell, strict=strict)
-    return model_folder.write(plan, Path(out), overwrite=overwrite, gguf=gguf)
+    plan = planned(recipe, folder, tell=tell, strict=strict, seed=seed)
+    how: dict[str, Any] = {"gguf": gguf, "shard_bytes": shard_bytes, "watch": watch}
+    return model_folder.write(plan, Path(out), overwrite=overwrite, **how)
 
 
 def moe(
@@ -67,6 +77,9 @@ def moe(
     folder: Folder | None = None,
     overwrite: bool = False,
     strict: bool = False,
+    seed: int | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    watch: Watch | None = None,
 ) -> str:
     """Make a mixture of experts as :func:`merge` does, of a configuration of mergekit-moe, too.
 
@@ -76,18 +89,34 @@ def moe(
         MergeError: A parent cannot be used, or ``out`` is taken.
     """
     check_free(Path(out), overwrite=overwrite)
+    check_mixture(config, folder)
+    plan = planned(config, folder, tell=tell, strict=strict, seed=seed)
+    how: dict[str, Any] = {"shard_bytes": shard_bytes, "watch": watch}
+    return model_folder.write(plan, Path(out), overwrite=overwrite, **how)
+
+
+def check_mixture(config: Source, folder: Folder | None = None) -> None:
+    """Refuse what makes no mixture of experts.
+
+    Raises:
+        DocumentError: It breaks rules.
+        ParameterError: It has no experts.
+    """
     found, _ = read(config, folder)
     if found.recipe.moe is None:
         raise ParameterError(
             f"{found.notices.file}: has no experts and no moe; merge such a recipe with "
             f"mergetune merge"
         )
-    plan = planned(config, folder, tell=tell, strict=strict)
-    return model_folder.write(plan, Path(out), overwrite=overwrite)
 
 
 def planned(
-    recipe: Source, folder: Folder | None = None, *, tell: Tell = _warn, strict: bool = False
+    recipe: Source,
+    folder: Folder | None = None,
+    *,
+    tell: Tell = _warn,
+    strict: bool = False,
+    seed: int | None = None,
 ) -> Plan:
     """Read a recipe, open its parents and plan it.
 
@@ -97,6 +126,7 @@ def planned(
         tell: Is called with a line for all that the recipe says in vain, and one for what is left
             out of the parents; else Python warns.
         strict: That is an error.
+        seed: Of random masks, instead of the recipe's and its documents' own.
 
     Raises:
         DocumentError: The recipe breaks rules.
@@ -105,6 +135,8 @@ def planned(
     found, roots = read(recipe, folder)
     if strict:
         found.notices.refuse()
+    if seed is not None:
+        found = replace(found, recipe=_seeded(found.recipe, seed))
     check_chat_templates(found.recipe)
     opened = open_parents(found.recipe.references(), roots)
     stack_fit.check(found, {name: shapes_of(parent.tensors) for name, parent in opened.items()})
@@ -117,6 +149,11 @@ def planned(
     for line in filter(None, (made.lost(), made.head_of_another(), made.running_statistics())):
         tell(line)
     return made
+
+
+def _seeded(recipe: Recipe, seed: int) -> Recipe:
+    documents = tuple(_seeded(document, seed) for document in recipe.documents)
+    return replace(recipe, seed=seed, documents=documents)
 
 
 def read(recipe: Source, folder: Folder | None = None) -> tuple[Reading, tuple[Path, ...]]:

@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,11 +21,11 @@ from search.commands.answers import answers
 from search.commands.bundle import bundle
 from search.commands.compare import compare
 from search.commands.extract_lora import extract_lora
+from search.commands.merge import merge, moe
 from search.commands.report import report
 from search.commands.reproduce import reproduce
 from search.commands.run import run
 from search.commands.schema import schema
-from search.commands.seeds import compare_seeds
 from search.commands.stored import best, export, trials
 from search.commands.tokensurgeon import tokensurgeon
 from search.draft import evolve, from_recipe
@@ -35,10 +35,8 @@ from search.draft.tasks import Asked
 from search.options import (
     AllowCrimes,
     Asks,
-    Config,
     DryRun,
     Files,
-    Gguf,
     Html,
     IncludePath,
     Inspected,
@@ -46,13 +44,7 @@ from search.options import (
     Layers,
     NoTasks,
     NotOpened,
-    Out,
-    OutOrNone,
-    Overwrite,
     Plugins,
-    Quant,
-    ScoredBy,
-    Seeds,
     SendKeys,
     Strict,
     StudyOut,
@@ -60,7 +52,6 @@ from search.options import (
     Trials,
     TrustCode,
     TrustTasks,
-    packed,
 )
 from search.run import caches
 from search.run import check as checks
@@ -69,7 +60,6 @@ from search.run.inspect_layers import inspect_layers
 from search.run.unforeseen import traceback_kept
 from search.views import plugin_table, tables
 from search.views.answers import answer as _answer
-from search.views.answers import made as _made
 from search.views.answers import warn as _warn
 from search.views.answers import written as _written
 from search.views.inspections import Shown
@@ -237,43 +227,7 @@ def inspect(
     _answer(as_json, shown.data, shown.show)
 
 
-@app.command()
-def merge(
-    recipe: Annotated[Path, typer.Argument(help="A recipe in the mergekit dialect.")],
-    out: OutOrNone = None,
-    overwrite: Overwrite = False,
-    gguf: Gguf = False,
-    quant: Quant = None,
-    strict: Strict = False,
-    seeds: Seeds = None,
-    score: ScoredBy = None,
-    allow_crimes: AllowCrimes = False,
-    trust_remote_code: TrustCode = False,
-    as_json: Json = False,
-) -> None:
-    """Merge a recipe into a model folder, or compare merges with several seeds."""
-    if seeds is not None or score is not None or out is None:
-        compare_seeds(recipe, out, seeds, score, strict=strict, as_json=as_json)
-        return
-    how: dict[str, Any] = {"tell": _warn, "overwrite": overwrite, "strict": strict}
-    _made(api.merge(recipe, out, gguf=packed(gguf, quant), **how), out, as_json)
-
-
-@app.command()
-def moe(
-    config: Config,
-    out: Out,
-    overwrite: Overwrite = False,
-    strict: Strict = False,
-    allow_crimes: AllowCrimes = False,
-    trust_remote_code: TrustCode = False,
-    as_json: Json = False,
-) -> None:
-    """Make a mixture of experts of dense models."""
-    _made(api.moe(config, out, tell=_warn, overwrite=overwrite, strict=strict), out, as_json)
-
-
-for tool in (extract_lora, tokensurgeon, schema):
+for tool in (merge, moe, extract_lora, tokensurgeon, schema):
     app.command()(tool)
 
 

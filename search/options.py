@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +14,7 @@ from evaluators.jsonl.judge_key import send_keys
 from merge_core import consent
 from merge_core.errors import ParameterError
 from merge_core.output import gguf_export
+from merge_core.output.safetensors_writer import SHARD_BYTES
 from search.samplers.plugin_file import READERS
 
 Study = Annotated[
@@ -42,6 +44,42 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if mergetune wrote it.")]
 
 
+def _set_threads(count: int | None) -> int | None:
+    if count is not None:
+        import torch
+
+        torch.set_num_threads(count)
+    return count
+
+
+def _bytes(text: str) -> int:
+    """Return a size such as 500MB, 5GB or 2GiB in bytes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    size = 0
+    if found is not None:
+        power = " KMGT".index(found[2].upper() or " ")
+        size = int(float(found[1]) * (1024 if found[3] else 1000) ** power)
+    if size < 1:
+        raise typer.BadParameter(f"expected a size such as 500MB, 5GB or 2GiB, got {text!r}")
+    return size
+
+
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, callback=_set_threads, help="Of the CPU; else torch's own."),
+]
+ShardSize = Annotated[
+    int,
+    typer.Option("--shard-size", metavar="SIZE", parser=_bytes, help="Most of one weights file."),
+]
+SIZE: Any = f"{SHARD_BYTES // 10**9}GB"  # as it would be typed: typer parses defaults, too
+Seed = Annotated[
+    int | None, typer.Option("--seed", min=0, help="Of random masks, instead of the recipe's own.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Forecasted = Annotated[
+    bool, typer.Option("--dry-run", help="Say what it will read, write and need; write nothing.")
+]
 Gguf = Annotated[bool, typer.Option("--gguf", help="Write a GGUF file into OUT, too.")]
 Quant = Annotated[
     gguf_export.Quant | None,

@@ -147,7 +147,7 @@ def inspect(plan: Plan) -> Inspection:
         kept_is=kept_is if plan.method.param("density") else None,
         parameters=whole.parameters,
         parents=parameters,
-        memory=Memory(_file_bytes(plan), sum(map(plan.bytes_of, plan.steps)), _temporaries(plan)),
+        memory=Memory(_file_bytes(plan), sum(map(plan.bytes_of, plan.steps)), temporaries(plan)),
         total=whole,
         rows=tuple(_row(plan, place, here) for place, here in placed.items()),
     )
@@ -219,11 +219,11 @@ def _file_bytes(plan: Plan) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def _temporaries(plan: Plan) -> int:
+def temporaries(plan: Plan) -> int:
     """Return the estimate for the step that needs most, and for other documents inside it."""
     used = {x.parent: plan.parents[x.parent] for step in plan.steps for x in step.inputs()}
     own = [_held(plan, step) for step in plan.steps]
-    inside = [_temporaries(x.plan) for x in used.values() if isinstance(x, Intermediate)]
+    inside = [temporaries(x.plan) for x in used.values() if isinstance(x, Intermediate)]
     return max(own, default=0) + max(inside, default=0)
 
 

@@ -17,7 +17,7 @@ from merge_core.output import folded_scales, gguf_export
 from merge_core.output.contents import CARD, RECORD, listed
 from merge_core.output.gguf_export import Quant
 from merge_core.output.model_card import CardResult, card, is_as_written
-from merge_core.output.safetensors_writer import SHARD_BYTES, write_shards
+from merge_core.output.safetensors_writer import SHARD_BYTES, Watch, write_shards
 from merge_core.parents import digests
 from merge_core.parents.companions import code_files, companions, is_of_tokenizer
 from merge_core.parents.protocol import Parent
@@ -36,6 +36,7 @@ def write(
     ours: bool = False,
     expected: str | None = None,
     shard_bytes: int = SHARD_BYTES,
+    watch: Watch | None = None,
     result: CardResult | None = None,
     gguf: Quant | None = None,
 ) -> str:
@@ -48,6 +49,7 @@ def write(
         ours: Whether only mergetune writes to that place, so that its record may be gone.
         expected: The ``weights_digest`` that the result must have; None takes any.
         shard_bytes: Greatest size of one weights file; a larger tensor gets a file of its own.
+        watch: Is told after each tensor how many bytes are written, and of how many.
         result: What is known of the model, for its card.
         gguf: How the weights are packed in a GGUF file beside them, if there is to be one.
 
@@ -69,17 +71,21 @@ def write(
     def fill(folder: Path) -> None:
         write_shell(plan, folder)  # first: what can be wrong there is known before hours of merging
         wait = digests.begun(plan.opened.values())  # while tensors are merged
-        made.append(write_shards(plan, folder, shard_bytes, factors))
-        if expected not in (None, made[0]):
-            raise CheckpointError(
-                f"{out}: not written, the merge gives other weights ({made[0]}, was {expected}); "
-                f"a parent has changed since"
-            )
+        made.append(write_shards(plan, folder, shard_bytes, factors, watch))
+        _check_expected(out, made[0], expected)
         wait()
         _describe(plan, folder, out, made[0], result, gguf)
 
     fill_whole(out, fill, overwrite=overwrite)
     return made[0]
+
+
+def _check_expected(out: Path, made: str, expected: str | None) -> None:
+    if expected not in (None, made):
+        raise CheckpointError(
+            f"{out}: not written, the merge gives other weights ({made}, was {expected}); "
+            f"a parent has changed since"
+        )
 
 
 def _describe(

@@ -7,7 +7,7 @@ and the bytes, and all that the header needs is in the plan.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +16,7 @@ from merge_core.numerics import weights_hash
 from merge_core.parents.weight_files import INDEX, SINGLE, WIDTHS
 from merge_core.plan.steps import Plan, Step
 
+Watch = Callable[[int, int], None]  # of bytes that are written, and all that will be
 SHARD_BYTES = 5 * 10**9
 ALIGNED = 64  # bytes: where torch's own memory begins, and a line of the cache
 
@@ -25,6 +26,7 @@ def write_shards(
     folder: Path,
     limit: int = SHARD_BYTES,
     factors: Mapping[str, float] | None = None,
+    watch: Watch | None = None,
 ) -> str:
     """Merge and write all weights, in one file or in several with an index.
 
@@ -33,16 +35,21 @@ def write_shards(
         folder: Where.
         limit: Greatest size of one file in bytes; a larger tensor gets a file of its own.
         factors: See ``Execution``.
+        watch: Is told after each tensor how many bytes are written, and of how many.
 
     Returns:
         The ``weights_digest``.
     """
-    shards = _shards(plan, limit)
+    shards = shards_of(plan, limit)
+    done, every = 0, sum(map(plan.bytes_of, plan.steps))
     execution = Execution(plan, factors=factors, passing=True)
     execution.check_copies()
     for file, steps in shards:
         with (folder / file).open("wb") as stream:
-            _write(plan, execution, steps, stream)
+            for count in _written(plan, execution, steps, stream):
+                done += count
+                if watch is not None:
+                    watch(done, every)
     if len(shards) > 1:
         total = sum(plan.bytes_of(step) for _, steps in shards for step in steps)
         placed = {step.tensor: file for file, steps in shards for step in steps}
@@ -51,7 +58,8 @@ def write_shards(
     return weights_hash.combined(execution.digests.values(), plan.input_scales)
 
 
-def _shards(plan: Plan, limit: int) -> list[tuple[str, list[Step]]]:
+def shards_of(plan: Plan, limit: int = SHARD_BYTES) -> list[tuple[str, list[Step]]]:
+    """Return the names of the files that are written, and what goes into each."""
     groups: list[list[Step]] = [[]]
     size = 0
     for step in plan.steps:
@@ -66,7 +74,10 @@ def _shards(plan: Plan, limit: int) -> list[tuple[str, list[Step]]]:
     return [(f"model-{i + 1:05d}-of-{n:05d}.safetensors", group) for i, group in enumerate(groups)]
 
 
-def _write(plan: Plan, execution: Execution, steps: Sequence[Step], stream: BinaryIO) -> None:
+def _written(
+    plan: Plan, execution: Execution, steps: Sequence[Step], stream: BinaryIO
+) -> Iterator[int]:
+    """Write one file, and yield the bytes of each tensor when it is there."""
     import torch
 
     # wide types first, so that every tensor begins at a multiple of its width; before them what
@@ -92,3 +103,4 @@ def _write(plan: Plan, execution: Execution, steps: Sequence[Step], stream: Bina
         tensor = execution.carry_out(step).contiguous()
         stream.write(tensor.reshape(-1).view(torch.uint8).cpu().numpy().data)  # without a copy
         execution.let_go()
+        yield plan.bytes_of(step)

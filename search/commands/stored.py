@@ -7,9 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from merge_core.atomic_write import write_whole
+from merge_core.atomic_write import check_free, write_whole
+from merge_core.inspect.forecast import forecast
 from search.options import (
+    SIZE,
     AllowCrimes,
+    Forecasted,
     Gguf,
     Json,
     Name,
@@ -17,7 +20,9 @@ from search.options import (
     Overwrite,
     Plugins,
     Quant,
+    Quiet,
     SendKeys,
+    ShardSize,
     Study,
     TrustCode,
     packed,
@@ -31,7 +36,7 @@ from search.report.who import called
 from search.storage.locate import in_place, open_study, winner
 from search.storage.study_record import Record
 from search.trial.builder import Builder
-from search.views import tables
+from search.views import tables, writing
 from search.views.answers import answer, note
 
 HERE = Path("-")
@@ -121,6 +126,9 @@ def export(
     overwrite: Overwrite = False,
     gguf: Gguf = False,
     quant: Quant = None,
+    shard_size: ShardSize = SIZE,
+    dry_run: Forecasted = False,
+    quiet: Quiet = False,
     name: Name = None,
     plugin: Plugins = None,
     send_key: SendKeys = None,
@@ -134,6 +142,14 @@ def export(
     (one,) = called(record, trial, several=False)
     result = card_result(record, one)
     builder = Builder(spec, record.about)
-    digest = files.export(builder, one, out, result=result, **how)
+    if dry_run:
+        check_free(out, overwrite=overwrite)
+        found = forecast(builder.plan(one.recipe), out, shard_size)
+        answer(as_json, found.plain(), lambda: writing.forecast(found))
+        return
+    with writing.written_bytes(quiet=quiet) as watch:
+        how |= {"shard_bytes": shard_size, "watch": watch}
+        digest = files.export(builder, one, out, result=result, **how)
     data = {"out": str(out), "trial": one.number, "weights_digest": digest}
-    answer(as_json, data, lambda: print(f"{out}: trial {one.number}, weights digest {digest}"))
+    if as_json or not quiet:
+        answer(as_json, data, lambda: print(f"{out}: trial {one.number}, weights digest {digest}"))

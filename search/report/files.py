@@ -13,6 +13,7 @@ from merge_core.output import model_folder
 from merge_core.output.contents import CARD, is_whole
 from merge_core.output.gguf_export import Quant
 from merge_core.output.model_card import CardResult
+from merge_core.output.safetensors_writer import SHARD_BYTES, Watch
 from search.report.summary import Report
 from search.trial.builder import Builder
 from search.trial.trial import Trial
@@ -66,6 +67,8 @@ def export(
     ours: bool = False,
     result: CardResult | None = None,
     gguf: Quant | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    watch: Watch | None = None,
 ) -> str:
     """Write a trial's model folder; returns its weights digest. See ``model_folder.write``.
 
@@ -76,4 +79,5 @@ def export(
     expected = trial.weights_digest or None  # a failed trial may have none
     plan = builder.plan(trial.recipe)
     how: dict[str, Any] = {"overwrite": overwrite, "ours": ours, "result": result, "gguf": gguf}
+    how |= {"shard_bytes": shard_bytes, "watch": watch}
     return model_folder.write(plan, out, expected=expected, **how)

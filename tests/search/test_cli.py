@@ -190,6 +190,15 @@ def test_export_writes_the_trial_that_was_asked_for(mergetune, study, tmp_path):
     assert json.loads(out)["weights_digest"] == rows[0]["weights_digest"]
 
 
+def test_export_says_first_what_it_will_write(mergetune, study, tmp_path):
+    given = ("export", study, tmp_path / "out", "--trial", "0", "--shard-size", "50KB")
+    code, out, _ = mergetune(*given, "--dry-run", "--json")
+    assert code == 0
+    assert not (tmp_path / "out").exists()
+    assert mergetune(*given, "--quiet")[:2] == (0, "")
+    assert json.loads(out)["files"] == len(list((tmp_path / "out").glob("*.safetensors"))) > 1
+
+
 def test_card_of_an_exported_trial_says_what_is_known_of_it(mergetune, study, tmp_path):
     report = json.loads(mergetune("best", study, "--json")[1])
     for number in (0, report["trial"]):
