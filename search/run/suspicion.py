@@ -102,7 +102,8 @@ def _all_alike(tasks: Tasks, trials: Sequence[Trial], same: Mapping[str, str]) -
         return ""
     telling = _telling(tasks)
     if telling and len(same) == len(telling):
-        return "; ".join(same.values())
+        paid = _costs_differ(tasks, trials) and not all(_is_lost(tasks, t, trials[0]) for t in same)
+        return "" if paid else "; ".join(same.values())
     values = [trial.value for trial in _once(trials) if trial.value is not None]
     if max(values) - min(values) <= ALIKE and not any(trial.values for trial in trials):
         items = len(tasks.pools[SEARCH])
@@ -111,6 +112,20 @@ def _all_alike(tasks: Tasks, trials: Sequence[Trial], same: Mapping[str, str]) -
             f"the {items} search items"
         )
     return ""
+
+
+def _costs_differ(tasks: Tasks, trials: Sequence[Trial]) -> bool:
+    """Return whether some baseline costs less than another: as good for less is a find, too."""
+    costs = tasks.scored_by(SEARCH).keys() - {*_telling(tasks)}
+    return any(len({tuple(t.search.scores[cost]) for t in trials}) > 1 for cost in costs)
+
+
+def _is_lost(tasks: Tasks, task: str, trial: Trial) -> bool:
+    """Return whether all items have one score, which is not the best: as where nothing is right."""
+    evaluator, scores = tasks.scored_by(SEARCH)[task], {*trial.search.scores[task]}
+    bounds = evaluator.bounds
+    best = None if bounds is None else bounds[evaluator.higher_is_better]
+    return len(scores) == 1 and scores != {best}
 
 
 def _shown(bench: Bench, trials: Sequence[Trial], names: Iterable[str], progress: Progress) -> str:

@@ -127,7 +127,12 @@ def test_a_cost_that_differs_does_not_hide_that_nothing_else_does(study: Study) 
             return model.points[0][0]
 
     with pytest.raises(MergeError, match="the search was not begun: gain: all 10"):
-        ran(study(), [Flat("gain"), Cost("loss", exact=True)])
+        ran(study(), [Flat("gain", bounds=(0.0, 1.0)), Cost("loss", exact=True)])
+    for scores in ((1.0,), (0.0, 1.0)):  # as good for less is what such a study looks for
+        task = Flat("gain", *scores, bounds=(0.0, 1.0))
+        record, heard = ran(study(folder=f"{scores}"), [task, Cost("loss", exact=True)])
+        assert any(trial.was_searched() for trial in record.trials)
+        assert [line for line in warnings(heard) if line.startswith("warning: gain: all 10")]
 
 
 def test_models_of_the_same_weights_are_no_study(study: Study) -> None:
