@@ -83,6 +83,8 @@ def check(path: Path, *, strict: bool = False, tasks: bool = False) -> Checked:
     else:
         spec = study_file.read(path)
         found, idle = _study(spec, documents[0]), notices(spec)
+        merged = [x for x in spec.template.references() if x not in spec.template.experts()]
+        refuse_unlike_here(merged, spec.roots)
         if tasks:
             more = _opened(spec, documents[0])
             found = Checked(found.facts | more.facts, found.warnings + more.warnings, more.first)
@@ -150,10 +152,10 @@ def _recipe(file: Path, reading: Reading) -> Checked:
     check_chat_templates(recipe)
     roots = (file.resolve().parent, Path.cwd())
     infos = infos_here(recipe.references(), roots)
-    for one in (*recipe.documents, recipe):
-        refuse_unlike_here(one.names(), roots)
     if any(one.slices or one.modules for one in (*recipe.documents, recipe)):
         stack_fit.check(reading, {name: shapes_of(own) for name, own in infos.items()})
+    for one in (*recipe.documents, recipe):
+        refuse_unlike_here(one.names(), roots)
     facts = {
         "recipe": str(file),
         "merge_method": recipe.merge_method,
@@ -167,7 +169,6 @@ def _recipe(file: Path, reading: Reading) -> Checked:
 
 def _study(spec: StudySpec, document: Document) -> Checked:
     references = spec.template.references()
-    refuse_unlike_here((x for x in references if x not in spec.template.experts()), spec.roots)
     warnings = _absent(references, spec.roots)
     steer = [f"{_task(score)} by {score.steer}" for score in spec.scores if score.steer]
     facts: dict[str, Any] = {

@@ -30,7 +30,8 @@ MOMENTS = [
     *(("search", 1, signal.SIGINT), ("search", 8, signal.SIGTERM), ("search", 17, signal.SIGHUP)),
     *(("select", 1, signal.SIGTERM), ("select", 3, signal.SIGHUP)),
     *(("report", 1, signal.SIGHUP), ("report", 3, signal.SIGINT)),
-    *(("samples", 1, signal.SIGTERM), ("samples", 2, signal.SIGHUP)),
+    *(("samples", 1, signal.SIGTERM), ("samples", 6, signal.SIGINT)),
+    ("samples", 7, signal.SIGHUP),
 ]
 
 
@@ -54,7 +55,7 @@ def test_a_run_that_is_asked_to_end_ends_after_its_candidate_and_the_next_goes_o
     spec = study(TEXT)
     first, second = Toy(spec, raising(at, count, number)), Toy(spec)
     ended = run(spec, first, Stopper())
-    assert (ended is not None) == ((at, count) == ("samples", 2)), "nothing comes after these"
+    assert (ended is not None) == ((at, count) == ("samples", 7)), "nothing comes after these"
     found = end_of(open_record(spec.storage))
     assert_settled(found, unbroken)
     scored = sum(at in trial["measured"] for trial in found.trials)

@@ -174,7 +174,7 @@ def test_whole_numbers_that_differ_are_refused_before_a_file_is_begun(
     for i, name in enumerate(("base", "one", "two")):
         change(root / name, model__norm__weight=torch.full((16,), i // 2))
     made = planned(LINEAR, root=root)
-    monkeypatch.setattr(safetensors_writer, "_write", lambda *_: pytest.fail("a file was begun"))
+    monkeypatch.setattr(safetensors_writer, "_written", lambda *_: pytest.fail("a file was begun"))
     with pytest.raises(CheckpointError, match=rf"^{NORM}: the parents' whole-number tensors"):
         made.write(tmp_path / "out")
     assert not list(tmp_path.glob("*out*"))
