@@ -65,7 +65,7 @@ def entered(record: Record, now: Environment, *, accept: bool, workers: int) -> 
     facts = [was[ENGINE] for was in reversed(same) if was.get(ENGINE)]
     engine = {} if accept or not facts else facts[0]
     run = {
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "time": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
         "host": host,
         "workers": workers,
         "trials": len(record.trials),

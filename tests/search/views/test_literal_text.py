@@ -19,6 +19,7 @@ from evaluators.engines.hf.residual_stream import LayerDistances
 from evaluators.registry import EVALUATORS, EvaluatorPlugin
 from merge_core.contract import Method, Param
 from merge_core.extract.adapter_folder import Extraction
+from merge_core.inspect.forecast import Forecast
 from merge_core.merge.seed_spread import Apart, Spread
 from merge_core.methods.registry import METHODS
 from merge_core.recipe.schema import Recipe
@@ -55,6 +56,7 @@ from search.views import (
     seeds,
     tables,
     transplant,
+    writing,
 )
 from tests.search.views.test_inspection_html import FOUND
 
@@ -164,6 +166,10 @@ def show_seeds(_: pytest.MonkeyPatch) -> None:
     seeds.seeds(found, scores)
 
 
+def show_forecast(_: pytest.MonkeyPatch) -> None:
+    writing.forecast(Forecast(BAD, (BAD,), BAD, BAD, 1, 1, 1, 1, 1, 1))
+
+
 def show_methods(patch: pytest.MonkeyPatch) -> None:
     param = Param(BAD, BAD, choices=(BAD,), default=BAD)
     said = {"about": BAD, "formula": BAD, "when": BAD, "merge": lambda inputs: inputs.models[0]}
@@ -258,6 +264,7 @@ SHOWS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "extraction.extraction": show_extraction,
     "transplant.transplant": show_transplant,
     "seeds.seeds": show_seeds,
+    "writing.forecast": show_forecast,
     "inspection_table.show": show_inspection,
     "layers_table.show": show_layers,
     "progress_line.ProgressLine": show_progress,
@@ -275,6 +282,7 @@ PRINT_NOTHING = {
     "plugin_table.said",
     "plugin_table.linked",
     "share_done.share_done",  # a bar with a word of ours
+    "writing.written_bytes",  # so is this
     "tables.size",  # a number, as is a duration
     "tables.verdicts",  # numbers
     "terminal.duration",
