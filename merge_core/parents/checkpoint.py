@@ -58,6 +58,11 @@ class Checkpoint(Parent):
         """See ``Parent``."""
         self._files[self.tensors[name].file].expect(self._keys[name])
 
+    @property
+    def mapped(self) -> bool:
+        """See ``Parent``."""
+        return all(file.mapped for file in self._files.values())
+
     def let_go(self) -> None:
         """See ``Parent``."""
         for file in self._files.values():

@@ -13,7 +13,8 @@ from merge_core.parents.protocol import Parent
 def begun(parents: Iterable[Parent]) -> Callable[[], None]:
     """Begin to compute the digests of parents, in as many threads as torch may use.
 
-    They are daemons: a process that ends does not wait for them.
+    They are daemons: a process that ends does not wait for them. Parents that are kept on a device
+    are left to whoever asks for their digests: their copies are one thread's.
 
     Returns:
         What waits until they are known. It does not raise: what cannot be read is told by whoever
@@ -22,7 +23,7 @@ def begun(parents: Iterable[Parent]) -> Callable[[], None]:
     import torch
 
     left: SimpleQueue[Parent] = SimpleQueue()
-    for parent in {id(parent): parent for parent in parents}.values():
+    for parent in {id(parent): parent for parent in parents if parent.mapped}.values():
         left.put(parent)
 
     def work() -> None:

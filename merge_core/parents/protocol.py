@@ -93,6 +93,11 @@ class Parent(ABC):
     def expect(self, name: str) -> None:
         """Hear that a tensor is needed soon."""
 
+    @property
+    def mapped(self) -> bool:
+        """Whether several threads may read tensors at once: all are pages of its files."""
+        return False
+
     def let_go(self) -> None:  # noqa: B027
         """Hear that no tensor of before is needed soon: its files' pages leave this process."""
 
@@ -119,6 +124,11 @@ class Changed(Parent):
     def expect(self, name: str) -> None:
         """See ``Parent``; what the change needs beside the parent's tensor is small."""
         self._parent.expect(name)
+
+    @property
+    def mapped(self) -> bool:
+        """See ``Parent``."""
+        return self._parent.mapped
 
     def let_go(self) -> None:
         """See ``Parent``."""

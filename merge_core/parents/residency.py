@@ -196,6 +196,11 @@ class Kept(WeightFile):
         self._kept: dict[str, Tensor] = {}
         self._sent: dict[str, tuple[Tensor, Any]] = {}
 
+    @property
+    def mapped(self) -> bool:
+        """See ``WeightFile``; copies on a device are one thread's."""
+        return self._where == "mapped"
+
     def tensor(self, name: str) -> Tensor:
         """Return a tensor; do not write to it."""
         import torch

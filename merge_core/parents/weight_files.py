@@ -47,6 +47,11 @@ class WeightFile(ABC):
     def tensor(self, name: str) -> Tensor:
         """Return a tensor as stored, a view of the file's pages; do not write to it."""
 
+    @property
+    def mapped(self) -> bool:
+        """Whether tensors are the file's own pages, which several threads may read at once."""
+        return True
+
     def expect(self, name: str) -> None:  # noqa: B027
         """Hear that a tensor is needed soon; a mapped file has nothing to do."""
 
