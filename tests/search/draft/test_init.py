@@ -211,7 +211,8 @@ def test_a_study_from_scratch_is_run_to_its_end(folder):
     assert "# 730 items in all: a third each" in text
     few = re.sub(r"items: .*", "items: {search: 8, select: 6, report: 10}", text)
     file.write_text(few)
-    assert not check(file, strict=True, tasks=True).warnings
+    warned = check(file, strict=True, tasks=True).warnings
+    assert [line[:9] for line in warned] == ["few items"]
     summary = run_whole(file)
     assert summary["winner"]["report"]["mean"] > 0
     assert summary["pools"] == {"search": 8, "select": 6, "report": 10}

@@ -330,7 +330,7 @@ def test_an_attribute_of_any_length_is_kept_by_every_storage(kind: str, place: P
     record = open_record(url, "toy", create=True)
     texts = [f"{i:x}" * 60 for i in range(10_000)]  # 2.8 MB
     with record.writing():
-        record.keep_samples(0, 1, {"a": {"gained": [{"answer": x} for x in texts]}})
+        record.said.keep_samples(0, 1, {"a": {"gained": [{"answer": x} for x in texts]}})
         scores = [i / 7 for i in range(30_000)]
         record.add(replace(TRIAL, measured={"search": Measurement({"a": scores}, {})}), {})
     again = open_record(url, "toy")
