@@ -334,10 +334,10 @@ def test_an_attribute_of_any_length_is_kept_by_every_storage(kind: str, place: P
         scores = [i / 7 for i in range(30_000)]
         record.add(replace(TRIAL, measured={"search": Measurement({"a": scores}, {})}), {})
     again = open_record(url, "toy")
-    assert again.has_samples(0, 1)
+    assert again.said.has_samples(0, 1)
     assert again.trials[0].measured["search"].scores["a"] == scores
     again.finish({"winner": {"trial": 0}})
-    assert [x["answer"] for x in again.samples["a"]["gained"]] == texts
+    assert [x["answer"] for x in again.said.samples(0)["a"]["gained"]] == texts
 
 
 def test_a_value_that_the_proxy_has_no_room_for_is_one_line(grpc_proxy: Server) -> None:
