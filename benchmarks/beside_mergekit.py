@@ -16,7 +16,6 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -24,9 +23,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from parents import make_parents, recipe_for
-
-from merge_core.methods.registry import method
+from parents import commands, make_parents
 
 
 class Used(NamedTuple):
@@ -60,12 +57,7 @@ def compare(
     name: str, folder: Path, names: list[str], options: argparse.Namespace
 ) -> dict[str, Any]:
     """Return the medians of both and their ratios."""
-    text = recipe_for(method(name), names).to_yaml().replace("dtype: bfloat16", "dtype: float32")
-    (folder / "recipe.yaml").write_text(f"{text}out_dtype: bfloat16\n")
-    programs = Path(sys.executable).parent
-    ours = [str(programs / "mergetune"), "merge", "recipe.yaml", "out"]
-    theirs = [str(programs / "mergekit-yaml"), "recipe.yaml", "out", "--no-copy-tokenizer"]
-    theirs.append("--no-write-model-card")  # it would ask the hub
+    theirs, ours = commands(name, folder, names)
     rounds = [
         (used(theirs, folder, options.threads), used(ours, folder, options.threads))
         for _ in range(options.rounds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,18 @@ def make_parents(folder: Path, millions: float, experts: int) -> list[str]:
         config.save_pretrained(folder / name)
         save_file(tensors, folder / name / "model.safetensors", metadata={"format": "pt"})
     return names
+
+
+def commands(name: str, folder: Path, names: list[str]) -> tuple[list[str], list[str]]:
+    """Write a recipe for a method; return mergekit's command for it, and ours, to run in there."""
+    from merge_core.methods.registry import method
+
+    text = recipe_for(method(name), names).to_yaml().replace("dtype: bfloat16", "dtype: float32")
+    (folder / "recipe.yaml").write_text(f"{text}out_dtype: bfloat16\n")
+    programs = Path(sys.executable).parent
+    theirs = [str(programs / "mergekit-yaml"), "recipe.yaml", "out", "--no-copy-tokenizer"]
+    theirs.append("--no-write-model-card")  # it would ask the hub
+    return theirs, [str(programs / "mergetune"), "merge", "recipe.yaml", "out"]
 
 
 def recipe_for(found: Any, names: list[str]) -> Any:

@@ -15,13 +15,12 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from parents import make_parents, recipe_for
+from parents import commands, make_parents
 
 BEYOND = ("consensus_ta", "iso_c", "tsv_m")  # methods that mergekit does not have
 
@@ -39,14 +38,7 @@ def compare(
     name: str, folder: Path, names: list[str], options: argparse.Namespace
 ) -> dict[str, Any]:
     """Return seconds of both and their ratio: medians of alternating rounds."""
-    from merge_core.methods.registry import method
-
-    text = recipe_for(method(name), names).to_yaml().replace("dtype: bfloat16", "dtype: float32")
-    (folder / "recipe.yaml").write_text(f"{text}out_dtype: bfloat16\n")
-    programs = Path(sys.executable).parent
-    ours = [str(programs / "mergetune"), "merge", "recipe.yaml", "out"]
-    theirs = [str(programs / "mergekit-yaml"), "recipe.yaml", "out", "--no-copy-tokenizer"]
-    theirs.append("--no-write-model-card")  # it would ask the hub
+    theirs, ours = commands(name, folder, names)
     pairs = [
         (seconds(theirs, folder, options.threads), seconds(ours, folder, options.threads))
         for _ in range(options.rounds)

@@ -53,6 +53,14 @@ def read_json(path: Path, raises: type[MergeError] = CheckpointError) -> dict[st
     return data
 
 
+def hint_of(file: Path) -> dict[str, Any]:
+    """Return what a JSON file holds, where that is a hint only: nothing, if it cannot be read."""
+    try:
+        return read_json(file)
+    except CheckpointError:
+        return {}
+
+
 def read_text(path: Path, raises: type[MergeError] = CheckpointError, most: int = BYTES) -> str:
     """Read a text file that somebody else wrote; devices and pipes, which may never end, are none.
 

@@ -120,20 +120,29 @@ TrustTasks = Annotated[
         help="Run code that lm-eval task files of yours name under !function.",
     ),
 ]
+
+
+def _consent(flag: str, help_text: str) -> Any:
+    """Return the option by which the user allows something in this process."""
+
+    def allow(given: bool) -> None:
+        if given:
+            consent.allow(flag)
+
+    return typer.Option(flag, callback=allow, help=help_text)
+
+
 AllowCrimes = Annotated[
     bool,
-    typer.Option(
+    _consent(
         consent.CRIMES,
-        callback=lambda given: consent.allow(consent.CRIMES) if given else None,
-        help="Merge models of unlike architectures whose tensors have the same names and shapes.",
+        "Merge models of unlike architectures whose tensors have the same names and shapes.",
     ),
 ]
 TrustCode = Annotated[
     bool,
-    typer.Option(
-        consent.CODE,
-        callback=lambda given: consent.allow(consent.CODE) if given else None,
-        help="Run the code that a model's folder brings for its class and its tokenizer.",
+    _consent(
+        consent.CODE, "Run the code that a model's folder brings for its class and its tokenizer."
     ),
 ]
 SendKeys = Annotated[

@@ -7,7 +7,6 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from merge_core.extract.lora import Asked, Extracted, extract
 from merge_core.extract.modules import names_of_modules
 from merge_core.json_text import json_text
 from merge_core.output.contents import CARD, check_ours
-from merge_core.output.model_card import code
+from merge_core.output.model_card import code, tool_card
 from merge_core.parents import ties
 from merge_core.parents.companions import companions, is_of_tokenizer
 from merge_core.parents.lora_keys import CONFIG, WEIGHTS
@@ -197,23 +196,13 @@ def _told(
 
 
 def _card(told: Extraction) -> str:
-    head = {"base_model": told.base, "library_name": "peft", "tags": ["mergetune", "lora"]}
-    lines = [f"{key}: {json.dumps(value)}" for key, value in head.items()]
     whole = f" Whole, not low-rank: {', '.join(map(code, told.whole))}." if told.whole else ""
     left = f" Left at the base: {', '.join(map(code, told.left))}." if told.left else ""
-    return "\n".join(
-        [
-            "---",
-            *lines,
-            "---",
-            "# A LoRA extracted from a fine-tune",
-            "",
-            f"What {code(told.model)} changed of {code(told.base)}, in rank {told.rank} at most:",
-            "the nearest matrices of that rank to the task vectors (singular value decomposition).",
-            f"{100 * told.relative:.3g} % of the task vector's length are not in it; of each",
-            f"module: `{RECORD}`.{whole}{left}",
-            "",
-            f"Made with mergetune {version('mergetune')}: `mergetune extract-lora`.",
-            "",
-        ]
-    )
+    lines = [
+        f"What {code(told.model)} changed of {code(told.base)}, in rank {told.rank} at most:",
+        "the nearest matrices of that rank to the task vectors (singular value decomposition).",
+        f"{100 * told.relative:.3g} % of the task vector's length are not in it; of each",
+        f"module: `{RECORD}`.{whole}{left}",
+    ]
+    head = {"base_model": told.base, "library_name": "peft", "tags": ["mergetune", "lora"]}
+    return tool_card(head, "A LoRA extracted from a fine-tune", lines, "extract-lora")

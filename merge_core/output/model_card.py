@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +160,20 @@ def licence(folder: Path) -> str | None:
         return None
     stated = stated[0] if isinstance(stated, list) and len(stated) == 1 else stated
     return stated if isinstance(stated, str) and NAME.fullmatch(stated) else None
+
+
+def tool_card(head: Mapping[str, Any], title: str, lines: Sequence[str], command: str) -> str:
+    """Return the card of what another command than a merge has made.
+
+    Args:
+        head: The YAML head.
+        title: Of the card.
+        lines: What is said below it.
+        command: That made it.
+    """
+    stated = [f"{key}: {json.dumps(value)}" for key, value in head.items()]
+    made = f"Made with mergetune {version('mergetune')}: `mergetune {command}`."
+    return "\n".join(["---", *stated, "---", f"# {title}", "", *lines, "", made, ""])
 
 
 def code(text: str) -> str:

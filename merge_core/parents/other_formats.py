@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from merge_core.json_text import hint_of
 from merge_core.parents import quantized
 
 ADAPTER = "adapter_config.json"
@@ -29,10 +30,8 @@ def instead_of_weights(folder: Path) -> str:
     for shards, index in zip(SHARDS, ("model.safetensors", "pytorch_model.bin"), strict=True):
         if found[shards]:
             return f"has {found[shards]}, but no {index}.index.json that says what is where; add it"
-    config = quantized.hint_of(folder / "config.json")
-    how = quantized.told(
-        {"quantization_config": quantized.hint_of(folder / "quantize_config.json")}, []
-    )
+    config = hint_of(folder / "config.json")
+    how = quantized.told({"quantization_config": hint_of(folder / "quantize_config.json")}, [])
     if how := quantized.told(config, []) or how:
         return f"is quantized{how}; {quantized.WHAT_TO_DO}"
     others = ", ".join(text for text in found.values() if text)
@@ -64,7 +63,7 @@ def _number(name: str) -> int:
 
 
 def _base(folder: Path) -> str | None:
-    base = quantized.hint_of(folder / ADAPTER).get("base_model_name_or_path")
+    base = hint_of(folder / ADAPTER).get("base_model_name_or_path")
     return base if isinstance(base, str) and base else None
 
 

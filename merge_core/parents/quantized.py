@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from merge_core.errors import CheckpointError
-from merge_core.json_text import read_json
+from merge_core.json_text import hint_of
 
 # What a quantizer stores beside or instead of `x.weight`, the most telling first.
 _STORED = {
@@ -84,11 +84,3 @@ def refuse(folder: Path, types: Mapping[str, str], known: Container[str]) -> Non
             how = told(hint_of(folder / "config.json"), types)
             what = "is quantized" if dtype in known else f"is {dtype}, a quantized type"
             raise CheckpointError(f"{folder}: {name} {what}{how}; {WHAT_TO_DO}")
-
-
-def hint_of(file: Path) -> dict[str, Any]:
-    """Return what a JSON file holds, where that is a hint only: nothing, if it cannot be read."""
-    try:
-        return read_json(file)
-    except CheckpointError:
-        return {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from merge_core.atomic_write import check_free, fill_whole
 from merge_core.errors import CheckpointError
 from merge_core.json_text import json_text, read_json
 from merge_core.output.contents import CARD, check_ours
-from merge_core.output.model_card import code
+from merge_core.output.model_card import code, tool_card
 from merge_core.output.model_folder import write_shell
 from merge_core.output.safetensors_writer import write_shards
 from merge_core.parents.locate import locate
@@ -158,23 +157,13 @@ def _told(
 
 
 def _card(told: Transplant) -> str:
-    head = {"base_model": [told.model], "tags": ["mergetune", "tokensurgeon"]}
-    lines = [f"{key}: {json.dumps(value)}" for key, value in head.items()]
     rows = told.rows
-    return "\n".join(
-        [
-            "---",
-            *lines,
-            "---",
-            "# A model with another tokenizer",
-            "",
-            f"{code(told.model)} with the tokenizer of {code(told.donor)}.",
-            f"Of {rows['after']} rows {rows['shared']} are those of tokens that both have,",
-            f"{rows['role']} those of special tokens with the same role, {rows['subwords']} means",
-            f"of {told.subwords:.2f} subwords on average, {rows['mean']} the mean of all.",
-            "All other weights are the model's.",
-            "",
-            f"Made with mergetune {version('mergetune')}: `mergetune tokensurgeon`.",
-            "",
-        ]
-    )
+    lines = [
+        f"{code(told.model)} with the tokenizer of {code(told.donor)}.",
+        f"Of {rows['after']} rows {rows['shared']} are those of tokens that both have,",
+        f"{rows['role']} those of special tokens with the same role, {rows['subwords']} means",
+        f"of {told.subwords:.2f} subwords on average, {rows['mean']} the mean of all.",
+        "All other weights are the model's.",
+    ]
+    head = {"base_model": [told.model], "tags": ["mergetune", "tokensurgeon"]}
+    return tool_card(head, "A model with another tokenizer", lines, "tokensurgeon")

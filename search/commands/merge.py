@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,10 +67,7 @@ def merge(
         _foretell(recipe, out, shard_size, as_json, overwrite=overwrite, **how)
         return
     how |= {"overwrite": overwrite, "gguf": packed(gguf, quant), "shard_bytes": shard_size}
-    with writing.written_bytes(quiet=quiet) as watch:
-        digest = api.merge(recipe, out, watch=watch, **how)
-    if as_json or not quiet:
-        made(digest, out, as_json)
+    _write(partial(api.merge, recipe, out, **how), out, quiet, as_json)
 
 
 def moe(
@@ -92,14 +91,19 @@ def moe(
         _foretell(config, out, shard_size, as_json, overwrite=overwrite, **how)
         return
     how |= {"overwrite": overwrite, "shard_bytes": shard_size}
-    with writing.written_bytes(quiet=quiet) as watch:
-        digest = api.moe(config, out, watch=watch, **how)
-    if as_json or not quiet:
-        made(digest, out, as_json)
+    _write(partial(api.moe, config, out, **how), out, quiet, as_json)
 
 
 def _told(quiet: bool) -> Any:
     return (lambda line: None) if quiet else warn
+
+
+def _write(make: Callable[..., str], out: Path, quiet: bool, as_json: bool) -> None:
+    """Make a folder, showing how that goes, and print what was made."""
+    with writing.written_bytes(quiet=quiet) as watch:
+        digest = make(watch=watch)
+    if as_json or not quiet:
+        made(digest, out, as_json)
 
 
 def _foretell(

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from merge_core.errors import MergeError, Problems
+from merge_core.json_text import hint_of
 from merge_core.parents.locate import locate_here
-from merge_core.parents.quantized import hint_of
 from merge_core.parents.weight_files import TensorInfo, shapes_of, tensor_infos
 from merge_core.plan import stack_fit
 from merge_core.plan.kinds import refuse_unlike

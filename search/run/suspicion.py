@@ -12,6 +12,7 @@ from evaluators.answer import Answer
 from merge_core.errors import MergeError
 from search.report import ask
 from search.space.starting_points import BASE, PARENT
+from search.storage.said import end, start
 from search.storage.study_record import Record
 from search.trial.progress import Progress
 from search.trial.tasks import SEARCH, Tasks
@@ -140,9 +141,9 @@ def _shown(bench: Bench, trials: Sequence[Trial], names: Iterable[str], progress
     for task, answers in said.items():
         progress.notice(f"first answers of {who.baseline} to {task}:")
         for one in answers:
-            progress.notice(f"  prompt {_end(one.prompt)}")
-            progress.notice(f"  right  {_start(one.right)}")
-            progress.notice(f"  said   {_start(one.said)}")
+            progress.notice(f"  prompt {end(one.prompt, LONGEST)!r}")
+            progress.notice(f"  right  {start(one.right, LONGEST)!r}")
+            progress.notice(f"  said   {start(one.said, LONGEST)!r}")
     return cause([one for answers in said.values() for one in answers])
 
 
@@ -236,11 +237,3 @@ def _is_model(trial: Trial) -> bool:
 def _name(trial: Trial) -> str:
     name = trial.baseline or ""
     return "the base" if name == BASE else name.removeprefix(PARENT)
-
-
-def _start(text: str) -> str:
-    return repr(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
-
-
-def _end(text: str) -> str:
-    return repr(text if len(text) <= LONGEST else f"…{text[1 - LONGEST :]}")

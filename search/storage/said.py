@@ -95,11 +95,11 @@ def without(value: Any, tasks: Collection[str]) -> Any:
     return packed(pool, left) if isinstance(pool, str) else None
 
 
-def start(text: str) -> str:
-    """Return the beginning of a text, as much as is stored."""
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + CUT
+def start(text: str, longest: int = LONGEST) -> str:
+    """Return the beginning of a text, as much as is stored, or so many characters."""
+    return text if len(text) <= longest else text[: longest - 1] + CUT
 
 
-def end(text: str) -> str:
-    """Return the end of a text, as much as is stored."""
-    return text if len(text) <= LONGEST else CUT + text[1 - LONGEST :]
+def end(text: str, longest: int = LONGEST) -> str:
+    """Return the end of a text, likewise."""
+    return text if len(text) <= longest else CUT + text[1 - longest :]

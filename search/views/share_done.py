@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from search.views.terminal import PlainConsole
 
@@ -17,11 +18,19 @@ def share_done(what: str) -> Iterator[Callable[[int, int], None] | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=PlainConsole(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-
-        def progress(done: int, every: int) -> None:
-            bar.update(task, completed=done, total=every)
-
+    with bar(PlainConsole(stderr=True), what) as progress:
         yield progress
+
+
+@contextmanager
+def bar(
+    console: Console, what: str, *columns: ProgressColumn
+) -> Iterator[Callable[[int, int], None]]:
+    """Yield what is to be told so; it draws a bar, with ``columns`` between it and the time left.
+
+    What is printed on stdout meanwhile goes there as it is.
+    """
+    shown = TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn()
+    with Progress(*shown, console=console, transient=True, redirect_stdout=False) as drawn:
+        task = drawn.add_task(what, total=None)
+        yield lambda done, every: drawn.update(task, completed=done, total=every)

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import DownloadColumn
 
 from merge_core.inspect.forecast import Forecast
+from search.views.share_done import bar
 from search.views.terminal import ERR, duration
 
 PAUSE = 10  # seconds between two lines where none can be rewritten
@@ -25,10 +26,8 @@ def written_bytes(*, quiet: bool = False) -> Iterator[Callable[[int, int], None]
     elif not ERR.is_interactive:
         yield _lines()
     else:
-        columns = TextColumn("merging"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=ERR, transient=True, redirect_stdout=False) as bar:
-            task = bar.add_task("merging", total=None)
-            yield lambda done, every: bar.update(task, completed=done, total=every)
+        with bar(ERR, "merging", DownloadColumn()) as progress:
+            yield progress
 
 
 def _lines() -> Callable[[int, int], None]:

@@ -282,6 +282,7 @@ PRINT_NOTHING = {
     "plugin_table.said",
     "plugin_table.linked",
     "share_done.share_done",  # a bar with a word of ours
+    "share_done.bar",
     "writing.written_bytes",  # so is this
     "tables.size",  # a number, as is a duration
     "tables.verdicts",  # numbers
