@@ -11,9 +11,7 @@ from typing import Any
 from merge_core.atomic_write import check_free
 from merge_core.errors import Notices, ParameterError
 from merge_core.merge.nested import plan, unmatched_filters
-from merge_core.output import model_folder
-from merge_core.output.gguf_export import Quant
-from merge_core.output.safetensors_writer import SHARD_BYTES, Watch
+from merge_core.output.model_folder import USUAL, Writing, write
 from merge_core.parents.open import open_parents
 from merge_core.parents.weight_files import shapes_of
 from merge_core.plan import stack_fit
@@ -40,10 +38,8 @@ def merge(
     folder: Folder | None = None,
     overwrite: bool = False,
     strict: bool = False,
-    gguf: Quant | None = None,
     seed: int | None = None,
-    shard_bytes: int = SHARD_BYTES,
-    watch: Watch | None = None,
+    how: Writing = USUAL,
 ) -> str:
     """Merge a recipe into a new model folder and return its weights digest; see :func:`planned`.
 
@@ -54,10 +50,8 @@ def merge(
         folder: See :func:`read`.
         overwrite: Replace ``out`` if mergetune wrote it.
         strict: See :func:`planned`.
-        gguf: How weights are packed in a GGUF file that is written beside them; None: none is.
         seed: Of random masks, instead of the recipe's and its documents' own.
-        shard_bytes: Greatest size of one weights file; a larger tensor gets a file of its own.
-        watch: Is told after each tensor how many bytes are written, and of how many.
+        how: How the folder is written.
 
     Raises:
         DocumentError: The recipe breaks rules.
@@ -65,8 +59,7 @@ def merge(
     """
     check_free(Path(out), overwrite=overwrite)  # before hours of fetching models
     plan = planned(recipe, folder, tell=tell, strict=strict, seed=seed)
-    how: dict[str, Any] = {"gguf": gguf, "shard_bytes": shard_bytes, "watch": watch}
-    return model_folder.write(plan, Path(out), overwrite=overwrite, **how)
+    return write(plan, Path(out), overwrite=overwrite, how=how)
 
 
 def moe(
@@ -78,8 +71,7 @@ def moe(
     overwrite: bool = False,
     strict: bool = False,
     seed: int | None = None,
-    shard_bytes: int = SHARD_BYTES,
-    watch: Watch | None = None,
+    how: Writing = USUAL,
 ) -> str:
     """Make a mixture of experts as :func:`merge` does, of a configuration of mergekit-moe, too.
 
@@ -91,8 +83,7 @@ def moe(
     check_free(Path(out), overwrite=overwrite)
     check_mixture(config, folder)
     plan = planned(config, folder, tell=tell, strict=strict, seed=seed)
-    how: dict[str, Any] = {"shard_bytes": shard_bytes, "watch": watch}
-    return model_folder.write(plan, Path(out), overwrite=overwrite, **how)
+    return write(plan, Path(out), overwrite=overwrite, how=how)
 
 
 def check_mixture(config: Source, folder: Folder | None = None) -> None:

@@ -35,6 +35,7 @@ from search.draft.tasks import Asked
 from search.options import (
     AllowCrimes,
     Asks,
+    DeviceOrOwn,
     DryRun,
     Files,
     Html,
@@ -45,10 +46,12 @@ from search.options import (
     NoTasks,
     NotOpened,
     Plugins,
+    Quiet,
     SendKeys,
     Strict,
     StudyOut,
     Texts,
+    Threads,
     Trials,
     TrustCode,
     TrustTasks,
@@ -60,10 +63,12 @@ from search.run.inspect_layers import inspect_layers
 from search.run.unforeseen import traceback_kept
 from search.views import plugin_table, tables
 from search.views.answers import answer as _answer
+from search.views.answers import hushed
 from search.views.answers import warn as _warn
 from search.views.answers import written as _written
 from search.views.inspections import Shown
 from search.views.progress_line import hush_libraries
+from search.views.share_done import share_done
 from search.views.stopping import end_in_order
 from search.views.terminal import printable_output
 
@@ -210,6 +215,9 @@ def inspect(
     layers: Layers = False,
     texts: Texts = None,
     html: Html = None,
+    threads: Threads = None,
+    device: DeviceOrOwn = None,
+    quiet: Quiet = False,
     plugin: Plugins = None,
     trust_tasks: TrustTasks = False,
     allow_crimes: AllowCrimes = False,
@@ -218,13 +226,19 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Measure a recipe's task vectors and what its density keeps, or which layers matter."""
+    tell = hushed(quiet)
     if layers or texts is not None:
-        shown = Shown.of(inspect_layers(what, texts, _warn))
+        with share_done("texts", quiet=quiet) as progress:
+            found = inspect_layers(what, texts, tell, device=device, progress=progress)
+        shown = Shown.of(found)
     else:
-        shown = Shown.of(inspection.inspect(api.planned(Path(what), tell=_warn)))
+        plan = api.planned(Path(what), tell=tell)
+        with share_done("measuring", in_bytes=True, quiet=quiet) as progress:
+            shown = Shown.of(inspection.inspect(plan, device, progress))
     if html is not None:
         write_whole(html, shown.page())
-    _answer(as_json, shown.data, shown.show)
+    if as_json or not quiet:
+        _answer(as_json, shown.data, shown.show)
 
 
 for tool in (merge, moe, extract_lora, tokensurgeon, schema):

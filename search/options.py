@@ -13,6 +13,8 @@ from evaluators.harness import task_files
 from evaluators.jsonl.judge_key import send_keys
 from merge_core import consent
 from merge_core.errors import ParameterError
+from merge_core.kernels.device import check_device
+from merge_core.kernels.threads import use
 from merge_core.output import gguf_export
 from merge_core.output.safetensors_writer import SHARD_BYTES
 from search.samplers.plugin_file import READERS
@@ -46,9 +48,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if mer
 
 def _set_threads(count: int | None) -> int | None:
     if count is not None:
-        import torch
-
-        torch.set_num_threads(count)
+        use(count)
     return count
 
 
@@ -73,6 +73,39 @@ ShardSize = Annotated[
     typer.Option("--shard-size", metavar="SIZE", parser=_bytes, help="Most of one weights file."),
 ]
 SIZE: Any = f"{SHARD_BYTES // 10**9}GB"  # as it would be typed: typer parses defaults, too
+
+
+def _device(name: str | None) -> str | None:
+    if name is None:
+        return None
+    kind, _, number = name.partition(":")
+    if not (name == "cpu" or (kind == "cuda" and (name == kind or number.isdigit()))):
+        raise typer.BadParameter(f"expected cpu, cuda or cuda:N, got {name!r}")
+    if name != "cpu":
+        check_device(name, "--device")
+    return name
+
+
+Device = Annotated[
+    str,
+    typer.Option("--device", callback=_device, help="Where tensors are merged: cpu, cuda, cuda:N."),
+]
+DeviceOrOwn = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        callback=_device,
+        help="Where it is measured: cpu, cuda, cuda:N; else on the CPU, layers as the study says.",
+    ),
+]
+PushTo = Annotated[
+    str | None,
+    typer.Option(
+        "--push",
+        metavar="REPO",
+        help="Ask, and upload OUT to this repository of the hub, private if new; needs HF_TOKEN.",
+    ),
+]
 Seed = Annotated[
     int | None, typer.Option("--seed", min=0, help="Of random masks, instead of the recipe's own.")
 ]

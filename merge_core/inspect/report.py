@@ -19,6 +19,7 @@ from merge_core.inspect.task_vector_sums import Sums, Vector, survey
 from merge_core.merge.nested import Intermediate
 from merge_core.methods.shared import svd_merge
 from merge_core.methods.shared.sparsify.rank_bernoulli import EPSILON
+from merge_core.output.safetensors_writer import Watch
 from merge_core.parents import lora_keys
 from merge_core.parents.checkpoint import Checkpoint
 from merge_core.parents.weight_files import FLOATS, files_of
@@ -114,8 +115,8 @@ class Inspection:
         return short if distinct else {model: model for model in self.models}
 
 
-def inspect(plan: Plan) -> Inspection:
-    """Measure all that goes into a plan.
+def inspect(plan: Plan, device: str | None = None, watch: Watch | None = None) -> Inspection:
+    """Measure all that goes into a plan; ``device`` and ``watch``: see ``survey``.
 
     Raises:
         NonFiniteError: A model has NaN or infinite entries.
@@ -127,7 +128,7 @@ def inspect(plan: Plan) -> Inspection:
             "moe: no two models meet in a tensor of a mixture, so nothing is measured; inspect the "
             "recipe without moe, which is what all but the experts is merged from"
         )
-    sums = survey(plan)
+    sums = survey(plan, device, watch)
     placed = {
         place: reduce(Sums.plus, (sums[step.tensor] for step in steps))
         for place, steps in _placed(plan).items()

@@ -24,6 +24,7 @@ from merge_core.methods.shared.sparsify.middle import GAMMA, MIDDLE
 from merge_core.methods.shared.sparsify.rank_bernoulli import EPSILON, RANK_BERNOULLI
 from merge_core.methods.shared.sparsify.rule import Rule, chosen
 from merge_core.numerics.exact_sums import RUN, dot, l1
+from merge_core.output.safetensors_writer import Watch
 from merge_core.plan.steps import Plan, Step
 
 BLOCK = 64 * RUN  # entries of which float32 copies are made at a time
@@ -77,27 +78,39 @@ def _added(a: T | None, b: T) -> T:
     return b if a is None else type(b)(*map(add, a, b))
 
 
-def survey(plan: Plan) -> dict[str, Sums]:
+def survey(plan: Plan, device: str | None = None, watch: Watch | None = None) -> dict[str, Sums]:
     """Return the sums of every tensor of the result by its name; of copies there are none.
 
     One whole task vector of one tensor is held at a time, and blocks of the others. The sums do not
     depend on the thread count.
+
+    Args:
+        plan: Of what would be merged.
+        device: See ``Execution``.
+        watch: Is told after each tensor how many bytes of the result are measured, and of how many.
 
     Raises:
         NonFiniteError: A model has NaN or infinite entries.
         ParameterError: The method refuses a density or an epsilon.
         CheckpointError: Whole-number tensors differ between the parents.
     """
-    found = _Survey(plan)
-    return {step.tensor: found.sums(step) for step in plan.steps}
+    execution = Execution(plan, device=device)
+    found = _Survey(plan, execution)
+    done, every = 0, sum(map(plan.bytes_of, plan.steps))
+    sums = {}
+    for step in plan.steps:
+        sums[step.tensor] = found.sums(step)
+        done += plan.bytes_of(step)
+        if watch is not None:
+            watch(done, every)
+    return sums
 
 
 class _Survey:
     """Adds up what a plan's method would merge."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._execution = Execution(plan)
+    def __init__(self, plan: Plan, execution: Execution) -> None:
+        self._plan, self._execution = plan, execution
         self._step = plan.steps[0]
 
     def sums(self, step: Step) -> Sums:

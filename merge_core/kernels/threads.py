@@ -31,6 +31,13 @@ def spans(count: int, most: int) -> list[tuple[int, int]]:
     return [(i * count // parts, (i + 1) * count // parts) for i in range(parts)]
 
 
+def use(count: int) -> None:
+    """Let this process use so many threads of the CPU, at least 1, from now on."""
+    import torch
+
+    torch.set_num_threads(count)
+
+
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     import torch

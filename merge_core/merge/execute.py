@@ -74,6 +74,8 @@ class Execution:
         factors: Tensor of the result -> what it is multiplied by, after it was rounded; its digest
             stays the one of before.
         passing: The parents are read for this plan alone, so what was read is let go at once.
+        device: Where to merge, in torch's words, a tensor at a time; None: where parents' tensors
+            are.
     """
 
     def __init__(
@@ -84,14 +86,16 @@ class Execution:
         fuse: bool = False,
         factors: Mapping[str, float] | None = None,
         passing: bool = False,
+        device: str | None = None,
     ) -> None:
         self._plan, self._known, self._fuse = plan, known, fuse
-        self._factors, self._passing = factors or {}, passing
+        self._factors, self._passing, self._device = factors or {}, passing, device
         self._whole = WholeVectors(plan.steps, self._read, known, self.let_go)
         self.digests: dict[str, int] = {}  # of the tensors that were made
         for parent in plan.parents.values():
-            if isinstance(parent, Merged) and (parent.part or passing):
-                parent.execution = Execution(parent.plan, known, fuse=fuse, passing=passing)
+            if isinstance(parent, Merged) and (parent.part or passing or device):
+                how: dict[str, Any] = {"fuse": fuse, "passing": passing, "device": device}
+                parent.execution = Execution(parent.plan, known, **how)
 
     def carry_out(self, step: Step, out: Tensor | None = None) -> Tensor:
         """Compute one output tensor in float32 and round it once.
@@ -231,12 +235,16 @@ class Execution:
 
     def _read(self, operand: Operand) -> Tensor:
         parent = self._plan.parents[operand.parent]
-        read = partial(parent.tensor, operand.tensor)
+        read = partial(self._there, parent, operand.tensor)
         part = isinstance(parent, Merged) and parent.part  # each of its tensors is read once
         if self._known is None or part or not parent.makes(operand.tensor):
             return read()
         made: Tensor = self._known.get(("made", operand), read, cheap=True)
         return made
+
+    def _there(self, parent: Parent, name: str) -> Tensor:
+        found = parent.tensor(name)
+        return found if self._device is None else found.to(self._device)
 
     def _copied(self, step: Step) -> Tensor:
         first, *others = (self._read(operand) for operand in step.inputs())

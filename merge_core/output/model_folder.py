@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,19 @@ from merge_core.tokenizer.chat_template import chat_template
 STUDY = ("study.yaml", "study.db", ".writer.lock")  # what a study's folder holds one of
 
 
+@dataclass(frozen=True)
+class Writing:
+    """How a model folder is written."""
+
+    shard_bytes: int = SHARD_BYTES  # of one weights file at most; a larger tensor has its own
+    gguf: Quant | None = None  # how a GGUF file beside them packs weights, if there is to be one
+    device: str | None = None  # where tensors are merged, in torch's words; None: where they are
+    watch: Watch | None = None  # told after each tensor how many bytes are written, and of how many
+
+
+USUAL = Writing()
+
+
 def write(
     plan: Plan,
     out: Path,
@@ -35,10 +49,8 @@ def write(
     overwrite: bool = False,
     ours: bool = False,
     expected: str | None = None,
-    shard_bytes: int = SHARD_BYTES,
-    watch: Watch | None = None,
     result: CardResult | None = None,
-    gguf: Quant | None = None,
+    how: Writing = USUAL,
 ) -> str:
     """Merge into a new model folder: weights, config, tokenizer, recipe, model card.
 
@@ -48,10 +60,8 @@ def write(
         overwrite: Replace ``out`` if it is there and mergetune wrote it.
         ours: Whether only mergetune writes to that place, so that its record may be gone.
         expected: The ``weights_digest`` that the result must have; None takes any.
-        shard_bytes: Greatest size of one weights file; a larger tensor gets a file of its own.
-        watch: Is told after each tensor how many bytes are written, and of how many.
         result: What is known of the model, for its card.
-        gguf: How the weights are packed in a GGUF file beside them, if there is to be one.
+        how: The rest.
 
     Returns:
         The ``weights_digest`` of what was written, the same as that of the live candidate.
@@ -64,17 +74,17 @@ def write(
     """
     made: list[str] = []
     out, factors = out.resolve(), folded_scales.factors(plan)
-    gguf_export.check(gguf, plan.config, [step.tensor for step in plan.steps])
+    gguf_export.check(how.gguf, plan.config, [step.tensor for step in plan.steps])
     if overwrite:
         _check_replaceable(out, plan.opened.values(), ours)
 
     def fill(folder: Path) -> None:
         write_shell(plan, folder)  # first: what can be wrong there is known before hours of merging
         wait = digests.begun(plan.opened.values())  # while tensors are merged
-        made.append(write_shards(plan, folder, shard_bytes, factors, watch))
+        made.append(write_shards(plan, folder, factors, how.shard_bytes, how.watch, how.device))
         _check_expected(out, made[0], expected)
         wait()
-        _describe(plan, folder, out, made[0], result, gguf)
+        _describe(plan, folder, out, made[0], result, how.gguf)
 
     fill_whole(out, fill, overwrite=overwrite)
     return made[0]
@@ -84,7 +94,7 @@ def _check_expected(out: Path, made: str, expected: str | None) -> None:
     if expected not in (None, made):
         raise CheckpointError(
             f"{out}: not written, the merge gives other weights ({made}, was {expected}); "
-            f"a parent has changed since"
+            f"a parent has changed since, or the merge ran on another device (--device)"
         )
 
 

@@ -24,25 +24,27 @@ ALIGNED = 64  # bytes: where torch's own memory begins, and a line of the cache
 def write_shards(
     plan: Plan,
     folder: Path,
-    limit: int = SHARD_BYTES,
     factors: Mapping[str, float] | None = None,
+    limit: int = SHARD_BYTES,
     watch: Watch | None = None,
+    device: str | None = None,
 ) -> str:
     """Merge and write all weights, in one file or in several with an index.
 
     Args:
         plan: What to compute.
         folder: Where.
-        limit: Greatest size of one file in bytes; a larger tensor gets a file of its own.
         factors: See ``Execution``.
+        limit: Greatest size of one file in bytes; a larger tensor gets a file of its own.
         watch: Is told after each tensor how many bytes are written, and of how many.
+        device: See ``Execution``.
 
     Returns:
         The ``weights_digest``.
     """
     shards = shards_of(plan, limit)
     done, every = 0, sum(map(plan.bytes_of, plan.steps))
-    execution = Execution(plan, factors=factors, passing=True)
+    execution = Execution(plan, factors=factors, passing=True, device=device)
     execution.check_copies()
     for file, steps in shards:
         with (folder / file).open("wb") as stream:

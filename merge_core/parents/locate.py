@@ -187,6 +187,16 @@ def not_local(reference: str, roots: Sequence[Path]) -> list[str]:
     return absent
 
 
+def is_local(reference: str, roots: Sequence[Path]) -> bool:
+    """Return whether a part of a reference, model or adapter, is a path of this disk.
+
+    Raises:
+        ParameterError, CheckpointError: See ``not_local``.
+    """
+    absent = not_local(reference, roots)
+    return not absent or len(absent) <= (parse(reference).lora is not None)
+
+
 def locate(reference: str, roots: Sequence[Path], *, weights: bool = True) -> Located:
     """Return the folders of a reference's files; a hub id is looked up in the cache, then fetched.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,17 +13,21 @@ import typer
 from merge_core import api
 from merge_core.atomic_write import check_free
 from merge_core.inspect.forecast import forecast
+from merge_core.output.model_folder import Writing
+from search.commands.push import agreed, uploaded
 from search.commands.seeds import compare_seeds
 from search.options import (
     SIZE,
     AllowCrimes,
     Config,
+    Device,
     Forecasted,
     Gguf,
     Json,
     Out,
     OutOrNone,
     Overwrite,
+    PushTo,
     Quant,
     Quiet,
     ScoredBy,
@@ -35,7 +40,8 @@ from search.options import (
     packed,
 )
 from search.views import writing
-from search.views.answers import answer, made, warn
+from search.views.answers import answer, hushed, made
+from search.views.share_done import share_done
 
 
 def merge(
@@ -50,6 +56,8 @@ def merge(
     seed: Seed = None,
     shard_size: ShardSize = SIZE,
     threads: Threads = None,
+    device: Device = "cpu",
+    push: PushTo = None,
     dry_run: Forecasted = False,
     quiet: Quiet = False,
     allow_crimes: AllowCrimes = False,
@@ -58,16 +66,19 @@ def merge(
 ) -> None:
     """Merge a recipe into a model folder, or compare merges with several seeds."""
     if seeds is not None or score is not None or out is None:
-        if dry_run or seed is not None:
-            raise typer.BadParameter("--dry-run and --seed go with OUT, not with --seeds")
+        if dry_run or seed is not None or push is not None or device != "cpu":
+            rule = "--device, --dry-run, --push and --seed go with OUT, not with --seeds"
+            raise typer.BadParameter(rule)
         compare_seeds(recipe, out, seeds, score, strict=strict, as_json=as_json)
         return
-    how = {"tell": _told(quiet), "strict": strict, "seed": seed}
+    read: dict[str, Any] = {"tell": hushed(quiet), "strict": strict, "seed": seed}
+    how = Writing(shard_size, packed(gguf, quant), device)
+    check_free(out, overwrite=overwrite)  # before anything is asked
     if dry_run:
-        _foretell(recipe, out, shard_size, as_json, overwrite=overwrite, **how)
+        _foretell(recipe, out, how, push, as_json, **read)
         return
-    how |= {"overwrite": overwrite, "gguf": packed(gguf, quant), "shard_bytes": shard_size}
-    _write(partial(api.merge, recipe, out, **how), out, quiet, as_json)
+    make = partial(api.merge, recipe, out, overwrite=overwrite, **read)
+    _write(make, recipe, out, how, push, quiet=quiet, as_json=as_json)
 
 
 def moe(
@@ -78,6 +89,8 @@ def moe(
     seed: Seed = None,
     shard_size: ShardSize = SIZE,
     threads: Threads = None,
+    device: Device = "cpu",
+    push: PushTo = None,
     dry_run: Forecasted = False,
     quiet: Quiet = False,
     allow_crimes: AllowCrimes = False,
@@ -85,30 +98,48 @@ def moe(
     as_json: Json = False,
 ) -> None:
     """Make a mixture of experts of dense models."""
-    how = {"tell": _told(quiet), "strict": strict, "seed": seed}
+    read: dict[str, Any] = {"tell": hushed(quiet), "strict": strict, "seed": seed}
+    how = Writing(shard_size, device=device)
+    check_free(out, overwrite=overwrite)
+    api.check_mixture(config)
     if dry_run:
-        api.check_mixture(config)
-        _foretell(config, out, shard_size, as_json, overwrite=overwrite, **how)
+        _foretell(config, out, how, push, as_json, **read)
         return
-    how |= {"overwrite": overwrite, "shard_bytes": shard_size}
-    _write(partial(api.moe, config, out, **how), out, quiet, as_json)
+    make = partial(api.moe, config, out, overwrite=overwrite, **read)
+    _write(make, config, out, how, push, quiet=quiet, as_json=as_json)
 
 
-def _told(quiet: bool) -> Any:
-    return (lambda line: None) if quiet else warn
-
-
-def _write(make: Callable[..., str], out: Path, quiet: bool, as_json: bool) -> None:
-    """Make a folder, showing how that goes, and print what was made."""
-    with writing.written_bytes(quiet=quiet) as watch:
-        digest = make(watch=watch)
+def _write(
+    make: Callable[..., str],
+    recipe: Path,
+    out: Path,
+    how: Writing,
+    push: str | None,
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Make a folder, showing how that goes, upload it if asked for, and print what was made."""
+    where = None
+    if push is not None:
+        found, roots = api.read(recipe)
+        where = agreed(push, found.recipe.references(), roots)
+    with share_done("merging", in_bytes=True, quiet=quiet) as watch:
+        digest = make(how=replace(how, watch=watch))
+    address = None if where is None else uploaded(where, out, quiet=quiet)
     if as_json or not quiet:
-        made(digest, out, as_json)
+        made(digest, out, as_json, address)
 
 
 def _foretell(
-    recipe: Path, out: Path, size: int, as_json: bool, *, overwrite: bool, **how: Any
+    recipe: Path,
+    out: Path,
+    how: Writing,
+    push: str | None,
+    as_json: bool,
+    **read: Any,
 ) -> None:
-    check_free(out, overwrite=overwrite)
-    found = forecast(api.planned(recipe, **how), out, size)
+    if push is not None:
+        raise typer.BadParameter("--dry-run uploads nothing: leave out --push")
+    found = forecast(api.planned(recipe, **read), out, how)
     answer(as_json, found.plain(), lambda: writing.forecast(found))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from merge_core.atomic_write import check_free, write_whole
 from merge_core.inspect.forecast import forecast
+from merge_core.kernels.threads import use
+from merge_core.output.model_folder import Writing
+from search.commands.push import agreed, uploaded
 from search.options import (
     SIZE,
     AllowCrimes,
+    Device,
     Forecasted,
     Gguf,
     Json,
@@ -19,11 +24,13 @@ from search.options import (
     Out,
     Overwrite,
     Plugins,
+    PushTo,
     Quant,
     Quiet,
     SendKeys,
     ShardSize,
     Study,
+    Threads,
     TrustCode,
     packed,
 )
@@ -38,6 +45,7 @@ from search.storage.study_record import Record
 from search.trial.builder import Builder
 from search.views import tables, writing
 from search.views.answers import answer, note
+from search.views.share_done import share_done
 
 HERE = Path("-")
 
@@ -127,6 +135,9 @@ def export(
     gguf: Gguf = False,
     quant: Quant = None,
     shard_size: ShardSize = SIZE,
+    threads: Threads = None,
+    device: Device = "cpu",
+    push: PushTo = None,
     dry_run: Forecasted = False,
     quiet: Quiet = False,
     name: Name = None,
@@ -137,19 +148,28 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write the model folder of one trial."""
-    how: dict[str, Any] = {"overwrite": overwrite, "gguf": packed(gguf, quant)}
+    how = Writing(shard_size, packed(gguf, quant), device)
+    if dry_run and push is not None:
+        raise typer.BadParameter("--dry-run uploads nothing: leave out --push")
     spec, record = open_study(in_place(study, note), name)
     (one,) = called(record, trial, several=False)
     result = card_result(record, one)
     builder = Builder(spec, record.about)
+    if threads is not None:
+        use(threads)  # not the record's own, which scores depend on, and no weight does
+    check_free(out, overwrite=overwrite)
     if dry_run:
-        check_free(out, overwrite=overwrite)
-        found = forecast(builder.plan(one.recipe), out, shard_size)
+        found = forecast(builder.plan(one.recipe), out, how)
         answer(as_json, found.plain(), lambda: writing.forecast(found))
         return
-    with writing.written_bytes(quiet=quiet) as watch:
-        how |= {"shard_bytes": shard_size, "watch": watch}
-        digest = files.export(builder, one, out, result=result, **how)
+    where = None if push is None else agreed(push, one.recipe.references(), spec.roots)
+    with share_done("merging", in_bytes=True, quiet=quiet) as watch:
+        how = replace(how, watch=watch)
+        digest = files.export(builder, one, out, overwrite=overwrite, result=result, how=how)
     data = {"out": str(out), "trial": one.number, "weights_digest": digest}
+    said = f"{out}: trial {one.number}, weights digest {digest}"
+    if where is not None:
+        data["uploaded"] = uploaded(where, out, quiet=quiet)
+        said += f"\n{data['uploaded']}"
     if as_json or not quiet:
-        answer(as_json, data, lambda: print(f"{out}: trial {one.number}, weights digest {digest}"))
+        answer(as_json, data, lambda: print(said))

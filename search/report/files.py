@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from merge_core.atomic_write import write_whole
 from merge_core.errors import OutputExistsError, warn
 from merge_core.json_text import json_text
 from merge_core.output import model_folder
 from merge_core.output.contents import CARD, is_whole
-from merge_core.output.gguf_export import Quant
 from merge_core.output.model_card import CardResult
-from merge_core.output.safetensors_writer import SHARD_BYTES, Watch
+from merge_core.output.model_folder import USUAL, Writing
 from search.report.summary import Report
 from search.trial.builder import Builder
 from search.trial.trial import Trial
@@ -66,9 +64,7 @@ def export(
     overwrite: bool = False,
     ours: bool = False,
     result: CardResult | None = None,
-    gguf: Quant | None = None,
-    shard_bytes: int = SHARD_BYTES,
-    watch: Watch | None = None,
+    how: Writing = USUAL,
 ) -> str:
     """Write a trial's model folder; returns its weights digest. See ``model_folder.write``.
 
@@ -77,7 +73,12 @@ def export(
         OutputExistsError: ``out`` is taken.
     """
     expected = trial.weights_digest or None  # a failed trial may have none
-    plan = builder.plan(trial.recipe)
-    how: dict[str, Any] = {"overwrite": overwrite, "ours": ours, "result": result, "gguf": gguf}
-    how |= {"shard_bytes": shard_bytes, "watch": watch}
-    return model_folder.write(plan, out, expected=expected, **how)
+    return model_folder.write(
+        builder.plan(trial.recipe),
+        out,
+        overwrite=overwrite,
+        ours=ours,
+        expected=expected,
+        result=result,
+        how=how,
+    )

@@ -13,7 +13,7 @@ from evaluators.engines.vllm.engine import VllmEngine
 from evaluators.engines.vllm.process import VllmOptions, check_installed, installed_version
 from evaluators.protocol import LiveModel
 from merge_core.errors import ParameterError
-from merge_core.kernels import compiled
+from merge_core.kernels import compiled, device
 from merge_core.kernels.gradients import Gradients
 from merge_core.merge.statistics_cache_disk import Saved
 from merge_core.output import model_folder, tensor_stream
@@ -179,20 +179,9 @@ def device_of(engine: Engine) -> str:
 
 
 def check_device(engine: Engine) -> None:
-    """Refuse a device that cannot hold a tensor.
+    """Refuse a device of a study that cannot hold a tensor.
 
     Raises:
         ParameterError: It is not there, or torch has no support for it here.
     """
-    import torch
-
-    device = device_of(engine)
-    try:
-        torch.zeros(1, device=device).item()
-    except Exception as error:  # each kind of device has its own: AssertionError, RuntimeError, ...
-        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise ParameterError(
-            f"engine.device: {device!r} cannot be used on this machine: "
-            f"{next(iter(str(error).splitlines()), type(error).__name__)[:120]}; here are "
-            f"{', '.join(there)}; write one of them, or auto"
-        ) from error
+    device.check_device(device_of(engine), "engine.device")

@@ -5,7 +5,7 @@ A search for a path of layers may start from these numbers; see ``LayerDistances
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ from search.trial.tasks import Tasks
 if TYPE_CHECKING:
     from evaluators.engines.hf.residual_stream import LayerDistances
 
+Progress = Callable[[int, int], None]
+
 
 def distances(
     references: Sequence[str],
@@ -35,6 +37,7 @@ def distances(
     batch_size: int = 64,
     dtype: str | None = None,
     tokenizer: Any = None,
+    progress: Progress | None = None,
 ) -> dict[str, LayerDistances]:
     """Measure the layers of some models, one model after the other.
 
@@ -46,6 +49,7 @@ def distances(
         batch_size: Texts in a forward pass, at most.
         dtype: Of the live models; None: each model's own.
         tokenizer: Of all of them; None: each model's own.
+        progress: Is told how many texts are read, and how many there are, over all models.
 
     Returns:
         Reference -> what was measured.
@@ -54,14 +58,20 @@ def distances(
         MergeError: A model cannot be opened or built, is no causal language model, has no stack of
             layers or no tokenizer; or a text has no tokens.
     """
-    found = {}
+    found: dict[str, LayerDistances] = {}
     for name, parent in open_parents(references, roots).items():
         check_causal(parent)
         own = open_tokenizer(parent.folder) if tokenizer is None else tokenizer
         candidate = Candidate(device)
         candidate.build(plan(Recipe("passthrough", (Source(name),), dtype=dtype), {name: parent}))
-        found[name] = _measured(candidate.model, parent, own, texts, batch_size)
+        further = None if progress is None else _further(progress, len(found), len(references))
+        found[name] = _measured(candidate.model, parent, own, texts, batch_size, further)
     return found
+
+
+def _further(progress: Progress, before: int, models: int) -> Progress:
+    """Return what is told of one model's texts, where others were read before."""
+    return lambda done, every: progress(before * every + done, models * every)
 
 
 def measured_on(
@@ -100,13 +110,18 @@ def prompts(tasks: Tasks) -> tuple[list[str], list[str]]:
 
 
 def _measured(
-    model: Any, parent: Parent, tokenizer: Any, texts: Sequence[str], batch_size: int
+    model: Any,
+    parent: Parent,
+    tokenizer: Any,
+    texts: Sequence[str],
+    batch_size: int,
+    progress: Progress | None = None,
 ) -> LayerDistances:
     from evaluators.engines.hf import residual_stream  # imports torch
 
     ids = TokenIds(tokenizer, longest_input(model.config, tokenizer))
     rows = [ids.prompt(text, 0) for text in texts]
-    return residual_stream.distances(model, _layers(model, parent), rows, batch_size)
+    return residual_stream.distances(model, _layers(model, parent), rows, batch_size, progress)
 
 
 def _layers(model: Any, parent: Parent) -> list[Any]:

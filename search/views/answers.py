@@ -17,6 +17,11 @@ def warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr)
 
 
+def hushed(quiet: bool) -> Callable[[str], None]:
+    """Return what prints warnings, or where a command is to be quiet, nothing."""
+    return (lambda line: None) if quiet else warn
+
+
 def note(line: str) -> None:
     """Print what a user should know and need not do anything about."""
     print(line, file=sys.stderr)
@@ -37,7 +42,10 @@ def written(found: Written, as_json: bool) -> None:
         warn(line)
 
 
-def made(digest: str, out: Path, as_json: bool) -> None:
-    """Say what model folder was written."""
+def made(digest: str, out: Path, as_json: bool, uploaded: str | None = None) -> None:
+    """Say what model folder was written, and where it was uploaded to."""
     data = {"out": str(out), "weights_digest": digest}
-    answer(as_json, data, lambda: print(f"{out}: weights digest {digest}"))
+    said = f"{out}: weights digest {digest}"
+    if uploaded is not None:
+        data["uploaded"], said = uploaded, f"{said}\n{uploaded}"
+    answer(as_json, data, lambda: print(said))

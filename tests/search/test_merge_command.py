@@ -9,9 +9,12 @@ import re
 import pytest
 import torch
 import yaml
+from torch import Tensor
 
 from merge_core import api
-from search.views import writing
+from merge_core.output.model_folder import Writing
+from search import options
+from search.views import share_done
 from search.views.terminal import PlainConsole
 from tests.merge_core.mixture.mixtures import mixture
 from tests.merge_core.recipes import DARE_TIES
@@ -99,26 +102,61 @@ def test_mixture_is_written_in_shards_and_foretold(mergetune, own_family, tmp_pa
 
 def test_bytes_are_told_after_every_tensor_up_to_all(recipe, tmp_path):
     told = []
-    api.merge(recipe, tmp_path / "out", watch=lambda *pair: told.append(pair))
+    how = Writing(watch=lambda *pair: told.append(pair))
+    api.merge(recipe, tmp_path / "out", how=how)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert {every for _, every in told} == {told[-1][0]}
 
 
 def test_off_a_terminal_lines_come_at_times_with_what_is_left(monkeypatch, capsys):
     now = [0.0]
-    monkeypatch.setattr(writing.time, "monotonic", lambda: now[0])
-    with writing.written_bytes() as watch:
+    monkeypatch.setattr(share_done.time, "monotonic", lambda: now[0])
+    with share_done.share_done("merging", in_bytes=True) as watch:
         for second, done in ((5, 1e9), (20, 2e9), (25, 3e9), (40, 4e9)):
             now[0] = second
             watch(int(done), 4 * 10**9)
-    assert capsys.readouterr().err == "merged 2.00 of 4.00 GB  0m20s left\n"
+    assert capsys.readouterr().err == "merging: 2.00 of 4.00 GB, 0m20s left\n"
 
 
 def test_on_a_terminal_there_is_a_bar_with_bytes_and_time_left(monkeypatch):
     screen = io.StringIO()
     console = PlainConsole(file=screen, force_terminal=True, width=100)
-    monkeypatch.setattr(writing, "ERR", console)
-    with writing.written_bytes() as watch:
+    monkeypatch.setattr(share_done, "ERR", console)
+    with share_done.share_done("merging", in_bytes=True) as watch:
         watch(10**9, 4 * 10**9)
         watch(2 * 10**9, 4 * 10**9)
     assert re.search(r"merging .*(1|2)\.0/4\.0 GB", screen.getvalue())
+
+
+def test_a_device_that_is_not_there_is_one_line(mergetune, recipe, tmp_path):
+    for command in (["merge", recipe, tmp_path / "out"], ["inspect", recipe]):
+        code, _, err = mergetune(*command, "--device", "cuda:77")
+        assert code == 1
+        assert err.startswith("mergetune: --device: 'cuda:77' cannot be used on this machine: ")
+        assert len(err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0", ""])
+def test_what_names_no_device_is_refused(mergetune, recipe, tmp_path, device):
+    code, _, err = mergetune("merge", recipe, tmp_path / "out", "--device", device)
+    assert code == 2
+    assert "expected cpu, cuda or cuda:N, got" in err
+
+
+def test_device_reaches_the_merge_and_the_measuring(mergetune, recipe, tmp_path, monkeypatch):
+    """The CPU is named, and a device that is pretended to be there."""
+    assert mergetune("merge", recipe, tmp_path / "cpu", "--device", "cpu")[0] == 0
+    monkeypatch.setattr(options, "check_device", lambda device, where: None)
+    monkeypatch.setattr(Tensor, "to", lambda x, *there: went.append(there) or x)
+    for command in (["merge", recipe, tmp_path / "out"], ["inspect", recipe]):
+        went: list[object] = []
+        assert mergetune(*command, "--device", "cuda:1")[0] == 0
+        assert ("cuda:1",) in went
+
+
+def test_inspection_is_quiet_and_writes_its_page(mergetune, recipe, tmp_path):
+    page = tmp_path / "page.html"
+    assert mergetune("inspect", recipe, "--quiet", "--threads", 1, "--html", page) == (0, "", "")
+    assert "<html" in page.read_text()
+    assert json.loads(mergetune("inspect", recipe, "--quiet", "--json")[1])["parameters"] > 0

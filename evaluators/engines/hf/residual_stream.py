@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -57,7 +57,11 @@ class LayerDistances:
 
 
 def distances(
-    model: PreTrainedModel, layers: Sequence[Any], texts: Sequence[Ids], most_rows: int
+    model: PreTrainedModel,
+    layers: Sequence[Any],
+    texts: Sequence[Ids],
+    most_rows: int,
+    progress: Callable[[int, int], None] | None = None,
 ) -> LayerDistances:
     """Measure every layer, and every block of layers, on some texts.
 
@@ -66,6 +70,7 @@ def distances(
         layers: Its decoder layers in the order in which they run, L of them, at least one.
         texts: Token ids, at least one token each; they fit the model's window. At least one text.
         most_rows: Texts in a forward pass, at most.
+        progress: Is told after each pass how many texts are read, and how many there are.
 
     Raises:
         EvaluationError: A layer does not run once in a pass, or takes no stream of one vector for
@@ -74,11 +79,14 @@ def distances(
     """
     depth = len(layers)
     angles, influence = np.zeros((depth + 1, depth + 1)), np.zeros(depth)
-    budget = Budget(model.device, most_rows)
+    budget, done = Budget(model.device, most_rows), 0
     for length, rows in _by_length(model, texts).items():
         for found in budget.batches(rows, length, partial(_pass, model, layers, length)):
             angles += found[0]
             influence += found[1]
+            done += found[2]
+            if progress is not None:
+                progress(done, len(texts))
     tokens = sum(map(len, texts))
     angles /= len(texts)
     return LayerDistances(
@@ -106,8 +114,8 @@ def _by_length(model: PreTrainedModel, texts: Sequence[Ids]) -> dict[int, list[I
 
 def _pass(
     model: PreTrainedModel, layers: Sequence[Any], length: int, rows: Sequence[Ids]
-) -> tuple[Any, Any]:
-    """Return the sums over some texts: angles ``(L + 1, L + 1)``, influence ``(L,)``."""
+) -> tuple[Any, Any, int]:
+    """Return sums over some texts: angles ``(L + 1, L + 1)``, influence ``(L,)``; and how many."""
     ids = np.zeros((len(rows), length), dtype=np.int64)  # padded on the right, where none looks
     for row, own in zip(ids, rows, strict=True):
         row[: len(own)] = own
@@ -115,7 +123,7 @@ def _pass(
     with torch.no_grad(), watched.on(layers):
         model.base_model(input_ids=torch.from_numpy(ids).to(model.device), use_cache=False)
     watched.check(type(model).__name__)
-    return _angles(watched.points), np.array(watched.influence)
+    return _angles(watched.points), np.array(watched.influence), len(rows)
 
 
 class _Watched:

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from merge_core import api
 from merge_core.errors import MergeWarning, NonFiniteError, ParameterError
 from merge_core.output import gguf_export, gguf_vocabulary
+from merge_core.output.model_folder import Writing
 from merge_core.parents import gguf_header
 from merge_core.parents.open import open_parents
 from merge_core.tokenizer.parent_tokenizer import open_tokenizer
@@ -58,7 +59,7 @@ def merged(folder, quant, **more):
     """Return the GGUF file of a merge of one model."""
     recipe = f"merge_method: passthrough\nmodels: [{{model: {folder}}}]\n"
     out = folder.parent / f"out-{quant}"
-    api.merge(recipe, out, gguf=quant, **more)
+    api.merge(recipe, out, how=Writing(gguf=quant), **more)
     return out / f"out-{quant}-{quant.upper()}.gguf"
 
 
@@ -245,7 +246,7 @@ def test_words_that_are_split_in_a_way_without_a_name_leave_the_tokenizer_out(tm
 def test_other_classes_are_refused_before_anything_is_merged(tmp_path, family, kind):
     recipe = f"merge_method: passthrough\nmodels: [{{model: {family(kind)}/base}}]\n"
     with pytest.raises(ParameterError, match=r"^--gguf: expected a model of llama, .*convert_hf"):
-        api.merge(recipe, tmp_path / "out", gguf="q8_0")
+        api.merge(recipe, tmp_path / "out", how=Writing(gguf="q8_0"))
     assert not (tmp_path / "out").exists()
 
 

@@ -17,7 +17,7 @@ from merge_core.merge.nested import plan
 from merge_core.output import model_folder
 from merge_core.output.live_model import Candidate
 from merge_core.output.model_card import CardResult
-from merge_core.output.model_folder import portable, write
+from merge_core.output.model_folder import Writing, portable, write
 from merge_core.parents.checkpoint import Checkpoint
 from merge_core.parents.locate import Located, Place
 from merge_core.parents.open import open_parents
@@ -97,7 +97,7 @@ def test_shards_hold_the_same_weights_and_load_in_transformers(
 ):
     made = planned(f"dtype: {dtype}{TIES}")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert made.write(whole) == made.write(parts, shard_bytes=shard_bytes)
+    assert made.write(whole) == made.write(parts, how=Writing(shard_bytes=shard_bytes))
     assert Checkpoint(at(parts)).digest == Checkpoint(at(whole)).digest
     a, b = loaded(whole).state_dict(), loaded(parts).state_dict()
     assert a.keys() == b.keys()
@@ -105,7 +105,7 @@ def test_shards_hold_the_same_weights_and_load_in_transformers(
 
 
 def test_no_shard_is_larger_than_asked_unless_it_is_one_tensor(planned, tmp_path):
-    planned(LINEAR).write(tmp_path / "out", shard_bytes=2000)
+    planned(LINEAR).write(tmp_path / "out", how=Writing(shard_bytes=2000))
     index = json.loads((tmp_path / "out" / INDEX).read_text())
     files = sorted(set(index["weight_map"].values()))
     assert files == sorted(path.name for path in (tmp_path / "out").glob("*.safetensors"))
@@ -229,7 +229,7 @@ def test_card_names_method_parents_recipe_and_digest(planned, tmp_path):
 
 def test_two_writes_give_the_same_bytes(planned, tmp_path):
     for name in ("a", "b"):
-        planned(DARE_TIES).write(tmp_path / name, shard_bytes=2000)
+        planned(DARE_TIES).write(tmp_path / name, how=Writing(shard_bytes=2000))
     assert names(tmp_path / "a") == names(tmp_path / "b")
     for name in names(tmp_path / "a"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
@@ -257,7 +257,7 @@ def test_tensor_that_fails_late_leaves_nothing(planned, own_family, tmp_path):
     assert made.plan.steps[-1].tensor == LAST
     (tmp_path / "place").mkdir()
     with pytest.raises(NonFiniteError, match=LAST):
-        made.write(tmp_path / "place" / "out", shard_bytes=2000)
+        made.write(tmp_path / "place" / "out", how=Writing(shard_bytes=2000))
     assert names(tmp_path / "place") == []
 
 
@@ -281,7 +281,7 @@ def test_folder_that_exists_is_refused(planned, tmp_path):
 
 
 def test_overwriting_leaves_nothing_of_the_old_folder(planned, tmp_path):
-    planned(TIES).write(tmp_path / "out", shard_bytes=2000)
+    planned(TIES).write(tmp_path / "out", how=Writing(shard_bytes=2000))
     digest = planned(SLERP).write(tmp_path / "out", overwrite=True)
     assert [path.name for path in (tmp_path / "out").glob("*.safetensors*")] == [SINGLE]
     assert again(tmp_path / "out") == digest
@@ -380,7 +380,7 @@ def test_record_is_the_last_file(planned, tmp_path, monkeypatch):
 
     made = planned(TIES)
     monkeypatch.setattr(Path, "write_text", note)
-    write(made.plan, tmp_path / "out", shard_bytes=2000)
+    write(made.plan, tmp_path / "out", how=Writing(shard_bytes=2000))
     assert written[-1] == "mergetune.json"
     assert written.count("mergetune.json") == 1
 

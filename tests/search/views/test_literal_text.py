@@ -167,7 +167,7 @@ def show_seeds(_: pytest.MonkeyPatch) -> None:
 
 
 def show_forecast(_: pytest.MonkeyPatch) -> None:
-    writing.forecast(Forecast(BAD, (BAD,), BAD, BAD, 1, 1, 1, 1, 1, 1))
+    writing.forecast(Forecast(BAD, (BAD,), BAD, BAD, 1, 1, 1, 1, 1, 1, BAD, 1))
 
 
 def show_methods(patch: pytest.MonkeyPatch) -> None:
@@ -282,8 +282,7 @@ PRINT_NOTHING = {
     "plugin_table.said",
     "plugin_table.linked",
     "share_done.share_done",  # a bar with a word of ours
-    "share_done.bar",
-    "writing.written_bytes",  # so is this
+    "answers.hushed",
     "tables.size",  # a number, as is a duration
     "tables.verdicts",  # numbers
     "terminal.duration",
