@@ -83,5 +83,5 @@ def unit(largest: float) -> float:
 def counted(parts: Parts, unit: float) -> float:
     """Return the sum of float32 tensors that are 0 or more, in whole units and so exact."""
     # a part of up to 2**21 entries below 2**31 stays below 2**52, where float64 is exact
-    sums = [float((part.double() / unit).round().sum()) for part in parts()]
+    sums = [float(part.double().mul_(1 / unit).round_().sum()) for part in parts()]
     return sum(map(int, sums)) * unit if all(map(math.isfinite, sums)) else math.nan

@@ -9,7 +9,7 @@ import typer
 
 from merge_core.extract.adapter_folder import extract_lora as extracted
 from merge_core.extract.lora import Asked
-from search.options import Json, Overwrite
+from search.options import Json, Overwrite, TrustCode
 from search.views.answers import answer
 from search.views.extraction import extraction
 from search.views.share_done import share_done
@@ -41,6 +41,7 @@ def extract_lora(
     dtype: Dtype = "float32",
     exclude: Exclude = None,
     overwrite: Overwrite = False,
+    trust_remote_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
     """Extract a LoRA adapter from a fine-tune, and say how far base and adapter are from it."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from merge_core.transplant.surgeon import tokensurgeon as transplanted
-from search.options import Json, Out, Overwrite
+from search.options import Json, Out, Overwrite, TrustCode
 from search.views.answers import answer
 from search.views.transplant import transplant
 
@@ -18,7 +18,12 @@ Donor = Annotated[
 
 
 def tokensurgeon(
-    model: Model, donor: Donor, out: Out, overwrite: Overwrite = False, as_json: Json = False
+    model: Model,
+    donor: Donor,
+    out: Out,
+    overwrite: Overwrite = False,
+    trust_remote_code: TrustCode = False,
+    as_json: Json = False,
 ) -> None:
     """Give a model the tokenizer of another one, and say what each token's row is made of."""
     found = transplanted(model, donor, out, overwrite=overwrite)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,13 +11,15 @@ import numpy as np
 from evaluators.answer import Answer
 from evaluators.protocol import Evaluator
 from merge_core.errors import MergeError
+from search.run.answer_ends import delimiter_for, stop_for
+from search.run.first_items import right_texts
 from search.run.suspicion import cause
 from search.space.starting_points import BASE, Baseline, baselines
 from search.spec.study_file import StudySpec
 from search.trial.tasks import SEARCH, Tasks
 from search.trial.worker import Job, Result, Worker
 
-ASKED = 2  # items of a task whose answers are shown
+ASKED, SHOWN = 8, 2  # items of a task whose answers are looked at, and shown
 
 
 @dataclass(frozen=True)
@@ -65,19 +67,44 @@ def base_scores(spec: StudySpec, worker: Worker, most: int) -> BaseScores:
     asks = {task: range(min(ASKED, count)) for task, count in items.items() if count}
     answers = _done(worker, one, Job(one.recipe, SEARCH, asks=asks)).answers or {}
     evaluators = tasks.scored_by(SEARCH)
+    odd = [task for task, some in scores.items() if _is_odd(evaluators[task], some)]
     return BaseScores(
         one.name,
         items,
         {task: _mean(tasks, task, some) for task, some in scores.items()},
         {task: evaluators[task].unit for task in scores},
         [
-            f"{one.name} scores {some[0]:g} on each of {len(some)} items of {task}: "
-            f"{cause(answers.get(task, ()))}"
-            for task, some in scores.items()
-            if _is_odd(evaluators[task], some)
+            *(
+                f"{one.name} scores {scores[task][0]:g} on each of {len(scores[task])} items of "
+                f"{task}: {cause(answers.get(task, ()))}"
+                for task in odd
+            ),
+            *_advice(tasks, answers, odd),
         ],
-        answers,
+        {task: said[:SHOWN] for task, said in answers.items()},
     )
+
+
+def _advice(
+    tasks: Tasks, answers: Mapping[str, Sequence[Answer]], odd: Collection[str]
+) -> Iterator[str]:
+    """Yield what would let a task see right answers that it does not, whatever it scores.
+
+    ``odd``: tasks of which what ends answers is said already.
+    """
+    for task, said in answers.items():
+        found = delimiter_for(_begins(tasks, task, len(said)), said)
+        for line in (found, "" if task in odd else stop_for(said)):
+            if line:
+                yield f"{task}: {line}"
+
+
+def _begins(tasks: Tasks, task: str, count: int) -> list[str]:
+    """Return what is right to write to the first items, as the task scores it; "" if unknown."""
+    evaluator, places = tasks.evaluators[task], tasks.pools[SEARCH].of(task)[:count]
+    written = [how is not None for how in evaluator.generation(places)]
+    texts = [right_texts(evaluator, i) if w else () for i, w in zip(places, written, strict=True)]
+    return [next(iter(text), "") for text in texts]
 
 
 def _done(worker: Worker, one: Baseline, job: Job) -> Result:

@@ -24,6 +24,7 @@ from search.run.first_plans import (
     infos_here,
     misfits,
     plannable,
+    refuse_other_types,
     refuse_unlike_here,
     tensors_here,
 )
@@ -123,18 +124,18 @@ def _opened(spec: StudySpec, document: Document) -> Checked:
 
 
 def _planned(spec: StudySpec, document: Document) -> list[str]:
-    """Plan what a run of stacks or mixtures would begin with, if all is here; return warnings."""
+    """Plan what a run would begin with, if all is here; return warnings."""
     references = [*spec.template.references()]
     references += [name for recipe in spec.recipes.values() for name in recipe.references()]
-    whole = spec.template.plain and not spec.template.experts()
-    if whole or any(not_local(name, spec.roots) for name in references):
+    if any(not_local(name, spec.roots) for name in references):
         return []
     warnings: list[str] = []
     try:
         on_disk = {"name": "hf", "device": "cpu", "parents": "mapped"}
         engine = spec.engine.model_copy(update=on_disk)
         builder = Builder(spec.model_copy(update={"engine": engine}))
-        plannable(builder, baselines(spec, builder.space), warnings.append)
+        first = plannable(builder, baselines(spec, builder.space), warnings.append)
+        refuse_other_types(builder, first)
     except MergeError as error:
         document.fail([("recipe", str(error))])
     return warnings

@@ -80,6 +80,15 @@ def _item(evaluator: Evaluator, i: int) -> FirstItem:
     )
 
 
+def right_texts(evaluator: Evaluator, i: int) -> tuple[str, ...]:
+    """Return what is right to say to an item, with what stands before and ends it; maybe nothing.
+
+    Raises:
+        EvaluationError: The task cannot say what it asks.
+    """
+    return _right(evaluator, i, _prompt(evaluator, i))[0]
+
+
 def _prompt(evaluator: Evaluator, i: int) -> str | None:
     try:
         (text,) = evaluator.prompts([i])

@@ -85,6 +85,29 @@ def plannable(
     return kept
 
 
+def refuse_other_types(builder: Builder, found: Iterable[Baseline]) -> None:
+    """Refuse baselines whose weights are written in another type than the first one's.
+
+    Scores of several types are not compared, so a run would end there.
+
+    Args:
+        builder: Has the study's parents.
+        found: The baselines, a model of the study first; all can be planned.
+
+    Raises:
+        MergeError: One is.
+    """
+    types = {one.name: builder.plan(begun(one.recipe)).dtype for one in found}
+    expected = next(iter(types.values()), None)
+    for name, dtype in types.items():
+        if dtype != expected:
+            raise MergeError(
+                f"baseline {name}: its weights are {dtype}, those of the study's first baseline "
+                f"{expected}, and scores of both are not compared: let its recipe, or the study's, "
+                f"have `dtype: {expected}`"
+            )
+
+
 def _plan_dense_layer(builder: Builder) -> None:
     """Plan a mixture with one dense layer that is not the first, where such are searched."""
     space = builder.space

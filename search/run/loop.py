@@ -12,7 +12,7 @@ from merge_core.errors import ItemError, MergeError, NonFiniteError
 from search.run import suspicion
 from search.run.cuts import cuts
 from search.run.draws import Draws
-from search.run.first_plans import plannable
+from search.run.first_plans import plannable, refuse_other_types
 from search.run.flight import Flight
 from search.run.prior import Prior, taken_over
 from search.run.resume import begin_or_check
@@ -91,9 +91,12 @@ def _begun(
     """Store how the study begins, or check that it goes on as it began; return what it takes over.
 
     Raises:
-        MergeError: It does not, or its routers cannot be trained.
+        MergeError: It does not, its routers cannot be trained, or a baseline cannot be scored.
     """
-    prior = taken_over(spec, record, bench)
+    prior, about = taken_over(spec, record, bench), record.about
+    if about is None or spec.recipes.keys() - about["baselines"].keys():  # before they are stored
+        first = baselines(spec, bench.builder.space, prior.baselines)
+        refuse_other_types(bench.builder, plannable(bench.builder, first, lambda line: None))
     for notice in (*begin_or_check(spec, record, bench, accept=accept), *prior.notices()):
         progress.notice(notice)
     if rule := untrainable(spec, bench.tasks):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from evaluators.answer import Answer
 from merge_core.errors import MergeError
 from search.report import ask
+from search.run.answer_ends import stop_for
 from search.space.starting_points import BASE, PARENT
 from search.storage.said import end, start
 from search.storage.study_record import Record
@@ -152,12 +153,10 @@ def cause(answers: Sequence[Answer]) -> str:
     wrong = [one for one in answers if one.right and one.said.strip() != one.right.strip()]
     holding = [one for one in wrong if any(x and x in one.said for x in one.right.split(" | "))]
     if wrong and 2 * len(holding) >= len(wrong):
-        return (
-            f"{len(holding)} of {len(wrong)} answers above hold the right one and say more: `stop` "
-            "or `answer_regex` may cut that off"
-        )
+        more = stop_for(answers) or "`stop` or `answer_regex` may cut that off"
+        return f"{len(holding)} of {len(wrong)} answers hold the right one and say more: {more}"
     if answers and not any(one.said.strip() for one in answers):
-        return "the answers above are empty: a stop string may come first, or the prompt end in it"
+        return "the answers are empty: a stop string may come first, or the prompt end in it"
     return (
         "look at the answers above (more: `mergetune answers`), at `stop`, `answer_regex` and "
         "`apply_chat_template`, and whether items are too hard or too easy for all models"

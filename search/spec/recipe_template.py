@@ -30,7 +30,15 @@ from search.spec.knob_places import (
 from search.spec.mixture_knobs import DENSE, EXPERTS, MOE, TAKE_PART
 from search.spec.ranges import Knob
 
-NOT_SEARCHED = ("documents", "tokenizer", "tokenizer_source")
+_TOKENIZER = (
+    "candidates have the tokenizer of the base (or first model): omit this where all models number "
+    "their tokens alike (a run says where they do not); else merge each with it to a folder first"
+)
+NOT_SEARCHED = {
+    "documents": "a study has one document; merge the others to a folder and name that",
+    "tokenizer": _TOKENIZER,
+    "tokenizer_source": _TOKENIZER,
+}
 _POSITION = re.compile(r"(?<=models\[)\d+")
 
 
@@ -176,8 +184,7 @@ def parse(data: Any, path: str, problems: Problems) -> Template | None:
     if not isinstance(data, dict):
         recipe_reader.parse(data, path, problems)
         return None
-    rule = "a study has one tokenizer and one document; merge this to a folder and name that"
-    if given := [(join(path, key), rule) for key in NOT_SEARCHED if data.get(key)]:
+    if given := [(join(path, key), rule) for key, rule in NOT_SEARCHED.items() if data.get(key)]:
         problems.extend(given)
         return None
     found: Problems = []

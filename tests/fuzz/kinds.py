@@ -16,10 +16,13 @@ from merge_core.tokenizer.parent_tokenizer import open_tokenizer
 from search.draft.evolve import How, import_evolve
 from search.draft.from_recipe import import_mergekit
 from search.draft.tasks import Asked
+from search.report.listing import Listing
+from search.report.so_far import SoFar
+from search.report.summary import Report
 from search.run import check as checks
 from search.spec import study_file
 from search.spec.storage_url import SQLITE
-from search.storage.locate import open_study
+from search.storage.locate import open_study, winner
 from search.storage.open import open_record
 from search.trial.builder import Builder
 from search.trial.tasks import open_tasks
@@ -124,6 +127,16 @@ def storage(folder: Path) -> None:
         open_record(spec.storage, "small", create=True)
     else:
         open_study(str(folder))
+
+
+def database(folder: Path) -> None:
+    """As ``mergetune trials``, ``best`` and ``report`` of somebody's database."""
+    _, record = open_study(f"{SQLITE}{folder}/stored.db")
+    Listing.of_record(record, sort="value").csv()
+    SoFar.of(record)
+    if record.summary is not None:
+        Report.from_json(record.summary)
+        winner(record)
 
 
 def evolve(folder: Path) -> None:
@@ -247,6 +260,8 @@ KINDS = {
         Kind("study", dict.fromkeys(STUDIES, spoil.yaml_file), study),
         Kind("weights", {"one/model.safetensors": spoil.safetensors}, weights),
         Kind("pickle", {"pickled/pytorch_model.bin": spoil.binary}, _merge("pickled")),
+        Kind("gguf", {"packed/model.gguf": spoil.gguf}, _merge("unpacked")),
+        Kind("database", {"stored.db": spoil.database}, database, specials=False),
         Kind("index", {"sharded/model.safetensors.index.json": spoil.json_file}, index),
         Kind(
             "config",

@@ -5,10 +5,13 @@ Everything is drawn from one ``random.Random``: a seed, or Hypothesis, gives the
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
+import sqlite3
 import struct
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,8 @@ from typing import Any, Literal
 import yaml
 
 from tests.fuzz.nasty import BITS, CODES, NUMBERS, OTHERS, WORDS
+
+SIZES = (0, 1, 2, 3, 7, 31, 255, 2**16, 10**6, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63, 2**64 - 1)
 
 
 @dataclass(frozen=True)
@@ -247,6 +252,64 @@ def safetensors(random: Random, data: bytes) -> bytes:
         header = tree(random, header)
     written = json_bytes(header)
     return struct.pack("<Q", len(written)) + written + rest
+
+
+def gguf(random: Random, data: bytes) -> bytes:
+    """Return a spoilt form of a GGUF file: of its bytes, or of numbers of its header."""
+    if random.randrange(3) == 0:
+        return raw(random, data, data[::-1])
+    found, head = bytearray(data), data.find(b"blk.1.")  # in the midst of the tensors' names
+    for _ in range(random.choice((1, 1, 2, 5))):
+        width, at = random.choice((1, 4, 8)), random.randrange(head)
+        number = random.choice(SIZES) % 2 ** (8 * width)
+        found[at : at + width] = number.to_bytes(width, "little")
+    return bytes(found)
+
+
+def database(random: Random, data: bytes) -> bytes:
+    """Return a spoilt form of a study's database: of its bytes, or of values in its tables."""
+    if random.randrange(4) == 0:
+        return raw(random, data, data[::-1])
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "study.db"
+        file.write_bytes(data)
+        with contextlib.closing(sqlite3.connect(file)) as opened:
+            for _ in range(random.choice((1, 1, 2, 4))):
+                _spoil_row(random, opened)
+            opened.commit()
+        return file.read_bytes()
+
+
+def _spoil_row(random: Random, opened: sqlite3.Connection) -> None:
+    """Change one value of one row, whatever the table thinks of it; or drop the row, or a table."""
+    tables = [x for (x,) in opened.execute("select name from sqlite_master where type = 'table'")]
+    table = random.choice(tables)
+    if random.randrange(20) == 0:
+        opened.execute(f'drop table "{table}"')
+        return
+    rows = [x for (x,) in opened.execute(f'select rowid from "{table}"')]
+    if not rows:
+        return
+    row = random.choice(rows)
+    if random.randrange(10) == 0:
+        opened.execute(f'delete from "{table}" where rowid = ?', (row,))
+        return
+    column = random.choice([x[1] for x in opened.execute(f'pragma table_info("{table}")')])
+    ((old,),) = opened.execute(f'select "{column}" from "{table}" where rowid = ?', (row,))
+    with contextlib.suppress(sqlite3.IntegrityError):  # a key that is there already
+        new = (_stored(random, old), row)
+        opened.execute(f'update "{table}" set "{column}" = ? where rowid = ?', new)
+
+
+def _stored(random: Random, old: Any) -> Any:
+    """Return another value of a column: JSON stays JSON mostly."""
+    if isinstance(old, str) and random.randrange(4):
+        with contextlib.suppress(ValueError):
+            return json_bytes(tree(random, json.loads(old))).decode("utf-8", "replace")
+    found = random.choice((*SIZES, *WORDS, None, b"\xff\x00", 0.5, float("inf")))
+    if isinstance(found, str):
+        return found.encode("utf-8", "replace").decode()  # SQLite keeps no halves of pairs
+    return float(found) if isinstance(found, int) and abs(found) >= 2**63 else found
 
 
 def _odd(data: bytes) -> bytes:

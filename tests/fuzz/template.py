@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 from tests import conftest
+from tests.merge_core.parents import gguf_files
+
+SAVED = Path(__file__).parents[2] / "studies" / "quickstart" / "saved" / "quickstart.zip"
 
 RECIPE = """\
 merge_method: ties
@@ -31,6 +35,7 @@ PICKLED = WEIGHTS.replace("model: one", "model: pickled")
 ADAPTED = WEIGHTS.replace("model: one", "model: one+adapter")
 VOCABULARY = WEIGHTS + "tokenizer: {source: union, tokens: {<pad>: {source: one}}}\n"
 CHAT = WEIGHTS + "chat_template: auto\n"
+UNPACKED = "merge_method: passthrough\nmodels: [{model: packed/model.gguf}]\n"
 SLICES = """\
 merge_method: passthrough
 slices:
@@ -196,6 +201,7 @@ def make(folder: Path) -> None:
         "sharded": SHARDED,
         "pickled": PICKLED,
         "adapted": ADAPTED,
+        "unpacked": UNPACKED,
         "vocabulary": VOCABULARY,
         "chat": CHAT,
         "study": STUDY,
@@ -220,6 +226,10 @@ def make(folder: Path) -> None:
     (folder / "questions.jsonl").write_text(lines)
     (folder / "tasks" / "docs.jsonl").write_text(lines)
     (folder / "storage.txt").write_text(STORAGE)
+    (folder / "packed").mkdir()
+    gguf_files.write(folder / "packed" / "model.gguf", gguf_files.model(num_hidden_layers=2))
+    with zipfile.ZipFile(SAVED) as bundle:
+        (folder / "stored.db").write_bytes(bundle.read("study.db"))
     (folder / "outside").mkdir()
     shutil.copyfile(folder / "one" / "model.safetensors", folder / "outside" / "model.safetensors")
 

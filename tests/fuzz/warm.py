@@ -22,7 +22,7 @@ index._own_tasks()  # 14,000 names
 with tempfile.TemporaryDirectory() as name:
     folder = Path(name) / "template"
     template.make(folder)
-    for kind in ("recipe", "config", "tokenizer", "jsonl"):
+    for kind in ("recipe", "config", "tokenizer", "jsonl", "gguf"):
         kinds.KINDS[kind].call(folder)
         for made in folder.glob("out*"):
             made.rename(folder / f"{kind}-{made.name}")

@@ -137,6 +137,7 @@ def _serve(pipe: Connection, template: Path, stack: Path) -> None:
         os.dup2(quiet, stream)
     sys.stdin, sys.stdout, sys.stderr = (open(os.devnull, mode) for mode in ("r", "w", "w"))  # noqa: SIM115
     home = Path(tempfile.mkdtemp(prefix="mergetune-fuzz-"))
+    os.environ["MERGETUNE_CACHE"] = str(home / "cache")  # where models are unpacked
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     room = pages * os.sysconf("SC_PAGE_SIZE") + ROOM
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]  # stays: what it starts bounds itself
@@ -165,14 +166,16 @@ def _outcome(call: Call, files: spoil.Files, template: Path, home: Path) -> Outc
     finally:
         os.chdir("/")
         shutil.rmtree(folder)
+        shutil.rmtree(home / "cache", ignore_errors=True)
         gc.collect()
     return Outcome("data")
 
 
 def _judged(error: MergeError) -> Outcome:
     """Return whether an error of ours is a clear one: short, one line for each thing wrong."""
-    said, cause = str(error), error.__cause__ or error.__context__
-    while cause is not None:
+    said, cause, seen = str(error), error.__cause__ or error.__context__, {id(error)}
+    while cause is not None and id(cause) not in seen:  # libraries' chains may be circles
+        seen.add(id(cause))
         if isinstance(cause, MemoryError):
             return Outcome("over 1 GB", traceback.format_exc())
         cause = cause.__cause__ or cause.__context__

@@ -221,7 +221,8 @@ class ToyBuilder(Builder):
         self._host: Any = SimpleNamespace(versions={}, use=lambda _: None)
 
     def plan(self, recipe: Recipe) -> Any:
-        """There is nothing to plan of points."""
+        """Return nothing of a plan but the type: points have no weights."""
+        return SimpleNamespace(dtype="float32")
 
     def build(self, recipe: Recipe) -> str:
         return self._toy.build(recipe)

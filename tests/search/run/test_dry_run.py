@@ -274,8 +274,8 @@ def test_the_base_is_scored_on_a_few_items_and_asked_two(
     assert {task: len(said) for task, said in found.answers.items()} == {"gain": 2, "loss": 2}
     (warning,) = found.warnings
     assert warning == (
-        f"base scores 0 on each of {FEW} items of loss: 2 of 2 answers above hold the right one "
-        "and say more: `stop` or `answer_regex` may cut that off"
+        f"base scores 0 on each of {FEW} items of loss: 8 of 8 answers hold the right one and "
+        "say more: `stop` or `answer_regex` may cut that off"
     )
     tables.costs(replace(measured(spec, bench), base=found))
     out, err = capsys.readouterr()

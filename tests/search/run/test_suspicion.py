@@ -65,7 +65,7 @@ def test_a_study_whose_baselines_all_score_the_same_is_not_searched(study: Study
         search(spec, record, bench, heard, toy.never)
     assert str(caught.value) == (
         "the search was not begun: gain: all 5 baselines of different weights score 0.000 on all "
-        "5 search items; 3 of 3 answers above hold the right one and say more: `stop` or "
+        "5 search items; 3 of 3 answers hold the right one and say more: `stop` or "
         "`answer_regex` may cut that off; mend that and run again with --fresh, or search all the "
         "same with --force"
     )
@@ -188,6 +188,6 @@ def test_answers_without_a_stop_string_end_a_real_study_before_its_search(
     code, _, err = mergetune("run", tmp_path)
     assert code == 1
     assert "  right  '" in err
-    assert "3 of 3 answers above hold the right one and say more: `stop` or `answer_regex`" in err
+    assert "3 of 3 answers hold the right one and say more: `stop` or `answer_regex`" in err
     code, out, _ = mergetune("run", tmp_path, "--force", "--json")
     assert (code, json.loads(out)["winner"]["report"]["mean"]) == (0, 0.0)
