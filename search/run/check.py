@@ -124,10 +124,15 @@ def _opened(spec: StudySpec, document: Document) -> Checked:
 
 
 def _planned(spec: StudySpec, document: Document) -> list[str]:
-    """Plan what a run would begin with, if all is here; return warnings."""
+    """Plan what a run would begin with, if all is here; return warnings.
+
+    Of plain merges nothing is planned: what can be wrong is known without. Recipes of other files
+    may want other tensors, or have another type.
+    """
     references = [*spec.template.references()]
     references += [name for recipe in spec.recipes.values() for name in recipe.references()]
-    if any(not_local(name, spec.roots) for name in references):
+    whole = spec.template.plain and not spec.template.experts() and not spec.recipes
+    if whole or any(not_local(name, spec.roots) for name in references):
         return []
     warnings: list[str] = []
     try:

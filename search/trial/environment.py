@@ -6,6 +6,7 @@ what is drawn next.
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import sys
@@ -162,7 +163,14 @@ def _device(name: str) -> dict[str, Any]:
     if device.type != "cpu":
         return {"device": device.type}
     processor = [platform.machine(), torch.backends.cpu.get_cpu_capability()]
-    return {"device": "cpu", "processor": processor, "blas": _blas(torch.__config__.show())}
+    found: dict[str, Any] = {
+        "device": "cpu",
+        "processor": processor,
+        "blas": _blas(torch.__config__.show()),
+    }
+    if torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]  # how its products round, see merge_core/__init__.py
+        found["mkl_cbwr"] = os.environ.get("MKL_CBWR")
+    return found
 
 
 def _blas(said: str) -> str:
