@@ -100,7 +100,6 @@ def _asked(ask: Callable[[], T], why: str, advice: str) -> T:
 
 def _first_line(error: BaseException) -> str:
     """Return what an error says, or what it came from where that is what tells."""
-    said = [
-        line.strip() for one in (error, error.__cause__) if one for line in str(one).split("\n")
-    ]
-    return ": ".join(line for line in said[:2] if line)[:300] or type(error).__name__
+    lines = [line for one in (error, error.__cause__) if one for line in str(one).splitlines()]
+    said = dict.fromkeys(line.strip().rstrip(".") for line in lines if line.strip())
+    return ": ".join([*said][:2])[:300] or type(error).__name__

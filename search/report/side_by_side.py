@@ -313,7 +313,9 @@ def _heard(
     asks = {task: places for task, places in asks.items() if places}
     if not asks:
         return known
-    tell(f"trial {trial.number} is built again and asked {sum(map(len, asks.values()))} items")
+    count = sum(map(len, asks.values()))
+    items = "1 item" if count == 1 else f"{count} items"
+    tell(f"trial {trial.number} is built again and asked {items}")
     result = ask.ask(bench(), trial, pool, asks)
     was = (record.about or {}).get("engine", {})
     odd = [key for key in result.engine if key in was and was[key] != result.engine[key]]
