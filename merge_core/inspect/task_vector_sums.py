@@ -10,7 +10,7 @@ d_i    (*shape) float32, task vector of model i: W_i minus what is measured from
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from operator import add
@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 
 from merge_core.contract import Inputs, Tensor
 from merge_core.errors import NonFiniteError
+from merge_core.kernels.threads import share
 from merge_core.merge.execute import Execution
 from merge_core.methods.shared.sparsify.largest import LARGEST
 from merge_core.methods.shared.sparsify.middle import GAMMA, MIDDLE
@@ -180,25 +181,33 @@ def _kept(inputs: Inputs, rule: Rule, i: int) -> tuple[float, float, float]:
 
 def _streamed(base: Tensor, models: Sequence[Tensor]) -> tuple[list[Vector], list[Product]]:
     """Return the sums of every task vector, as if all stayed, and of every two of them."""
+    flat, others = base.reshape(-1), [model.reshape(-1) for model in models]
+
+    def block(start: int) -> tuple[list[Vector], list[Product]]:
+        origin = flat[start : start + BLOCK].float()
+        return _of_block(
+            origin, [other[start : start + BLOCK].float() - origin for other in others]
+        )
+
+    starts = range(0, flat.numel(), BLOCK)
+    found = share(block, starts) if flat.device.type == "cpu" else map(block, starts)
     vectors = [Vector(*[0.0] * 7)] * len(models)
     products = [Product(*[0.0] * 5)] * math.comb(len(models), 2)
-    for origin, deltas in _blocks(base, models):
-        square, squares = dot(origin, origin), [dot(d, d) for d in deltas]
-        for i, d in enumerate(deltas):
-            own = (d.numel(), l1(d), squares[i])
-            vectors[i] = _added(vectors[i], Vector(*own, *own, square))
-        for place, (i, j) in enumerate(combinations(range(len(deltas)), 2)):
-            a, b = deltas[i], deltas[j]
-            signed = (a != 0) & (b != 0)
-            opposed = signed & ((a > 0) != (b > 0))
-            counts = (int(signed.sum()), int(opposed.sum()))
-            sums = Product(dot(a, b), squares[i], squares[j], *counts)
-            products[place] = _added(products[place], sums)
+    for some, pairs in found:  # in order
+        vectors = [_added(a, b) for a, b in zip(vectors, some, strict=True)]
+        products = [_added(a, b) for a, b in zip(products, pairs, strict=True)]
     return vectors, products
 
 
-def _blocks(base: Tensor, models: Sequence[Tensor]) -> Iterator[tuple[Tensor, list[Tensor]]]:
-    flat, others = base.reshape(-1), [model.reshape(-1) for model in models]
-    for start in range(0, flat.numel(), BLOCK):
-        origin = flat[start : start + BLOCK].float()
-        yield origin, [other[start : start + BLOCK].float() - origin for other in others]
+def _of_block(origin: Tensor, deltas: Sequence[Tensor]) -> tuple[list[Vector], list[Product]]:
+    """Return the sums of a block of the vectors, ``(n,)`` float32 each."""
+    square, squares = dot(origin, origin), [dot(d, d) for d in deltas]
+    own = [(d.numel(), l1(d), x) for d, x in zip(deltas, squares, strict=True)]
+    products = []
+    for i, j in combinations(range(len(deltas)), 2):
+        a, b = deltas[i], deltas[j]
+        signed = (a != 0) & (b != 0)
+        opposed = signed & ((a > 0) != (b > 0))
+        counts = (int(signed.sum()), int(opposed.sum()))
+        products.append(Product(dot(a, b), squares[i], squares[j], *counts))
+    return [Vector(*x, *x, square) for x in own], products
