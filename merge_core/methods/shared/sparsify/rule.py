@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from merge_core.contract import Block, Inputs, Prepared, Tensor
 from merge_core.kernels.eager import of_model
 
-PART = (
-    2**18
-)  # entries that are looked at together: 1 MiB of float32, so temporaries stay in the cache
+PART = 2**18  # entries that are looked at together: with temporaries they stay in the cache
 
 
 @dataclass(frozen=True)
