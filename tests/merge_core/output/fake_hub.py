@@ -164,7 +164,7 @@ class _Routes(BaseHTTPRequestHandler):
 def running() -> Iterator[Hub]:
     """Give a hub that answers while this lasts."""
     hub = Hub()
-    thread = threading.Thread(target=hub.serve_forever, daemon=True)
+    thread = threading.Thread(target=hub.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield hub

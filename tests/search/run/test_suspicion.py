@@ -188,6 +188,6 @@ def test_answers_without_a_stop_string_end_a_real_study_before_its_search(
     code, _, err = mergetune("run", tmp_path)
     assert code == 1
     assert "  right  '" in err
-    assert "3 of 3 answers hold the right one and say more: `stop` or `answer_regex`" in err
+    assert '3 of 3 answers hold the right one and say more: `stop: "."` would end 3 of 3' in err
     code, out, _ = mergetune("run", tmp_path, "--force", "--json")
     assert (code, json.loads(out)["winner"]["report"]["mean"]) == (0, 0.0)
