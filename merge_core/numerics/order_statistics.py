@@ -2,8 +2,8 @@
 
 Radix selection: non-negative floats have the order of their bit patterns, so a histogram of the
 high 16 bits, and one of the low 16 bits inside the buckets that matter, give every threshold bit by
-bit; a third look finds where among equals to stop. Nothing is held but the histograms. A sort would
-need every entry in memory at once; a sampled quantile would not be exact.
+bit; a third look finds where among equals to stop. Nothing is held but the histograms. Few entries
+are sorted, which needs all of them in memory at once; a sampled quantile would not be exact.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 HALF = 16  # bits of a digit; the sign bit is zero
 GRID = 100  # densities of a hundredth and its multiples are found all at once
 FEW = 8  # patterns that are quicker looked for one by one
+SORTED = 2**16  # entries up to which a sort is quicker
+Found = dict[int, tuple[int, int, int]]  # place -> pattern, equals before it, equals
 
 
 def ranked(parts: Parts, places: Sequence[int], *, first_equal_last: bool) -> list[Cut]:
@@ -32,7 +34,7 @@ def ranked(parts: Parts, places: Sequence[int], *, first_equal_last: bool) -> li
 
     Args:
         parts: Yields float32 tensors, 0 or more everywhere, whose entries in order are the vector;
-            the same at each of three calls.
+            the same at each of up to four calls.
         places: From 0 to the number of entries; there are exactly that many entries before the cut.
         first_equal_last: Of equals, those of lower place rank after the others. Then ``place`` is
             where those that rank *before* the cut begin.
@@ -42,22 +44,53 @@ def ranked(parts: Parts, places: Sequence[int], *, first_equal_last: bool) -> li
     """
     import numpy as np
 
-    high = _counts((bits >> HALF for bits in _patterns(parts)), 2**HALF)
-    ends = high.cumsum()
-    upper = {place: _bucket(ends, high, place) for place in {*places} if place < ends[-1]}
-    buckets = sorted({bucket for bucket, _ in upper.values()})
-    low = _low_counts(parts, buckets)
-    found: dict[int, tuple[int, int, int]] = {}  # place -> pattern, equals before, equals
-    for place, (bucket, left) in sorted(upper.items()):
-        counts = low[buckets.index(bucket)]
-        lower, before = _bucket(counts.cumsum(), counts, left)
-        found[place] = (bucket << HALF | lower, before, int(counts[lower]))
+    few = _few(parts)
+    found = _selected(parts, places) if few is None else _sorted(few, places)
     stops = _stops(parts, found, first_equal_last)
     cuts = {
         place: Cut(float(np.int32(pattern).view(np.float32)), stops[place])
         for place, (pattern, _, _) in found.items()
     }
     return [cuts.get(place, Cut(math.inf, 0)) for place in places]
+
+
+def _few(parts: Parts) -> Bits | None:
+    """Return all patterns, where they are few."""
+    import numpy as np
+
+    found: list[Bits] = []
+    for bits in _patterns(parts):
+        found.append(bits)
+        if sum(map(len, found)) > SORTED:
+            return None
+    return np.concatenate([*found, np.zeros(0, dtype=np.int32)])
+
+
+def _sorted(bits: Bits, places: Sequence[int]) -> Found:
+    import numpy as np
+
+    ordered = np.sort(bits)
+    there = sorted(place for place in {*places} if place < len(bits))
+    patterns = ordered[there]
+    first, last = (ordered.searchsorted(patterns, side=side) for side in ("left", "right"))
+    return {
+        place: (int(pattern), place - int(start), int(end - start))
+        for place, pattern, start, end in zip(there, patterns, first, last, strict=True)
+    }
+
+
+def _selected(parts: Parts, places: Sequence[int]) -> Found:
+    high = _counts((bits >> HALF for bits in _patterns(parts)), 2**HALF)
+    ends = high.cumsum()
+    upper = {place: _bucket(ends, high, place) for place in {*places} if place < ends[-1]}
+    buckets = sorted({bucket for bucket, _ in upper.values()})
+    low = _low_counts(parts, buckets)
+    found: Found = {}
+    for place, (bucket, left) in sorted(upper.items()):
+        counts = low[buckets.index(bucket)]
+        lower, before = _bucket(counts.cumsum(), counts, left)
+        found[place] = (bucket << HALF | lower, before, int(counts[lower]))
+    return found
 
 
 def first_kept(count: int, density: float) -> int:
@@ -162,9 +195,7 @@ def _low_counts(parts: Parts, buckets: Sequence[int]) -> NDArray[np.int64]:
     return _counts(codes(), len(buckets) * 2**HALF).reshape(len(buckets), 2**HALF)
 
 
-def _stops(
-    parts: Parts, found: dict[int, tuple[int, int, int]], first_equal_last: bool
-) -> dict[int, int]:
+def _stops(parts: Parts, found: Found, first_equal_last: bool) -> dict[int, int]:
     """Return, for each place, the flat place that divides the entries equal to its threshold."""
     import numpy as np
 
