@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.engines.vllm.process import VllmOptions
+from merge_core import rounding
 from search.spec.sections import Engine
 from search.trial.backends import device_of
 
@@ -168,8 +169,8 @@ def _device(name: str) -> dict[str, Any]:
         "processor": processor,
         "blas": _blas(torch.__config__.show()),
     }
-    if torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]  # how its products round, see merge_core/__init__.py
-        found["mkl_cbwr"] = os.environ.get("MKL_CBWR")
+    if torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]  # how its products round
+        found["mkl_cbwr"] = os.environ.get(rounding.MODE)
     return found
 
 

@@ -3,7 +3,7 @@
 A row's padded length depends on the row alone, never on its neighbours. On a CPU in float32 this
 is what makes scores the same bits in any block: attention and softmax round by the padded length,
 while the rows of a matrix product do not depend on how many there are: MKL is asked for that
-(``merge_core/__init__.py``), other libraries hold to it from a few rows upwards (``filled``). So
+(``merge_core/rounding.py``), other libraries hold to it from a few rows upwards (``filled``). So
 with one thread; several cut the work at places that depend on all of it, and the
 last bits of a log-likelihood may move (by 8e-6 nats with two).
 """
