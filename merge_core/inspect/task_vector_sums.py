@@ -95,8 +95,7 @@ def survey(plan: Plan, device: str | None = None, watch: Watch | None = None) ->
         ParameterError: The method refuses a density or an epsilon.
         CheckpointError: Whole-number tensors differ between the parents.
     """
-    execution = Execution(plan, device=device)
-    found = _Survey(plan, execution)
+    found = _Survey(plan, device)
     done, every = 0, sum(map(plan.bytes_of, plan.steps))
     sums = {}
     for step in plan.steps:
@@ -110,8 +109,9 @@ def survey(plan: Plan, device: str | None = None, watch: Watch | None = None) ->
 class _Survey:
     """Adds up what a plan's method would merge."""
 
-    def __init__(self, plan: Plan, execution: Execution) -> None:
-        self._plan, self._execution = plan, execution
+    def __init__(self, plan: Plan, device: str | None) -> None:
+        self._plan = plan
+        self._execution = Execution(plan, device=device)
         self._step = plan.steps[0]
 
     def sums(self, step: Step) -> Sums:

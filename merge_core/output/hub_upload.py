@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,10 +22,7 @@ class Target:
     url: str
     private: bool  # what a new one will be
     new: bool
-    token: str
-
-    def __repr__(self) -> str:
-        return f"Target({self.repo!r})"  # no token in any traceback
+    token: str = field(repr=False)  # in no traceback
 
     def upload(self, folder: Path) -> str:
         """Upload all files of a folder in one commit; return its address.

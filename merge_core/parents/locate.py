@@ -194,7 +194,7 @@ def is_local(reference: str, roots: Sequence[Path]) -> bool:
         ParameterError, CheckpointError: See ``not_local``.
     """
     absent = not_local(reference, roots)
-    return not absent or len(absent) <= (parse(reference).lora is not None)
+    return not absent or (len(absent) == 1 and parse(reference).lora is not None)
 
 
 def locate(reference: str, roots: Sequence[Path], *, weights: bool = True) -> Located:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,10 +11,9 @@ import typer
 
 from merge_core import api
 from merge_core.atomic_write import check_free
-from merge_core.inspect.forecast import forecast
 from merge_core.output.model_folder import Writing
-from search.commands.push import agreed, uploaded
 from search.commands.seeds import compare_seeds
+from search.commands.write_folder import Models, foretell, refuse_push, written
 from search.options import (
     SIZE,
     AllowCrimes,
@@ -39,9 +37,7 @@ from search.options import (
     TrustCode,
     packed,
 )
-from search.views import writing
-from search.views.answers import answer, hushed, made
-from search.views.share_done import share_done
+from search.views.answers import hushed, made
 
 
 def merge(
@@ -75,7 +71,8 @@ def merge(
     how = Writing(shard_size, packed(gguf, quant), device)
     check_free(out, overwrite=overwrite)  # before anything is asked
     if dry_run:
-        _foretell(recipe, out, how, push, as_json, **read)
+        refuse_push(push)
+        foretell(api.planned(recipe, **read), out, how, as_json)
         return
     make = partial(api.merge, recipe, out, overwrite=overwrite, **read)
     _write(make, recipe, out, how, push, quiet=quiet, as_json=as_json)
@@ -103,7 +100,8 @@ def moe(
     check_free(out, overwrite=overwrite)
     api.check_mixture(config)
     if dry_run:
-        _foretell(config, out, how, push, as_json, **read)
+        refuse_push(push)
+        foretell(api.planned(config, **read), out, how, as_json)
         return
     make = partial(api.moe, config, out, overwrite=overwrite, **read)
     _write(make, config, out, how, push, quiet=quiet, as_json=as_json)
@@ -119,27 +117,12 @@ def _write(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Make a folder, showing how that goes, upload it if asked for, and print what was made."""
-    where = None
-    if push is not None:
+    """Make a folder, see ``write_folder.written``, and print what was made."""
+
+    def models() -> Models:
         found, roots = api.read(recipe)
-        where = agreed(push, found.recipe.references(), roots)
-    with share_done("merging", in_bytes=True, quiet=quiet) as watch:
-        digest = make(how=replace(how, watch=watch))
-    address = None if where is None else uploaded(where, out, quiet=quiet)
+        return found.recipe.references(), roots
+
+    digest, address = written(lambda x: make(how=x), out, how, push, models, quiet=quiet)
     if as_json or not quiet:
-        made(digest, out, as_json, address)
-
-
-def _foretell(
-    recipe: Path,
-    out: Path,
-    how: Writing,
-    push: str | None,
-    as_json: bool,
-    **read: Any,
-) -> None:
-    if push is not None:
-        raise typer.BadParameter("--dry-run uploads nothing: leave out --push")
-    found = forecast(api.planned(recipe, **read), out, how)
-    answer(as_json, found.plain(), lambda: writing.forecast(found))
+        made(out, digest, as_json, address)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from merge_core.atomic_write import check_free, write_whole
-from merge_core.inspect.forecast import forecast
 from merge_core.kernels.threads import use
 from merge_core.output.model_folder import Writing
-from search.commands.push import agreed, uploaded
+from search.commands.write_folder import foretell, refuse_push, written
 from search.options import (
     SIZE,
     AllowCrimes,
@@ -43,9 +41,8 @@ from search.report.who import called
 from search.storage.locate import in_place, open_study, winner
 from search.storage.study_record import Record
 from search.trial.builder import Builder
-from search.views import tables, writing
-from search.views.answers import answer, note
-from search.views.share_done import share_done
+from search.views import tables
+from search.views.answers import answer, made, note
 
 HERE = Path("-")
 
@@ -149,8 +146,8 @@ def export(
 ) -> None:
     """Write the model folder of one trial."""
     how = Writing(shard_size, packed(gguf, quant), device)
-    if dry_run and push is not None:
-        raise typer.BadParameter("--dry-run uploads nothing: leave out --push")
+    if dry_run:
+        refuse_push(push)
     spec, record = open_study(in_place(study, note), name)
     (one,) = called(record, trial, several=False)
     result = card_result(record, one)
@@ -159,17 +156,13 @@ def export(
         use(threads)  # not the record's own, which scores depend on, and no weight does
     check_free(out, overwrite=overwrite)
     if dry_run:
-        found = forecast(builder.plan(one.recipe), out, how)
-        answer(as_json, found.plain(), lambda: writing.forecast(found))
+        foretell(builder.plan(one.recipe), out, how, as_json)
         return
-    where = None if push is None else agreed(push, one.recipe.references(), spec.roots)
-    with share_done("merging", in_bytes=True, quiet=quiet) as watch:
-        how = replace(how, watch=watch)
-        digest = files.export(builder, one, out, overwrite=overwrite, result=result, how=how)
-    data = {"out": str(out), "trial": one.number, "weights_digest": digest}
-    said = f"{out}: trial {one.number}, weights digest {digest}"
-    if where is not None:
-        data["uploaded"] = uploaded(where, out, quiet=quiet)
-        said += f"\n{data['uploaded']}"
+
+    def make(how: Writing) -> str:
+        return files.export(builder, one, out, overwrite=overwrite, result=result, how=how)
+
+    named = one.recipe.references(), spec.roots
+    digest, address = written(make, out, how, push, lambda: named, quiet=quiet)
     if as_json or not quiet:
-        answer(as_json, data, lambda: print(said))
+        made(out, digest, as_json, address, trial=one.number)

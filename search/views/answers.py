@@ -42,10 +42,13 @@ def written(found: Written, as_json: bool) -> None:
         warn(line)
 
 
-def made(digest: str, out: Path, as_json: bool, uploaded: str | None = None) -> None:
-    """Say what model folder was written, and where it was uploaded to."""
-    data = {"out": str(out), "weights_digest": digest}
-    said = f"{out}: weights digest {digest}"
+def made(
+    out: Path, digest: str, as_json: bool, uploaded: str | None = None, trial: int | None = None
+) -> None:
+    """Say what model folder was written, of which trial, and where it was uploaded to."""
+    data: dict[str, Any] = {"out": str(out)} | ({} if trial is None else {"trial": trial})
+    data["weights_digest"] = digest
+    said = f"{out}: {'' if trial is None else f'trial {trial}, '}weights digest {digest}"
     if uploaded is not None:
         data["uploaded"], said = uploaded, f"{said}\n{uploaded}"
     answer(as_json, data, lambda: print(said))

@@ -64,4 +64,4 @@ def test_every_package_asks_before_torch_multiplies(package):
         "sys.exit(rounding.is_asked_for() != asked)\n"
     )
     environment = {key: x for key, x in os.environ.items() if key != rounding.MODE}
-    subprocess.run([sys.executable, "-c", text], env=environment, check=True)
+    assert subprocess.run([sys.executable, "-c", text], env=environment).returncode == 0
