@@ -23,7 +23,6 @@ from search.run.first_plans import (
     Infos,
     infos_here,
     misfits,
-    plannable,
     refuse_other_types,
     refuse_unlike_here,
     tensors_here,
@@ -139,8 +138,7 @@ def _planned(spec: StudySpec, document: Document) -> list[str]:
         on_disk = {"name": "hf", "device": "cpu", "parents": "mapped"}
         engine = spec.engine.model_copy(update=on_disk)
         builder = Builder(spec.model_copy(update={"engine": engine}))
-        first = plannable(builder, baselines(spec, builder.space), warnings.append)
-        refuse_other_types(builder, first)
+        refuse_other_types(builder, baselines(spec, builder.space), warnings.append)
     except MergeError as error:
         document.fail([("recipe", str(error))])
     return warnings

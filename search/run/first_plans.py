@@ -11,6 +11,7 @@ from merge_core.parents.locate import locate_here
 from merge_core.parents.weight_files import TensorInfo, shapes_of, tensor_infos
 from merge_core.plan import stack_fit
 from merge_core.plan.kinds import refuse_unlike
+from merge_core.plan.steps import Plan
 from search.space.space import Space
 from search.space.starting_points import UNIFORM, Baseline, defaults
 from search.spec.mixture_knobs import DENSE
@@ -71,33 +72,25 @@ def plannable(
     Raises:
         MergeError: One cannot be planned; so no candidate like it could.
     """
-    kept = []
-    for baseline in found:
-        try:
-            builder.plan(begun(baseline.recipe))
-        except MergeError as error:
-            if baseline.name != UNIFORM:
-                raise MergeError(f"baseline {baseline.name}: {error}") from error
-            tell(f"no baseline {UNIFORM}: {error}")
-            continue
-        kept.append(baseline)
-    _plan_dense_layer(builder)
-    return kept
+    return [baseline for baseline, _ in _planned(builder, found, tell)]
 
 
-def refuse_other_types(builder: Builder, found: Iterable[Baseline]) -> None:
-    """Refuse baselines whose weights are written in another type than the first one's.
+def refuse_other_types(
+    builder: Builder, found: Iterable[Baseline], tell: Callable[[str], None]
+) -> None:
+    """Plan every baseline, and refuse those whose weights have another type than the first one's.
 
     Scores of several types are not compared, so a run would end there.
 
     Args:
-        builder: Has the study's parents.
-        found: The baselines, a model of the study first; all can be planned.
+        builder: As above.
+        found: As above; a model of the study comes first.
+        tell: As above.
 
     Raises:
-        MergeError: One is.
+        MergeError: One cannot be planned, or has another type.
     """
-    types = {one.name: builder.plan(begun(one.recipe)).dtype for one in found}
+    types = {one.name: plan.dtype for one, plan in _planned(builder, found, tell)}
     expected = next(iter(types.values()), None)
     for name, dtype in types.items():
         if dtype != expected:
@@ -106,6 +99,21 @@ def refuse_other_types(builder: Builder, found: Iterable[Baseline]) -> None:
                 f"{expected}, and scores of both are not compared: let its recipe, or the study's, "
                 f"have `dtype: {expected}`"
             )
+
+
+def _planned(
+    builder: Builder, found: Iterable[Baseline], tell: Callable[[str], None]
+) -> list[tuple[Baseline, Plan]]:
+    kept = []
+    for baseline in found:
+        try:
+            kept.append((baseline, builder.plan(begun(baseline.recipe))))
+        except MergeError as error:
+            if baseline.name != UNIFORM:
+                raise MergeError(f"baseline {baseline.name}: {error}") from error
+            tell(f"no baseline {UNIFORM}: {error}")
+    _plan_dense_layer(builder)
+    return kept
 
 
 def _plan_dense_layer(builder: Builder) -> None:

@@ -96,7 +96,7 @@ def _begun(
     prior, about = taken_over(spec, record, bench), record.about
     if about is None or spec.recipes.keys() - about["baselines"].keys():  # before they are stored
         first = baselines(spec, bench.builder.space, prior.baselines)
-        refuse_other_types(bench.builder, plannable(bench.builder, first, lambda line: None))
+        refuse_other_types(bench.builder, first, lambda line: None)
     for notice in (*begin_or_check(spec, record, bench, accept=accept), *prior.notices()):
         progress.notice(notice)
     if rule := untrainable(spec, bench.tasks):
